@@ -1,0 +1,7 @@
+"""`python -m clipedu` is the command `clipedu`."""
+
+import sys
+
+from clipedu.cli import main
+
+sys.exit(main())

@@ -1,0 +1,290 @@
+"""The command line: `clipedu quickstart | train | evaluate | grid | report | list | lab`.
+
+Each command is a thin layer over a function that a notebook can call too. What a user can mend is told in one line on
+stderr with exit code 2; Ctrl-C says what was kept and how to go on, with exit code 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from clipedu.experiment import PRESETS, Experiment
+from clipedu.registry import ClipeduError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 2 something the user can mend, 130 stopped by Ctrl-C)."""
+    parser = build_parser()
+    given = parser.parse_args(arguments)
+    try:
+        given.command(given)
+    except ClipeduError as error:
+        print(f"clipedu: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nclipedu: stopped; what was done is kept. " + getattr(given, "how_to_go_on", ""), file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from clipedu import __version__
+
+    parser = argparse.ArgumentParser(prog="clipedu", description="Train, score and look into CLIP, from two CPU cores up.",
+                                     epilog="Start with: clipedu quickstart")
+    parser.add_argument("--version", action="version", version=f"clipedu {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    quick = _command(commands, "quickstart", quickstart, "train, score and report CLIP on the embedded scenes (about a minute)")
+    quick.add_argument("--folder", type=Path, help="folder of the run (default: runs/quickstart, or the next free number)")
+
+    one = _command(commands, "train", train, "train and score one experiment")
+    one.add_argument("--folder", type=Path, help="folder of the run (default: runs/<time>-<data>-<loss>-<optimizer>)")
+    one.add_argument("--resume", type=Path, metavar="RUN", help="go on with a stopped run; takes no other setting")
+    _add_experiment(one)
+
+    again = _command(commands, "evaluate", evaluate, "score a run again: retrieval, zero-shot, embedding shape")
+    again.add_argument("run", type=Path, help="a run's folder")
+    again.add_argument("--eval-data", help="another retrieval set than the run's own (its scores are printed, not kept)")
+    again.add_argument("--zeroshot-data", help="another zero-shot set than the run's own (printed, not kept)")
+
+    many = _command(commands, "grid", grid, "the course's grid: five losses x three optimizers")
+    many.add_argument("--folder", type=Path, help="folder of the grid (default: runs/grid-<preset>)")
+    many.add_argument("--losses", nargs="+", metavar="LOSS", help="default: clip sogclr cyclip vicreg onlineclr")
+    many.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="default: adamw sgd adam")
+    _add_experiment(many, without=("loss", "optimizer"))
+
+    paper = _command(commands, "report", report, "one report on one or many runs: table, curves, settings (HTML and Markdown)")
+    paper.add_argument("runs", type=Path, nargs="+", help="folders of runs, or folders that hold runs (a grid's)")
+    paper.add_argument("--folder", type=Path, help="where to write it (default: into the folder given first)")
+
+    names = _command(commands, "list", list_names, "names to choose from, with a line on each")
+    names.add_argument("kind", nargs="?", choices=sorted(_registries()), help="default: all")
+
+    lab = _command(commands, "lab", open_lab, "JupyterLab on the notebooks, on this machine only, with a token")
+    lab.add_argument("--folder", type=Path, default=Path("clipedu-notebooks"), help="where your copies of them live")
+    lab.add_argument("--port", type=int, default=8888)
+    lab.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
+    return parser
+
+
+def quickstart(given: argparse.Namespace) -> None:
+    from clipedu.workflow import fit
+
+    folder = given.folder or next(p for n in range(1, 10_000) if not (p := Path("runs") / f"quickstart-{n}").exists())
+    given.how_to_go_on = f"Go on with: clipedu train --resume {folder}"
+    experiment = Experiment()
+    print(f"Training {experiment.loss.upper()} with {experiment.optimizer} on {experiment.train_size:,} embedded scenes, "
+          f"{experiment.epochs} epochs ...")
+    run = fit(experiment, folder)
+    print_scores(run.metrics)
+    print(f"""
+Trained in {run.seconds:.0f} s. Everything is in {run.folder}/:
+  report.html   scores, plots and settings on one page: open it in a browser
+  plots/        loss, norms, similarity matrix, embedding map
+
+What to try next:
+  clipedu train --loss sogclr --lr 1e-3     another loss (clipedu list losses)
+  clipedu grid                              five losses x three optimizers, a few minutes
+  clipedu lab                               the notebooks
+  clipedu evaluate {run.folder}             score this run again""")
+
+
+def train(given: argparse.Namespace) -> None:
+    from clipedu.runs import new_run_folder
+    from clipedu.workflow import fit, resume
+
+    changes = experiment_changes(given)
+    if given.resume is not None:
+        if changes or given.preset or given.folder:
+            raise ClipeduError("--resume goes on with a run's own settings, so it takes no other option")
+        given.how_to_go_on = f"Go on with: clipedu train --resume {given.resume}"
+        run = resume(given.resume)
+    else:
+        experiment = Experiment.preset(given.preset or "laptop", **changes)
+        folder = given.folder or new_run_folder(experiment)
+        given.how_to_go_on = f"If it had begun to train, go on with: clipedu train --resume {folder}"
+        run = fit(experiment, folder)
+    print_scores(run.metrics)
+    print(f"\nTrained in {run.seconds:.0f} s. Report: {run.folder}/report.html")
+
+
+def evaluate(given: argparse.Namespace) -> None:
+    from clipedu.evaluation import evaluate as evaluate_model
+    from clipedu.report import write_report
+    from clipedu.runs import load_run
+    from clipedu.workflow import evaluation_sets, score
+
+    run = load_run(given.run)
+    changes = {key: value for key in ("eval_data", "zeroshot_data") if (value := getattr(given, key)) is not None}
+    if changes:
+        sets = evaluation_sets(run.experiment.replace(**changes))
+        model = run.model()
+        metrics: dict[str, float] = {}
+        for pairs in sets:
+            metrics |= evaluate_model(model, pairs, progress=True)
+    else:
+        metrics = score(run)
+        write_report([run], run.folder)
+    print_scores(metrics)
+
+
+def grid(given: argparse.Namespace) -> None:
+    from clipedu.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, run_grid, yardstick
+    from clipedu.report import write_report
+
+    preset = given.preset or "laptop"
+    changes = experiment_changes(given)
+    base = Experiment.preset(preset, **changes)
+    per_optimizer = {name: {key: value for key, value in settings.items() if key not in changes}
+                     for name, settings in PRESETS[preset].per_optimizer.items()}
+    experiments = cells(base, given.losses or COURSE_LOSSES, given.optimizers or COURSE_OPTIMIZERS, per_optimizer)
+    folder = given.folder or Path("runs") / f"grid-{preset}"
+    given.how_to_go_on = "The same command goes on with the cells that are missing."
+    runs = []
+    print(f"{len(experiments)} cells in {folder}/")
+    print(f"{'cell':<20} {'TR@1':>6} {'IR@1':>6} {'top-1':>6} {'average':>8} {'seconds':>8}")
+    for run in run_grid(experiments, folder):
+        runs.append(run)
+        if run.metrics:
+            scores = [f"{run.metrics[key]:6.2f}" if key in run.metrics else " " * 6 for key in ("tr@1", "ir@1", "top1")]
+            print(f"{run.name:<20} {' '.join(scores)} {run.metrics['average']:8.2f} {run.seconds:8.1f}", flush=True)
+        else:
+            print(f"{run.name:<20} {run.status}: {run.note}", flush=True)
+    baseline = yardstick(base, folder)
+    if baseline:
+        print(f"{'ridge, no CLIP':<20} {baseline['tr@1']:6.2f} {baseline['ir@1']:6.2f}   ({baseline['seconds']:.0f} s)")
+    print(f"\nReport: {write_report(runs, folder, baseline=baseline)}")
+
+
+def report(given: argparse.Namespace) -> None:
+    from clipedu.report import write_report
+    from clipedu.runs import find_runs
+
+    runs = find_runs(given.runs)
+    folder = given.folder or given.runs[0]
+    baseline = given.runs[0] / "baseline.json"
+    kept = json.loads(baseline.read_text()) if baseline.is_file() else None
+    print(f"{len(runs)} runs. Report: {write_report(runs, folder, baseline=kept)}")
+
+
+def list_names(given: argparse.Namespace) -> None:
+    registries = _registries()
+    for kind in [given.kind] if given.kind else registries:
+        print(f"{kind}:")
+        for name, description in registries[kind]().items():
+            print(f"  {name:<24} {description}")
+
+
+def open_lab(given: argparse.Namespace) -> None:
+    from clipedu.lab import start_lab
+
+    start_lab(given.folder, port=given.port, browser=not given.no_browser)
+
+
+def print_scores(metrics: dict[str, float]) -> None:
+    """The scores with what they mean and what chance would give."""
+    images, captions = metrics.get("retrieval_images"), metrics.get("retrieval_captions")
+    classes = metrics.get("zeroshot_classes")
+    rows = [("tr@1", "TR@1", "image -> text: its best-ranked caption is one of its own", 100 / images if images else None),
+            ("ir@1", "IR@1", "text -> image: its own image ranks first", 100 / images if images else None),
+            ("top1", "top-1", "zero-shot: the right class of all", 100 / classes if classes else None),
+            ("average", "average", "mean of the lines above, the course's score", None)]
+    print(f"\n{'score':<9} {'%':>6} {'chance':>7}")
+    for key, name, meaning, chance in rows:
+        if key in metrics:
+            print(f"{name:<9} {metrics[key]:6.2f} {f'{chance:.2f}' if chance else '':>7}   {meaning}")
+    counts = [f"{images} images with {captions} captions" if images else "",
+              f"{metrics.get('zeroshot_images')} images in {classes} classes" if classes else ""]
+    print("on " + "; ".join(filter(None, counts)))
+
+
+def experiment_changes(given: argparse.Namespace) -> dict[str, Any]:
+    """The settings given on the command line, by field name."""
+    return {spec.name: getattr(given, spec.name) for spec in dataclasses.fields(Experiment) if hasattr(given, spec.name)}
+
+
+def _command(commands, name: str, function, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
+    """An option for every field of Experiment; what is not given stays out of the namespace."""
+    settings = parser.add_argument_group("settings of the experiment", "each over the preset's value (shown: laptop's)")
+    settings.add_argument("--preset", metavar="NAME", help="; ".join(f"{k}: {v.description}" for k, v in PRESETS.items()))
+    laptop = Experiment()
+    for spec in dataclasses.fields(Experiment):
+        if spec.name in without:
+            continue
+        default = getattr(laptop, spec.name)
+        words = {"nargs": "*", "type": str, "metavar": "KEY=VALUE"} if isinstance(default, dict) else \
+            {"type": _reader(spec), "metavar": "|".join(spec.metadata.get("choices", ())) or spec.name.split("_")[-1].upper()}
+        text = f"{spec.metadata['text']} ({default if default not in (None, {}) else 'none'})".replace("%", "%%")
+        settings.add_argument(f"--{spec.name.replace('_', '-')}", default=argparse.SUPPRESS, help=text,
+                              action=_Options if isinstance(default, dict) else "store", **words)
+
+
+class _Options(argparse.Action):
+    """--loss-options gamma=0.5 form=course -> {"gamma": 0.5, "form": "course"}"""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        pairs = {}
+        for item in values:
+            key, equals, value = item.partition("=")
+            if not equals or not key:
+                parser.error(f"argument {option_string}: {item!r} is not KEY=VALUE")
+            pairs[key] = _value(value)
+        setattr(namespace, self.dest, pairs)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
+    except json.JSONDecodeError:
+        return None if text.lower() == "none" else text
+
+
+def _reader(spec: dataclasses.Field):
+    kind, optional = str(spec.type).removesuffix(" | None"), str(spec.type).endswith("| None")
+
+    def read(text: str) -> Any:
+        if optional and text.lower() == "none":
+            return None
+        if kind == "bool":
+            if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
+                raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+            return text.lower() in ("true", "yes", "1")
+        return {"int": int, "float": float, "str": str}[kind](text)
+
+    read.__name__ = kind  # argparse says "invalid int value: 'x'"
+    return read
+
+
+def _registries() -> dict[str, Any]:
+    """Kind -> function that gives names and descriptions; heavy imports happen only when it is called."""
+    def of(module: str, name: str):
+        def describe() -> dict[str, str]:
+            import importlib
+
+            registry = getattr(importlib.import_module(module), name)
+            return {key: entry.description for key, entry in registry.items()}
+        return describe
+
+    return {"presets": of("clipedu.experiment", "PRESETS"), "losses": of("clipedu.losses", "LOSSES"),
+            "optimizers": of("clipedu.optim", "OPTIMIZERS"), "geometries": of("clipedu.geometry", "GEOMETRIES"),
+            "encoders": of("clipedu.models", "ENCODERS")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

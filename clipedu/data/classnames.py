@@ -1,0 +1,34 @@
+"""Names of ImageNet's classes, and prompts to put a class name in.
+
+Zero-shot classification compares an image with one text a class. A bare word is a poor text: "crane" is a bird and a
+machine, and captions are seldom one word long. So each class has one name of its own, and each name is put into several
+prompts whose embeddings are averaged (Radford et al. 2021, section 3.1.4).
+"""
+
+from __future__ import annotations
+
+IMAGENET_CLASSES = 1000
+
+PHOTO_TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a close-up of a {}.",
+    "a picture that shows a {}.",
+    "a small {} seen from far away.",
+    "a blurry picture of a {}.",
+    "a {}, photographed by an amateur.",
+)
+
+# Classes whose first name in WordNet is also the first name of another class, with the name they get here.
+_CLEARER = {134: "crane bird", 517: "construction crane", 639: "tank suit"}
+
+
+def imagenet_classes() -> list[str]:
+    """The 1,000 names of ImageNet-1k in the order of the class index, as timm and torchvision number them; all different.
+
+    Each is the first of the class's names in WordNet ("tench, Tinca tinca" gives "tench"), but where two classes share it.
+    """
+    from timm.data import ImageNetInfo
+
+    names = ImageNetInfo("imagenet-1k").label_descriptions(detailed=False, as_dict=False)
+    return [_CLEARER.get(index, name.split(",")[0].strip()) for index, name in enumerate(names)]

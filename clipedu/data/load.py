@@ -1,0 +1,65 @@
+"""`load_pairs`: the one door to all data sets, by name or by folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from clipedu.data.pairs import Pairs
+from clipedu.registry import ClipeduError, unknown_name
+
+
+def load_pairs(
+    name_or_folder: str | os.PathLike,
+    split: str = "train",
+    *,
+    image_size: int = 32,
+    size: int | None = None,
+    seed: int = 0,
+    resize: str = "crop",
+) -> Pairs:
+    """Open a data set.
+
+    Args:
+        name_or_folder: "scenes" (drawn, needs no download), a folder of .tar shards, or the name of such a folder in the
+            folder that the environment variable `CLIPEDU_DATA` names.
+        split: "train", "val" or "zeroshot".
+        image_size: height and width of the images, in pixels.
+        size: how many pairs; None takes all of a folder, and a split's usual number of scenes.
+        seed: which scenes are drawn; shards are the same for every seed.
+        resize: how shards' images become square, "crop" or "squash" (see `clipedu.data.images`).
+    Raises:
+        ClipeduError: an unknown name, split or resize, or a set that can't be used as asked.
+    """
+    if name_or_folder == "scenes":
+        from clipedu.data.scenes import Scenes
+
+        return Scenes(split, size, image_size, seed)
+
+    from clipedu.data.shards import Shards
+
+    return Shards(_folder(name_or_folder), split, image_size=image_size, size=size, resize=resize)
+
+
+def available() -> list[str]:
+    """The names that `load_pairs` knows here: "scenes", and the folders of shards in `CLIPEDU_DATA`."""
+    home = _home()
+    folders = sorted(home.iterdir()) if home and home.is_dir() else []
+    return ["scenes", *(folder.name for folder in folders if any(folder.glob("*.tar")) or any(folder.glob("*/*.tar")))]
+
+
+def _home() -> Path | None:
+    home = os.environ.get("CLIPEDU_DATA")
+    return Path(home).expanduser() if home else None
+
+
+def _folder(name_or_folder: str | os.PathLike) -> Path:
+    folder, home = Path(name_or_folder).expanduser(), _home()
+    if folder.exists():
+        return folder
+    if home and str(name_or_folder) == folder.name and (home / folder.name).is_dir():
+        return home / folder.name
+    where = "CLIPEDU_DATA is not set" if home is None else f"CLIPEDU_DATA is {home}"
+    raise ClipeduError(
+        f"{unknown_name('data set', str(name_or_folder), available())}, or a folder of .tar shards ({where})"
+    )

@@ -1,0 +1,109 @@
+"""`Pairs`: what every data set looks like to the rest of the house.
+
+A row is one image with one or more captions. Its number, 0 <= row < len(pairs), is its id: it is the same in every epoch
+and in every process, and it is what a loss with memory (SogCLR) keeps its state under. A subclass says how to get
+`pixels` and `captions`; the base class turns captions into tokens once, and hands them out by row.
+
+Shapes: B rows in a batch, L tokens a caption, H = W = `image_size`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipedu.registry import ClipeduError
+
+
+class Pairs:
+    """Images with captions. Subclasses set the attributes below and implement `__len__`, `pixels` and `captions`.
+
+    Attributes:
+        name: what to call the set in a report, e.g. "scenes".
+        split: "train", "val" or "zeroshot".
+        image_size: height and width of the images, in pixels.
+        labels: int64 [N] class of each image, or None.
+        class_names: one name a class (index = label), or None.
+        templates: prompt templates with one "{}" each, for zero-shot classification.
+        skipped: one line for each sample that was left out, and why.
+    """
+
+    name: str = ""
+    split: str = "train"
+    image_size: int = 0
+    labels: Tensor | None = None
+    class_names: Sequence[str] | None = None
+    templates: Sequence[str] = ("a photo of a {}.",)
+    skipped: Sequence[str] = ()
+
+    _ids: np.ndarray | None = None  # int32 [captions of all rows, L]
+    _lengths: np.ndarray | None = None  # tokens in each caption, [CLS] and [SEP] included
+    _first: np.ndarray | None = None  # the first caption of each row in the two arrays above, [N + 1]
+
+    def __len__(self) -> int:
+        raise TypeError(f"{type(self).__name__} does not say how many rows it has")
+
+    def pixels(self, index: Tensor) -> Tensor:
+        """Images of the rows `index` (int64 [B]) as uint8 [B, 3, H, W], on the CPU."""
+        raise TypeError(f"{type(self).__name__} has no pixels")
+
+    def captions(self, row: int) -> list[str]:
+        """All captions of one row; empty for a set that has only labels."""
+        raise TypeError(f"{type(self).__name__} has no captions")
+
+    def fingerprint(self) -> str:
+        """A short hash of what the set holds: name, size and captions. Two runs compare like with like if it is equal."""
+        digest = hashlib.sha256(f"{self.name}/{self.split}/{len(self)}/{self.image_size}".encode())
+        for row in range(len(self)):
+            digest.update("\n".join(self.captions(row)).encode())
+        return digest.hexdigest()[:16]
+
+    def tokenize(self, tokenizer) -> Pairs:
+        """Encode all captions once with `tokenizer` (a `clipedu.data.text.Tokenizer`), so that `tokens` can hand them out."""
+        texts, first = [], [0]
+        for row in range(len(self)):
+            texts += self.captions(row)
+            first.append(len(texts))
+        if len(texts) == 0:
+            raise ClipeduError(
+                f"{self.name}/{self.split} has no captions, so it can't be used to train or for retrieval"
+            )
+        self._ids, self._lengths = tokenizer.encode(texts)
+        self._first = np.asarray(first)
+        return self
+
+    def tokens(self, index: Tensor, choice: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One caption for each row of `index`.
+
+        Args:
+            index: int64 [B] rows.
+            choice: int64 [B], any non-negative numbers: row r gets its caption number `choice[r] % number of captions`.
+                None takes the first.
+        Returns:
+            token ids, int64 [B, L], and mask, bool [B, L], True where there is a token. L is the longest in the batch.
+        """
+        self._check_tokenized()
+        rows = np.asarray(index)
+        first, count = self._first[rows], self._first[rows + 1] - self._first[rows]
+        which = first if choice is None else first + np.asarray(choice) % count
+        return self._gather(which)
+
+    def all_tokens(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Every caption of every row: ids int64 [T, L], mask bool [T, L], and the row it belongs to, int64 [T]."""
+        self._check_tokenized()
+        ids, mask = self._gather(np.arange(len(self._ids)))
+        return ids, mask, torch.from_numpy(np.repeat(np.arange(len(self)), np.diff(self._first)))
+
+    def _check_tokenized(self) -> None:
+        if self._ids is None:
+            raise ClipeduError(f"{self.name}/{self.split} is not tokenized yet: call pairs.tokenize(tokenizer) first")
+
+    def _gather(self, which: np.ndarray) -> tuple[Tensor, Tensor]:
+        lengths = self._lengths[which]
+        longest = int(lengths.max())
+        ids = torch.from_numpy(self._ids[which, :longest].astype(np.int64))
+        return ids, torch.arange(longest)[None, :] < torch.from_numpy(lengths)[:, None]

@@ -1,0 +1,123 @@
+"""Which samples of a folder's shards become rows, and their pixels, one after the other."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from clipedu.data import images
+from clipedu.data.tars import Sample, read_shard
+from clipedu.registry import ClipeduError
+
+# split -> words of shard names, first choice and second choice
+SPLITS = {"train": (("train",),), "val": (("val", "validation"), ("test",))}
+SPLITS["zeroshot"] = SPLITS["val"]
+_WORDS = frozenset(word for choice in SPLITS["train"] + SPLITS["val"] for word in choice)
+
+
+def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
+    """The shards of one split, name to path in order, and a line for each shard that belongs to no split.
+
+    Raises:
+        ClipeduError: no such folder, no shards in it, or none of this split.
+    """
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise ClipeduError(f"{folder} {what}: give a folder that holds .tar shards")
+    paths = [*folder.glob("*.tar"), *(path for word in _WORDS for path in folder.glob(f"{word}/*.tar"))]
+    shards = {path.relative_to(folder).as_posix(): path for path in sorted(paths) if path.is_file()}
+    if not shards:
+        raise ClipeduError(
+            f"{folder} holds no .tar shards: give a folder of tars with KEY.jpg and KEY.txt or KEY.json in them"
+        )
+    words = {name: _WORDS.intersection(re.split("[^a-z]+", name.lower())) for name in shards}
+    if not any(words.values()):
+        return shards, []
+    none = f"not used, its name has none of the words {', '.join(sorted(_WORDS))}"
+    unused = [f"{name}: {none}" for name in shards if not words[name]]
+    for choice in SPLITS[split]:
+        if chosen := {name: path for name, path in shards.items() if words[name].intersection(choice)}:
+            return chosen, unused
+    there = ", ".join(sorted(set.union(*map(set, words.values()))))
+    raise ClipeduError(f"{folder} has no shards of split {split!r}: their names say {there}")
+
+
+def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int], object]) -> Iterator[Sample]:
+    """All samples of some shards in order, with `trouble` where one can't be a row of this set.
+
+    The first shard says what kind of set it is: captions (labels) are needed if most of its samples have them.
+
+    Args:
+        shards: name to path.
+        classes: how many classes there are; None if that is not known.
+        progress: told the bytes of each shard that was read.
+    """
+    captioned = labelled = None
+    seen: dict[str, Sample] = {}
+    for name, path in shards.items():
+        samples = list(read_shard(path, name))
+        good = [sample for sample in samples if not sample.trouble]
+        if good and captioned is None:
+            labelled = sum(sample.label is not None for sample in good) * 2 > len(good)
+            captioned = sum(sample.captions is not None for sample in good) * 2 > len(good) or not labelled
+        for sample in samples:
+            if not sample.trouble:
+                twin = seen.setdefault(sample.key, sample)
+                if twin is not sample and _facts(twin) == _facts(sample):
+                    sample.trouble = f"duplicate key, the same sample is in {twin.shard}"
+                elif captioned and not sample.captions:
+                    sample.trouble = "no caption" if sample.captions is None else "empty caption"
+                elif labelled and sample.label is None:
+                    sample.trouble = "no class index"
+                elif labelled and classes is not None and sample.label >= classes:
+                    sample.trouble = f"bad class index {sample.label}, there are {classes} classes"
+            if not captioned:
+                sample.captions = []
+            if not labelled:
+                sample.label = None
+            yield sample
+        progress(path.stat().st_size)
+
+
+def _facts(sample: Sample) -> tuple:
+    return sample.size, sample.captions, sample.label
+
+
+def decoded(samples: Iterable[Sample], size: int, resize: str) -> Iterator[tuple[Sample, np.ndarray | None]]:
+    """Samples in order, each with its pixels, uint8 [3, size, size], or None and its `trouble`. Decodes in threads."""
+
+    def work(sample: Sample) -> tuple[Sample, np.ndarray | None]:
+        if not sample.trouble:
+            try:
+                return sample, images.decode(sample.read(), size, resize)
+            except (OSError, images.BadImage) as error:
+                sample.trouble = str(error)
+        return sample, None
+
+    workers = min(16, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque = deque()
+    try:
+        for sample in samples:
+            waiting.append(pool.submit(work, sample))
+            if len(waiting) > 8 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def until(samples: Iterator[Sample], count: int) -> Iterator[Sample]:
+    """The samples up to the `count`-th good one."""
+    for sample in samples:
+        yield sample
+        count -= not sample.trouble
+        if count == 0:
+            return

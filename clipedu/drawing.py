@@ -1,0 +1,98 @@
+"""How all figures look: colours, dashes, and a figure that a notebook can show.
+
+Colours are those of Okabe and Ito (2008), which people with any colour vision can tell apart; lines differ in their dashes
+too, so that a grey print can be read. Figures are made with matplotlib's object interface, without pyplot.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe-Ito without its yellow
+DASHES = ("-", "--", "-.", ":")
+IMAGE, TEXT, BOTH = "#0072B2", "#D55E00", "#000000"  # a modality has the same colour in every figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, `width` x `height` inches at 100 dots an inch. As the last line of a notebook cell it shows itself."""
+    return _figure_class()(figsize=(width, height), dpi=100, layout="constrained")
+
+
+@functools.cache
+def _figure_class() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class NotebookFigure(Figure):
+        """Jupyter shows a bare `Figure` only after `%matplotlib inline`; this one always."""
+
+        def _repr_png_(self) -> bytes:
+            return to_png(self)
+
+    return NotebookFigure
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def line_style(number: int) -> tuple[str, str]:
+    """Colour and dashes of line `number`; the first 28 differ."""
+    return COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+
+
+def dress(ax: Axes, title: str, xlabel: str, ylabel: str) -> None:
+    """Title, labels, a pale grid, and no box around the panel."""
+    ax.set_title(plain(title), fontsize=10)
+    ax.set_xlabel(plain(xlabel))
+    ax.set_ylabel(plain(ylabel))
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def draw_curve(ax: Axes, step: pandas.Series, value: pandas.Series, colour: str, dashes: str, label: str) -> Line2D:
+    """A pale line of all values and a strong one of their running median over a fortieth of them.
+
+    Values that are not finite are left out; where they end the curve, a cross marks the last good one.
+    """
+    value = value.astype(float)
+    value = value.where(np.isfinite(value))
+    smooth = value.rolling(max(1, len(value) // 40), center=True, min_periods=1).median().where(value.notna())
+    ax.plot(step, value, color=colour, linewidth=0.6, alpha=0.25)
+    (line,) = ax.plot(step, smooth, color=colour, linestyle=dashes, linewidth=1.8, label=plain(label))
+    last = value.last_valid_index()
+    if last is not None and math.isnan(value.iloc[-1]):
+        ax.plot(step[last], smooth[last], "x", color=colour, markersize=9, markeredgewidth=2.5)
+    return line
+
+
+def log_where_it_helps(ax: Axes, values: pandas.Series) -> None:
+    """A log axis where the positive values span more than a factor of ten; the smallest hundredth may fall below it."""
+    positive = values[(values > 0) & np.isfinite(values)]
+    if len(positive) and positive.max() > 10 * positive.min():
+        ax.set_yscale("log")
+        ax.set_ylim(0.5 * positive.quantile(0.01), 2 * positive.max())
+
+
+def plain(text: Any) -> str:
+    """Text that matplotlib takes literally: a `$` starts no formula, and a leading `_` hides no legend entry."""
+    text = str(text).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def shorten(text: str, length: int = 32) -> str:
+    """The text, cut at `length` characters."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

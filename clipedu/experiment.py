@@ -1,0 +1,180 @@
+"""`Experiment`: one frozen dataclass that says a whole run, and nothing else.
+
+Everything a run depends on is a field here, so two runs with equal experiments on one machine give the same numbers,
+and a run's folder needs one small JSON file to be repeated. An experiment is checked when it is made: a wrong value is
+a one-line `ClipeduError` that names the field, what was given and what is allowed.
+
+    Experiment(loss="sogclr", lr=1e-3)              # the laptop preset with two changes
+    Experiment.preset("course", data="my-shards")   # the course's recipe on your own data
+
+This room knows no torch: names of losses and optimizers are checked against their registries when a run is prepared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipedu.registry import ClipeduError, unknown_name
+
+
+def _setting(default: Any, text: str, **check: Any) -> Any:
+    """A field with a one-line description (`--help` and the report show it) and what its value must fulfil."""
+    return field(default=default, metadata={"text": text, **check})
+
+
+def _options(text: str) -> Any:
+    return field(default_factory=dict, metadata={"text": text})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run. Field descriptions are in the metadata; `clipedu train --help` prints them all."""
+
+    # the data
+    data: str = _setting("scenes", "training pairs: scenes, a folder of .tar shards, or a name under $CLIPEDU_DATA")
+    train_size: int | None = _setting(16_000, "use the first N training pairs; none = all of them", at_least=2)
+    eval_data: str | None = _setting(None, "retrieval set (its val split); none = that of the training data")
+    zeroshot_data: str | None = _setting(None, "labelled images for zero-shot; none = those of the training data, if any")
+    image_size: int = _setting(32, "height and width of the images, pixels", at_least=8, at_most=1024)
+    resize: str = _setting("crop", "how photographs become square", choices=("crop", "squash"))
+    text_length: int = _setting(24, "longest caption in tokens, [CLS] and [SEP] included", at_least=3)
+    augment: str = _setting("none", "random resized crop (area 0.5-1) and flip, on the device",
+                            choices=("none", "crop", "crop-flip"))
+    # the model
+    image_encoder: str = _setting("test_resnet", "any timm model, or a name that `clipedu list encoders` shows")
+    image_weights: str = _setting("random", "random, pretrained (from the hub), or a .safetensors file")
+    image_frozen: bool = _setting(False, "train only the projection on top; features are computed once and kept")
+    image_options: dict[str, Any] = _options("further arguments of timm.create_model, e.g. pad_type=same")
+    pixel_stats: str = _setting("auto", "mean and std of pixels; auto = those the image encoder was made with",
+                                choices=("auto", "imagenet", "inception", "clip"))
+    text_encoder: str = _setting("distilbert-nano", "any transformers text model, or a name that `clipedu list` shows")
+    text_weights: str = _setting("random", "random, pretrained (from the hub), or a .safetensors file")
+    text_frozen: bool = _setting(False, "train only the projection on top; features are computed once and kept")
+    text_options: dict[str, Any] = _options("changes to the text model's config, e.g. dropout=0.2")
+    text_pooling: str = _setting("mean", "cls: hidden state of the first token; mean: over all tokens",
+                                 choices=("cls", "mean"))
+    embedding_dim: int = _setting(128, "width of the shared embedding", at_least=1)
+    # the objective
+    loss: str = _setting("clip", "name of the loss: `clipedu list losses`")
+    temperature: float | None = _setting(0.05, "softmax temperature of the loss; none = the loss's own default", above=0)
+    loss_options: dict[str, Any] = _options("further arguments of build_loss, e.g. gamma=0.5")
+    geometry: str = _setting("cosine", "how two embeddings are compared: `clipedu list geometries`")
+    # the optimizer
+    optimizer: str = _setting("adamw", "name of the optimizer: `clipedu list optimizers`")
+    lr: float = _setting(2e-3, "peak learning rate", above=0)
+    weight_decay: float = _setting(0.02, "weight decay of tensors with two or more dimensions", at_least=0)
+    optimizer_options: dict[str, Any] = _options("further arguments of the optimizer, e.g. momentum=0.9")
+    batch_size: int = _setting(128, "pairs in a batch", at_least=2)
+    epochs: int = _setting(4, "passes over the training pairs", at_least=1)
+    warmup: float = _setting(0.1, "share of all steps in which lr rises linearly from 0", at_least=0, at_most=1)
+    schedule: str = _setting("cosine", "lr after the warm-up", choices=("cosine", "constant"))
+    clip_grad: float | None = _setting(None, "largest global gradient norm; none = no clipping", above=0)
+    # the machine
+    seed: int = _setting(0, "everything random comes from it", at_least=0)
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps")
+    precision: str = _setting("auto", "auto: bf16 where the device is good at it", choices=("auto", "fp32", "bf16"))
+
+    def __post_init__(self):
+        for spec in dataclasses.fields(self):
+            _check(spec, getattr(self, spec.name), self)
+        if self.augment != "none" and self.image_frozen:
+            raise ClipeduError(f"augment={self.augment!r} with image_frozen=True: features of a frozen encoder are computed "
+                               "once, so they can't be augmented. Set augment='none' or image_frozen=False")
+        if self.train_size is not None and self.batch_size > self.train_size:
+            raise ClipeduError(f"batch_size={self.batch_size} is larger than the data: train_size={self.train_size}")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Experiment:
+        """A named starting point (`PRESETS`), with changes.
+
+        Raises:
+            ClipeduError: unknown preset or field, or a value that is not allowed.
+        """
+        if name not in PRESETS:
+            raise unknown_name("preset", name, PRESETS)
+        return cls.from_dict({**PRESETS[name].settings, **changes})
+
+    def replace(self, **changes: Any) -> Experiment:
+        """The same experiment with some fields changed."""
+        return self.from_dict({**dataclasses.asdict(self), **changes})
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> Experiment:
+        known = {spec.name for spec in dataclasses.fields(cls)}
+        for name in settings:
+            if name not in known:
+                raise unknown_name("field of Experiment", name, sorted(known))
+        return cls(**settings)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Experiment:
+        """Inverse of `to_json`. Raises ClipeduError for text that is not one."""
+        try:
+            settings = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ClipeduError(f"this is not an experiment in JSON: {error}") from None
+        if not isinstance(settings, dict):
+            raise ClipeduError(f"an experiment in JSON is an object of settings, not a {type(settings).__name__}")
+        return cls.from_dict(settings)
+
+    def changed(self, preset: str = "laptop") -> dict[str, Any]:
+        """The fields in which this experiment differs from a preset: an ablation that shows only what differs."""
+        base = Experiment.preset(preset)
+        return {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)
+                if getattr(self, spec.name) != getattr(base, spec.name)}
+
+
+def _check(spec: dataclasses.Field, value: Any, experiment: Experiment) -> None:
+    given = f"{spec.name}={value!r}"
+    kind = str(spec.type)
+    optional = kind.endswith("| None")
+    base = kind.removesuffix(" | None")
+    if value is None and optional:
+        return
+    wanted = {"str": str, "int": int, "float": (int, float), "bool": bool, "dict[str, Any]": dict}[base]
+    if not isinstance(value, wanted) or (isinstance(value, bool) and base != "bool"):
+        raise ClipeduError(f"{given} must be {'none or ' if optional else ''}a {base.split('[')[0]}")
+    if base == "float":
+        object.__setattr__(experiment, spec.name, float(value))  # so that 1 and 1.0 are the same experiment
+    rules = spec.metadata
+    if "choices" in rules and value not in rules["choices"]:
+        raise unknown_name(spec.name, value, rules["choices"])
+    bounds = {"at_least": lambda v, b: v >= b, "at_most": lambda v, b: v <= b, "above": lambda v, b: v > b}
+    for word, holds in bounds.items():
+        if word in rules and not holds(value, rules[word]):
+            raise ClipeduError(f"{given} must be {word.replace('_', ' ')} {rules[word]}")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named experiment: the settings that differ from the defaults, and what to expect of it.
+
+    `per_optimizer` holds what a grid changes for the cells of one optimizer: SGD's learning rate is not Adam's.
+    """
+
+    settings: dict[str, Any]
+    description: str
+    per_optimizer: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+PRESETS = {
+    "tiny": Preset({"train_size": 8_000, "epochs": 2}, "embedded scenes at 32 px: seconds on two CPU cores"),
+    "laptop": Preset({}, "embedded scenes at 32 px: a minute on two CPU cores"),
+    "course": Preset(
+        {
+            "data": "cc3m-100k", "train_size": None, "eval_data": "coco-5k", "zeroshot_data": "imagenet-val",
+            "image_size": 256, "text_length": 30, "augment": "crop-flip", "resize": "squash",
+            "image_encoder": "resnet50", "image_weights": "pretrained", "pixel_stats": "clip",
+            "text_encoder": "distilbert-base-uncased", "text_weights": "pretrained", "text_pooling": "cls",
+            "embedding_dim": 256, "temperature": 0.01, "lr": 2e-4, "weight_decay": 0.02, "batch_size": 128, "epochs": 30,
+            "warmup": 1 / 30,
+        },
+        "the course's recipe: ResNet-50 + DistilBERT, 100k CC3M pairs, 30 epochs; hours on one GPU",
+    ),
+}

@@ -1,0 +1,76 @@
+"""Losses: what a batch of pairs is asked to become. One file a loss, its formula beside its code.
+
+    loss = build_loss("sogclr", temperature=0.05, num_samples=len(pairs))
+    output = loss(image, text, index)       # raw projections [B, D], [B, D], row numbers [B]
+    output.total.backward()
+
+`LOSSES` lists them: `LOSSES["clip"].description`, `.paper`, `.formula` (LaTeX), `.defaults` (all options). `base.py`
+holds what a loss is; read it first.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+from clipedu.geometry import Geometry
+from clipedu.losses.base import Loss, LossOutput, SimilarityLoss
+from clipedu.losses.clip import CLIP
+from clipedu.losses.cyclip import CyCLIP
+from clipedu.losses.dcl import DCL
+from clipedu.losses.infoloob import InfoLOOB
+from clipedu.losses.isogclr import ISogCLR
+from clipedu.losses.onlineclr import OnlineCLR
+from clipedu.losses.siglip import SigLIP
+from clipedu.losses.sogclr import SogCLR
+from clipedu.losses.vicreg import VICReg
+from clipedu.registry import ClipeduError, Registry
+
+__all__ = ["LOSSES", "Loss", "LossOutput", "SimilarityLoss", "build_loss"]
+
+_ALL = {
+    "clip": CLIP,
+    "sogclr": SogCLR,
+    "cyclip": CyCLIP,
+    "vicreg": VICReg,
+    "onlineclr": OnlineCLR,
+    "isogclr": ISogCLR,
+    "siglip": SigLIP,
+    "dcl": DCL,
+    "infoloob": InfoLOOB,
+}
+
+LOSSES = Registry("loss")
+for _name, _loss in _ALL.items():
+    _defaults = {key: option.default for key, option in inspect.signature(_loss).parameters.items()}
+    LOSSES.add(_name, _loss, _loss.description, paper=_loss.paper, formula=_loss.formula, defaults=_defaults)
+
+
+def build_loss(
+    name: str,
+    *,
+    temperature: float | None = None,
+    num_samples: int | None = None,
+    geometry: Geometry | None = None,
+    **options,
+) -> Loss:
+    """The loss called `name` (see `LOSSES`), an `nn.Module`.
+
+    The three named arguments suit a loop that treats all losses alike: each loss takes those that its formula has, and
+    the others are ignored (VICReg knows no temperature). `options` are the loss's own; `LOSSES[name].defaults` lists
+    them.
+
+    Args:
+        temperature: > 0; None is the loss's own default.
+        num_samples: rows of the data set, needed by losses that keep an average for every row.
+        geometry: what gives the similarity; None is cosine.
+    Raises:
+        ClipeduError: unknown name or option, missing `num_samples`, or a value out of range.
+    """
+    entry = LOSSES[name]
+    shared = {"temperature": temperature, "num_samples": num_samples, "geometry": geometry}
+    own = [key for key in entry.defaults if key not in shared]
+    for key in options:
+        if key not in own:
+            raise ClipeduError(f"{name} has no option {key!r}. Allowed: {', '.join(own) or 'none'}")
+    given = {key: value for key, value in shared.items() if value is not None and key in entry.defaults}
+    return entry.build(**given, **options)

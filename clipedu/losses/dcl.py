@@ -1,0 +1,40 @@
+r"""DCL, decoupled contrastive learning: CLIP, its positive not in the denominator (Yeh et al. 2021, arXiv 2110.06848).
+
+$$ L = \frac{1}{2B} \sum_i \Big[ \log \sum_{j \ne i} e^{(S_{ij}-S_{ii})/\tau}
+                             + \log \sum_{j \ne i} e^{(S_{ji}-S_{ii})/\tau} \Big] $$
+
+CLIP's gradient on an anchor has the factor 1 - P_ii, "how far from won": it couples the pull on the pair to how easy
+the negatives are, and dies out once the pair has won. Leaving the positive out removes exactly that factor.
+
+The gradient: dL/dS = (P + Q - 2 I) / (2 B tau) with P and Q softmaxes over the *negatives* only: every anchor has pull
+and push 1 / (2 B tau) a side, always. The value can go below 0 without end. At collapse it is log(B - 1).
+
+This is the cross-modal form: only image-text pairs are negatives. (The paper has two views of one modality, and takes
+negatives within a view too.)
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from clipedu.geometry import Geometry
+from clipedu.losses.base import SimilarityLoss
+from clipedu.losses.margins import margins
+
+
+class DCL(SimilarityLoss):
+    """InfoNCE with the positive left out of the denominator. Terms: "image_to_text", "text_to_image"."""
+
+    description = "CLIP without the positive in the denominator: easy pairs keep their gradient"
+    paper = "arXiv:2110.06848"
+    formula = (
+        r"\frac{1}{2B}\sum_i\Big[\log\sum_{j\neq i}e^{(S_{ij}-S_{ii})/\tau}"
+        r"+\log\sum_{j\neq i}e^{(S_{ji}-S_{ii})/\tau}\Big]"
+    )
+
+    def __init__(self, temperature: float = 0.01, geometry: Geometry | None = None, scale: str = "paper"):
+        super().__init__(temperature, geometry, scale)
+
+    def objective(self, similarity: Tensor) -> dict[str, Tensor]:
+        image, text = (margins(similarity) / self.temperature).logsumexp(-1).mean(-1)
+        return {"image_to_text": image / 2, "text_to_image": text / 2}

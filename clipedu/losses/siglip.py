@@ -1,0 +1,53 @@
+r"""SigLIP: no softmax; every cell of the matrix is a yes-or-no question (Zhai et al. 2023, arXiv 2303.15343).
+
+$$ L = \frac{1}{B} \sum_{ij} \log \big( 1 + e^{-z_{ij} (t S_{ij} + c)} \big), \qquad
+   z_{ij} = +1 \text{ if } i = j, \; -1 \text{ otherwise} $$
+
+"Do image i and text j belong together?" is answered with probability sigmoid(t S_ij + c). No normaliser couples the
+pairs, so batches can be cut into chunks. There are B - 1 times more "no" than "yes": the bias c starts at -10, so that
+"no" is the first guess and the flood of negatives does not drown the start. Scale t = e^{t'} and bias c are *learned*:
+they are parameters of the loss, and an optimizer has to be given `loss.parameters()` too.
+
+The gradient: dL/dS = -z t sigmoid(-z (t S + c)) / B, cell by cell: a negative's weight does not depend on how hard the
+others are. At the start nearly all weight is on the diagonal. At collapse, S = 1, t = 10 and c = -10, the loss is B log
+2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from clipedu.geometry import Geometry
+from clipedu.losses.base import SimilarityLoss, number
+from clipedu.losses.margins import off_diagonal
+
+
+class SigLIP(SimilarityLoss):
+    """Pairwise sigmoid loss with learned scale and bias. Terms: "positives", "negatives".
+
+    Args:
+        temperature: 1 / t at the start.
+        bias: c at the start.
+    """
+
+    description = "a yes-or-no question for every image-text pair, with learned scale and bias"
+    paper = "arXiv:2303.15343"
+    formula = r"\frac1B\sum_{ij}\log\big(1+e^{-z_{ij}(t\,S_{ij}+c)}\big),\quad z_{ij}=+1\ (i=j),\ -1\ (i\neq j)"
+
+    def __init__(
+        self, temperature: float = 0.1, geometry: Geometry | None = None, bias: float = -10.0, scale: str = "paper"
+    ):
+        super().__init__(temperature, geometry, scale)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(self.temperature)))
+        self.bias = nn.Parameter(torch.tensor(number("bias", bias)))
+
+    def objective(self, similarity: Tensor) -> dict[str, Tensor]:
+        logits = self.log_scale.exp() * similarity + self.bias
+        return {
+            "positives": softplus(-logits.diagonal()).sum() / len(logits),
+            "negatives": softplus(off_diagonal(logits)).sum() / len(logits),
+        }

@@ -1,0 +1,136 @@
+"""The dual encoder: an image encoder, a text encoder, and a projection of each into one shared space.
+
+    pixels uint8 [B, 3, H, W] -> image features [B, F] -> image embedding [B, D]
+    token ids    [B, L], mask -> text features  [B, G] -> text embedding  [B, D]
+
+The embeddings that come out are raw: a vector of any length, the tangent vector at a geometry's root. The geometry (or
+the loss) normalises or maps it; so one model can be looked at in any geometry, and VICReg gets what it needs.
+
+A frozen encoder stays in evaluation mode and gets no gradient; its features can be computed once (`features.py`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from clipedu.models.encoders import build_image_encoder, build_text_encoder, feature_width, pixel_stats, pool_text
+from clipedu.registry import ClipeduError
+
+
+class DualEncoder(nn.Module):
+    """Two encoders and two linear projections.
+
+    Args:
+        image_encoder: module, pixels [B, 3, H, W] (normalised) -> features [B, F].
+        text_encoder: transformers model, `(input_ids, attention_mask)` -> `.last_hidden_state` [B, L, G].
+        image_width, text_width: F and G.
+        embedding_dim: D.
+        mean, std: of the pixels in 0..1, one number a channel.
+        text_pooling: "cls" or "mean".
+        frozen: which of "image" and "text" are not trained.
+
+    Attributes set by whoever trains or loads the model:
+        tokenizer: a `clipedu.data.text.Tokenizer`, so that the model can read captions.
+        geometry: a `clipedu.geometry` geometry, how its embeddings are compared.
+    """
+
+    def __init__(self, image_encoder: nn.Module, text_encoder: nn.Module, *, image_width: int, text_width: int,
+                 embedding_dim: int, mean, std, text_pooling: str = "cls", frozen: tuple[str, ...] = ()):
+        super().__init__()
+        self.tokenizer, self.geometry = None, None
+        self.image_encoder, self.text_encoder = image_encoder, text_encoder
+        self.image_projection = nn.Linear(image_width, embedding_dim)
+        self.text_projection = nn.Linear(text_width, embedding_dim)
+        self.text_pooling, self.frozen = text_pooling, frozen
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+        for side in frozen:
+            self.encoder(side).requires_grad_(False)
+        self.train()
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def encoder(self, side: str) -> nn.Module:
+        """The encoder of one side, "image" or "text"."""
+        return {"image": self.image_encoder, "text": self.text_encoder}[side]
+
+    def train(self, mode: bool = True) -> DualEncoder:
+        """As nn.Module's, but a frozen encoder stays in evaluation mode: no dropout, fixed batch-norm statistics."""
+        super().train(mode)
+        for side in self.frozen:
+            self.encoder(side).eval()
+        return self
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """Pixels, uint8 or float in 0..255, [B, 3, H, W] -> features [B, F] before the projection."""
+        x = (pixels.to(self.mean.dtype) - self.mean) / self.std
+        return self.image_encoder(x.contiguous(memory_format=torch.channels_last))
+
+    def text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids [B, L] and mask [B, L] -> features [B, G] before the projection."""
+        hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return pool_text(hidden, mask, self.text_pooling)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, H, W] -> raw embeddings [B, D]."""
+        return self.image_projection(self.image_features(pixels))
+
+    def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids [B, L] and mask [B, L] -> raw embeddings [B, D]."""
+        return self.text_projection(self.text_features(ids, mask))
+
+    @torch.no_grad()
+    def embed_texts(self, texts: list[str]) -> Tensor:
+        """Raw embeddings [T, D] of a user's own texts, in evaluation mode.
+
+        Raises:
+            ClipeduError: a text longer than the model reads.
+        """
+        ids, lengths = self.tokenizer.encode(texts, strict=True)
+        ids = torch.from_numpy(ids.astype("int64")).to(self.device)
+        mask = torch.arange(ids.shape[1], device=self.device) < torch.from_numpy(lengths).to(self.device)[:, None]
+        was_training = self.training
+        self.eval()
+        embeddings = self.encode_text(ids, mask)
+        self.train(was_training)
+        return embeddings
+
+    def forward(self, image: tuple[Tensor, ...], text: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """What a batch holds -> raw embeddings of both sides, [B, D] each.
+
+        Args:
+            image: (pixels,), or (features,) of a frozen image encoder.
+            text: (ids, mask), or (features,) of a frozen text encoder.
+        """
+        image_embedding = self.image_projection(image[0]) if "image" in self.frozen else self.encode_image(*image)
+        text_embedding = self.text_projection(text[0]) if "text" in self.frozen else self.encode_text(*text)
+        return image_embedding, text_embedding
+
+
+def build_model(experiment, vocab_size: int) -> DualEncoder:
+    """The dual encoder that an experiment describes, its random parts drawn from the experiment's seed.
+
+    Args:
+        experiment: a `clipedu.Experiment`.
+        vocab_size: of the tokenizer in use.
+    Raises:
+        ClipeduError: unknown encoders or options, weights that can't be had, sizes that don't fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(experiment.seed)
+        image = build_image_encoder(experiment.image_encoder, experiment.image_weights, **experiment.image_options)
+        text = build_text_encoder(experiment.text_encoder, experiment.text_weights, vocab_size=vocab_size,
+                                  **experiment.text_options)
+        longest = getattr(text.config, "max_position_embeddings", experiment.text_length)
+        if experiment.text_length > longest:
+            raise ClipeduError(f"text_length={experiment.text_length} is more than the text encoder "
+                               f"{experiment.text_encoder!r} takes: at most {longest} tokens")
+        mean, std = pixel_stats(image, experiment.pixel_stats)
+        frozen = tuple(side for side in ("image", "text") if getattr(experiment, f"{side}_frozen"))
+        model = DualEncoder(image, text, image_width=feature_width(image, experiment.image_size),
+                            text_width=text.config.hidden_size, embedding_dim=experiment.embedding_dim,
+                            mean=mean, std=std, text_pooling=experiment.text_pooling, frozen=frozen)
+    return model.to(memory_format=torch.channels_last)

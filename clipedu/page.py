@@ -1,0 +1,163 @@
+"""A page out of blocks: headings, text, tables, figures; written as one self-contained HTML file and as Markdown.
+
+A report is a list of blocks that say *what* is on the page; `to_html` and `to_markdown` say how it looks. All text is escaped,
+so that a run's name or a caption can hold any character. The HTML needs no network and no other file: its style is inside
+and its figures are embedded. The Markdown's figures are PNG files in a folder beside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+FIGURES = "plots"  # the folder of the Markdown's figures
+
+
+@dataclass(frozen=True)
+class Heading:
+    text: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph, or with `items` a list; `warning` sets it off."""
+
+    text: str
+    items: Sequence[str] = ()
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are shown as they are. Rows in `best` are set off, numbers are put to the right."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    best: set[int] = field(default_factory=set)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file: its name without ".png", its bytes, and the sentence below it. Two that are `half` stand side by side."""
+
+    name: str
+    png: bytes
+    caption: str
+    half: bool = False
+
+
+Block = Heading | Text | Code | Table | Picture
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.7rem; margin-bottom: .3rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; border-bottom: 2px solid #0072B2; }
+table { border-collapse: collapse; margin: .8rem 0 .3rem; font-size: .92rem; } .wide { overflow-x: auto; }
+th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #ddd; vertical-align: top; overflow-wrap: break-word; }
+th { border-bottom: 2px solid #555; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td.s { white-space: nowrap; }
+tr.best td { background: #e3f0f8; font-weight: 600; }
+.note, figcaption { color: #444; font-size: .88rem; margin: .2rem 0 1rem; }
+.warning { border-left: 5px solid #D55E00; background: #fdf1e9; padding: .5rem .9rem; }
+pre { background: #f4f4f4; padding: .6rem .9rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .88rem; }
+figure { margin: 1rem 0; } figure.half { display: inline-block; width: 49%; margin: 1rem 0 0; vertical-align: top; } img { max-width: 100%; height: auto; }
+@media print { .wide { overflow: visible; } body { margin: 0; max-width: none; font-size: 11pt; } figure, tr, pre { break-inside: avoid; } h2 { break-after: avoid; } }
+"""
+
+
+def to_html(title: str, blocks: Sequence[Block]) -> str:
+    """The page as one HTML document."""
+    body = "\n".join(_HTML[type(block)](block) for block in blocks)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def to_markdown(title: str, blocks: Sequence[Block], folder: Path) -> str:
+    """The page as Markdown; writes its figures to `folder`/plots."""
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    for block in blocks:
+        if isinstance(block, Picture):
+            (folder / FIGURES / f"{block.name}.png").write_bytes(block.png)
+    return "\n\n".join([f"# {_md(title)}", *(_MARKDOWN[type(block)](block) for block in blocks)]) + "\n"
+
+
+def _html_text(block: Text) -> str:
+    items = "".join(f"<li>{escape(item)}</li>" for item in block.items)
+    style = ' class="warning"' if block.warning else ""
+    return (f"<p{style}>{escape(block.text)}</p>" if block.text else "") + (f"<ul>{items}</ul>" if items else "")
+
+
+def _html_table(block: Table) -> str:
+    short = [all(len(row[place]) <= 16 for row in block.rows) for place in range(len(block.columns))]
+    look = [" ".join(["n"] * n + ["s"] * s) for n, s in zip(_numeric(block), short, strict=True)]
+
+    def line(cells: Sequence[str], tag: str, style: str = "") -> str:
+        inner = (f'<{tag} class="{own}">{escape(cell)}</{tag}>' for cell, own in zip(cells, look, strict=True))
+        return f"<tr{style}>{''.join(inner)}</tr>"
+
+    rows = (line(row, "td", " class=best" if place in block.best else "") for place, row in enumerate(block.rows))
+    note = f'<p class="note">{escape(block.note)}</p>' if block.note else ""
+    head = line(block.columns, "th")
+    return (
+        f'<div class="wide"><table><thead>{head}</thead><tbody>\n' + "\n".join(rows) + f"\n</tbody></table></div>{note}"
+    )
+
+
+def _html_picture(block: Picture) -> str:
+    data = base64.b64encode(block.png).decode()
+    caption = escape(block.caption)
+    start = '<figure class="half">' if block.half else "<figure>"
+    return f'{start}<img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+
+
+def _markdown_text(block: Text) -> str:
+    text = (f"> {_md(block.text)}" if block.warning else _md(block.text)) if block.text else ""
+    return "\n\n".join(part for part in (text, "\n".join(f"- {_md(item)}" for item in block.items)) if part)
+
+
+def _markdown_table(block: Table) -> str:
+    lines = [block.columns, ["--:" if right else "---" for right in _numeric(block)]]
+    for place, row in enumerate(block.rows):
+        lines.append([f"**{_md(c)}**" if place in block.best and c else _md(c) for c in row])
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{table}\n\n{_md(block.note)}" if block.note else table
+
+
+def _numeric(block: Table) -> list[bool]:
+    """For each column whether its cells are numbers (or empty), to be put to the right."""
+    number = re.compile(r"^([-−+±]?\d[\d.,eE+\-±†* %]*|–|)$")
+    return [all(number.match(row[place]) for row in block.rows) for place in range(len(block.columns))]
+
+
+def _md(text: str) -> str:
+    """Text that Markdown and the HTML in it take literally, on one line."""
+    return re.sub(r"([\\`*_\[\]|$#~])", r"\\\1", escape(" ".join(text.split()), quote=False))
+
+
+_HTML = {
+    Heading: lambda block: f"<h2>{escape(block.text)}</h2>",
+    Text: _html_text,
+    Code: lambda block: f"<pre>{escape(block.text)}</pre>",
+    Table: _html_table,
+    Picture: _html_picture,
+}
+_MARKDOWN = {
+    Heading: lambda block: f"## {_md(block.text)}",
+    Text: _markdown_text,
+    Code: lambda block: "\n".join("    " + line for line in block.text.splitlines()),
+    Table: _markdown_table,
+    Picture: lambda block: f"![{_md(block.caption)}]({FIGURES}/{block.name}.png)\n\n*{_md(block.caption)}*",
+}

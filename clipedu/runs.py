@@ -1,0 +1,267 @@
+"""A run's folder: everything needed to understand, repeat, resume and compare a run.
+
+    experiment.json    the settings
+    environment.json   versions, device, commit
+    status.json        running | stopped | failed | finished, training seconds, a note
+    metrics.json       the scores; there once the run is finished
+    history.csv        one row a step: loss, terms, lr, pairs per second
+    norms.csv          one row a step and part: weight, gradient, update
+    tokenizer/         as trained or fetched
+    checkpoint/        model.safetensors and state.pt (optimizer, loss state, random state; tensors and plain values only)
+    embeddings.safetensors, captions.json, plots/, report.html, report.md
+
+A file is written under another name and then renamed, so what is there is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipedu.experiment import Experiment
+from clipedu.registry import ClipeduError
+
+
+@dataclass
+class Run:
+    """One run and its folder. `run.metrics`, `run.history` and `run.norms` are what it measured.
+
+    Attributes:
+        folder: where it lives.
+        experiment: its settings.
+        environment: versions, device and commit it ran with.
+        metrics: scores in percent and counts (`clipedu.evaluate`); empty until it is finished.
+        history: pandas frame, one row a step.
+        norms: tidy pandas frame of norms, one row a step and part (`clipedu.NormMonitor`).
+        status: "running", "stopped", "failed" or "finished", and `note` on why.
+        seconds: training time, without evaluation.
+    """
+
+    folder: Path
+    experiment: Experiment
+    environment: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    status: str = "running"
+    note: str = ""
+    seconds: float = 0.0
+    _frames: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def history(self):
+        return self._frame("history")
+
+    @property
+    def norms(self):
+        return self._frame("norms")
+
+    @property
+    def command(self) -> str:
+        """The command line that repeats this run."""
+        flags = "".join(f" --{key.replace('_', '-')} {_as_flag(value)}" for key, value in self.experiment.changed().items())
+        return f"clipedu train{flags}"
+
+    def model(self):
+        """The trained model in evaluation mode, with its tokenizer and geometry, on the CPU.
+
+        Raises:
+            ClipeduError: the run has no checkpoint.
+        """
+        from safetensors.torch import load_file
+
+        from clipedu.data.text import Tokenizer
+        from clipedu.geometry import build_geometry
+        from clipedu.models import build_model
+
+        tokenizer = Tokenizer.load(self.folder / "tokenizer")
+        experiment = self.experiment.replace(image_weights="random", text_weights="random")  # the checkpoint has them all
+        model = build_model(experiment, tokenizer.vocab_size)
+        model.load_state_dict(load_file(self.checkpoint() / "model.safetensors"))
+        model.tokenizer, model.geometry = tokenizer, build_geometry(experiment.geometry, experiment.embedding_dim)
+        return model.eval()
+
+    def embeddings(self) -> dict[str, Any] | None:
+        """Raw embeddings of the first 1,000 pairs of the retrieval set, as scored: "image" and "text" (its first
+        caption), [N, D] each, and "captions"; None before the run is finished."""
+        from safetensors.torch import load_file
+
+        path = self.folder / "embeddings.safetensors"
+        if not path.is_file():
+            return None
+        return {**load_file(path), "captions": json.loads((self.folder / "captions.json").read_text())}
+
+    def checkpoint(self) -> Path:
+        """The folder of the last checkpoint. Raises ClipeduError if there is none."""
+        steps = sorted(self.folder.glob("checkpoint/step-*[0-9]"))
+        if not steps:
+            raise ClipeduError(f"{self.folder} has no checkpoint: the run was stopped before its first one")
+        return steps[-1]
+
+    def save_checkpoint(self, step: int, model, state: dict[str, Any]) -> None:
+        """Write model weights and training state as one folder, then drop the checkpoint before it."""
+        import torch
+        from safetensors.torch import save_file
+
+        target = self.folder / "checkpoint" / f"step-{step:08d}"
+        partial = target.with_name(f"writing-{os.getpid()}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_file({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}, partial / "model.safetensors")
+        torch.save(state, partial / "state.pt")
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+        for other in target.parent.iterdir():
+            if other != target:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def save_embeddings(self, image, text, captions: list[str]) -> None:
+        from safetensors.torch import save_file
+
+        write_text(self.folder / "captions.json", json.dumps(captions))
+        save_file({"image": image.contiguous(), "text": text.contiguous()}, self.folder / "embeddings.partial")
+        (self.folder / "embeddings.partial").replace(self.folder / "embeddings.safetensors")
+
+    def save_frames(self, history, norms) -> None:
+        """Write history.csv and norms.csv."""
+        self._frames = {"history": history, "norms": norms}
+        for name, frame in self._frames.items():
+            write_text(self.folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.7g"))
+
+    def save_status(self, status: str, note: str = "") -> None:
+        self.status, self.note = status, note
+        write_json(self.folder / "status.json", {"status": status, "note": note, "seconds": round(self.seconds, 2)})
+
+    def save_metrics(self, metrics: Mapping[str, float]) -> None:
+        self.metrics = dict(metrics)
+        write_json(self.folder / "metrics.json", self.metrics)
+
+    def _frame(self, name: str):
+        import pandas as pd
+
+        if name not in self._frames:
+            path = self.folder / f"{name}.csv"
+            self._frames[name] = pd.read_csv(path) if path.is_file() else pd.DataFrame({"step": []})
+        return self._frames[name]
+
+
+def new_run_folder(experiment: Experiment) -> Path:
+    """A folder that does not exist yet: runs/<time>-<data>-<loss>-<optimizer>, with a number where that is taken."""
+    words = (Path(experiment.data).name, experiment.loss, experiment.optimizer)
+    stem = Path("runs") / "-".join([time.strftime("%Y%m%d-%H%M%S"), *(re.sub(r"[^\w.]+", "_", word) for word in words)])
+    return next(p for n in range(1000) if not (p := stem if n == 0 else Path(f"{stem}-{n + 1}")).exists())
+
+
+def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
+    """Make the folder of a new run (default: `new_run_folder`) and write its settings there.
+
+    Raises:
+        ClipeduError: the folder exists and is not empty, or can't be made.
+    """
+    folder = Path(folder or new_run_folder(experiment))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ClipeduError(f"{folder} exists already and is not empty: give another folder, or resume the run that is in it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClipeduError(f"{folder} can't be made: {error.strerror}") from None
+    run = Run(folder, experiment, environment())
+    write_text(folder / "experiment.json", experiment.to_json())
+    write_json(folder / "environment.json", run.environment)
+    run.save_status("running")
+    return run
+
+
+def load_run(folder: str | Path) -> Run:
+    """The run that lives in a folder. Raises ClipeduError if it is not a run's folder."""
+    folder = Path(folder)
+    if not (folder / "experiment.json").is_file():
+        what = "is not a run's folder: it has no experiment.json" if folder.is_dir() else "does not exist"
+        known = sorted({str(path.parent) for path in Path("runs").glob("**/experiment.json")})
+        raise ClipeduError(f"{folder} {what}. " + (f"Runs here: {', '.join(known[-8:])}" if known
+                                                   else "Make one with: clipedu train"))
+    run = Run(folder, Experiment.from_json((folder / "experiment.json").read_text()))
+    run.environment = _read_json(folder / "environment.json")
+    run.metrics = _read_json(folder / "metrics.json")
+    for key, value in _read_json(folder / "status.json").items():
+        setattr(run, key, value)
+    return run
+
+
+def find_runs(folders: list[str | Path]) -> list[Run]:
+    """All runs in the given folders: a run's own folder, or one that holds runs at any depth (a grid's).
+
+    Raises:
+        ClipeduError: a folder in which there is no run.
+    """
+    runs = []
+    for folder in map(Path, folders):
+        found = [folder] if (folder / "experiment.json").is_file() else sorted(p.parent for p in folder.glob("**/experiment.json"))
+        runs += [load_run(path) for path in found] or [load_run(folder)]
+    return runs
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and commit, as a run records them."""
+    import torch
+
+    from clipedu import __version__
+
+    def version(package: str) -> str:
+        from importlib import metadata
+
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return "not installed"
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    packages = {name: version(name) for name in ("torch", "timm", "transformers", "numpy")}
+    return {"clipedu": __version__, "commit": _commit(), "python": platform.python_version(), **packages,
+            "platform": platform.platform(), "device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+            "date": time.strftime("%Y-%m-%d %H:%M:%S")}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under another name and rename it, so that it is never half there."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _commit() -> str | None:
+    """The commit of clipedu's own checkout, with a + if it has changes; None for an installed package."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True,
+                              check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _as_flag(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={item}" for key, item in value.items())
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,245 @@
+"""Training: `train` is a loop that yields a record a step; `fit` drives it, keeps what it makes, and scores the model.
+
+    for record in clipedu.train(Experiment(loss="sogclr")):    # a notebook, a widget and the command line
+        print(record.step, record.loss)                        # all drive this same loop
+
+    run = clipedu.fit(Experiment(loss="sogclr"))               # with a run's folder, checkpoints and scores
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from clipedu.data.batches import augment, batches
+from clipedu.data.load import load_pairs
+from clipedu.data.pairs import Pairs
+from clipedu.data.text import hub_tokenizer, train_tokenizer
+from clipedu.experiment import Experiment
+from clipedu.features import frozen_image_features, frozen_text_features
+from clipedu.geometry import GEOMETRIES, build_geometry
+from clipedu.losses import LOSSES, build_loss
+from clipedu.models import ENCODERS, DualEncoder, build_model
+from clipedu.models.encoders import hub_id
+from clipedu.norms import QUANTITIES, NormMonitor
+from clipedu.optim import OPTIMIZERS, build_optimizer, learning_rate
+from clipedu.registry import ClipeduError
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one step did. Losses are those before the step, norms those around it.
+
+    Attributes:
+        step, epoch: counted from 0.
+        steps: of the whole run.
+        lr: learning rate of the step.
+        loss, terms: value of the loss and of its parts.
+        norms: part ("all", "image", "text") -> {"weight", "gradient", "update"}.
+        seconds: since the loop began, without the time between records.
+        pairs_per_second: of this step.
+    """
+
+    step: int
+    epoch: int
+    steps: int
+    lr: float
+    loss: float
+    terms: dict[str, float]
+    norms: dict[str, dict[str, float]]
+    seconds: float
+    pairs_per_second: float
+
+
+class NotFinite(ClipeduError):
+    """The loss or a gradient became NaN or infinite."""
+
+
+@dataclass
+class Trainer:
+    """All parts of a run, ready to step: made by `prepare`. `step` is the number of the next step."""
+
+    experiment: Experiment
+    device: torch.device
+    pairs: Pairs
+    model: DualEncoder
+    loss: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    monitor: NormMonitor
+    features: dict[str, Any]
+    step: int = 0
+    seconds: float = 0.0
+    _names: list[str] = field(default_factory=list)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.pairs) // self.experiment.batch_size
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.experiment.epochs
+
+    def run(self) -> Iterator[Record]:
+        """Step through what is left of the run. The model is in training mode whenever a step begins."""
+        ex = self.experiment
+        while self.step < self.steps:
+            epoch, skip = divmod(self.step, self.steps_per_epoch)
+            for batch in batches(self.pairs, batch_size=ex.batch_size, seed=ex.seed, epoch=epoch, skip=skip, **self.features):
+                began = time.perf_counter()
+                lr = learning_rate(self.step, peak=ex.lr, total=self.steps, warmup=round(ex.warmup * self.steps),
+                                   schedule=ex.schedule)
+                values = self._train_on(batch.to(self.device), lr)
+                elapsed = time.perf_counter() - began
+                self.seconds += elapsed
+                record = self._record(values, epoch, lr, elapsed)
+                self.step += 1
+                yield record
+
+    def _train_on(self, batch, lr: float) -> torch.Tensor:
+        """One step. Returns loss, terms and norms in one tensor on the device, so that the host waits once a step."""
+        ex = self.experiment
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.model.train()
+        self.loss.train()
+        image = batch.image
+        if "image" not in self.model.frozen:
+            image = (augment(image[0], ex.augment, seed=ex.seed, step=self.step),)
+        with autocast(ex, self.device):
+            image, text = self.model(image, batch.text)
+        output = self.loss(image.float(), text.float(), batch.index)
+        self.optimizer.zero_grad(set_to_none=True)
+        output.total.backward()
+        self.monitor.observe_gradients()
+        if ex.clip_grad is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), ex.clip_grad)
+        self.optimizer.step()
+        self._names = list(output.terms)
+        scalars = torch.stack([output.total.detach(), *output.terms.values()]).to(self.monitor.latest.dtype)
+        return torch.cat([scalars, self.monitor.latest.flatten()])
+
+    def _record(self, values: torch.Tensor, epoch: int, lr: float, elapsed: float) -> Record:
+        loss, *rest = values.tolist()
+        terms = dict(zip(self._names, rest, strict=False))
+        parts = self.monitor.parts
+        norms = rest[len(terms):]
+        by_part = {part: {name: norms[k * len(parts) + n] for k, name in enumerate(QUANTITIES)} for n, part in enumerate(parts)}
+        if not (math.isfinite(loss) and math.isfinite(by_part["all"]["gradient"])):
+            what = "the loss" if not math.isfinite(loss) else "the gradient"
+            raise NotFinite(f"{what} is not finite at step {self.step} (lr {lr:g}, loss {loss:g}): "
+                            f"a smaller lr, clip_grad=1, or a larger temperature may help")
+        return Record(self.step, epoch, self.steps, lr, loss, terms, by_part, self.seconds, self.experiment.batch_size / elapsed)
+
+    def state(self) -> dict[str, Any]:
+        """Everything besides the model's weights that the next step depends on: tensors and plain values only."""
+        return {"step": self.step, "seconds": self.seconds, "data": self.pairs.fingerprint(),
+                "optimizer": self.optimizer.state_dict(), "loss": self.loss.state_dict(), "random": torch.get_rng_state(),
+                "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None}
+
+    def load_state(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        """Go on where `state` was taken. Raises ClipeduError if the data is not what it was."""
+        if state["data"] != self.pairs.fingerprint():
+            raise ClipeduError(f"the data {self.experiment.data!r} is not what it was when the run was stopped, so it can't go on")
+        self.model.load_state_dict(weights)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loss.load_state_dict(state["loss"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.monitor.first_step = self.step
+        torch.set_rng_state(state["random"])
+        if state["random_device"] is not None:
+            torch.cuda.set_rng_state(state["random_device"], self.device)
+
+
+def train(experiment: Experiment) -> Iterator[Record]:
+    """The training loop, step by step; nothing is written. `fit` adds a run's folder and scores.
+
+    Raises:
+        ClipeduError: a name or value in the experiment that can't work.
+        NotFinite: the loss or the gradient became NaN or infinite; names the step.
+    """
+    yield from prepare(experiment).run()
+
+
+def prepare(experiment: Experiment, *, pairs: Pairs | None = None, tokenizer=None, progress: bool = True) -> Trainer:
+    """Load the data and build model, loss and optimizer as the experiment says, all from its seed.
+
+    Args:
+        pairs, tokenizer: the training data and the tokenizer, where a caller (a grid, a resumed run) has them already.
+    """
+    device = pick_device(experiment.device)
+    torch.manual_seed(experiment.seed)
+    check_names(experiment)
+    pairs = pairs or load_train(experiment)
+    tokenizer = tokenizer or build_tokenizer(experiment, pairs)
+    pairs.tokenize(tokenizer)
+    model = build_model(experiment, tokenizer.vocab_size).to(device)
+    geometry = build_geometry(experiment.geometry, experiment.embedding_dim)
+    model.tokenizer, model.geometry = tokenizer, geometry
+    temperature = {} if experiment.temperature is None else {"temperature": experiment.temperature}
+    loss = build_loss(experiment.loss, num_samples=len(pairs), geometry=geometry, **temperature,
+                      **experiment.loss_options).to(device)
+    optimizer = build_optimizer(model, experiment.optimizer, lr=experiment.lr, weight_decay=experiment.weight_decay,
+                                **experiment.optimizer_options)
+    features: dict[str, Any] = {}
+    if experiment.image_frozen:
+        features["image_features"] = frozen_image_features(model, pairs, progress=progress)
+    if experiment.text_frozen:
+        features["text_features"] = frozen_text_features(model, pairs, progress=progress)
+    return Trainer(experiment, device, pairs, model, loss, optimizer, NormMonitor(model, optimizer), features)
+
+
+def check_names(experiment: Experiment) -> None:
+    """Look up the experiment's names, so that an unknown one is told before any data is read. Raises ClipeduError."""
+    for registry, name in ((LOSSES, experiment.loss), (OPTIMIZERS, experiment.optimizer), (GEOMETRIES, experiment.geometry)):
+        registry[name]
+
+
+def load_train(experiment: Experiment) -> Pairs:
+    """The training pairs of an experiment. Raises ClipeduError if a batch is larger than they are."""
+    pairs = load_pairs(experiment.data, "train", image_size=experiment.image_size, size=experiment.train_size,
+                       seed=experiment.seed, resize=experiment.resize)
+    if experiment.batch_size > len(pairs):
+        raise ClipeduError(f"batch_size={experiment.batch_size} is larger than the data: {experiment.data} has {len(pairs)} pairs")
+    return pairs
+
+
+def build_tokenizer(experiment: Experiment, pairs: Pairs):
+    """The text model's own tokenizer where it can be had, else a WordPiece trained on the training captions.
+
+    Pretrained weights are worth nothing without their own tokenizer, so there the hub's is a must.
+    """
+    from_scratch = experiment.text_encoder in ENCODERS and "hub" not in ENCODERS[experiment.text_encoder].defaults
+    if not from_scratch or experiment.text_weights == "pretrained":
+        try:
+            return hub_tokenizer(hub_id(experiment.text_encoder), experiment.text_length)
+        except ClipeduError:
+            if experiment.text_weights != "random":
+                raise
+    captions = (caption for row in range(len(pairs)) for caption in pairs.captions(row))
+    return train_tokenizer(captions, experiment.text_length)
+
+
+def pick_device(name: str) -> torch.device:
+    """"auto" takes a GPU where there is one. Raises ClipeduError for a device this machine has not."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ClipeduError(f"device={name!r} can't be used here: {str(error).splitlines()[0]}. Allowed: auto, cpu, "
+                           "cuda, cuda:1, mps, where the machine has them") from None
+    return device
+
+
+def autocast(experiment: Experiment, device: torch.device):
+    """bf16 autocast where it helps: on a GPU that computes in bf16, or where the experiment asks for it."""
+    wanted = experiment.precision == "bf16" or (
+        experiment.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()

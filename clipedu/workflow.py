@@ -1,0 +1,186 @@
+"""From an experiment to a run's folder: train, keep checkpoints, score, draw, report.
+
+    fit(experiment)          a new run, start to finish
+    resume(folder)           a stopped run, from its last checkpoint; the same numbers as if it had never stopped
+    score(run)               evaluate a finished or stopped run again
+
+Ctrl-C, a NaN and a crash leave a run that says what happened and keeps what was done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from clipedu.data.load import load_pairs
+from clipedu.data.pairs import Pairs
+from clipedu.data.text import Tokenizer
+from clipedu.evaluation import average, embed_pairs, evaluate
+from clipedu.experiment import Experiment
+from clipedu.runs import Run, load_run, new_run
+from clipedu.training import NotFinite, Trainer, build_tokenizer, check_names, load_train, pick_device, prepare
+
+KEPT_EMBEDDINGS = 1000
+
+
+@dataclass
+class Data:
+    """The sets of an experiment, and the tokenizer made for them, so that the cells of a grid can share them."""
+
+    train: Pairs
+    scored: list[Pairs]
+    tokenizer: Tokenizer
+
+
+def fit(experiment: Experiment, folder: str | Path | None = None, *, data: Data | None = None, progress: bool = True,
+        report: bool = True) -> Run:
+    """Train, score and report one experiment in a run's folder.
+
+    Args:
+        experiment: what to run.
+        folder: where; default runs/<time>-<data>-<loss>-<optimizer>. Must be new or empty.
+        data: `load_data(experiment)`, where a caller has it already.
+        progress: show a progress bar.
+        report: draw the plots and write report.html.
+    Returns:
+        the finished run.
+    Raises:
+        ClipeduError: what the experiment asks for can't be done; nothing is written.
+        NotFinite: training diverged; the message names the step and the last good checkpoint, and the run is kept.
+        KeyboardInterrupt: after the checkpoint is written; `resume` goes on.
+    """
+    data = data or load_data(experiment)
+    trainer = prepare(experiment, pairs=data.train, tokenizer=data.tokenizer, progress=progress)
+    run = new_run(experiment, folder)
+    data.tokenizer.save(run.folder / "tokenizer")
+    return _finish(run, trainer, data, progress=progress, report=report)
+
+
+def resume(folder: str | Path, *, data: Data | None = None, progress: bool = True, report: bool = True) -> Run:
+    """Go on with a stopped run from its last checkpoint (from the start if it has none). A finished run is returned as is."""
+    from safetensors.torch import load_file
+
+    run = load_run(folder)
+    if run.status == "finished":
+        return run
+    data = data or load_data(run.experiment, Tokenizer.load(run.folder / "tokenizer"))
+    trainer = prepare(run.experiment, pairs=data.train, tokenizer=data.tokenizer, progress=progress)
+    if any(run.folder.glob("checkpoint/step-*")):
+        checkpoint = run.checkpoint()
+        state = torch.load(checkpoint / "state.pt", weights_only=True, map_location=trainer.device)
+        trainer.load_state(load_file(checkpoint / "model.safetensors"), state)
+    return _finish(run, trainer, data, progress=progress, report=report)
+
+
+def score(run: Run, model=None, sets: list[Pairs] | None = None, *, progress: bool = True) -> dict[str, float]:
+    """Evaluate a run's model on its retrieval and zero-shot sets; write metrics and embeddings into its folder.
+
+    Args:
+        model, sets: the run's model and its sets, where a caller has them already.
+    """
+    model = model or run.model().to(pick_device(run.experiment.device))
+    metrics: dict[str, float] = {}
+    for pairs in sets or evaluation_sets(run.experiment):
+        metrics |= evaluate(model, pairs, progress=progress)
+        if pairs.split != "zeroshot":
+            _keep_embeddings(run, model, pairs)
+    metrics["average"] = average(metrics)
+    run.save_metrics(metrics)
+    return metrics
+
+
+def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Data:
+    """All sets of an experiment; its tokenizer is built from the training captions unless it is given.
+
+    Raises:
+        ClipeduError: a set that is missing or does not fit; told now, not after the training.
+    """
+    check_names(experiment)
+    train = load_train(experiment)
+    return Data(train, evaluation_sets(experiment), tokenizer or build_tokenizer(experiment, train))
+
+
+def evaluation_sets(experiment: Experiment) -> list[Pairs]:
+    """The retrieval set and, where there is one, the zero-shot set of an experiment.
+
+    The zero-shot set is `zeroshot_data`, or else that of the training data if it is a set that comes with one (scenes).
+    """
+    shared: dict[str, Any] = {"image_size": experiment.image_size, "resize": experiment.resize, "seed": experiment.seed}
+    sets = [load_pairs(experiment.eval_data or experiment.data, "val", **shared)]
+    zeroshot = experiment.zeroshot_data or ("scenes" if experiment.data == "scenes" else None)
+    if zeroshot is not None:
+        sets.append(load_pairs(zeroshot, "zeroshot", **shared))
+    return sets
+
+
+def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: bool) -> Run:
+    run.save_status("running")
+    rows = _rows_until(run, trainer.step)
+    bar = tqdm(trainer.run(), total=trainer.steps, initial=trainer.step, unit="step", disable=not progress,
+               desc=f"{run.experiment.loss} + {run.experiment.optimizer}")
+    try:
+        for record in bar:
+            _append(rows, record)
+            bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
+            if trainer.step % trainer.steps_per_epoch == 0:
+                _save(run, trainer, rows)
+    except KeyboardInterrupt:
+        _save(run, trainer, rows)
+        run.save_status("stopped", f"by the user after step {trainer.step} of {trainer.steps}")
+        raise
+    except NotFinite as error:
+        _frames(run, rows)
+        kept = sorted(run.folder.glob("checkpoint/step-*"))
+        note = f"{error}. Last good checkpoint: {kept[-1] if kept else 'none, it failed in its first epoch'}"
+        run.seconds = trainer.seconds
+        run.save_status("failed", note)
+        raise NotFinite(note) from None
+    finally:
+        bar.close()
+        trainer.monitor.close()
+    if trainer.device.type == "cuda":
+        run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
+    score(run, trainer.model, data.scored, progress=progress)
+    run.seconds = trainer.seconds
+    run.save_status("finished")
+    if report:
+        from clipedu.report import write_report
+
+        write_report([run], run.folder)
+    return run
+
+
+def _append(rows: dict[str, list], record) -> None:
+    rows["history"].append({"step": record.step, "epoch": record.epoch, "lr": record.lr, "loss": record.loss,
+                            **{f"loss/{name}": value for name, value in record.terms.items()},
+                            "pairs_per_second": record.pairs_per_second, "seconds": record.seconds})
+    rows["norms"] += [{"step": record.step, "part": part, **norms} for part, norms in record.norms.items()]
+
+
+def _rows_until(run: Run, step: int) -> dict[str, list]:
+    """What an earlier part of the run has written, up to the checkpoint's step."""
+    frames = {"history": run.history, "norms": run.norms}
+    return {name: frame[frame["step"] < step].to_dict("records") for name, frame in frames.items()}
+
+
+def _frames(run: Run, rows: dict[str, list]) -> None:
+    import pandas as pd
+
+    run.save_frames(pd.DataFrame(rows["history"]), pd.DataFrame(rows["norms"]))
+
+
+def _save(run: Run, trainer: Trainer, rows: dict[str, list]) -> None:
+    run.seconds = trainer.seconds
+    _frames(run, rows)
+    run.save_checkpoint(trainer.step, trainer.model, trainer.state())
+
+
+def _keep_embeddings(run: Run, model, pairs: Pairs) -> None:
+    image, text, owner = embed_pairs(model, pairs)
+    rows = torch.arange(min(KEPT_EMBEDDINGS, len(pairs)))
+    first = torch.searchsorted(owner, rows)
+    run.save_embeddings(image[rows], text[first], [pairs.captions(int(row))[0] for row in rows])
