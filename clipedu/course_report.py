@@ -84,7 +84,10 @@ def _correlation(ours: dict[tuple[str, str], float]) -> str:
     if math.isnan(rho):
         return f"Both tables share {cells} of 15 cells, but all averages are equal: there is no order to compare."
     by_chance = min(1.0, 1.96 / math.sqrt(cells - 1))
+    chance = f"Of unrelated tables, 95 in 100 would lie within ±{by_chance:.2f}."
+    if by_chance == 1:
+        chance = "With so few cells, unrelated tables may give any value."
     return (
         f"Spearman's rank correlation of our averages with the course's, over the {cells} cells that both have: {rho:+.2f} "
-        f"(+1: the same order; 0: none; -1: the opposite). Of unrelated tables, 95 in 100 would lie within ±{by_chance:.2f}."
+        f"(+1: the same order; 0: none; -1: the opposite). {chance}"
     )

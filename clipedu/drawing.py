@@ -43,7 +43,7 @@ def _figure_class() -> type[Figure]:
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as the bytes of a PNG file; the same figure gives the same bytes."""
+    """The figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -64,13 +64,14 @@ def dress(ax: Axes, title: str, xlabel: str, ylabel: str) -> None:
 
 
 def draw_curve(ax: Axes, step: pandas.Series, value: pandas.Series, colour: str, dashes: str, label: str) -> Line2D:
-    """A pale line of all values and a strong one of their running median over a fortieth of them.
+    """A pale line of all values and a strong one of their running median over a fortieth of them (an odd
+    number, so that one odd step does not move it).
 
     Values that are not finite are left out; where they end the curve, a cross marks the last good one.
     """
     value = value.astype(float)
     value = value.where(np.isfinite(value))
-    smooth = value.rolling(max(1, len(value) // 40), center=True, min_periods=1).median().where(value.notna())
+    smooth = value.rolling(len(value) // 40 | 1, center=True, min_periods=1).median().where(value.notna())
     ax.plot(step, value, color=colour, linewidth=0.6, alpha=0.25)
     (line,) = ax.plot(step, smooth, color=colour, linestyle=dashes, linewidth=1.8, label=plain(label))
     last = value.last_valid_index()

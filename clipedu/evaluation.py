@@ -11,40 +11,50 @@ similarity is broken by order, so a collapsed model (all similarities equal, or 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from clipedu.data.pairs import Pairs
-from clipedu.features import embed_in_chunks, frozen_image_features, frozen_text_features
-from clipedu.models.dual import DualEncoder
+from clipedu.features import embed_images_in_chunks, embed_in_chunks, frozen_image_features, frozen_text_features
+from clipedu.models.dual import DualEncoder, evaluating
 from clipedu.registry import ClipeduError
 
 CHUNK = 1 << 24  # similarities held at once
 
 
 def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dict[str, float]:
-    """Scores of a model on one set: retrieval where it has captions, zero-shot where it has labels.
+    """Scores of a model on one set: retrieval where it has captions, zero-shot where it has named classes.
 
     Args:
-        model: as `run.model()` returns it, with its tokenizer and geometry.
-        pairs: a retrieval set (split "val") or a labelled one (split "zeroshot").
+        model: as `run.model()` returns it, with its tokenizer and geometry. It stays in the mode it is in.
+        pairs: a retrieval set (split "val") or a labelled one (split "zeroshot", whose captions are not looked at).
     Returns:
         "tr@1/5/10", "ir@1/5/10", "alignment", "uniformity", "modality_gap" for captions; "top1", "top5" for labels;
         "average"; and the counts that give the level of chance.
+    Raises:
+        ClipeduError: there is nothing to score, or the model has no tokenizer or geometry.
     """
+    if model.tokenizer is None or model.geometry is None:
+        raise ClipeduError("this model has no tokenizer or geometry: take the one of a run, run.model(), or set both")
+    captioned = pairs.split != "zeroshot" and bool(pairs.captions(0))
+    labelled = pairs.labels is not None and pairs.class_names is not None
+    if not captioned and not labelled:
+        raise ClipeduError(
+            f"{pairs.name}/{pairs.split} has neither captions nor named classes, so nothing can be scored"
+        )
     scores: dict[str, float] = {}
-    if pairs.split != "zeroshot":
-        image, text, owner = embed_pairs(model, pairs, progress=progress)
+    image = embed_images(model, pairs, progress=progress)
+    if captioned:
+        text, owner = embed_captions(model, pairs, progress=progress)
         scores |= retrieval(image, text, owner, model.geometry)
         first = torch.searchsorted(owner, torch.arange(len(pairs)))
         scores |= embedding_shape(image, text[first])
-    if pairs.labels is not None:
-        image = embed_images(model, pairs, progress=progress)
+    if labelled:
         classes = class_prototypes(model, pairs.class_names, pairs.templates)
         scores |= zero_shot(image, classes, pairs.labels, model.geometry)
-    if not scores:
-        raise ClipeduError(f"{pairs.name}/{pairs.split} has neither captions nor labels, so nothing can be scored on it")
     return scores | {"average": average(scores)}
 
 
@@ -57,30 +67,38 @@ def average(scores: dict[str, float]) -> float:
 @torch.no_grad()
 def embed_images(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> Tensor:
     """Raw image embeddings of every row, [N, D] on the CPU, in evaluation mode."""
-    model.eval()
-    if "image" in model.frozen:
+    with evaluating(model):
+        if "image" not in model.frozen:
+            return embed_images_in_chunks(model.encode_image, model, pairs, progress=progress)
         features = frozen_image_features(model, pairs, progress=progress)
         return model.image_projection(features.to(model.device)).cpu()
-    return embed_in_chunks(lambda rows: model.encode_image(pairs.pixels(rows).to(model.device)), len(pairs),
-                           what="images", progress=progress)
 
 
 @torch.no_grad()
-def embed_pairs(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Raw embeddings of all images [N, D] and all captions [T, D], and the row of each caption, int64 [T]."""
-    image = embed_images(model, pairs, progress=progress)
+def embed_captions(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> tuple[Tensor, Tensor]:
+    """Raw embeddings of all captions, [T, D] on the CPU, in evaluation mode, and the row of each, int64 [T]."""
     pairs.tokenize(model.tokenizer)
     ids, mask, owner = pairs.all_tokens()
-    if "text" in model.frozen:
-        text = model.text_projection(frozen_text_features(model, pairs, progress=progress)[0].to(model.device)).cpu()
-    else:
-        text = embed_in_chunks(lambda which: model.encode_text(ids[which].to(model.device), mask[which].to(model.device)),
-                               len(ids), what="captions", progress=progress)
-    return image, text, owner
+
+    def embed(which: Tensor) -> Tensor:
+        return model.encode_text(ids[which].to(model.device), mask[which].to(model.device))
+
+    with evaluating(model):
+        if "text" not in model.frozen:
+            return embed_in_chunks(embed, len(ids), what="captions", progress=progress), owner
+        features, _ = frozen_text_features(model, pairs, progress=progress)
+        return model.text_projection(features.to(model.device)).cpu(), owner
+
+
+def embed_pairs(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Raw embeddings of all images [N, D] and all captions [T, D], and the row of each caption, int64 [T]."""
+    return embed_images(model, pairs, progress=progress), *embed_captions(model, pairs, progress=progress)
 
 
 @torch.no_grad()
-def retrieval(image: Tensor, text: Tensor, owner: Tensor, geometry, ks: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
+def retrieval(
+    image: Tensor, text: Tensor, owner: Tensor, geometry, ks: tuple[int, ...] = (1, 5, 10)
+) -> dict[str, float]:
     """Recall at k in both directions, in percent.
 
     Args:
@@ -92,28 +110,44 @@ def retrieval(image: Tensor, text: Tensor, owner: Tensor, geometry, ks: tuple[in
         "tr@k" (image -> text) and "ir@k" (text -> image) for each k, "retrieval_images" N and "retrieval_captions" T.
     """
     images, captions = len(image), len(text)
-    rows = torch.arange(images)
-    image_rank = torch.cat([_rank_of_own(geometry.similarity(image[part], text), rows[part, None] == owner)
-                            for part in rows.split(max(1, CHUNK // captions))])
-    caption_rank = torch.cat([_rank_of_own(geometry.similarity(text[part], image), owner[part, None] == rows)
-                              for part in torch.arange(captions).split(max(1, CHUNK // images))])
+    rows = torch.arange(images, device=owner.device)
+    image_rank = torch.cat(
+        [
+            _rank_of_own(geometry.similarity(image[part], text), rows[part, None] == owner)
+            for part in rows.split(max(1, CHUNK // captions))
+        ]
+    )
+    caption_rank = torch.cat(
+        [
+            _rank_of_own(geometry.similarity(text[part], image), owner[part, None] == rows)
+            for part in torch.arange(captions, device=owner.device).split(max(1, CHUNK // images))
+        ]
+    )
     scores = {f"tr@{k}": _percent(image_rank < k) for k in ks} | {f"ir@{k}": _percent(caption_rank < k) for k in ks}
     return scores | {"retrieval_images": images, "retrieval_captions": captions}
 
 
 @torch.no_grad()
-def zero_shot(image: Tensor, classes: Tensor, labels: Tensor, geometry, ks: tuple[int, ...] = (1, 5)) -> dict[str, float]:
+def zero_shot(
+    image: Tensor, classes: Tensor, labels: Tensor, geometry, ks: tuple[int, ...] = (1, 5)
+) -> dict[str, float]:
     """Zero-shot accuracy: image embeddings [N, D] against class prototypes [C, D], labels int64 [N]. In percent."""
-    own = labels[:, None] == torch.arange(len(classes))
-    parts = torch.arange(len(image)).split(max(1, CHUNK // len(classes)))
+    own = labels[:, None] == torch.arange(len(classes), device=labels.device)
+    parts = torch.arange(len(image), device=labels.device).split(max(1, CHUNK // len(classes)))
     rank = torch.cat([_rank_of_own(geometry.similarity(image[part], classes), own[part]) for part in parts])
-    return {f"top{k}": _percent(rank < k) for k in ks} | {"zeroshot_images": len(image), "zeroshot_classes": len(classes)}
+    return {f"top{k}": _percent(rank < k) for k in ks} | {
+        "zeroshot_images": len(image),
+        "zeroshot_classes": len(classes),
+    }
 
 
-def class_prototypes(model: DualEncoder, class_names, templates) -> Tensor:
-    """One embedding a class, [C, D]: the geometry's mean over the prompts made from all templates."""
+def class_prototypes(model: DualEncoder, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """One embedding a class, [C, D] on the CPU: the geometry's mean over the prompts made from all templates.
+
+    A prompt that is longer than the model reads is cut, as a caption in training is.
+    """
     prompts = [template.format(name) for name in class_names for template in templates]
-    embeddings = embed_in_chunks(lambda rows: model.embed_texts([prompts[r] for r in rows]), len(prompts))
+    embeddings = embed_in_chunks(lambda rows: model.embed_texts([prompts[r] for r in rows], strict=False), len(prompts))
     return torch.stack([model.geometry.mean(part) for part in embeddings.split(len(templates))])
 
 
@@ -125,9 +159,12 @@ def embedding_shape(image: Tensor, text: Tensor) -> dict[str, float]:
     uniformity    log mean_{i != j} exp(-2 ||x_i - x_j||^2), mean of both sides; lower is more uniform (same paper, t = 2)
     modality_gap  ||mean x - mean y||, from 0 to 2; Liang et al. 2022 (arXiv 2203.02053)
     """
-    x, y = (torch.nn.functional.normalize(side.double(), dim=1) for side in (image, text))
-    return {"alignment": (x - y).square().sum(1).mean().item(), "uniformity": (_uniformity(x) + _uniformity(y)) / 2,
-            "modality_gap": (x.mean(0) - y.mean(0)).norm().item()}
+    x, y = (normalize(side.double(), dim=1) for side in (image, text))
+    return {
+        "alignment": (x - y).square().sum(1).mean().item(),
+        "uniformity": (_uniformity(x) + _uniformity(y)) / 2,
+        "modality_gap": (x.mean(0) - y.mean(0)).norm().item(),
+    }
 
 
 def _uniformity(x: Tensor, most: int = 2000) -> float:
@@ -144,7 +181,9 @@ def _rank_of_own(similarity: Tensor, own: Tensor) -> Tensor:
     similarity = similarity.nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
     best = similarity.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
     first = ((similarity == best) & own).int().argmax(1, keepdim=True)
-    ahead = (similarity > best) | ((similarity == best) & (torch.arange(similarity.shape[1]) < first))
+    ahead = (similarity > best) | (
+        (similarity == best) & (torch.arange(similarity.shape[1], device=similarity.device) < first)
+    )
     return ahead.sum(1)
 
 

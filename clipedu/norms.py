@@ -19,6 +19,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from clipedu.registry import ClipeduError
+
 QUANTITIES = ("weight", "gradient", "update")
 
 
@@ -32,17 +34,24 @@ class NormMonitor:
     Attributes:
         parts: names of the parts, "all" first.
         first_step: number given to the first step seen; set it when a run is resumed.
+    Raises:
+        ClipeduError: no parameter requires a gradient.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        if not named:
+            raise ClipeduError(f"nothing to watch: no parameter of this {type(model).__name__} requires a gradient")
         part_of = [name.split(".")[0].split("_")[0] for name, _ in named]
         self.parts = ["all", *dict.fromkeys(part_of)]
         self.first_step = 0
         self._parameters = [p for _, p in named]
         device = self._parameters[0].device
-        self._membership = torch.tensor([[part in ("all", own) for own in part_of] for part in self.parts],
-                                        dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+        self._membership = torch.tensor(
+            [[part in ("all", own) for own in part_of] for part in self.parts],
+            dtype=torch.float64 if device.type != "mps" else torch.float32,
+            device=device,
+        )
         self._before: list[Tensor] = [torch.empty_like(p) for p in self._parameters]
         self._gradient: Tensor | None = None
         self._steps: list[Tensor] = []
@@ -78,8 +87,13 @@ class NormMonitor:
         values = torch.stack(self._steps).cpu()  # [steps, 3, parts]
         steps, _, parts = values.shape
         columns = {name: values[:, k].flatten().numpy() for k, name in enumerate(QUANTITIES)}
-        return pd.DataFrame({"step": torch.arange(self.first_step, self.first_step + steps).repeat_interleave(parts).numpy(),
-                             "part": self.parts * steps, **columns})
+        return pd.DataFrame(
+            {
+                "step": torch.arange(self.first_step, self.first_step + steps).repeat_interleave(parts).numpy(),
+                "part": self.parts * steps,
+                **columns,
+            }
+        )
 
     @torch.no_grad()
     def _pre(self, *_) -> None:

@@ -60,17 +60,30 @@ Block = Heading | Text | Code | Table | Picture
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.7rem; margin-bottom: .3rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; border-bottom: 2px solid #0072B2; }
-table { border-collapse: collapse; margin: .8rem 0 .3rem; font-size: .92rem; } .wide { overflow-x: auto; }
-th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #ddd; vertical-align: top; overflow-wrap: break-word; }
-th { border-bottom: 2px solid #555; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td.s { white-space: nowrap; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; }
+body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.7rem; margin-bottom: .3rem; }
+h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; border-bottom: 2px solid #0072B2; }
+table { border-collapse: collapse; margin: .8rem 0 .3rem; font-size: .92rem; }
+.wide { overflow-x: auto; }
+th, td { padding: .25rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
+th { border-bottom: 2px solid #555; }
+td { overflow-wrap: break-word; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.s { white-space: nowrap; }
 tr.best td { background: #e3f0f8; font-weight: 600; }
 .note, figcaption { color: #444; font-size: .88rem; margin: .2rem 0 1rem; }
 .warning { border-left: 5px solid #D55E00; background: #fdf1e9; padding: .5rem .9rem; }
 pre { background: #f4f4f4; padding: .6rem .9rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .88rem; }
-figure { margin: 1rem 0; } figure.half { display: inline-block; width: 49%; margin: 1rem 0 0; vertical-align: top; } img { max-width: 100%; height: auto; }
-@media print { .wide { overflow: visible; } body { margin: 0; max-width: none; font-size: 11pt; } figure, tr, pre { break-inside: avoid; } h2 { break-after: avoid; } }
+figure { margin: 1rem 0; }
+figure.half { display: inline-block; width: 49%; margin: 1rem 0 0; vertical-align: top; }
+img { max-width: 100%; height: auto; }
+@media print {
+  body { margin: 0; max-width: none; font-size: 11pt; }
+  .wide { overflow: visible; }
+  figure, tr, pre { break-inside: avoid; }
+  h2 { break-after: avoid; }
+}
 """
 
 

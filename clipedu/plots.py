@@ -21,8 +21,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipedu.course_table import display_name, in_course_order
-from clipedu.drawing import BOTH, COLOURS, IMAGE, TEXT, draw_curve, dress, line_style, log_where_it_helps, new_figure
-from clipedu.drawing import plain, shorten
+from clipedu.drawing import (
+    BOTH,
+    COLOURS,
+    IMAGE,
+    TEXT,
+    draw_curve,
+    dress,
+    line_style,
+    log_where_it_helps,
+    new_figure,
+    plain,
+    shorten,
+)
 from clipedu.embedding_plots import plot_embedding_map, plot_similarity
 from clipedu.registry import ClipeduError, unknown_name
 
@@ -86,7 +97,7 @@ def plot_curves(runs: Any, column: str = "loss", panel: str | None = None) -> Fi
     panel = panel or ("loss" if is_loss else "optimizer")
     fields = [field.name for field in dataclasses.fields(runs[0].experiment)]
     if panel not in fields:
-        raise unknown_name("field of the experiment for panel=", panel, fields)
+        raise unknown_name("panel", panel, fields)
     drawn = [run for run, _ in histories]
     places = [str(getattr(run.experiment, panel)) for run in drawn]
     labels = _curve_labels(drawn, places, "optimizer" if panel == "loss" else "loss")

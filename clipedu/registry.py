@@ -18,6 +18,9 @@ class ClipeduError(ValueError):
     The command line prints it without a traceback and exits with code 2.
     """
 
+    def __init__(self, message: object):
+        super().__init__(" ".join(line.strip() for line in str(message).splitlines()))
+
 
 @dataclass(frozen=True)
 class Entry:

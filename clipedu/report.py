@@ -22,13 +22,14 @@ from clipedu.course_table import display_name
 from clipedu.drawing import to_png
 from clipedu.page import Block, Code, Heading, Picture, Table, Text, to_html, to_markdown
 from clipedu.registry import ClipeduError
-from clipedu.scores import chance_levels, repeats, score_table, standard_errors, undecided
+from clipedu.scores import at_chance, chance_levels, repeats, score_table, standard_errors, undecided
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
 HEADINGS = {"tr@1": "TR@1", "ir@1": "IR@1", "top1": "top-1", "average": "average"}
+_STATUS = ("finished", "running", "stopped", "failed")
 _COUNTS = (("retrieval", "images"), ("retrieval", "captions"), ("zeroshot", "images"), ("zeroshot", "classes"))
 DEFINITIONS = (
     "TR@k (text retrieval, image to text): share of images with one of their own captions among the k best-ranked captions.",
@@ -36,7 +37,7 @@ DEFINITIONS = (
     "top-k (zero-shot classification): share of images whose class is among the k best, ranked by the class names alone.",
     "average: the course's score, the mean of TR@1, IR@1 and top-1 (of those that there are).",
     "chance: what a random ranking would score. A model near chance has learned nothing.",
-    "s.e.: binomial standard error, how far another test set of this size would move the score (68 % of the time; twice as far: 95 %). Another seed moves it further.",
+    "s.e.: binomial standard error, how far another test set of this size would move the score (2 s.e.: 95 % of the time).",
 )
 SHAPES = {
     "alignment": "mean squared distance of matched unit embeddings, 0 to 4: lower = pairs are closer",
@@ -62,20 +63,25 @@ def write_report(runs: Any, folder: str | Path, baseline: Mapping[str, Any] | No
         raise ClipeduError("there are no runs to report on: give at least one")
     if baseline is not None and "name" not in baseline:
         raise ClipeduError(f"baseline={dict(baseline)!r} has no 'name': give name and scores, e.g. 'tr@1' and 'ir@1'")
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from None
     if len(runs) == 1:
         title, blocks = f"Run {runs[0].name}", _one(runs[0], baseline)
     else:
         title, blocks = f"Comparison of {len(runs)} runs", _many(runs, baseline)
-    folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.md").write_text(to_markdown(title, blocks, folder), encoding="utf-8")
         (folder / "report.html").write_text(to_html(title, blocks), encoding="utf-8")
     except OSError as error:
-        raise ClipeduError(
-            f"can't write a report to {folder}: {error.strerror}. Give a folder you may write to"
-        ) from None
+        raise _not_writable(folder, error) from None
     return folder / "report.html"
+
+
+def _not_writable(folder: Path, error: OSError) -> ClipeduError:
+    return ClipeduError(f"can't write a report to {folder}: {error.strerror}. Give a folder you may write to")
 
 
 def _one(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
@@ -147,6 +153,8 @@ def _score_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
         rows.append(row + ([_number(baseline.get(key))] if baseline else []))
     shape = [(key.replace("_", " "), f"{m[key]:.3f}", meaning) for key, meaning in SHAPES.items() if key in m]
     blocks: list[Block] = [Table(columns, rows, best={len(rows) - 1}), Text("", items=DEFINITIONS)]
+    if at_chance(score_table([run])):
+        blocks.insert(0, Text("The average is no better than chance: this model has learned nothing.", warning=True))
     if shape:
         blocks.append(Table(("shape of the embeddings", "value", "what it is"), shape))
     return blocks
@@ -154,6 +162,7 @@ def _score_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
 
 def _many(runs: list, baseline: Mapping[str, Any] | None) -> list[Block]:
     """The page that compares runs."""
+    runs = [runs[place] for place in score_table(runs).index]
     table = score_table(runs)
     blocks: list[Block] = [Text(_overview(table))]
     test_sets = {
@@ -188,7 +197,8 @@ def _many(runs: list, baseline: Mapping[str, Any] | None) -> list[Block]:
 
 def _overview(table: pandas.DataFrame) -> str:
     """Which runs there are, and which scored best."""
-    counts = ", ".join(f"{n} {status}" for status, n in table["status"].value_counts().items())
+    found = list(table["status"])
+    counts = ", ".join(f"{found.count(status)} {status}" for status in dict.fromkeys(sorted(found, key=_STATUS.index)))
     losses, optimizers = ([display_name(name) for name in table[c].unique()] for c in ("loss", "optimizer"))
     text = (
         f"{len(table)} runs ({counts}) with the losses {', '.join(losses)} and the optimizers {', '.join(optimizers)}."
@@ -209,11 +219,13 @@ def _overview(table: pandas.DataFrame) -> str:
 
 def _score_table_block(runs: list, table: pandas.DataFrame, baseline: Mapping[str, Any] | None) -> Table:
     """All runs, optimizer by optimizer, then chance and the yardstick; the best set off, those too near to it marked."""
-    near = undecided(table)
+    near, low = undecided(table), at_chance(table)
     best = table["average"].idxmax() if table["average"].notna().any() else None
     rows = []
     for place, row in table.iterrows():
-        mark = "best" if place == best else "≈ best" if place in near else ""
+        mark = (
+            "no better than chance" if place in low else "best" if place == best else "≈ best" if place in near else ""
+        )
         remark = mark if row["status"] == "finished" else f"{row['status']}: {row['note']}".rstrip(": ")
         error = f"±{row['error']:.2f}" if math.isfinite(row["error"]) else "–"
         scores = [_number(row[key]) for key in HEADINGS]
@@ -234,7 +246,7 @@ def _score_table_block(runs: list, table: pandas.DataFrame, baseline: Mapping[st
         "standard errors of the difference below the best, so that one run of each can't tell them apart."
     )
     columns = ("run", "optimizer", "loss", *HEADINGS.values(), "s.e.", "time", "remark")
-    return Table(columns, rows, best=set() if best is None else {list(table.index).index(best)}, note=note)
+    return Table(columns, rows, best=set() if best is None else {best}, note=note)
 
 
 def _common_and_different(settings: list[tuple[str, dict[str, Any]]], what: str) -> list[Block]:

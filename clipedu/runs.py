@@ -10,24 +10,25 @@
     checkpoint/        model.safetensors and state.pt (optimizer, loss state, random state; tensors and plain values only)
     embeddings.safetensors, captions.json, plots/, report.html, report.md
 
-A file is written under another name and then renamed, so what is there is whole.
+A file is written under another name and then renamed, and a checkpoint is dropped only when the next one is whole: what
+is there can be read, whenever the run was killed.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
+import shlex
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clipedu.environment import environment
 from clipedu.experiment import Experiment
+from clipedu.files import read_json, reported, write_json, write_text
 from clipedu.registry import ClipeduError
 
 
@@ -69,9 +70,11 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command line that repeats this run."""
-        flags = "".join(f" --{key.replace('_', '-')} {_as_flag(value)}" for key, value in self.experiment.changed().items())
-        return f"clipedu train{flags}"
+        """The command line that repeats this run, quoted for a shell."""
+        words = ["clipedu", "train"]
+        for name, value in self.experiment.changed().items():
+            words += [f"--{name.replace('_', '-')}", *_as_words(value)]
+        return shlex.join(words)
 
     def model(self):
         """The trained model in evaluation mode, with its tokenizer and geometry, on the CPU.
@@ -86,7 +89,9 @@ class Run:
         from clipedu.models import build_model
 
         tokenizer = Tokenizer.load(self.folder / "tokenizer")
-        experiment = self.experiment.replace(image_weights="random", text_weights="random")  # the checkpoint has them all
+        experiment = self.experiment.replace(
+            image_weights="random", text_weights="random"
+        )  # the checkpoint has them all
         model = build_model(experiment, tokenizer.vocab_size)
         model.load_state_dict(load_file(self.checkpoint() / "model.safetensors"))
         model.tokenizer, model.geometry = tokenizer, build_geometry(experiment.geometry, experiment.embedding_dim)
@@ -100,39 +105,52 @@ class Run:
         path = self.folder / "embeddings.safetensors"
         if not path.is_file():
             return None
-        return {**load_file(path), "captions": json.loads((self.folder / "captions.json").read_text())}
+        return {**load_file(path), "captions": json.loads((self.folder / "captions.json").read_text(encoding="utf-8"))}
 
     def checkpoint(self) -> Path:
         """The folder of the last checkpoint. Raises ClipeduError if there is none."""
-        steps = sorted(self.folder.glob("checkpoint/step-*[0-9]"))
+        steps = sorted(self.folder.glob("checkpoint/step-*"))
         if not steps:
             raise ClipeduError(f"{self.folder} has no checkpoint: the run was stopped before its first one")
         return steps[-1]
 
     def save_checkpoint(self, step: int, model, state: dict[str, Any]) -> None:
-        """Write model weights and training state as one folder, then drop the checkpoint before it."""
+        """Write model weights and training state as one folder, then drop the checkpoint before it.
+
+        Args:
+            step: number of steps done.
+            state: tensors and plain values only, in dicts and lists (`torch.load(weights_only=True)` reads it).
+        Raises:
+            ClipeduError: it can't be written; the checkpoint before it is still there.
+        """
         import torch
         from safetensors.torch import save_file
 
         target = self.folder / "checkpoint" / f"step-{step:08d}"
-        partial = target.with_name(f"writing-{os.getpid()}")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}, partial / "model.safetensors")
-        torch.save(state, partial / "state.pt")
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
+        while target.exists():  # the same step again: the old one must not go before the new one is there
+            target = target.with_name(f"{target.name}+")
+        partial = target.with_name("writing")
+        with reported(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+            save_file(weights, partial / "model.safetensors")
+            with open(partial / "state.pt", "wb") as file:  # a file of its own tells a full disk as an OSError
+                torch.save(state, file)
+            partial.rename(target)
         for other in target.parent.iterdir():
             if other != target:
                 shutil.rmtree(other, ignore_errors=True)
 
     def save_embeddings(self, image, text, captions: list[str]) -> None:
+        """Keep raw embeddings [N, D] of matched images and captions; `embeddings` reads them back."""
         from safetensors.torch import save_file
 
-        write_text(self.folder / "captions.json", json.dumps(captions))
-        save_file({"image": image.contiguous(), "text": text.contiguous()}, self.folder / "embeddings.partial")
-        (self.folder / "embeddings.partial").replace(self.folder / "embeddings.safetensors")
+        write_json(self.folder / "captions.json", captions)
+        partial = self.folder / "embeddings.partial"
+        with reported(partial):
+            save_file({"image": image.cpu().contiguous(), "text": text.cpu().contiguous()}, partial)
+            partial.replace(self.folder / "embeddings.safetensors")
 
     def save_frames(self, history, norms) -> None:
         """Write history.csv and norms.csv."""
@@ -152,8 +170,12 @@ class Run:
         import pandas as pd
 
         if name not in self._frames:
-            path = self.folder / f"{name}.csv"
-            self._frames[name] = pd.read_csv(path) if path.is_file() else pd.DataFrame({"step": []})
+            try:
+                self._frames[name] = pd.read_csv(self.folder / f"{name}.csv")
+            except (FileNotFoundError, pd.errors.EmptyDataError):  # nothing measured yet, or nothing before it failed
+                self._frames[name] = pd.DataFrame({"step": []})
+            except (OSError, ValueError) as error:
+                raise ClipeduError(f"{self.folder / f'{name}.csv'} can't be read: {error}") from None
         return self._frames[name]
 
 
@@ -171,12 +193,14 @@ def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
         ClipeduError: the folder exists and is not empty, or can't be made.
     """
     folder = Path(folder or new_run_folder(experiment))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ClipeduError(f"{folder} exists already and is not empty: give another folder, or resume the run that is in it")
     try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ClipeduError(
+                f"{folder} exists already and is not empty: give another folder, or resume the run in it"
+            )
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ClipeduError(f"{folder} can't be made: {error.strerror}") from None
+        raise ClipeduError(f"{folder} can't be made: {error.strerror}. Give a folder that can be written") from None
     run = Run(folder, experiment, environment())
     write_text(folder / "experiment.json", experiment.to_json())
     write_json(folder / "environment.json", run.environment)
@@ -185,83 +209,56 @@ def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
 
 
 def load_run(folder: str | Path) -> Run:
-    """The run that lives in a folder. Raises ClipeduError if it is not a run's folder."""
+    """The run that lives in a folder. Raises ClipeduError if it is not a run's folder, or is damaged."""
     folder = Path(folder)
     if not (folder / "experiment.json").is_file():
         what = "is not a run's folder: it has no experiment.json" if folder.is_dir() else "does not exist"
         known = sorted({str(path.parent) for path in Path("runs").glob("**/experiment.json")})
-        raise ClipeduError(f"{folder} {what}. " + (f"Runs here: {', '.join(known[-8:])}" if known
-                                                   else "Make one with: clipedu train"))
-    run = Run(folder, Experiment.from_json((folder / "experiment.json").read_text()))
-    run.environment = _read_json(folder / "environment.json")
-    run.metrics = _read_json(folder / "metrics.json")
-    for key, value in _read_json(folder / "status.json").items():
-        setattr(run, key, value)
-    return run
+        here = f"Runs here: {', '.join(known[-8:])}" if known else "Make one with: clipedu train"
+        raise ClipeduError(f"{folder} {what}. {here}")
+    try:
+        experiment = Experiment.from_json((folder / "experiment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ClipeduError(f"{folder / 'experiment.json'} can't be used: {error}") from None
+    status = read_json(folder / "status.json")
+    return Run(
+        folder,
+        experiment,
+        read_json(folder / "environment.json"),
+        read_json(folder / "metrics.json"),
+        **{key: status[key] for key in ("status", "note", "seconds") if key in status},
+    )
 
 
 def find_runs(folders: list[str | Path]) -> list[Run]:
-    """All runs in the given folders: a run's own folder, or one that holds runs at any depth (a grid's).
+    """All runs in the given folders: a run's own folder, or one that holds runs at any depth (a grid's). Each once.
 
     Raises:
         ClipeduError: a folder in which there is no run.
     """
-    runs = []
+    found: dict[Path, Path] = {}
     for folder in map(Path, folders):
-        found = [folder] if (folder / "experiment.json").is_file() else sorted(p.parent for p in folder.glob("**/experiment.json"))
-        runs += [load_run(path) for path in found] or [load_run(folder)]
-    return runs
+        inside = [folder] if (folder / "experiment.json").is_file() else sorted(folder.glob("**/experiment.json"))
+        for path in inside or [folder]:
+            path = path.parent if path.name == "experiment.json" else path
+            found.setdefault(path.resolve(), path)
+    return [load_run(path) for path in found.values()]
 
 
-def environment() -> dict[str, Any]:
-    """Versions, device and commit, as a run records them."""
-    import torch
-
-    from clipedu import __version__
-
-    def version(package: str) -> str:
-        from importlib import metadata
-
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            return "not installed"
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    packages = {name: version(name) for name in ("torch", "timm", "transformers", "numpy")}
-    return {"clipedu": __version__, "commit": _commit(), "python": platform.python_version(), **packages,
-            "platform": platform.platform(), "device": device, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "date": time.strftime("%Y-%m-%d %H:%M:%S")}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under another name and rename it, so that it is never half there."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _commit() -> str | None:
-    """The commit of clipedu's own checkout, with a + if it has changes; None for an installed package."""
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True,
-                              check=True, timeout=10).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _as_flag(value: Any) -> str:
+def _as_words(value: Any) -> list[str]:
+    """A setting's value as the command line takes it."""
     if isinstance(value, dict):
-        return " ".join(f"{key}={item}" for key, item in value.items())
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        return [
+            f"{key}={item if isinstance(item, str) and not _is_json(item) else json.dumps(item)}"
+            for key, item in value.items()
+        ]
+    return ["none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)]
+
+
+def _is_json(text: str) -> bool:
+    """Whether an option's text would be read as something else than itself: a number, true, none, ..."""
+    try:
+        json.loads(text.lower())
+    except ValueError:
+        return text.lower() == "none"
+    return True

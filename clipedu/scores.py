@@ -82,8 +82,8 @@ def _binomial(percent: float, trials: float) -> float:
 def score_table(runs: Sequence[Any]) -> pandas.DataFrame:
     """One row a run, in the course's order: by optimizer, then by loss, then by name.
 
-    Columns: name, optimizer, loss, seed, tr@1, ir@1, top1, average (percent; nan where a run has none), error (the average's
-    standard error), seconds, status, note. Index: the place of the run in `runs`.
+    Columns: name, optimizer, loss, seed, tr@1, ir@1, top1, average (percent; nan where a run has none), error and chance
+    (standard error and level of chance of the average), seconds, status, note. Index: the place of the run in `runs`.
     """
     import pandas
 
@@ -98,6 +98,7 @@ def score_table(runs: Sequence[Any]) -> pandas.DataFrame:
                 "seed": run.experiment.seed,
                 **{key: float(run.metrics.get(key, math.nan)) for key in SCORES},
                 "error": errors.get("average", math.nan),
+                "chance": chance_levels(run.metrics).get("average", math.nan),
                 "seconds": run.seconds,
                 "status": run.status,
                 "note": run.note or "",
@@ -124,6 +125,11 @@ def undecided(table: pandas.DataFrame) -> set[int]:
     best = scored.loc[scored["average"].idxmax()]
     apart = 1.96 * (scored["error"] ** 2 + best["error"] ** 2) ** 0.5
     return set(scored.index[best["average"] - scored["average"] < apart]) - {best.name}
+
+
+def at_chance(table: pandas.DataFrame) -> set[int]:
+    """Index of the runs in a `score_table` whose average is no better than chance (less than 1.96 standard errors above)."""
+    return set(table.index[table["average"] - table["chance"] < 1.96 * table["error"]])
 
 
 def repeats(runs: Sequence[Any]) -> pandas.DataFrame:

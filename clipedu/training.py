@@ -94,12 +94,11 @@ class Trainer:
                 began = time.perf_counter()
                 lr = learning_rate(self.step, peak=ex.lr, total=self.steps, warmup=round(ex.warmup * self.steps),
                                    schedule=ex.schedule)
-                values = self._train_on(batch.to(self.device), lr)
+                values = self._train_on(batch.to(self.device), lr).tolist()
                 elapsed = time.perf_counter() - began
-                self.seconds += elapsed
-                record = self._record(values, epoch, lr, elapsed)
                 self.step += 1
-                yield record
+                self.seconds += elapsed
+                yield self._record(values, epoch, lr, elapsed)
 
     def _train_on(self, batch, lr: float) -> torch.Tensor:
         """One step. Returns loss, terms and norms in one tensor on the device, so that the host waits once a step."""
@@ -124,17 +123,18 @@ class Trainer:
         scalars = torch.stack([output.total.detach(), *output.terms.values()]).to(self.monitor.latest.dtype)
         return torch.cat([scalars, self.monitor.latest.flatten()])
 
-    def _record(self, values: torch.Tensor, epoch: int, lr: float, elapsed: float) -> Record:
-        loss, *rest = values.tolist()
+    def _record(self, values: list[float], epoch: int, lr: float, elapsed: float) -> Record:
+        """The record of the step just done, from the numbers that `_train_on` returned."""
+        step, (loss, *rest) = self.step - 1, values
         terms = dict(zip(self._names, rest, strict=False))
         parts = self.monitor.parts
         norms = rest[len(terms):]
         by_part = {part: {name: norms[k * len(parts) + n] for k, name in enumerate(QUANTITIES)} for n, part in enumerate(parts)}
         if not (math.isfinite(loss) and math.isfinite(by_part["all"]["gradient"])):
             what = "the loss" if not math.isfinite(loss) else "the gradient"
-            raise NotFinite(f"{what} is not finite at step {self.step} (lr {lr:g}, loss {loss:g}): "
+            raise NotFinite(f"{what} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
                             f"a smaller lr, clip_grad=1, or a larger temperature may help")
-        return Record(self.step, epoch, self.steps, lr, loss, terms, by_part, self.seconds, self.experiment.batch_size / elapsed)
+        return Record(step, epoch, self.steps, lr, loss, terms, by_part, self.seconds, self.experiment.batch_size / elapsed)
 
     def state(self) -> dict[str, Any]:
         """Everything besides the model's weights that the next step depends on: tensors and plain values only."""
@@ -186,6 +186,9 @@ def prepare(experiment: Experiment, *, pairs: Pairs | None = None, tokenizer=Non
                       **experiment.loss_options).to(device)
     optimizer = build_optimizer(model, experiment.optimizer, lr=experiment.lr, weight_decay=experiment.weight_decay,
                                 **experiment.optimizer_options)
+    learned = list(loss.parameters())  # SigLIP's scale and bias; never decayed
+    if learned:
+        optimizer.add_param_group({"name": "loss", "params": learned, "weight_decay": 0.0})
     features: dict[str, Any] = {}
     if experiment.image_frozen:
         features["image_features"] = frozen_image_features(model, pairs, progress=progress)

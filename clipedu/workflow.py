@@ -9,6 +9,8 @@ Ctrl-C, a NaN and a crash leave a run that says what happened and keeps what was
 
 from __future__ import annotations
 
+import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +125,7 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
     bar = tqdm(trainer.run(), total=trainer.steps, initial=trainer.step, unit="step", disable=not progress,
                desc=f"{run.experiment.loss} + {run.experiment.optimizer}")
     try:
-        for record in bar:
+        for record in StopAfterStep().watch(bar):
             _append(rows, record)
             bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
             if trainer.step % trainer.steps_per_epoch == 0:
@@ -152,6 +154,32 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
 
         write_report([run], run.folder)
     return run
+
+
+class StopAfterStep:
+    """Ctrl-C lets the step that is under way end, so that what is kept is whole; a second Ctrl-C stops at once.
+
+    Signals reach only the main thread; in another one this does nothing.
+    """
+
+    def watch(self, records):
+        """Pass records on; raise KeyboardInterrupt after the one during which Ctrl-C came."""
+        self.asked = False
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, self._ask) if main else None
+        try:
+            for record in records:
+                yield record
+                if self.asked:
+                    raise KeyboardInterrupt
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, before)
+
+    def _ask(self, *_) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 def _append(rows: dict[str, list], record) -> None:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clipedu.data.pairs import Pairs
-from clipedu.registry import ClipeduError
+from clipedu.registry import ClipeduError, unknown_name
+
+AUGMENTATIONS = ("none", "crop", "crop-flip")
 
 
 @dataclass
@@ -43,8 +46,16 @@ def caption_choice(rows: int, *, seed: int, epoch: int) -> Tensor:
     return torch.randint(0, 2**31, (rows,), generator=_generator(seed, epoch, 1))
 
 
-def batches(pairs: Pairs, *, batch_size: int, seed: int, epoch: int, skip: int = 0,
-            image_features: Tensor | None = None, text_features: tuple[Tensor, Tensor] | None = None) -> Iterator[Batch]:
+def batches(
+    pairs: Pairs,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    skip: int = 0,
+    image_features: Tensor | None = None,
+    text_features: tuple[Tensor, Tensor] | None = None,
+) -> Iterator[Batch]:
     """The batches of one epoch, from batch number `skip` on.
 
     Args:
@@ -56,11 +67,13 @@ def batches(pairs: Pairs, *, batch_size: int, seed: int, epoch: int, skip: int =
     """
     rows = len(pairs)
     if batch_size > rows:
-        raise ClipeduError(f"batch_size={batch_size} is larger than the data: {pairs.name}/{pairs.split} has {rows} pairs")
+        raise ClipeduError(
+            f"batch_size={batch_size} is larger than the data: {pairs.name}/{pairs.split} has {rows} pairs"
+        )
     order = epoch_order(rows, seed=seed, epoch=epoch)
     choice = caption_choice(rows, seed=seed, epoch=epoch)
     for start in range(skip * batch_size, rows - batch_size + 1, batch_size):
-        index = order[start:start + batch_size]
+        index = order[start : start + batch_size]
         image = (pairs.pixels(index),) if image_features is None else (image_features[index],)
         if text_features is None:
             text = pairs.tokens(index, choice[index])
@@ -80,7 +93,11 @@ def augment(pixels: Tensor, how: str, *, seed: int, step: int) -> Tensor:
         how: "none", "crop" or "crop-flip".
     Returns:
         float32 [B, 3, H, W] in 0..255, or `pixels` itself for "none".
+    Raises:
+        ClipeduError: an unknown `how`.
     """
+    if how not in AUGMENTATIONS:
+        raise unknown_name("augment", how, AUGMENTATIONS)
     if how == "none":
         return pixels
     count = len(pixels)
@@ -96,8 +113,5 @@ def augment(pixels: Tensor, how: str, *, seed: int, step: int) -> Tensor:
 
 
 def _generator(*key: int) -> torch.Generator:
-    """A generator whose seed mixes several small numbers, so that neighbours are unrelated."""
-    mixed = 0
-    for part in key:
-        mixed = ((mixed ^ (part & 0xFFFFFFFF)) * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**63
-    return torch.Generator().manual_seed(mixed)
+    """A generator whose seed mixes several numbers, so that neighbours are unrelated."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))

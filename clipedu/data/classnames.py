@@ -19,12 +19,12 @@ PHOTO_TEMPLATES = (
     "a {}, photographed by an amateur.",
 )
 
-# Classes whose first name in WordNet is also the first name of another class, with the name they get here.
-_CLEARER = {134: "crane bird", 517: "construction crane", 639: "tank suit"}
+# Classes whose first name in WordNet another class has too (Cardigan and cardigan are one to a text encoder that lower-cases).
+_CLEARER = {134: "crane bird", 264: "Cardigan Welsh corgi", 517: "construction crane", 639: "tank suit"}
 
 
 def imagenet_classes() -> list[str]:
-    """The 1,000 names of ImageNet-1k in the order of the class index, as timm and torchvision number them; all different.
+    """The 1,000 names of ImageNet-1k in the order of the class index, as timm and torchvision number them; all different in lower case.
 
     Each is the first of the class's names in WordNet ("tench, Tinca tinca" gives "tench"), but where two classes share it.
     """

@@ -32,8 +32,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "cyan": (60, 225, 235),
     "blue": (35, 70, 220),
     "purple": (135, 40, 175),
-    "pink": (255, 115, 190),
-    "brown": (150, 85, 35),
+    "pink": (255, 120, 195),
+    "brown": (145, 85, 30),
     "black": (12, 12, 12),
     "white": (250, 250, 250),
 }
@@ -61,7 +61,9 @@ def triangle(x: Tensor, y: Tensor) -> Tensor:
 def diamond(x: Tensor, y: Tensor) -> Tensor:
     """A rhombus, taller than wide, so that it is no turned square."""
     half_width, half_height = 0.62, 1.1
-    return (x.abs() * half_height + y.abs() * half_width - half_width * half_height) / math.hypot(half_width, half_height)
+    return (x.abs() * half_height + y.abs() * half_width - half_width * half_height) / math.hypot(
+        half_width, half_height
+    )
 
 
 def star(x: Tensor, y: Tensor) -> Tensor:
@@ -82,9 +84,11 @@ def cross(x: Tensor, y: Tensor) -> Tensor:
 
 def heart(x: Tensor, y: Tensor) -> Tensor:
     """A square that stands on its corner, with a disc on each of its two upper edges."""
-    half = 0.88
-    x, y = x.abs(), y + 0.08
-    return torch.minimum((x + y.abs() - half) / math.sqrt(2), torch.hypot(x - half / 2, y + half / 2) - half / math.sqrt(2))
+    half = 0.86
+    x, y = x.abs(), y - 0.2
+    return torch.minimum(
+        (x + y.abs() - half) / math.sqrt(2), torch.hypot(x - half / 2, y + half / 2) - half / math.sqrt(2)
+    )
 
 
 def crescent(x: Tensor, y: Tensor) -> Tensor:

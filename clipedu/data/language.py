@@ -49,7 +49,6 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "cyan": ("cyan", "turquoise"),
     "purple": ("purple", "violet"),
     "small": ("small", "little", "tiny"),
-    "medium": ("medium", "medium-sized"),
     "large": ("large", "big"),
     "left of": ("left of", "to the left of"),
     "right of": ("right of", "to the right of"),
@@ -191,7 +190,9 @@ def noun(shape: int | None, colour: int | None, size: int | None, dice: Dice) ->
 
 def say(meaning: Meaning, dice: Dice, form: int | None = None) -> str:
     """A caption that claims `meaning`, in words that `dice` picks. `form` picks the sentence, modulo how many there are."""
-    forms = RELATION_FORMS if meaning.relation is not None else PLACE_FORMS if meaning.place is not None else PLAIN_FORMS
+    forms = (
+        RELATION_FORMS if meaning.relation is not None else PLACE_FORMS if meaning.place is not None else PLAIN_FORMS
+    )
     template = dice.pick(forms) if form is None else forms[form % len(forms)]
     said = template.format(
         s=noun(meaning.shape, meaning.colour, meaning.size, dice),

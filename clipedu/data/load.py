@@ -43,9 +43,11 @@ def load_pairs(
 
 def available() -> list[str]:
     """The names that `load_pairs` knows here: "scenes", and the folders of shards in `CLIPEDU_DATA`."""
+    from clipedu.data.samples import shard_paths
+
     home = _home()
     folders = sorted(home.iterdir()) if home and home.is_dir() else []
-    return ["scenes", *(folder.name for folder in folders if any(folder.glob("*.tar")) or any(folder.glob("*/*.tar")))]
+    return ["scenes", *(folder.name for folder in folders if shard_paths(folder))]
 
 
 def _home() -> Path | None:

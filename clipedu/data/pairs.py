@@ -63,15 +63,19 @@ class Pairs:
         return digest.hexdigest()[:16]
 
     def tokenize(self, tokenizer) -> Pairs:
-        """Encode all captions once with `tokenizer` (a `clipedu.data.text.Tokenizer`), so that `tokens` can hand them out."""
+        """Encode all captions once with `tokenizer` (a `clipedu.data.text.Tokenizer`), so that `tokens` can hand them out.
+
+        Raises:
+            ClipeduError: a row has no caption.
+        """
         texts, first = [], [0]
         for row in range(len(self)):
-            texts += self.captions(row)
+            captions = self.captions(row)
+            if not captions:
+                what = f"no caption for row {row}" if texts else "no captions"
+                raise ClipeduError(f"{self.name}/{self.split} has {what}: it can't be used to train or for retrieval")
+            texts += captions
             first.append(len(texts))
-        if len(texts) == 0:
-            raise ClipeduError(
-                f"{self.name}/{self.split} has no captions, so it can't be used to train or for retrieval"
-            )
         self._ids, self._lengths = tokenizer.encode(texts)
         self._first = np.asarray(first)
         return self

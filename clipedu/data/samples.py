@@ -21,6 +21,12 @@ SPLITS["zeroshot"] = SPLITS["val"]
 _WORDS = frozenset(word for choice in SPLITS["train"] + SPLITS["val"] for word in choice)
 
 
+def shard_paths(folder: Path) -> list[Path]:
+    """The .tar files in a folder and in those of its subfolders that are called like a split, in order."""
+    paths = [*folder.glob("*.tar"), *(path for word in _WORDS for path in folder.glob(f"{word}/*.tar"))]
+    return sorted(path for path in paths if path.is_file())
+
+
 def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
     """The shards of one split, name to path in order, and a line for each shard that belongs to no split.
 
@@ -30,8 +36,7 @@ def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise ClipeduError(f"{folder} {what}: give a folder that holds .tar shards")
-    paths = [*folder.glob("*.tar"), *(path for word in _WORDS for path in folder.glob(f"{word}/*.tar"))]
-    shards = {path.relative_to(folder).as_posix(): path for path in sorted(paths) if path.is_file()}
+    shards = {path.relative_to(folder).as_posix(): path for path in shard_paths(folder)}
     if not shards:
         raise ClipeduError(
             f"{folder} holds no .tar shards: give a folder of tars with KEY.jpg and KEY.txt or KEY.json in them"
@@ -67,6 +72,8 @@ def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int
             labelled = sum(sample.label is not None for sample in good) * 2 > len(good)
             captioned = sum(sample.captions is not None for sample in good) * 2 > len(good) or not labelled
         for sample in samples:
+            sample.captions = sample.captions if captioned else []
+            sample.label = sample.label if labelled else None
             if not sample.trouble:
                 twin = seen.setdefault(sample.key, sample)
                 if twin is not sample and _facts(twin) == _facts(sample):
@@ -77,10 +84,6 @@ def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int
                     sample.trouble = "no class index"
                 elif labelled and classes is not None and sample.label >= classes:
                     sample.trouble = f"bad class index {sample.label}, there are {classes} classes"
-            if not captioned:
-                sample.captions = []
-            if not labelled:
-                sample.label = None
             yield sample
         progress(path.stat().st_size)
 

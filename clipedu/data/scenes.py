@@ -1,9 +1,9 @@
 """Scenes: captioned pictures that need no download, drawn when they are asked for.
 
 One or two objects (10 shapes x 10 colours x 3 sizes) stand somewhere on one of five backgrounds, under some noise. A scene
-is a pure function of (seed, split, row): its attribute number k comes from a hash of these and k. Nothing is stored and
-nothing is drawn from a generator, so scene 17 is the same in a set of 100 and in one of 100,000, in any batch, on any
-device. Three splits:
+is a pure function of (seed, split, row): each attribute comes from a hash of these and of its own name, not from a
+generator that others have drawn from. So scene 17 is the same in a set of 100 and in one of 100,000, and in any batch.
+Three splits:
 
 - train: row = number of the scene. Five captions a row, from generic to specific, most of them specific.
 - val: the first scenes of their stream of which no two fit one most specific description; five paraphrases of it a row.
@@ -31,7 +31,8 @@ from clipedu.registry import ClipeduError, unknown_name
 VERSION = 1  # of the generator: raise it when a scene or a caption comes out differently
 SPLITS = {"train": 20_000, "val": 1_000, "zeroshot": 1_000}  # name -> default size
 MAX_VAL = 50_000
-CAPTIONS = 5
+CAPTIONS = 5  # a row
+TRAIN_LEVELS = ((5,), (5,), (5, 4), (4, 3), (0, 1, 2, 2, 3, 3))  # of a chain, from which each of them is picked
 CACHE_BYTES = 2**30
 
 _GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as int64
@@ -62,6 +63,10 @@ class _Hash:
     def uniform(self, low: float, high: float, name: str) -> Tensor:
         """float [N] from low to high."""
         return low + (high - low) * ((self.bits(name) & (2**24 - 1)).float() / 2**24)
+
+    def uniform_rgb(self, low: float, high: float, name: str) -> Tensor:
+        """float [N, 3] from low to high, one for each channel."""
+        return torch.stack([self.uniform(low, high, f"{name} {channel}") for channel in "rgb"], 1)
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,12 @@ class Attributes:
 def sample(seed: int, split: str, rows: Tensor) -> Attributes:
     """What is in the scenes number `rows` (int64 [N], any non-negative numbers) of the stream of `split`."""
     h = _Hash(seed, split, rows)
-    count = torch.ones_like(rows) if split == "zeroshot" else 2 - (h.below(5, "count") < 2).long()
+    count = torch.where(h.below(5, "count") < 2, 1, 2)
     shape, colour = h.below(len(SHAPES), "shape"), h.below(len(COLOURS), "colour")
     if split == "zeroshot":
         label = rows * 37 % (len(SHAPES) * len(COLOURS))  # each class once in every 100 rows, in mixed order
         shape, colour = label // len(COLOURS), label % len(COLOURS)
+        count = torch.ones_like(rows)
     # The second object differs from the first in shape and in colour, so that two words always tell which is meant.
     shape = torch.stack([shape, (shape + 1 + h.below(len(SHAPES) - 1, "other shape")) % len(SHAPES)], 1)
     colour = torch.stack([colour, (colour + 1 + h.below(len(COLOURS) - 1, "other colour")) % len(COLOURS)], 1)
@@ -121,7 +127,7 @@ def sample(seed: int, split: str, rows: Tensor) -> Attributes:
     third = (centre >= 3 / 8).long() + (centre > 5 / 8).long()
     background = h.below(len(BACKGROUNDS), "background")
     tones = torch.tensor([pair for _, *pair in BACKGROUNDS.values()])[background]  # [N, 2]
-    tint = torch.stack([h.uniform(-5, 5, f"tint {channel}") for channel in "rgb"], 1) + h.uniform(-8, 8, "tone")[:, None]
+    tint = h.uniform_rgb(-5, 5, "tint") + h.uniform(-8, 8, "tone")[:, None]
     return Attributes(
         count=count,
         shape=shape,
@@ -145,8 +151,8 @@ def sample(seed: int, split: str, rows: Tensor) -> Attributes:
 def _paint(h: _Hash, colour: Tensor, which: str) -> Tensor:
     """RGB [N, 3]: the named colour, a little brighter or darker and a little off in hue."""
     brightness = h.uniform(0.9, 1.1, f"{which} brightness")[:, None]
-    shift = torch.stack([h.uniform(-10, 10, f"{which} {channel}") for channel in "rgb"], 1)
-    return (torch.tensor(list(COLOURS.values()))[colour] * brightness + shift).clamp(0, 255)
+    nominal = torch.tensor(list(COLOURS.values()))[colour]
+    return (nominal * brightness + h.uniform_rgb(-10, 10, which)).clamp(0, 255)
 
 
 def _alone(h: _Hash, radius: Tensor) -> Tensor:
@@ -209,7 +215,8 @@ class Scenes(Pairs):
         self.split, self.image_size, self.seed = split, image_size, seed
         self.rows = _distinct(seed, split, size) if split == "val" else torch.arange(size)
         self.attributes = sample(seed, split, self.rows)
-        self._dice = torch.stack([_Hash(seed, split, self.rows).bits(f"words {k}") for k in range(CAPTIONS)], 1).tolist()
+        words = _Hash(seed, split, self.rows)
+        self._dice = torch.stack([words.bits(f"words {k}") for k in range(CAPTIONS)], 1).tolist()
         self._meanings = meanings(self.attributes)
         self._cache: Tensor | None = None
         if split == "zeroshot":
@@ -262,10 +269,6 @@ class Scenes(Pairs):
         return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
-# The levels (see clipedu.data.language) that each of a train row's five captions is picked from.
-TRAIN_LEVELS = ((5,), (5,), (5, 4), (4, 3), (0, 1, 2, 2, 3, 3))
-
-
 def meanings(scenes: Attributes) -> list[Meaning]:
     """The most specific claim about each scene, with its first object as the subject."""
     columns = (scenes.count, *scenes.shape.T, *scenes.colour.T, *scenes.size.T, scenes.relation, scenes.place[:, 0])
@@ -288,7 +291,7 @@ def _distinct(seed: int, split: str, size: int) -> Tensor:
         rows = torch.arange(start, start + size)
         scenes = sample(seed, split, rows)
         objects = torch.stack([scenes.shape, scenes.colour, scenes.size, scenes.place], 2).tolist()
-        for row, claim, both in zip(rows.tolist(), meanings(scenes), objects):
+        for row, claim, both in zip(rows.tolist(), meanings(scenes), objects, strict=True):
             true = {claim, claim.inverted()} if claim.relation is not None else {claim}
             for shape, colour, look, place in both[: 1 if claim.relation is None else 2]:
                 true.add(Meaning(shape, colour, look, place=place, background=claim.background))

@@ -104,7 +104,7 @@ class Shards(Pairs):
         """A short hash of keys, captions, labels, image size and resize; not of where and when the shards were stored."""
         labels = [None] * len(self) if self.labels is None else self.labels.tolist()
         digest = hashlib.sha256(f"{len(self)}/{self.image_size}/{self.resize}".encode())
-        for row in zip(self.keys, self._captions, labels):
+        for row in zip(self.keys, self._captions, labels, strict=True):
             digest.update(json.dumps(row).encode())
         return digest.hexdigest()[:16]
 
@@ -140,18 +140,25 @@ class Shards(Pairs):
         """Read the shards, decode what they hold, and write the cache entry."""
         total = sum(path.stat().st_size for path in self._shards.values())
         with tqdm(
-            desc=f"reading {self.name}", total=total, unit="B", unit_scale=True, delay=_PATIENCE, leave=False
+            desc=f"reading {self.name}",
+            total=total,
+            unit="B",
+            unit_scale=True,
+            delay=_PATIENCE,
+            mininterval=0.5,
+            leave=False,
         ) as bar:
             samples = usable(self._shards, classes, bar.update)
             first = list(samples if size is None else until(samples, size))
         good = sum(not sample.trouble for sample in first)
-        if size is not None and good < size:
+        if size is not None and 0 < good < size:
             raise self._too_few(size, f"at most {good}")
 
         rows: dict[str, list] = {"keys": [], "captions": [], "labels": [], "skipped": []}
 
         def kept() -> Iterator[np.ndarray]:
-            for sample, pixels in decoded(itertools.chain(first, samples), self.image_size, self.resize):
+            parts = (decoded(part, self.image_size, self.resize) for part in (first, samples))
+            for sample, pixels in itertools.chain.from_iterable(parts):
                 if pixels is None:
                     rows["skipped"].append((len(rows["keys"]), _line(sample)))
                     continue
@@ -170,7 +177,9 @@ class Shards(Pairs):
         def table() -> dict:
             return rows | {"labels": None if None in rows["labels"] else rows["labels"]}
 
-        bar = tqdm(desc=f"decoding {self.name}", total=size or good, unit="img", delay=_PATIENCE, leave=False)
+        bar = tqdm(
+            desc=f"decoding {self.name}", total=size or good, unit="img", delay=_PATIENCE, mininterval=0.5, leave=False
+        )
         with bar, images.quiet():
             cache.store(entry, self.image_size, kept(), table)
 

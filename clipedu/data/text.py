@@ -53,11 +53,11 @@ class Tokenizer:
             raise ClipeduError(f"a length of {length} tokens can't be used: give at least 3{limit}")
         if len(tokenizer) <= len(SPECIAL):
             raise ClipeduError(f"the tokenizer knows only {len(tokenizer)} tokens: its vocabulary file is missing")
-        if not tokenizer.backend_tokenizer.encode("").ids:
+        self.tokenizer = tokenizer
+        if len(self._whole("")) == 0:
             raise ClipeduError("the tokenizer adds no [CLS] or [SEP] to a text: take one of a BERT-like text model")
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        self.tokenizer = tokenizer
         self.length, self.vocab_size, self.pad_id = length, len(tokenizer), tokenizer.pad_token_id
         self.truncated = 0
 
@@ -87,13 +87,16 @@ class Tokenizer:
         return ids, lengths
 
     def _too_long(self, row: int, text: str) -> ClipeduError:
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-        count = len(backend.encode(text))
         return ClipeduError(
-            f"text {row} has {count} tokens, the limit is {self.length}, special tokens included: shorten {text[:60]!r}"
+            f"text {row} has {len(self._whole(text))} tokens, the limit is {self.length}, special tokens included: "
+            f"shorten {text[:60]!r}"
         )
+
+    def _whole(self, text: str) -> list[int]:
+        """The ids of one text, neither cut nor padded."""
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
+        return self.tokenizer.backend_tokenizer.encode(text).ids
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the tokenizer, its length included, to a folder that `Tokenizer.load` reads."""

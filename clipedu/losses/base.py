@@ -152,8 +152,8 @@ def number(
     limits = [(sign, limit, holds) for sign, limit, holds in limits if limit is not None]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or not all(holds(value, limit) for _, limit, holds in limits):
-        allowed = " and ".join(f"{sign} {limit:g}" for sign, limit, _ in limits)
-        raise ClipeduError(f"{name} must be a number {allowed}, got {value!r}")
+        allowed = " and".join(f" {sign} {limit:g}" for sign, limit, _ in limits)
+        raise ClipeduError(f"{name} must be a number{allowed}, got {value!r}")
     return float(value)
 
 

@@ -30,8 +30,8 @@ class CLIP(SimilarityLoss):
     description = "softmax over the batch in both directions: each image picks its text, each text its image"
     paper = "arXiv:2103.00020"
     formula = (
-        r"\frac{1}{2B}\sum_i\Big[-\log\frac{e^{S_{ii}/\tau}}{\sum_j e^{S_{ij}/\tau}}"
-        r"-\log\frac{e^{S_{ii}/\tau}}{\sum_j e^{S_{ji}/\tau}}\Big]"
+        r"\frac{1}{2B}\sum_i\left[-\log\frac{e^{S_{ii}/\tau}}{\sum_j e^{S_{ij}/\tau}}"
+        r"-\log\frac{e^{S_{ii}/\tau}}{\sum_j e^{S_{ji}/\tau}}\right]"
     )
 
     def __init__(self, temperature: float = 0.01, geometry: Geometry | None = None, scale: str = "paper"):

@@ -30,7 +30,7 @@ class CyCLIP(CLIP):
     paper = "arXiv:2205.14459"
     formula = (
         r"L_{\mathrm{CLIP}}+\frac{\lambda_{\mathrm{cross}}}{B}\sum_{jk}(S_{jk}-S_{kj})^2"
-        r"+\frac{\lambda_{\mathrm{in}}}{B}\sum_{jk}\big(s(x_j,x_k)-s(y_j,y_k)\big)^2"
+        r"+\frac{\lambda_{\mathrm{in}}}{B}\sum_{jk}\left(s(x_j,x_k)-s(y_j,y_k)\right)^2"
     )
 
     def __init__(

@@ -28,8 +28,8 @@ class DCL(SimilarityLoss):
     description = "CLIP without the positive in the denominator: easy pairs keep their gradient"
     paper = "arXiv:2110.06848"
     formula = (
-        r"\frac{1}{2B}\sum_i\Big[\log\sum_{j\neq i}e^{(S_{ij}-S_{ii})/\tau}"
-        r"+\log\sum_{j\neq i}e^{(S_{ji}-S_{ii})/\tau}\Big]"
+        r"\frac{1}{2B}\sum_i\left[\log\sum_{j\neq i}e^{(S_{ij}-S_{ii})/\tau}"
+        r"+\log\sum_{j\neq i}e^{(S_{ji}-S_{ii})/\tau}\right]"
     )
 
     def __init__(self, temperature: float = 0.01, geometry: Geometry | None = None, scale: str = "paper"):

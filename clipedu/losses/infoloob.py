@@ -26,8 +26,8 @@ class InfoLOOB(DCL):
     description = "leave-one-out bound of CLOOB (without its Hopfield retrieval): 2 tau times DCL"
     paper = "arXiv:2110.11316"
     formula = (
-        r"\frac{\tau}{B}\sum_i\Big[\log\sum_{j\neq i}e^{(S_{ij}-S_{ii})/\tau}"
-        r"+\log\sum_{j\neq i}e^{(S_{ji}-S_{ii})/\tau}\Big]"
+        r"\frac{\tau}{B}\sum_i\left[\log\sum_{j\neq i}e^{(S_{ij}-S_{ii})/\tau}"
+        r"+\log\sum_{j\neq i}e^{(S_{ji}-S_{ii})/\tau}\right]"
     )
 
     @property

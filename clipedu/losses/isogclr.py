@@ -52,8 +52,8 @@ class ISogCLR(PerSampleLoss):
     description = "SogCLR with a temperature of its own for every image and every text"
     paper = "arXiv:2305.11965"
     formula = (
-        r"\frac1N\sum_i\min_{\tau_i}\Big(\tau_i\log\mathbb{E}_{j\neq i}\,e^{(S_{ij}-S_{ii})/\tau_i}"
-        r"+\tau_i\rho\Big)+\text{texts}"
+        r"\frac{1}{N}\sum_i\min_{\tau_i}\left(\tau_i\log\mathbb{E}_{j\neq i}\,e^{(S_{ij}-S_{ii})/\tau_i}"
+        r"+\tau_i\rho\right)+\text{texts}"
     )
     momentum = 0.5
     largest_slope = 5.0

@@ -36,7 +36,7 @@ class SigLIP(SimilarityLoss):
 
     description = "a yes-or-no question for every image-text pair, with learned scale and bias"
     paper = "arXiv:2303.15343"
-    formula = r"\frac1B\sum_{ij}\log\big(1+e^{-z_{ij}(t\,S_{ij}+c)}\big),\quad z_{ij}=+1\ (i=j),\ -1\ (i\neq j)"
+    formula = r"\frac{1}{B}\sum_{ij}\log\left(1+e^{-z_{ij}(t\,S_{ij}+c)}\right),\quad z_{ij}=+1\ (i=j),\ -1\ (i\neq j)"
 
     def __init__(
         self, temperature: float = 0.1, geometry: Geometry | None = None, bias: float = -10.0, scale: str = "paper"

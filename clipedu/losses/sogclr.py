@@ -49,8 +49,8 @@ class SogCLR(PerSampleLoss):
     description = "each anchor against the whole data set: a running average per anchor instead of a big batch"
     paper = "arXiv:2202.12387"
     formula = (
-        r"\frac1N\sum_i\tau\log\mathbb{E}_{j\neq i}\,e^{(S_{ij}-S_{ii})/\tau}"
-        r"+\frac1N\sum_i\tau\log\mathbb{E}_{j\neq i}\,e^{(S_{ji}-S_{ii})/\tau}"
+        r"\frac{1}{N}\sum_i\tau\log\mathbb{E}_{j\neq i}\,e^{(S_{ij}-S_{ii})/\tau}"
+        r"+\frac{1}{N}\sum_i\tau\log\mathbb{E}_{j\neq i}\,e^{(S_{ji}-S_{ii})/\tau}"
     )
     eps = 1e-8  # of the course form
 
@@ -82,7 +82,7 @@ class SogCLR(PerSampleLoss):
         if self.form == "log":
             return {"log_u": log_average(self.log_u[:, index], log_mean_exp(z), self.gamma)}
         s, b = self.s[:, index], self.b[:, index]
-        shift = torch.maximum(b, z.amax(-1).clamp(min=0))  # the pair itself has z = 0
+        shift = torch.maximum(b, z.amax(-1))  # b starts at 0, the z of the pair itself
         g = torch.exp(z - shift[..., None]).mean(-1)
         blended = (1 - self.gamma) * s * torch.exp(b - shift) + self.gamma * g
         return {"s": torch.where(s.isnan(), g, blended), "b": shift}

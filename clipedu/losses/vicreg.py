@@ -53,8 +53,8 @@ class VICReg(Loss):
     description = "no negatives: pull pairs together, keep each dimension spread out and different from the others"
     paper = "arXiv:2105.04906"
     formula = (
-        r"\frac{\lambda}{BD}\sum_{id}(x_{id}-y_{id})^2+\frac{\mu}{2}\big[v(X)+v(Y)\big]+\nu\big[c(X)+c(Y)\big],\quad"
-        r"v(X)=\frac1D\sum_d\max(0,1-\mathrm{sd}_d(X)),\quad c(X)=\frac1D\sum_{d\neq e}\mathrm{Cov}(X)_{de}^2"
+        r"\frac{\lambda}{BD}\sum_{id}(x_{id}-y_{id})^2+\frac{\mu}{2}\left[v(X)+v(Y)\right]+\nu\left[c(X)+c(Y)\right],\quad"
+        r"v(X)=\frac{1}{D}\sum_d\max(0,1-\mathrm{sd}_d(X)),\quad c(X)=\frac{1}{D}\sum_{d\neq e}\mathrm{Cov}(X)_{de}^2"
     )
 
     def __init__(self, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0):

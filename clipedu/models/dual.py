@@ -11,6 +11,10 @@ A frozen encoder stays in evaluation mode and gets no gradient; its features can
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,8 +39,19 @@ class DualEncoder(nn.Module):
         geometry: a `clipedu.geometry` geometry, how its embeddings are compared.
     """
 
-    def __init__(self, image_encoder: nn.Module, text_encoder: nn.Module, *, image_width: int, text_width: int,
-                 embedding_dim: int, mean, std, text_pooling: str = "cls", frozen: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        text_encoder: nn.Module,
+        *,
+        image_width: int,
+        text_width: int,
+        embedding_dim: int,
+        mean,
+        std,
+        text_pooling: str = "cls",
+        frozen: tuple[str, ...] = (),
+    ):
         super().__init__()
         self.tokenizer, self.geometry = None, None
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
@@ -83,20 +98,27 @@ class DualEncoder(nn.Module):
         return self.text_projection(self.text_features(ids, mask))
 
     @torch.no_grad()
-    def embed_texts(self, texts: list[str]) -> Tensor:
+    def embed_texts(self, texts: list[str], *, strict: bool = True) -> Tensor:
         """Raw embeddings [T, D] of a user's own texts, in evaluation mode.
 
+        Args:
+            texts: at least one.
+            strict: refuse a text longer than the model reads, instead of cutting it.
         Raises:
-            ClipeduError: a text longer than the model reads.
+            ClipeduError: no texts, one that is too long, or a model without a tokenizer.
         """
-        ids, lengths = self.tokenizer.encode(texts, strict=True)
+        if self.tokenizer is None:
+            raise ClipeduError(
+                "this model has no tokenizer: take the one of a run, run.model(), or set model.tokenizer"
+            )
+        if not texts:
+            raise ClipeduError("there are no texts to embed: give a list of at least one")
+        ids, lengths = self.tokenizer.encode(texts, strict=strict)
+        ids = ids[:, : lengths.max()]
         ids = torch.from_numpy(ids.astype("int64")).to(self.device)
         mask = torch.arange(ids.shape[1], device=self.device) < torch.from_numpy(lengths).to(self.device)[:, None]
-        was_training = self.training
-        self.eval()
-        embeddings = self.encode_text(ids, mask)
-        self.train(was_training)
-        return embeddings
+        with evaluating(self):
+            return self.encode_text(ids, mask)
 
     def forward(self, image: tuple[Tensor, ...], text: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """What a batch holds -> raw embeddings of both sides, [B, D] each.
@@ -110,8 +132,22 @@ class DualEncoder(nn.Module):
         return image_embedding, text_embedding
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in evaluation mode; afterwards in the mode it was in before."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 def build_model(experiment, vocab_size: int) -> DualEncoder:
-    """The dual encoder that an experiment describes, its random parts drawn from the experiment's seed.
+    """The dual encoder that an experiment describes, on the CPU, its random parts drawn from the experiment's seed.
+
+    Each part has random numbers of its own, so that another image encoder leaves the text encoder what it was. The
+    global random state is neither used nor changed.
 
     Args:
         experiment: a `clipedu.Experiment`.
@@ -119,18 +155,33 @@ def build_model(experiment, vocab_size: int) -> DualEncoder:
     Raises:
         ClipeduError: unknown encoders or options, weights that can't be had, sizes that don't fit.
     """
+    ex = experiment
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(experiment.seed)
-        image = build_image_encoder(experiment.image_encoder, experiment.image_weights, **experiment.image_options)
-        text = build_text_encoder(experiment.text_encoder, experiment.text_weights, vocab_size=vocab_size,
-                                  **experiment.text_options)
-        longest = getattr(text.config, "max_position_embeddings", experiment.text_length)
-        if experiment.text_length > longest:
-            raise ClipeduError(f"text_length={experiment.text_length} is more than the text encoder "
-                               f"{experiment.text_encoder!r} takes: at most {longest} tokens")
-        mean, std = pixel_stats(image, experiment.pixel_stats)
-        frozen = tuple(side for side in ("image", "text") if getattr(experiment, f"{side}_frozen"))
-        model = DualEncoder(image, text, image_width=feature_width(image, experiment.image_size),
-                            text_width=text.config.hidden_size, embedding_dim=experiment.embedding_dim,
-                            mean=mean, std=std, text_pooling=experiment.text_pooling, frozen=frozen)
+        _seed(ex.seed, part=0)
+        image = build_image_encoder(ex.image_encoder, ex.image_weights, **ex.image_options)
+        _seed(ex.seed, part=1)
+        text = build_text_encoder(ex.text_encoder, ex.text_weights, vocab_size=vocab_size, **ex.text_options)
+        longest = getattr(text.config, "max_position_embeddings", ex.text_length)
+        if ex.text_length > longest:
+            raise ClipeduError(
+                f"text_length={ex.text_length} is more than the text encoder {ex.text_encoder!r} takes: at most {longest} tokens"
+            )
+        mean, std = pixel_stats(image, ex.pixel_stats)
+        _seed(ex.seed, part=2)
+        model = DualEncoder(
+            image,
+            text,
+            image_width=feature_width(image, ex.image_size),
+            text_width=text.config.hidden_size,
+            embedding_dim=ex.embedding_dim,
+            mean=mean,
+            std=std,
+            text_pooling=ex.text_pooling,
+            frozen=tuple(side for side, frozen in (("image", ex.image_frozen), ("text", ex.text_frozen)) if frozen),
+        )
     return model.to(memory_format=torch.channels_last)
+
+
+def _seed(seed: int, part: int) -> None:
+    """Seed the CPU's generator alone (torch.manual_seed seeds those of all devices, which fork_rng would not put back)."""
+    torch.default_generator.manual_seed(int(np.random.SeedSequence((seed, part)).generate_state(1, np.uint64)[0]))

@@ -10,12 +10,15 @@ Weights are "random", "pretrained" (fetched from the hub by timm or transformers
 
 from __future__ import annotations
 
-from pathlib import Path
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from clipedu.models.weights import from_hub, load_weights
 from clipedu.registry import ClipeduError, Registry, unknown_name
 
 ENCODERS = Registry("encoder")
@@ -41,30 +44,33 @@ def build_image_encoder(name: str, weights: str = "random", **options: Any) -> n
     """
     import timm
 
-    settings = {"timm": name}
-    if name in ENCODERS:
-        settings = dict(ENCODERS[name].defaults)
-        if "timm" not in settings:
-            raise ClipeduError(f"{name!r} is a text encoder. Image encoders: {', '.join(_names('timm'))}, or any timm model")
-    elif not timm.is_model(name.split(".")[0]):
-        raise unknown_name("image encoder", name, _names("timm") + _nearest(name, timm.list_models()))
+    settings = dict(ENCODERS[name].defaults) if name in ENCODERS else {"timm": name}
+    if "timm" not in settings:
+        raise ClipeduError(
+            f"{name!r} is a text encoder. Image encoders: {', '.join(_names('timm'))}, or any timm model"
+        )
     timm_name = settings.pop("timm")
-    try:
-        with _one_line_errors(f"image encoder {name!r}", weights):
-            model = timm.create_model(timm_name, pretrained=weights == "pretrained", num_classes=0, **{**settings, **options})
-    except TypeError as error:
-        raise ClipeduError(f"image_options={options} do not fit the image encoder {name!r}: {error}") from None
-    _load_weights(model, weights, name)
+    if not timm.is_model(timm_name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5)
+        known = dict.fromkeys(_names("timm") + near)
+        raise ClipeduError(f"{unknown_name('image encoder', name, known)}, or any other timm model")
+    pretrained = weights == "pretrained"
+    hub = from_hub(f"pretrained weights of image encoder {name!r}", "image_weights") if pretrained else nullcontext()
+    with _one_line(f"image encoder {name!r}", "image_options", options), hub:
+        model = timm.create_model(timm_name, pretrained=pretrained, num_classes=0, **{**settings, **options})
+    load_weights(model, weights, name)
     return model
 
 
-def build_text_encoder(name: str, weights: str = "random", *, vocab_size: int | None = None, **config: Any) -> nn.Module:
-    """A transformers model: token ids [B, L] and mask -> hidden states [B, L, H] (`.last_hidden_state`).
+def build_text_encoder(
+    name: str, weights: str = "random", *, vocab_size: int | None = None, **config: Any
+) -> nn.Module:
+    """A transformers model: token ids [B, L] and mask -> hidden states [B, L, H] (`.last_hidden_state`). In float32.
 
     Args:
-        name: a text entry of `ENCODERS`, a transformers model type, or a hub id.
+        name: a text entry of `ENCODERS`, a transformers model type, a hub id, or a folder that transformers has saved.
         weights: "random", "pretrained" or the path of a .safetensors file with the model's state dict.
-        vocab_size: of the tokenizer in use, where the weights are not the hub's.
+        vocab_size: of the tokenizer in use; None keeps the configuration's.
         config: changes to the model's configuration.
     Raises:
         ClipeduError: unknown name or option, weights that can't be had or don't fit.
@@ -72,48 +78,57 @@ def build_text_encoder(name: str, weights: str = "random", *, vocab_size: int | 
     from transformers import AutoModel
 
     configuration = text_config(name, **config)
-    if weights == "pretrained":
-        with _one_line_errors(f"text encoder {name!r}", weights):
-            return AutoModel.from_pretrained(hub_id(name), config=configuration)
-    if vocab_size is not None:
-        configuration.vocab_size = vocab_size
-    try:
-        model = AutoModel.from_config(configuration)
-    except (TypeError, ValueError) as error:
-        raise ClipeduError(f"text_options={config} do not fit the text encoder {name!r}: {error}".splitlines()[0]) from None
-    _load_weights(model, weights, name)
+    with _one_line(f"text encoder {name!r}", "text_options", config):
+        if weights == "pretrained":
+            with from_hub(f"pretrained weights of text encoder {name!r}", "text_weights"):
+                model = AutoModel.from_pretrained(hub_id(name), config=configuration, dtype=torch.float32)
+            if vocab_size not in (None, model.config.vocab_size):  # hubs pad embeddings beyond the tokenizer's last id
+                model.resize_token_embeddings(vocab_size, mean_resizing=False)
+        else:
+            configuration.vocab_size = vocab_size or configuration.vocab_size
+            model = AutoModel.from_config(configuration, dtype=torch.float32)
+    load_weights(model, weights, name)
     return model
 
 
 def text_config(name: str, **changes: Any):
-    """The transformers configuration of a text encoder; reaches for the network only for an unknown hub id.
+    """The transformers configuration of a text encoder; asks the hub only for a hub id.
 
     Raises:
-        ClipeduError: no such model type or hub id, an image encoder's name, or an option the configuration has not.
+        ClipeduError: no such model type or hub id, no text encoder, or an option the configuration does not take.
     """
+    import timm
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    settings = {"transformers": name}
-    if name in ENCODERS:
-        settings = dict(ENCODERS[name].defaults)
-        if "transformers" not in settings:
-            raise ClipeduError(f"{name!r} is an image encoder. Text encoders: {', '.join(_names('transformers'))}, "
-                               "a transformers model type, or a hub id")
+    entries = ", ".join(_names("transformers"))
+    settings = dict(ENCODERS[name].defaults) if name in ENCODERS else {"transformers": name}
+    if "transformers" not in settings or (name not in ENCODERS and timm.is_model(name)):
+        raise ClipeduError(
+            f"{name!r} is an image encoder. Text encoders: {entries}, a transformers model type, or a hub id"
+        )
     model = settings.pop("transformers")
     settings.pop("hub", None)
+    near = difflib.get_close_matches(name, [*_names("transformers"), *CONFIG_MAPPING_NAMES], n=5)
     if model in CONFIG_MAPPING_NAMES:
         configuration = AutoConfig.for_model(model)
-    elif "/" not in model and not model.startswith(tuple(CONFIG_MAPPING_NAMES)):
-        raise unknown_name("text encoder", name, _names("transformers") + _nearest(name, CONFIG_MAPPING_NAMES))
-    else:
-        with _one_line_errors(f"text encoder {name!r}", "its configuration"):
+    elif "/" in model or model.startswith(tuple(CONFIG_MAPPING_NAMES)):  # bert-base-uncased: a hub id without an owner
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        with from_hub(f"text encoder {name!r}{hint}", "text_encoder"):
             configuration = AutoConfig.from_pretrained(model)
+    else:
+        known = dict.fromkeys(_names("transformers") + near)
+        raise ClipeduError(f"{unknown_name('text encoder', name, known)}, a transformers model type, or a hub id")
+    if not hasattr(configuration, "vocab_size") or configuration.is_encoder_decoder:
+        raise ClipeduError(
+            f"{name!r} is no text encoder (one stack of layers over token ids). Allowed: {entries}, bert, ..."
+        )
+    known = {**configuration.to_dict(), **configuration.attribute_map}
     for key, value in {**settings, **changes}.items():
-        if not hasattr(configuration, key):
-            raise ClipeduError(f"text_options: {key!r} is not in the configuration of {name!r}. "
-                               f"It has: {', '.join(sorted(k for k in configuration.to_dict() if k[0] != '_'))}")
-        setattr(configuration, key, value)
+        if key not in known:
+            raise unknown_name(f"text_options of {name!r}:", key, sorted(key for key in known if key[0] != "_"))
+        with _one_line(f"text encoder {name!r}", "text_options", {key: value}):
+            setattr(configuration, key, value)
     return configuration
 
 
@@ -125,7 +140,9 @@ def hub_id(name: str) -> str:
     """
     settings = ENCODERS[name].defaults if name in ENCODERS else {"hub": name}
     if "hub" not in settings:
-        raise ClipeduError(f"text encoder {name!r} has no pretrained weights: use text_weights='random', or another encoder")
+        raise ClipeduError(
+            f"text encoder {name!r} has no pretrained weights: use text_weights='random', or another encoder"
+        )
     return settings["hub"]
 
 
@@ -149,12 +166,16 @@ def feature_width(encoder: nn.Module, image_size: int) -> int:
     was_training = encoder.training
     encoder.eval()
     try:
-        width = encoder(torch.zeros(1, 3, image_size, image_size)).shape[-1]
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise ClipeduError(f"image_size={image_size} does not fit the image encoder: {str(error).splitlines()[0]} "
-                           "(a ViT takes image_options img_size and patch_size)") from None
-    encoder.train(was_training)
-    return width
+        features = encoder(torch.zeros(1, 3, image_size, image_size))
+        if not isinstance(features, Tensor) or features.ndim != 2:
+            raise ValueError("it gives feature maps, not one vector for each image")
+    except Exception as error:  # noqa: BLE001  each of timm's models refuses a size in its own way
+        raise ClipeduError(
+            f"image_size={image_size} does not fit the image encoder: {error} (a ViT takes image_options img_size and patch_size)"
+        ) from None
+    finally:
+        encoder.train(was_training)
+    return features.shape[1]
 
 
 def pool_text(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
@@ -165,62 +186,54 @@ def pool_text(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
     return (hidden * weight).sum(1) / weight.sum(1)
 
 
-def _load_weights(model: nn.Module, weights: str, name: str) -> None:
-    if weights in ("random", "pretrained"):
-        return
-    from safetensors.torch import load_file
-
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        raise ClipeduError(f"weights {weights!r} for {name!r}: no such file. Allowed: random, pretrained, or a .safetensors file")
+@contextmanager
+def _one_line(what: str, option: str, given: dict[str, Any]) -> Iterator[None]:
+    """Each model refuses an option in its own way, and with any kind of error: tell it in one line."""
     try:
-        state = load_file(path)
-    except Exception as error:  # safetensors raises its own type for a file that is not one
-        raise ClipeduError(f"weights {weights!r} for {name!r} can't be read as safetensors: {error}") from None
-    wanted = {key: value.shape for key, value in model.state_dict().items()}
-    unfit = [key for key in state if key in wanted and state[key].shape != wanted[key]]
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    if unfit or missing:
-        raise ClipeduError(f"weights {weights!r} do not fit {name!r}: {len(missing)} tensors missing, {len(unfit)} of another "
-                           f"shape (first: {(missing + unfit)[0]})")
-    model.load_state_dict({key: value for key, value in state.items() if key in wanted}, strict=False)
-
-
-class _one_line_errors:
-    """Whatever a hub client raises when it can't reach or find something becomes one line that says what to do."""
-
-    def __init__(self, what: str, weights: str):
-        self.what, self.weights = what, weights
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if kind is None or issubclass(kind, (KeyboardInterrupt, ClipeduError, TypeError)):
-            return False
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else kind.__name__
-        raise ClipeduError(f"{self.what}: {self.weights} could not be had from the hub ({first}). It needs a network once; "
-                           "or give weights 'random' or a .safetensors file") from None
+        yield
+    except ClipeduError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise ClipeduError(f"{what}{f' with {option}={given}' if given else ''} can't be built: {error}") from None
 
 
 def _names(kind: str) -> list[str]:
     return [name for name, entry in ENCODERS.items() if kind in entry.defaults]
 
 
-def _nearest(name: str, all_names) -> list[str]:
-    import difflib
-
-    return difflib.get_close_matches(name, list(all_names), n=5, cutoff=0.6)
-
-
 _image_entry("test_resnet", "test_resnet", "timm's smallest ResNet, 0.4 M parameters: the scenes at 32 px")
 _image_entry("resnet50", "resnet50", "the course's image encoder, 23.5 M parameters")
 _image_entry("mobilenetv2_100", "mobilenetv2_100", "small ImageNet network, 2.2 M parameters")
-_text_entry("distilbert-nano", "distilbert", "2 layers, 64 wide, from scratch",
-            dim=64, n_layers=2, n_heads=2, hidden_dim=256, max_position_embeddings=128)
-_text_entry("distilbert-tiny", "distilbert", "2 layers, 128 wide, from scratch",
-            dim=128, n_layers=2, n_heads=4, hidden_dim=512, max_position_embeddings=128)
-_text_entry("distilbert-small", "distilbert", "4 layers, 256 wide, from scratch",
-            dim=256, n_layers=4, n_heads=4, hidden_dim=1024, max_position_embeddings=128)
-_text_entry("distilbert-base-uncased", "distilbert", "the course's text encoder, 66 M parameters",
-            hub="distilbert-base-uncased")
+_text_entry(
+    "distilbert-nano",
+    "distilbert",
+    "2 layers, 64 wide, from scratch",
+    dim=64,
+    n_layers=2,
+    n_heads=2,
+    hidden_dim=256,
+    max_position_embeddings=128,
+)
+_text_entry(
+    "distilbert-tiny",
+    "distilbert",
+    "2 layers, 128 wide, from scratch",
+    dim=128,
+    n_layers=2,
+    n_heads=4,
+    hidden_dim=512,
+    max_position_embeddings=128,
+)
+_text_entry(
+    "distilbert-small",
+    "distilbert",
+    "4 layers, 256 wide, from scratch",
+    dim=256,
+    n_layers=4,
+    n_heads=4,
+    hidden_dim=1024,
+    max_position_embeddings=128,
+)
+_text_entry(
+    "distilbert-base-uncased", "distilbert", "the course's text encoder, 66 M parameters", hub="distilbert-base-uncased"
+)

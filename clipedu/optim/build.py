@@ -11,6 +11,7 @@ Sources: Kingma and Ba 2015 (arXiv 1412.6980); Loshchilov and Hutter 2019 (arXiv
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,22 +21,37 @@ from clipedu.optim.groups import parameter_groups
 from clipedu.registry import ClipeduError, Registry
 
 OPTIMIZERS = Registry("optimizer")
-OPTIMIZERS.add("sgd", torch.optim.SGD, "SGD with Nesterov momentum 0.9; L2 in the gradient",
-               defaults={"momentum": 0.9, "nesterov": True})
-OPTIMIZERS.add("adam", torch.optim.Adam, "Adam with L2 coupled into the gradient, as the course ran it",
-               paper="arXiv 1412.6980", defaults={"betas": (0.9, 0.999), "eps": 1e-8})
-OPTIMIZERS.add("adamw", torch.optim.AdamW, "Adam with decoupled weight decay", paper="arXiv 1711.05101",
-               defaults={"betas": (0.9, 0.999), "eps": 1e-8})
+OPTIMIZERS.add(
+    "sgd",
+    torch.optim.SGD,
+    "SGD with Nesterov momentum 0.9; L2 in the gradient",
+    defaults={"momentum": 0.9, "nesterov": True},
+)
+OPTIMIZERS.add(
+    "adam",
+    torch.optim.Adam,
+    "Adam with L2 coupled into the gradient, as the course ran it",
+    paper="arXiv 1412.6980",
+    defaults={"betas": (0.9, 0.999), "eps": 1e-8},
+)
+OPTIMIZERS.add(
+    "adamw",
+    torch.optim.AdamW,
+    "Adam with decoupled weight decay",
+    paper="arXiv 1711.05101",
+    defaults={"betas": (0.9, 0.999), "eps": 1e-8},
+)
 
 
-def build_optimizer(model: nn.Module, name: str, *, lr: float, weight_decay: float = 0.0,
-                    **options: Any) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, name: str, *, lr: float, weight_decay: float = 0.0, **options: Any
+) -> torch.optim.Optimizer:
     """An optimizer over the trainable parameters of `model`; weight decay 0 on biases and norms (`parameter_groups`).
 
     Args:
         name: one of `OPTIMIZERS`.
-        lr: peak learning rate, > 0.
-        weight_decay: >= 0.
+        lr: learning rate, >= 0.
+        weight_decay: >= 0, of the decayed group.
         options: further arguments of the optimizer, over the defaults of its entry.
     Raises:
         ClipeduError: unknown name, an option the optimizer does not take, a value it refuses, nothing to train.
@@ -45,7 +61,11 @@ def build_optimizer(model: nn.Module, name: str, *, lr: float, weight_decay: flo
     if not groups:
         raise ClipeduError(f"nothing to train: no parameter of this {type(model).__name__} requires a gradient")
     try:
-        return entry.build(groups, lr=lr, **{**entry.defaults, **options})
+        if not (0 <= lr < math.inf and 0 <= weight_decay < math.inf):
+            raise ValueError("lr and weight_decay must be finite and at least 0")
+        return entry.build(groups, lr=lr, weight_decay=weight_decay, **{**entry.defaults, **options})
     except (TypeError, ValueError) as error:
-        given = ", ".join(f"{key}={value!r}" for key, value in {"lr": lr, "weight_decay": weight_decay, **options}.items())
+        given = ", ".join(
+            f"{key}={value!r}" for key, value in {"lr": lr, "weight_decay": weight_decay, **options}.items()
+        )
         raise ClipeduError(f"optimizer {name!r} does not take {given}: {error}") from None

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 
+from clipedu.registry import unknown_name
+
+SCHEDULES = ("cosine", "constant")
+
 
 def learning_rate(step: int, *, peak: float, total: int, warmup: int, schedule: str = "cosine") -> float:
-    """Learning rate of step `step` (counted from 0) of `total`.
+    """Learning rate of step `step`, 0 <= step < total.
 
-    lr rises linearly over the first `warmup` steps, reaches `peak` at step `warmup - 1`, and then, for "cosine", follows
-    peak/2 * (1 + cos(pi * t)) where t goes from 0 to 1 over the steps that remain; for "constant" it stays.
+    lr rises linearly over the first `warmup` steps: peak/warmup, 2 peak/warmup, ... and is `peak` at step warmup - 1. Then
+    "constant" stays there, and "cosine" follows peak/2 * (1 + cos(pi * t)) with t = 0 at step warmup - 1 and t = 1 at step
+    `total`, which is not taken: so every step moves (Loshchilov and Hutter 2017, arXiv 1608.03983).
+
+    Raises:
+        ClipeduError: an unknown schedule.
     """
+    if schedule not in SCHEDULES:
+        raise unknown_name("schedule", schedule, SCHEDULES)
     if step < warmup:
         return peak * (step + 1) / warmup
     if schedule == "constant":
         return peak
-    progress = (step - warmup + 1) / max(1, total - warmup + 1)
-    return peak / 2 * (1 + math.cos(math.pi * progress))
+    return peak / 2 * (1 + math.cos(math.pi * (step - warmup + 1) / (total - warmup + 1)))

@@ -63,7 +63,7 @@ def checksum(gradient: Tensor) -> float:
 
 
 class Probe:
-    """One loss twice: on normalised rows with `Dot`, and on raw rows with the default geometry. Both keep their memory."""
+    """One loss twice: on normalised rows with `Dot`, and on raw rows with the default geometry."""
 
     def __init__(self, name: str, **options):
         self.free = build_loss(name, geometry=Dot(), **options).double()
@@ -90,4 +90,5 @@ def numbers(line: str) -> list[float]:
 
 def assert_close(actual, expected, rtol: float = 1e-9, atol: float = 1e-14) -> None:
     actual = torch.as_tensor(actual, dtype=torch.float64)
-    torch.testing.assert_close(actual, torch.as_tensor(expected, dtype=torch.float64), rtol=rtol, atol=atol)
+    expected = torch.as_tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=True)

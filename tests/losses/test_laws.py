@@ -120,18 +120,12 @@ def test_autocast_and_half_precision_change_nothing_inside(name, dtype):
     x, y = x.requires_grad_(), y.requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = half(x, y, index)
-        if name != "vicreg":
-            weights = half.pair_weights(x, y, index)
-            assert weights.dtype == torch.float32
-            assert torch.equal(
-                weights,
-                full.eval().pair_weights(x.detach().float(), y.detach().float(), index)
-                if name in STATELESS
-                else weights,
-            )
-    expected = full.train()(x.detach().float(), y.detach().float(), index)
+        weights = None if name == "vicreg" else half.eval().pair_weights(x, y, index)
+    full_batch = (x.detach().float(), y.detach().float(), index)
+    expected = full(*full_batch)
     assert output.total.dtype == torch.float32
     assert torch.equal(output.total, expected.total)
+    assert weights is None or torch.equal(weights, full.pair_weights(*full_batch))
     output.total.backward()
     assert x.grad.dtype == dtype and x.grad.isfinite().all()
 
@@ -174,7 +168,7 @@ def test_saved_and_loaded_the_next_steps_are_the_same(name, options, tmp_path):
     for seed in range(3):
         assert torch.equal(loss(*batch(seed)).total, resumed(*batch(seed)).total)
     for key, value in loss.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[key])
+        assert_close(value, resumed.state_dict()[key], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", WITH_MEMORY)
@@ -192,11 +186,9 @@ def test_only_rows_of_the_batch_change(name):
     assert (loss.log_u[:, ~seen] == -math.inf).all() and loss.log_u[:, seen].isfinite().all()
 
 
-@pytest.mark.parametrize("name", ON_PAIRS)
+@pytest.mark.parametrize("name", [name for name in ON_PAIRS if name != "siglip"])  # its cells share no mass
 def test_on_clips_scale_the_push_is_of_clips_size(name):
     """At the first batch, with every pair as wrong as can be, CLIP pushes with 1 / temperature."""
-    if name == "siglip":
-        pytest.skip("siglip has no softmax: its push is not bounded by a mass")
     x, _ = random_pairs(3, size=SIZE, dim=4)
     loss = build_loss(name, temperature=0.01, num_samples=SIZE, scale="clip").double()
     assert loss.pair_weights(x, -x, torch.arange(SIZE)).clamp(min=0).sum().item() == pytest.approx(100, rel=1e-5)

@@ -1,0 +1,54 @@
+"""What a run ran on: versions, device, threads and commit, as its folder records them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and commit, as a run records them."""
+    import torch
+
+    from clipedu import __version__
+
+    def version(package: str) -> str:
+        from importlib import metadata
+
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return "not installed"
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    packages = {name: version(name) for name in ("torch", "timm", "transformers", "numpy")}
+    return {
+        "clipedu": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **packages,
+        "platform": platform.platform(),
+        "device": device,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of clipedu's own checkout, with a + if it has changes; None for an installed package."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", __file__)  # else it is the commit of a project that has clipedu in its .venv
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
