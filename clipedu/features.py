@@ -1,8 +1,8 @@
 """Features of a frozen encoder, computed once and kept on disk, so that a grid over losses and heads costs seconds.
 
-The file's name is a hash of the encoder's weights, of what it makes of two test inputs (two encoders can have equal weights
-and yet pad or pool differently) and of the data's fingerprint: whatever changes the features changes the name. Files live
-in the cache folder (`CLIPEDU_CACHE`).
+The file's name is a hash of the encoder's weights, of how it was made (two encoders can have equal weights and yet pad or
+pool differently: `made_as`, or what torch prints of an encoder that was not made by name), of how pixels are normalised or hidden states pooled, and of the data's fingerprint:
+whatever changes the features changes the name. Files live in the cache folder (`CLIPEDU_CACHE`).
 """
 
 from __future__ import annotations
@@ -32,16 +32,10 @@ def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = 
         ClipeduError: the cache folder can't be written.
     """
 
-    def probe() -> Tensor:
-        size = (2, 3, pairs.image_size, pairs.image_size)
-        return model.image_features(
-            torch.randint(256, size, generator=torch.Generator().manual_seed(0)).to(model.device)
-        )
-
     def compute() -> Tensor:
         return embed_images_in_chunks(model.image_features, model, pairs, progress=progress)
 
-    return _cached(model, "image", f"{pairs.fingerprint()}/{pairs.image_size}", len(pairs), probe, compute)
+    return _cached(model, "image", f"{pairs.fingerprint()}/{pairs.image_size}", len(pairs), compute)
 
 
 def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> tuple[Tensor, Tensor]:
@@ -59,7 +53,7 @@ def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = T
         return embed_in_chunks(embed, len(ids), what=f"text features of {pairs.name}/{pairs.split}", progress=progress)
 
     tokens = hashlib.sha256(ids.contiguous().numpy()).hexdigest() + hashlib.sha256(mask.contiguous().numpy()).hexdigest()
-    features = _cached(model, "text", tokens, len(ids), lambda: embed(torch.arange(min(2, len(ids)))), compute)
+    features = _cached(model, "text", tokens, len(ids), compute)
     return features, torch.searchsorted(row, torch.arange(len(pairs) + 1))
 
 
@@ -81,18 +75,22 @@ def embed_in_chunks(embed, count: int, *, what: str = "", chunk: int = CHUNK, pr
     return torch.cat([embed(torch.arange(start, min(start + chunk, count))).float().cpu() for start in starts])
 
 
-def _cached(model: DualEncoder, side: str, data: str, rows: int, probe: Callable, compute: Callable) -> Tensor:
+def _cached(model: DualEncoder, side: str, data: str, rows: int, compute: Callable) -> Tensor:
     with torch.no_grad(), evaluating(model):
-        path = cache_folder() / f"features-{_key(model, side, data, probe())}.safetensors"
+        path = cache_folder() / f"features-{_key(model, side, data)}.safetensors"
         features = _read(path, rows)
         if features is None:
             features = _keep(path, compute)
     return features
 
 
-def _key(model: DualEncoder, side: str, data: str, probe: Tensor) -> str:
-    digest = hashlib.sha256(f"2/{side}/{data}".encode())  # 2: version of this key
-    tensors = {**model.encoder(side).state_dict(), "probe": probe}
+def _key(model: DualEncoder, side: str, data: str) -> str:
+    encoder = model.encoder(side)
+    made_as = getattr(encoder, "made_as", repr(encoder))
+    digest = hashlib.sha256(f"3/{side}/{data}/{made_as}".encode())  # 3: version of this key
+    if side == "text":
+        digest.update(model.text_pooling.encode())
+    tensors = {**encoder.state_dict(), **({"mean": model.mean, "std": model.std} if side == "image" else {})}
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())

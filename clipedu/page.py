@@ -81,6 +81,8 @@ img { max-width: 100%; height: auto; }
 @media print {
   body { margin: 0; max-width: none; font-size: 11pt; }
   .wide { overflow: visible; }
+  table { font-size: 8.5pt; }
+  th, td { padding: .2rem .4rem; }
   figure, tr, pre { break-inside: avoid; }
   h2 { break-after: avoid; }
 }

@@ -182,9 +182,10 @@ def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
             tokenizer = AutoTokenizer.from_pretrained(model_name, local_files_only=True)
         except (OSError, ValueError, ImportError):
             if constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT):
+                why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} can't be reached"
                 raise ClipeduError(
-                    f"the tokenizer of {model_name!r} is not on this machine and {constants.ENDPOINT} can't be reached: "
-                    "load it once with a network, set HF_HOME to a folder that has it, or train one on the captions"
+                    f"the tokenizer of {model_name!r} is not on this machine and {why}: load it once with a network, "
+                    "set HF_HOME to a folder that has it, or train one on the captions"
                 ) from None
             try:
                 tokenizer = AutoTokenizer.from_pretrained(model_name)

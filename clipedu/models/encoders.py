@@ -59,6 +59,7 @@ def build_image_encoder(name: str, weights: str = "random", **options: Any) -> n
     with _one_line(f"image encoder {name!r}", "image_options", options), hub:
         model = timm.create_model(timm_name, pretrained=pretrained, num_classes=0, **{**settings, **options})
     load_weights(model, weights, name)
+    model.made_as = f"timm {timm_name} {sorted({**settings, **options}.items())}"  # for the name of its kept features
     return model
 
 
@@ -88,6 +89,7 @@ def build_text_encoder(
             configuration.vocab_size = vocab_size or configuration.vocab_size
             model = AutoModel.from_config(configuration, dtype=torch.float32)
     load_weights(model, weights, name)
+    model.made_as = f"transformers {model.config.to_json_string()}"
     return model
 
 

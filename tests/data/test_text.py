@@ -163,12 +163,16 @@ def test_hub_tokenizer_from_a_folder(tokenizer, tmp_path):
 def test_hub_that_cannot_be_reached(monkeypatch, capfd):
     from huggingface_hub import constants
 
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # a port nobody listens on
     with pytest.raises(ClipeduError) as error:
         hub_tokenizer("no-such-maker/no-such-model", 30)
     text = str(error.value)
     assert "no-such-maker/no-such-model" in text and "127.0.0.1:9" in text and "train one" in text and "\n" not in text
     assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ClipeduError, match="HF_HUB_OFFLINE is set"):
+        hub_tokenizer("no-such-maker/no-such-model", 30)
 
 
 @pytest.mark.parametrize(
