@@ -219,14 +219,12 @@ def _overview(table: pandas.DataFrame) -> str:
 
 def _score_table_block(runs: list, table: pandas.DataFrame, baseline: Mapping[str, Any] | None) -> Table:
     """All runs, optimizer by optimizer, then chance and the yardstick; the best set off, those too near to it marked."""
-    near, low = undecided(table), at_chance(table)
     best = table["average"].idxmax() if table["average"].notna().any() else None
+    marks = dict.fromkeys(undecided(table), "≈ best") | {best: "best"} | dict.fromkeys(at_chance(table), "at chance")
     rows = []
     for place, row in table.iterrows():
-        mark = (
-            "no better than chance" if place in low else "best" if place == best else "≈ best" if place in near else ""
-        )
-        remark = mark if row["status"] == "finished" else f"{row['status']}: {row['note']}".rstrip(": ")
+        unfinished = f"{row['status']}: {row['note']}".rstrip(": ")
+        remark = marks.get(place, "") if row["status"] == "finished" else unfinished
         error = f"±{row['error']:.2f}" if math.isfinite(row["error"]) else "–"
         scores = [_number(row[key]) for key in HEADINGS]
         names = [row["name"], display_name(row["optimizer"]), display_name(row["loss"])]
@@ -242,8 +240,9 @@ def _score_table_block(runs: list, table: pandas.DataFrame, baseline: Mapping[st
             [baseline["name"], "", "", *(_number(baseline.get(key)) for key in HEADINGS), "", seconds, "yardstick"]
         )
     note = (
-        "Scores in percent; time is that of training. s.e. is the standard error of the average. ≈ best: less than 1.96 "
-        "standard errors of the difference below the best, so that one run of each can't tell them apart."
+        "Scores in percent; time is that of training. s.e. is the standard error of the average. At chance: no better "
+        "than a random ranking. ≈ best: less than 1.96 standard errors of the difference below the best, so that one run of "
+        "each can't tell them apart."
     )
     columns = ("run", "optimizer", "loss", *HEADINGS.values(), "s.e.", "time", "remark")
     return Table(columns, rows, best=set() if best is None else {best}, note=note)

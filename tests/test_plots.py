@@ -60,6 +60,11 @@ def test_loss_of_one_run_shows_the_median_the_terms_and_the_schedule():
     np.testing.assert_allclose(lr.lines[0].get_ydata(), run.history["lr"])
 
 
+def test_a_short_curve_is_not_smoothed():
+    run = fake_run(steps=50)
+    np.testing.assert_allclose(lines(plots.plot_loss(run).axes[0])["total loss"], run.history["loss"])
+
+
 def test_only_losses_with_a_blind_level_show_one_and_one_term_needs_no_panel():
     run = fake_run(loss="vicreg")
     run.history = run.history.drop(columns="loss/cyclic")

@@ -126,8 +126,6 @@ def test_an_error_is_one_line_in_the_status():
 
 def test_divergence_is_told_and_drawn():
     lab = a_lab(SMALL.replace(optimizer="sgd", epochs=3))
-    lab.lr.value = 1.0
-    lab.base = lab.base.replace(optimizer_options={"momentum": 0.0, "nesterov": False, "maximize": True})
     lab.lr.max, lab.lr.value = 30, 1e25
     lab.train()
     lab.wait(PATIENCE)
