@@ -49,7 +49,8 @@ def test_grid_prints_the_time_of_each_cell_and_goes_on(tmp_path, capsys):
     (["evaluate", "nowhere"], "nowhere does not exist"),
     (["report", "nowhere"], "nowhere does not exist"),
     (["grid", "--losses", "clap"], "unknown loss 'clap'"),
-    (["train", "--text-encoder", "distilbert-base-uncased", "--text-weights", "pretrained", *TINY], "hub"),
+    (["train", "--text-encoder", "distilbert-base-uncased", "--text-weights", "pretrained", *TINY],
+     "the tokenizer of 'distilbert-base-uncased'"),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
