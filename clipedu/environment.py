@@ -25,11 +25,12 @@ def environment() -> dict[str, Any]:
             return "not installed"
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    packages = {name: version(name) for name in ("torch", "timm", "transformers", "numpy")}
+    packages = {name: version(name) for name in ("timm", "transformers", "numpy")}
     return {
         "clipedu": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
+        "torch": str(torch.__version__),
         **packages,
         "platform": platform.platform(),
         "device": device,

@@ -1,8 +1,9 @@
 """Features of a frozen encoder, computed once and kept on disk, so that a grid over losses and heads costs seconds.
 
-The file's name is a hash of the encoder's weights, of how it was made (two encoders can have equal weights and yet pad or
-pool differently: `made_as`, or what torch prints of an encoder that was not made by name), of how pixels are normalised or hidden states pooled, and of the data's fingerprint:
-whatever changes the features changes the name. Files live in the cache folder (`CLIPEDU_CACHE`).
+The file's name is a hash of the data's fingerprint, the encoder's weights, how pixels are normalised or hidden states
+pooled, and how the encoder was made (two encoders can have equal weights and yet pad or pool differently: `made_as`, or
+what torch prints of an encoder that was not made by name). Whatever changes the features changes the name. Files live in
+the cache folder (`CLIPEDU_CACHE`).
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from clipedu.course_table import LOSSES, OPTIMIZERS
 from clipedu.experiment import Experiment
 from clipedu.registry import ClipeduError
 from clipedu.runs import Run, load_run, write_json
 from clipedu.training import NotFinite, check_names
 from clipedu.workflow import Data, fit, load_data, resume
 
-COURSE_LOSSES = ("clip", "sogclr", "cyclip", "vicreg", "onlineclr")
-COURSE_OPTIMIZERS = ("adamw", "sgd", "adam")
+COURSE_LOSSES, COURSE_OPTIMIZERS = tuple(LOSSES), tuple(OPTIMIZERS)
 
 
 def cells(base: Experiment, losses=COURSE_LOSSES, optimizers=COURSE_OPTIMIZERS,

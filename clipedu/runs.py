@@ -7,6 +7,7 @@
     history.csv        one row a step: loss, terms, lr, pairs per second
     norms.csv          one row a step and part: weight, gradient, update
     tokenizer/         as trained or fetched
+    text_encoder/      its configuration (the image encoder's is in experiment.json)
     checkpoint/        model.safetensors and state.pt (optimizer, loss state, random state; tensors and plain values only)
     embeddings.safetensors, captions.json, plots/, report.html, report.md
 
@@ -89,9 +90,10 @@ class Run:
         from clipedu.models import build_model
 
         tokenizer = Tokenizer.load(self.folder / "tokenizer")
-        experiment = self.experiment.replace(
-            image_weights="random", text_weights="random"
-        )  # the checkpoint has them all
+        made_alike = {"image_weights": "random", "text_weights": "random"}  # the checkpoint has all weights
+        if (self.folder / "text_encoder").is_dir():  # the configuration as it was, with no need of a hub
+            made_alike |= {"text_encoder": str((self.folder / "text_encoder").resolve()), "text_options": {}}
+        experiment = self.experiment.replace(**made_alike)
         model = build_model(experiment, tokenizer.vocab_size)
         model.load_state_dict(load_file(self.checkpoint() / "model.safetensors"))
         model.tokenizer, model.geometry = tokenizer, build_geometry(experiment.geometry, experiment.embedding_dim)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from clipedu.workflow import Data
 
+LEARNING_RATES = [factor * 10.0**power for power in range(-5, 0) for factor in (1, 2, 5)] + [1.0]
+TEMPERATURES = [0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 1.0]
 SCORES = {"tr@1": "TR@1", "ir@1": "IR@1", "top1": "top-1", "average": "average"}
 
 
@@ -116,7 +118,7 @@ def live_figure(runs: list[LabRun]) -> Figure:
     for column, title in panels.items():
         for run, rows in frames:
             draw_curve(axes[column], rows["step"], rows[column], *line_style(run.number - 1), run.name)
-        if frames and column != "loss":
+        if frames and column == "relative":
             log_where_it_helps(axes[column], pd.concat([rows[column] for _, rows in frames]))
         dress(axes[column], title, "step", "")
     handles, names = axes["loss"].get_legend_handles_labels()
@@ -126,13 +128,13 @@ def live_figure(runs: list[LabRun]) -> Figure:
 
 def score_lines(runs: list[LabRun]) -> str:
     """The runs of a lab as an HTML table: what was chosen, how far it came, what it scored (percent)."""
-    head = "".join(f"<th>{name}</th>" for name in ("run", "steps", *SCORES.values(), "status"))
+    head = "".join(f'<th style="padding:1px 10px">{name}</th>' for name in ("run", "steps", *SCORES.values(), "status"))
     lines = []
     for run in runs:
         scores = [f"{run.metrics[key]:.1f}" if key in run.metrics else "–" for key in SCORES]
         cells = [html.escape(run.name), f"{len(run.rows)}/{run.steps}", *scores, run.status]
         lines.append("<tr>" + "".join(f'<td style="padding:1px 10px">{cell}</td>' for cell in cells) + "</tr>")
-    return f'<table style="text-align:right"><tr>{head}</tr>{"".join(lines)}</table>' if runs else ""
+    return f'<table style="text-align:left"><tr>{head}</tr>{"".join(lines)}</table>' if runs else ""
 
 
 class TrainingLab(ipywidgets.VBox):
@@ -153,21 +155,14 @@ class TrainingLab(ipywidgets.VBox):
         self._data: Data | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        wide = ipywidgets.Layout(width="340px")
-        style = {"description_width": "90px"}
-        text = {"style": style, "layout": wide}
-        self.loss = ipywidgets.Dropdown(options=list(LOSSES), value=self.base.loss, description="loss", **text)
+        look = {"style": {"description_width": "90px"}, "layout": ipywidgets.Layout(width="380px")}
+        self.loss = ipywidgets.Dropdown(options=list(LOSSES), value=self.base.loss, description="loss", **look)
         self.optimizer = ipywidgets.Dropdown(
-            options=list(OPTIMIZERS), value=self.base.optimizer, description="optimizer", **text
+            options=list(OPTIMIZERS), value=self.base.optimizer, description="optimizer", **look
         )
-        self.lr = ipywidgets.FloatLogSlider(
-            value=self.base.lr, min=-5, max=0, step=0.1, description="learning rate", readout_format=".2g", **text
-        )
-        temperature = self.base.temperature or 0.05
-        self.temperature = ipywidgets.FloatLogSlider(
-            value=temperature, min=-2.5, max=0.5, step=0.05, description="temperature", readout_format=".2g", **text
-        )
-        self.about = ipywidgets.HTMLMath()
+        self.lr = _slider("learning rate", LEARNING_RATES, self.base.lr, look)
+        self.temperature = _slider("temperature", TEMPERATURES, self.base.temperature or 0.05, look)
+        self.about = ipywidgets.HTMLMath(layout=ipywidgets.Layout(max_width="1050px", overflow="auto hidden"))
         self.train_button = ipywidgets.Button(description="Train", button_style="primary", icon="play")
         self.stop_button = ipywidgets.Button(description="Stop", icon="stop", disabled=True)
         self.progress = ipywidgets.IntProgress(min=0, max=1, layout=ipywidgets.Layout(width="300px"))
@@ -181,11 +176,10 @@ class TrainingLab(ipywidgets.VBox):
             control.observe(lambda _: self._describe(), "value")
         self._describe()
         self._draw()
-        controls = ipywidgets.VBox([self.loss, self.optimizer, self.lr, self.temperature])
+        columns = ([self.loss, self.optimizer], [self.lr, self.temperature])
+        controls = ipywidgets.HBox([ipywidgets.VBox(column) for column in columns])
         buttons = ipywidgets.HBox([self.train_button, self.stop_button, self.progress])
-        super().__init__(
-            [ipywidgets.HBox([controls, self.about]), buttons, self.status, self.picture, self.scores, self.line]
-        )
+        super().__init__([controls, self.about, buttons, self.status, self.picture, self.scores, self.line])
 
     @property
     def experiment(self) -> Experiment:
@@ -194,8 +188,8 @@ class TrainingLab(ipywidgets.VBox):
             self.base,
             loss=self.loss.value,
             optimizer=self.optimizer.value,
-            lr=float(f"{self.lr.value:.3g}"),
-            temperature=float(f"{self.temperature.value:.3g}"),
+            lr=self.lr.value,
+            temperature=self.temperature.value,
         )
 
     @property
@@ -270,12 +264,18 @@ class TrainingLab(ipywidgets.VBox):
         loss, optimizer = LOSSES[self.loss.value], OPTIMIZERS[self.optimizer.value]
         self.temperature.disabled = not takes_temperature(loss.name)
         self.about.value = (
-            f"<b>{loss.name}</b>: {html.escape(loss.description)}<br>$${loss.formula}$$"
+            f"<b>{loss.name}</b>: {html.escape(loss.description)}<br>$${html.escape(loss.formula)}$$"
             f"<b>{optimizer.name}</b>: {html.escape(optimizer.description)}"
         )
         self.line.value = (
             f"The same as a run with a folder and a report: <code>{html.escape(recipe(self.experiment))}</code>"
         )
+
+
+def _slider(name: str, values: list[float], chosen: float, look: dict[str, Any]) -> ipywidgets.SelectionSlider:
+    """A slider over these values and the chosen one, which it keeps to the last digit."""
+    options = [(f"{value:g}", value) for value in sorted({float(f"{value:.3g}") for value in values} | {chosen})]
+    return ipywidgets.SelectionSlider(options=options, value=chosen, description=name, continuous_update=False, **look)
 
 
 def slider_check() -> ipywidgets.VBox:

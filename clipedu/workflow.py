@@ -59,6 +59,7 @@ def fit(experiment: Experiment, folder: str | Path | None = None, *, data: Data 
     trainer = prepare(experiment, pairs=data.train, tokenizer=data.tokenizer, progress=progress)
     run = new_run(experiment, folder)
     data.tokenizer.save(run.folder / "tokenizer")
+    trainer.model.text_encoder.config.save_pretrained(run.folder / "text_encoder")
     return _finish(run, trainer, data, progress=progress, report=report)
 
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from test_notebooks import build, source_of
 
 PATIENCE = 240_000  # ms: a run of all cells on two busy cores
@@ -106,7 +105,7 @@ def train_a_run(page) -> None:
     page.locator(picture).scroll_into_view_if_needed()
     before = page.get_attribute(picture, "src")
     page.select_option(".widget-dropdown select >> nth=0", "cyclip")
-    page.wait_for_selector('code:has-text("loss=\'cyclip\'")')  # the recipe follows the choice
+    page.wait_for_selector("code:has-text(\"loss='cyclip'\")")  # the recipe follows the choice
     page.click('button.widget-button:has-text("Train")')
     page.wait_for_function("([css, old]) => document.querySelector(css).src !== old", arg=[picture, before])
     page.wait_for_selector('.widget-html-content:has-text("Run 1 finished: TR@1")')

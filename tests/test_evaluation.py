@@ -251,7 +251,11 @@ def test_shape_at_its_ends():
 # models
 
 
-BASE = {"text_options": {"dim": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32}, "embedding_dim": 8, "text_length": 16}
+BASE = {
+    "text_options": {"dim": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32},
+    "embedding_dim": 8,
+    "text_length": 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +298,9 @@ def test_a_labelled_set_end_to_end(scenes):
     assert (got["zeroshot_images"], got["zeroshot_classes"], got["average"]) == (25, 100, got["top1"])
 
 
-@pytest.mark.parametrize("frozen", [{"image_frozen": True}, {"text_frozen": True}, {"image_frozen": True, "text_frozen": True}])
+@pytest.mark.parametrize(
+    "frozen", [{"image_frozen": True}, {"text_frozen": True}, {"image_frozen": True, "text_frozen": True}]
+)
 def test_a_frozen_encoder_scores_the_same(scenes, frozen):
     expected, got = evaluate(model_for(scenes), scenes[0]), evaluate(model_for(scenes, **frozen), scenes[0])
     assert got == pytest.approx(expected, rel=1e-4, abs=1.0)

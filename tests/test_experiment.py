@@ -50,7 +50,9 @@ def test_none_only_where_it_means_something(name):
         assert f"{name}=None must be a" in message_of(**{name: None})
 
 
-BOUNDED = [(name, word) for name, spec in FIELDS.items() for word in ("at_least", "at_most", "above") if word in spec.metadata]
+BOUNDED = [
+    (name, word) for name, spec in FIELDS.items() for word in ("at_least", "at_most", "above") if word in spec.metadata
+]
 
 
 @pytest.mark.parametrize(("name", "word"), BOUNDED)
@@ -66,7 +68,9 @@ def test_bounds_hold_exactly(name, word):
 
 
 def test_all_numbers_that_must_be_bounded_are():
-    assert {name for name, _ in BOUNDED} == {name for name, spec in FIELDS.items() if kind_of(spec)[0] in ("int", "float")}
+    assert {name for name, _ in BOUNDED} == {
+        name for name, spec in FIELDS.items() if kind_of(spec)[0] in ("int", "float")
+    }
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -158,7 +162,12 @@ def odd() -> Experiment:
 def test_there_and_back(experiment):
     assert Experiment.from_json(experiment.to_json()) == experiment
     assert set(json.loads(experiment.to_json())) == set(FIELDS)
-    assert pickle.loads(pickle.dumps(experiment)) == copy.deepcopy(experiment) == dataclasses.replace(experiment) == experiment
+    assert (
+        pickle.loads(pickle.dumps(experiment))
+        == copy.deepcopy(experiment)
+        == dataclasses.replace(experiment)
+        == experiment
+    )
     assert experiment.replace() == experiment != experiment.replace(seed=5)
 
 

@@ -44,7 +44,9 @@ class Noise(Pairs):
 
 class Numbers:
     def encode(self, texts):
-        return np.array([[int(word) + 4 for word in text.split()] for text in texts], np.int32), np.full(len(texts), 2, np.int32)
+        return np.array([[int(word) + 4 for word in text.split()] for text in texts], np.int32), np.full(
+            len(texts), 2, np.int32
+        )
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,9 @@ def test_equal_weights_that_compute_something_else(cache):
         ("mobilenetv2_035", {}, {"pad_type": "same"}),
         ("test_vit", {"global_pool": "avg", "fc_norm": False}, {"global_pool": "max", "fc_norm": False}),
     ):
-        models = [build_model(Experiment(**BASE, image_size=64, image_encoder=name, image_options=o), 50) for o in options]
+        models = [
+            build_model(Experiment(**BASE, image_size=64, image_encoder=name, image_options=o), 50) for o in options
+        ]
         states = [m.image_encoder.state_dict() for m in models]
         assert states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
         one, two = (frozen_image_features(m, Noise(3, image_size=64), progress=False) for m in models)

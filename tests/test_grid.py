@@ -18,7 +18,7 @@ def small(quick):
 
 def test_cells_are_the_courses_five_by_three():
     experiments = cells(Experiment(), per_optimizer={"sgd": {"lr": 0.5}})
-    assert len(experiments) == 15 and list(experiments)[0] == "adamw-clip"
+    assert len(experiments) == 15 and list(experiments)[0] == "adamw-sogclr"
     assert {(e.optimizer, e.loss) for e in experiments.values()} == {(o, l) for o in COURSE_OPTIMIZERS for l in COURSE_LOSSES}
     assert {e.lr for e in experiments.values() if e.optimizer == "sgd"} == {0.5}
     assert {e.lr for e in experiments.values() if e.optimizer != "sgd"} == {Experiment().lr}

@@ -118,8 +118,20 @@ def server(tmp_path):
     pytest.importorskip("jupyterlab", reason="the lab needs: pip install jupyterlab")
     homes = {key: str(tmp_path / key) for key in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
     env = os.environ | homes | {"PYTHONPATH": str(CHECKOUT)}
-    command = [sys.executable, "-m", "clipedu", "lab", "--folder", str(tmp_path / "mine"), "--port", "8970", "--no-browser"]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+    command = [
+        sys.executable,
+        "-m",
+        "clipedu",
+        "lab",
+        "--folder",
+        str(tmp_path / "mine"),
+        "--port",
+        "8970",
+        "--no-browser",
+    ]
+    process = subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+    )
     address = next((found[0] for line in process.stdout if (found := re.search(r"http://\S+", line))), None)
     assert address, "the lab ended before it said its address"
     yield process, address
@@ -129,7 +141,9 @@ def server(tmp_path):
 
 def test_the_lab_serves_this_folder_with_a_token_until_ctrl_c(server, tmp_path):
     process, address = server
-    base, token = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/lab/tree/00_start_here\.ipynb\?token=([\w-]{20,})", address).groups()
+    base, token = re.fullmatch(
+        r"(http://127\.0\.0\.1:\d+)/lab/tree/00_start_here\.ipynb\?token=([\w-]{20,})", address
+    ).groups()
     wait_until_up(f"{base}/api/status?token={token}")
     listing = json.load(urllib.request.urlopen(f"{base}/api/contents?token={token}", timeout=30))
     assert {"00_start_here.ipynb", "05_train.ipynb"} <= {item["name"] for item in listing["content"]}

@@ -68,7 +68,11 @@ def compare(monitor: NormMonitor, seen) -> None:
         for part in monitor.parts:
             for quantity in QUANTITIES:
                 expected = naive_norm(of_part(quantities[quantity], part))
-                assert getattr(rows[step, part], quantity) == pytest.approx(expected, rel=1e-12, abs=1e-15), (step, part, quantity)
+                assert getattr(rows[step, part], quantity) == pytest.approx(expected, rel=1e-12, abs=1e-15), (
+                    step,
+                    part,
+                    quantity,
+                )
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
@@ -108,7 +112,9 @@ def test_laws_of_plain_sgd():
     frame = monitor.frame()
     assert frame["update"].to_numpy() == pytest.approx(0.25 * frame["gradient"].to_numpy(), rel=1e-9)
     parts = frame.pivot(index="step", columns="part", values="weight")
-    assert parts["all"].to_numpy() == pytest.approx((parts[["image", "text", "unused"]] ** 2).sum(axis=1).to_numpy() ** 0.5)
+    assert parts["all"].to_numpy() == pytest.approx(
+        (parts[["image", "text", "unused"]] ** 2).sum(axis=1).to_numpy() ** 0.5
+    )
 
 
 def test_the_update_includes_weight_decay():

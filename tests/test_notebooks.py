@@ -60,9 +60,12 @@ def test_cells_are_short_and_explained(name):
     lengths = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in code_cells(notebook)]
     assert max(lengths) <= 25
     assert sum(length > 12 for length in lengths) <= 1
-    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown" and "<details>" not in cell.source]
-    words = len(re.findall(r"\w+", " ".join(prose)))
-    assert 5 <= words / sum(lengths) <= 12, f"{words} words for {sum(lengths)} lines of code"
+    assert max(len(line) for cell in code_cells(notebook) for line in cell.source.splitlines()) <= 110
+    lines = sum(len(cell.source.split("\n")) for cell in code_cells(build.solved(source_of(name))))
+    prose = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    prose = re.sub(r"<details>.*?</details>|\$\$.*?\$\$|\$[^$]*\$|`[^`]*`", " ", prose, flags=re.DOTALL)
+    words = len(re.findall(r"[A-Za-z][\w'-]*", prose))
+    assert 5 <= words / lines <= 9, f"{words} words for {lines} lines of code"
 
 
 @each_notebook
@@ -104,7 +107,7 @@ def test_stub_teaches_and_solution_passes(name, number):
 def run_check(answer: str, check: str):
     *lines, last = ast.parse(check).body
     names: dict = {}
-    exec("import torch", names)
+    exec("import math, torch", names)
     exec(answer, names)
     exec(ast.unparse(ast.Module(lines, [])), names)
     return eval(ast.unparse(last), names)
@@ -132,12 +135,6 @@ def test_solved_notebook_runs(name, tmp_path, monkeypatch):
         if re.search(r"^plots\.|subplots\(", cell.source, re.MULTILINE):
             assert any("image/png" in output.get("data", {}) for output in cell.outputs), cell.source
     assert any((tmp_path / "runs").glob("*/report.html"))
-
-
-def test_student_notebook_runs_past_its_stubs(tmp_path, monkeypatch):
-    notebook = execute(build.student(source_of("00_start_here"), fast=True), tmp_path, monkeypatch)
-    verdicts = [shown(cell) for cell in code_cells(notebook) if "check" in tags(cell)]
-    assert verdicts and all(verdict.startswith("Not yet: ") for verdict in verdicts)
 
 
 def shown(cell) -> str:

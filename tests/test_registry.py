@@ -23,7 +23,13 @@ def colours() -> Registry:
 
 def test_an_entry_keeps_what_it_was_given():
     entry = colours()["red"]
-    assert (entry.name, entry.build(), entry.description, entry.paper, entry.formula) == ("red", 1, "like a tomato", "p", "f")
+    assert (entry.name, entry.build(), entry.description, entry.paper, entry.formula) == (
+        "red",
+        1,
+        "like a tomato",
+        "p",
+        "f",
+    )
     assert entry.defaults == {"hue": 0} and colours()["green"].defaults == {}
     assert list(colours()) == ["red", "green"]
 
@@ -66,7 +72,9 @@ def test_dir_and_a_wrong_name():
         clipedu.Experment  # noqa: B018
 
 
-LIGHT = "import clipedu, clipedu.registry, clipedu.experiment, clipedu.files; clipedu.Experiment(); clipedu.ClipeduError"
+LIGHT = (
+    "import clipedu, clipedu.registry, clipedu.experiment, clipedu.files; clipedu.Experiment(); clipedu.ClipeduError"
+)
 HEAVY = ("torch", "timm", "transformers", "matplotlib", "pandas", "sklearn", "ipywidgets", "numpy")
 
 

@@ -119,6 +119,21 @@ def test_what_can_not_work_is_one_line(quick, changes, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_the_courses_recipe_steps_on_shards(tmp_path, monkeypatch):
+    """The `course` preset whole (ResNet-50, DistilBERT, crop and flip), but for size, hub weights and number of pairs."""
+    from shard_maker import make_shards
+
+    monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "cache"))
+    folder = make_shards(tmp_path / "cc3m")
+    experiment = Experiment.preset("course", data=str(folder), image_weights="random", text_weights="random", image_size=64,
+                                   batch_size=2, epochs=1, text_options={"n_layers": 1})
+    trainer = prepare(experiment)
+    records = list(trainer.run())
+    assert len(records) == len(trainer.pairs) // 2 and all(math.isfinite(record.loss) for record in records)
+    assert trainer.model.image_projection.weight.shape == (256, 2048)
+    assert trainer.model.text_projection.weight.shape == (256, 768)
+
+
 def test_pick_device():
     assert pick_device("cpu").type == "cpu"
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")

@@ -78,7 +78,7 @@ def build_text_encoder(
     """
     from transformers import AutoModel
 
-    configuration = text_config(name, **config)
+    configuration = text_config(name, pretrained=weights == "pretrained", **config)
     with _one_line(f"text encoder {name!r}", "text_options", config):
         if weights == "pretrained":
             with from_hub(f"pretrained weights of text encoder {name!r}", "text_weights"):
@@ -93,8 +93,8 @@ def build_text_encoder(
     return model
 
 
-def text_config(name: str, **changes: Any):
-    """The transformers configuration of a text encoder; asks the hub only for a hub id.
+def text_config(name: str, *, pretrained: bool = False, **changes: Any):
+    """The transformers configuration of a text encoder; asks the hub only for a hub id, or for pretrained weights' own.
 
     Raises:
         ClipeduError: no such model type or hub id, no text encoder, or an option the configuration does not take.
@@ -112,7 +112,10 @@ def text_config(name: str, **changes: Any):
     model = settings.pop("transformers")
     settings.pop("hub", None)
     near = difflib.get_close_matches(name, [*_names("transformers"), *CONFIG_MAPPING_NAMES], n=5)
-    if model in CONFIG_MAPPING_NAMES:
+    if pretrained:
+        with from_hub(f"text encoder {name!r}", "text_weights"):
+            configuration = AutoConfig.from_pretrained(hub_id(name))
+    elif model in CONFIG_MAPPING_NAMES:
         configuration = AutoConfig.for_model(model)
     elif "/" in model or model.startswith(tuple(CONFIG_MAPPING_NAMES)):  # bert-base-uncased: a hub id without an owner
         hint = f" (did you mean {near[0]!r}?)" if near else ""

@@ -88,7 +88,7 @@ guess = torch.tensor(1 / 64)
 print(f"{-guess.log():.2f}")
 
 # %% [markdown]
-# `fit` trains, scores, and keeps all in a folder.
+# `fit` trains, scores, and keeps all in a folder. (The red box is its progress, no error.)
 
 # %%
 run = clipedu.fit(experiment)
@@ -154,10 +154,11 @@ search("a large red star on a dark background")
 #
 # A random ranking of all sentences: in how many percent of cases is the first one of the picture's own?
 
+
 # %% tags=["exercise"]
 def chance(images, captions_each):
     """TR@1 in percent of a random ranking, with `captions_each` sentences for each of `images` pictures."""
-    ### BEGIN SOLUTION Divide the right captions of one picture by all captions that there are, and give percent.
+    ### BEGIN SOLUTION Divide a picture's captions by all captions, and give percent.
     right = captions_each
     candidates = images * captions_each
     return 100 * right / candidates
@@ -175,10 +176,11 @@ check_chance(chance)
 # Sentence $i$ belongs to picture $i$. In what percentage of rows is the largest entry on the diagonal?
 # (`matrix.argmax(dim=1)` gives the place of each row's largest.)
 
+
 # %% tags=["exercise"]
 def recall_at_1(similarity):
     """TR@1 in percent. similarity [N, N]: rows are pictures, columns are sentences."""
-    ### BEGIN SOLUTION Find each row's best column, compare it with the row's own number, and average in percent.
+    ### BEGIN SOLUTION Compare each row's best column with the row's number; give percent.
     best = similarity.argmax(dim=1)
     own = torch.arange(len(similarity))
     return 100 * (best == own).double().mean().item()

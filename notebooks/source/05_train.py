@@ -115,8 +115,7 @@ similarity = model.geometry.similarity(image, text).detach()
 print(similarity.numpy().round(2))
 
 # %% [markdown]
-# **What you should see:** columns of nearly equal numbers. An untrained encoder sends all inputs the same way, so the same sentence
-# wins for every picture.
+# **What you should see:** it does not. All numbers are near zero, and hardly a row is largest in its own column.
 
 # %% [markdown]
 # ## 4. The loss
@@ -128,6 +127,7 @@ print(similarity.numpy().round(2))
 #     -\log \frac{e^{S_{ii}/\tau}}{\sum_j e^{S_{ji}/\tau}} \right], \qquad S_{ij} = \frac{x_i \cdot y_j}{\|x_i\| \|y_j\|}$$
 #
 # **From scratch**, six lines. (`cross_entropy` is softmax, logarithm and mean in one.)
+
 
 # %%
 def clip_loss(image, text, temperature):
@@ -157,6 +157,7 @@ print("guessing    ", math.log(8))
 # A much-copied tutorial forgets to divide by the lengths. Lower its loss, below, to under 0.01 without changing a single cosine: then
 # no ranking and no score has changed, and nothing was learned.
 
+
 # %%
 def tutorial_loss(image, text):
     logits = image @ text.T
@@ -166,7 +167,7 @@ def tutorial_loss(image, text):
 
 # %% tags=["exercise"]
 def cheat(image, text):
-    """Embeddings [B, D] with the same cosines and a tiny tutorial loss. (Own pairs are the most similar ones here.)"""
+    """Embeddings [B, D] with the same cosines and a tutorial loss below 0.01. (Own pairs fit best.)"""
     ### BEGIN SOLUTION What can you do to a vector that leaves its direction as it is?
     return 10 * image, 10 * text
     ### END SOLUTION
@@ -182,10 +183,11 @@ check_cheat(cheat)
 #
 # Say that training went perfectly: own pairs have similarity 1, all others 0. What does even this model pay?
 
+
 # %% tags=["exercise"]
 def lowest_loss(batch_size, temperature):
     """CLIP's loss where own pairs have similarity 1 and all others 0."""
-    ### BEGIN SOLUTION Write down the softmax for one picture: one logit is 1 / temperature, the others are 0.
+    ### BEGIN SOLUTION For one picture, one logit is 1 / temperature and the others are 0.
     own = math.exp(1 / temperature)
     others = (batch_size - 1) * math.exp(0 / temperature)
     return -math.log(own / (own + others))
@@ -252,7 +254,7 @@ for record in clipedu.train(experiment):
         break
 
 # %% [markdown]
-# `fit` adds a folder, checkpoints, scores and a report.
+# `fit` adds a folder, checkpoints, scores and a report. (The red box is its progress, no error.)
 
 # %%
 run = clipedu.fit(experiment)
@@ -281,8 +283,8 @@ for name, error in standard_errors(run.metrics).items():
     print(f"{name:8} {run.metrics[name]:5.1f} +- {error:.1f}")
 
 # %% [markdown]
-# **Zero-shot by hand:** classes are only sentences. **What you should see:** each picture's own class, in order, is often the most
-# similar, and classes of the same colour come close.
+# **Zero-shot by hand:** classes are only sentences. **What you should see:** the first picture likes the first sentence best, the second
+# the second, and so on, sometimes by little.
 
 # %%
 from clipedu.evaluation import embed_images
@@ -293,7 +295,8 @@ cosines = model.geometry.similarity(embed_images(model, scenes), model.embed_tex
 figure, axes = plt.subplots(1, 4, figsize=(11, 3.2))
 for row, ax in enumerate(axes):
     ax.imshow(scenes.pixels(torch.tensor([row]))[0].permute(1, 2, 0))
-    ax.set_title("\n".join(f"{c}: {s:.2f}" for c, s in zip(classes, cosines[row], strict=True)), fontsize=9)
+    lines = [f"{name}: {cosine:.2f}" for name, cosine in zip(classes, cosines[row], strict=True)]
+    ax.set_title("\n".join(lines), fontsize=9)
     ax.axis("off")
 
 # %% [markdown]
@@ -302,10 +305,11 @@ for row, ax in enumerate(axes):
 # Row $i$ of `similarity` is a picture, column $t$ a sentence, and sentence $t$ belongs to picture `owner[t]`. Return TR@1 and IR@1, in
 # this order: papers have swapped them.
 
+
 # %% tags=["exercise"]
 def recalls(similarity, owner):
     """(TR@1, IR@1) in percent. similarity [N, T], owner [T]."""
-    ### BEGIN SOLUTION TR: does the best column of row i belong to picture i? IR: is the best row of column t its owner?
+    ### BEGIN SOLUTION Who owns the best column of row i? Is the best row of column t its owner?
     best_sentence = similarity.argmax(dim=1)
     tr = (owner[best_sentence] == torch.arange(len(similarity))).double().mean()
     best_picture = similarity.argmax(dim=0)
@@ -347,14 +351,15 @@ plots.plot_norms(run)
 plots.plot_similarity(run)
 
 # %% [markdown]
-# **The map. What you should see:** two clouds that do not cover each other, and grey lines between partners.
+# **The map**, all embeddings on their two main axes. **What you should see:** pictures and sentences over the same disc, and partners
+# (grey lines) near each other.
 
 # %%
 plots.plot_embedding_map(run)
 
 # %% [markdown]
-# The black line is the *modality gap*. The loss compares pictures with sentences only, so a shift of one cloud as a whole need not
-# cost anything.
+# The distance between the two means, in all 128 dimensions, is the *modality gap*. The loss compares pictures with sentences only:
+# a shift of one cloud at right angles to the other costs it little, so some of the gap stays.
 
 # %% [markdown]
 # ## 8. The lab
@@ -403,10 +408,11 @@ table
 #
 # In which rows is `printed` not the mean of the three scores? Mind rounding.
 
+
 # %% tags=["exercise"]
 def wrong_averages(table):
     """List of (optimizer, loss) of the rows whose printed average does not follow from tr@1, ir@1 and top1."""
-    ### BEGIN SOLUTION Take the mean of the three columns, subtract it from `printed`, and keep what differs by over 0.01.
+    ### BEGIN SOLUTION Subtract the mean of the three columns; keep what is off by over 0.01.
     mean = table[["tr@1", "ir@1", "top1"]].mean(axis=1)
     wrong = table[(table["printed"] - mean).abs() > 0.01]
     return list(zip(wrong["optimizer"], wrong["loss"], strict=True))

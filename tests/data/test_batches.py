@@ -32,7 +32,9 @@ class Numbered(Pairs):
 
 class Numbers:
     def encode(self, texts):
-        return np.array([[int(word) for word in text.split()] for text in texts], np.int32), np.full(len(texts), 2, np.int32)
+        return np.array([[int(word) for word in text.split()] for text in texts], np.int32), np.full(
+            len(texts), 2, np.int32
+        )
 
 
 def epoch(pairs, **settings):
@@ -44,7 +46,10 @@ def rows_of(got) -> list[int]:
 
 
 def same(one, two) -> bool:
-    return all(torch.equal(a, b) for a, b in zip((one.index, *one.image, *one.text), (two.index, *two.image, *two.text), strict=True))
+    return all(
+        torch.equal(a, b)
+        for a, b in zip((one.index, *one.image, *one.text), (two.index, *two.image, *two.text), strict=True)
+    )
 
 
 def test_an_epoch_visits_rows_once_and_drops_the_rest():
@@ -56,7 +61,11 @@ def test_an_epoch_visits_rows_once_and_drops_the_rest():
 
 def test_epochs_and_seeds_differ_and_repeat():
     pairs = Numbered(60)
-    orders = {(seed, number): tuple(rows_of(epoch(pairs, seed=seed, epoch=number))) for seed in range(4) for number in range(4)}
+    orders = {
+        (seed, number): tuple(rows_of(epoch(pairs, seed=seed, epoch=number)))
+        for seed in range(4)
+        for number in range(4)
+    }
     assert len(set(orders.values())) == 16
     assert orders[2, 3] == tuple(rows_of(epoch(pairs, seed=2, epoch=3)))
     huge = [tuple(epoch_order(60, seed=seed, epoch=0).tolist()) for seed in (0, 2**32, 2**33, 2**63 - 1)]
@@ -112,10 +121,14 @@ def test_features_instead_of_pixels_and_tokens():
     pairs = Numbered(22)
     _, _, owner = pairs.all_tokens()
     first = torch.searchsorted(owner, torch.arange(23))
-    texts = torch.stack([owner.float(), (torch.arange(len(owner)) - first[owner]).float()], 1)  # (row, number of caption)
+    texts = torch.stack(
+        [owner.float(), (torch.arange(len(owner)) - first[owner]).float()], 1
+    )  # (row, number of caption)
     images = torch.arange(22.0)[:, None] * torch.ones(1, 3)
     plain = epoch(pairs, epoch=7)
-    for batch, kept in zip(plain, epoch(pairs, epoch=7, image_features=images, text_features=(texts, first)), strict=True):
+    for batch, kept in zip(
+        plain, epoch(pairs, epoch=7, image_features=images, text_features=(texts, first)), strict=True
+    ):
         assert torch.equal(batch.index, kept.index)
         assert torch.equal(kept.image[0], images[batch.index]) and len(kept.image) == len(kept.text) == 1
         assert torch.equal(kept.text[0].long(), batch.text[0])  # the same caption that the tokens would have shown

@@ -13,7 +13,11 @@ from clipedu.models.dual import evaluating
 from clipedu.registry import ClipeduError
 
 VOCAB = 50
-BASE = {"text_options": {"dim": 16, "n_heads": 2, "n_layers": 2, "hidden_dim": 32}, "embedding_dim": 8, "text_length": 12}
+BASE = {
+    "text_options": {"dim": 16, "n_heads": 2, "n_layers": 2, "hidden_dim": 32},
+    "embedding_dim": 8,
+    "text_length": 12,
+}
 
 
 def built(**changes) -> DualEncoder:
@@ -66,7 +70,11 @@ def test_the_seed_alone_decides_the_weights(plain):
     np.random.seed(3)
     assert same(one, built(seed=4))
     other = built(seed=5)
-    for name in ("image_encoder.conv1.0.weight", "text_projection.weight", "text_encoder.embeddings.word_embeddings.weight"):
+    for name in (
+        "image_encoder.conv1.0.weight",
+        "text_projection.weight",
+        "text_encoder.embeddings.word_embeddings.weight",
+    ):
         assert not torch.equal(one.get_parameter(name), other.get_parameter(name))
 
 
@@ -226,7 +234,9 @@ def test_embed_texts():
     got = model.embed_texts(["ab", "a longer"])
     assert model.training and not got.requires_grad and got.shape == (2, 8)
     model.eval()
-    expected = model.encode_text(torch.tensor([[1, *(ord(x) % 40 + 4 for x in "ab"), 2]]), torch.ones(1, 4, dtype=torch.bool))
+    expected = model.encode_text(
+        torch.tensor([[1, *(ord(x) % 40 + 4 for x in "ab"), 2]]), torch.ones(1, 4, dtype=torch.bool)
+    )
     torch.testing.assert_close(got[:1], expected.detach(), rtol=1e-4, atol=1e-5)
     with pytest.raises(ClipeduError, match="text 1 has 22 tokens, the limit is 12"):
         model.embed_texts(["ab", "x" * 20])
@@ -244,7 +254,9 @@ def test_a_model_without_a_tokenizer(plain):
 
 
 def test_what_does_not_fit_is_told():
-    with pytest.raises(ClipeduError, match="text_length=600 is more than the text encoder 'distilbert-nano' takes: at most 128"):
+    with pytest.raises(
+        ClipeduError, match="text_length=600 is more than the text encoder 'distilbert-nano' takes: at most 128"
+    ):
         built(text_length=600)
     with pytest.raises(ClipeduError, match="image_size=32 does not fit the image encoder"):
         built(image_encoder="vit_tiny_patch16_224", image_options={"depth": 1})

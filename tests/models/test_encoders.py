@@ -66,7 +66,9 @@ def test_feature_width_leaves_the_encoder_as_it_was():
 )
 def test_a_size_that_does_not_fit(options, size):
     message = message_of(feature_width, build_image_encoder("vit_tiny_patch16_224", depth=1, **options), size)
-    assert message.startswith(f"image_size={size} does not fit the image encoder") and "img_size and patch_size" in message
+    assert (
+        message.startswith(f"image_size={size} does not fit the image encoder") and "img_size and patch_size" in message
+    )
 
 
 @pytest.mark.parametrize("options", [{"features_only": True}, {"global_pool": ""}])
@@ -166,7 +168,9 @@ def test_values_that_do_not_fit(wrong):
 
 @pytest.mark.parametrize("name", ["resnet50", "vit_small_patch16_224", "mobilenetv3_small_100"])
 def test_an_image_encoders_name_for_texts(name):
-    assert message_of(build_text_encoder, name).startswith(f"'{name}' is an image encoder. Text encoders: distilbert-nano")
+    assert message_of(build_text_encoder, name).startswith(
+        f"'{name}' is an image encoder. Text encoders: distilbert-nano"
+    )
 
 
 @pytest.mark.parametrize("name", ["vit", "clip", "t5"])

@@ -41,7 +41,9 @@ def test_a_file_is_loaded_whole(tmp_path):
     image = build_image_encoder("test_resnet")
     with torch.no_grad():
         image.bn1.running_mean.fill_(7)
-    path = saved(image, tmp_path / "image.safetensors", **{"fc.weight": torch.zeros(10, 192)})  # a classifier is left out
+    path = saved(
+        image, tmp_path / "image.safetensors", **{"fc.weight": torch.zeros(10, 192)}
+    )  # a classifier is left out
     assert not same(build_image_encoder("test_resnet"), image)
     assert same(build_image_encoder("test_resnet", path), image)
 
@@ -115,7 +117,9 @@ def no_network(monkeypatch, tmp_path):
 @pytest.mark.timeout(45)  # the hub's own client would try for 47 and for 100 seconds here
 def test_pretrained_weights_without_a_network(no_network):
     message = message_of(build_image_encoder, "test_resnet", "pretrained")
-    assert message.startswith("pretrained weights of image encoder 'test_resnet': not on this machine, and the hub can't be")
+    assert message.startswith(
+        "pretrained weights of image encoder 'test_resnet': not on this machine, and the hub can't be"
+    )
     assert message.endswith("or choose another image_weights")
     message = message_of(build_text_encoder, "distilbert-base-uncased", "pretrained")
     assert message.startswith("pretrained weights of text encoder 'distilbert-base-uncased': not on this machine")
@@ -127,7 +131,10 @@ def test_offline_is_said_only_inside_and_only_without_a_network(no_network, monk
     with from_hub("x", "y"):
         assert constants.HF_HUB_OFFLINE is True
     assert constants.HF_HUB_OFFLINE is False
-    with pytest.raises(ClipeduError, match="x: not on this machine, and the hub can't be reached .boom."), from_hub("x", "y"):
+    with (
+        pytest.raises(ClipeduError, match="x: not on this machine, and the hub can't be reached .boom."),
+        from_hub("x", "y"),
+    ):
         raise OSError("boom")
     assert constants.HF_HUB_OFFLINE is False
     with pytest.raises(TypeError), from_hub("x", "y"):
@@ -180,7 +187,9 @@ WEIGHTS = Path(os.environ.get("CLIPEDU_DATA", "")) / "weights" / "mobilenetv2_10
 SHARDS = Path(os.environ.get("CLIPEDU_DATA", "")) / "imagenet-sample"
 
 
-@pytest.mark.skipif(not WEIGHTS.is_file() or not SHARDS.is_dir(), reason="needs CLIPEDU_DATA with weights and imagenet-sample")
+@pytest.mark.skipif(
+    not WEIGHTS.is_file() or not SHARDS.is_dir(), reason="needs CLIPEDU_DATA with weights and imagenet-sample"
+)
 def test_real_weights_tell_real_photographs_apart():
     """Features of the same photograph, cut out differently, are far more alike than those of different classes."""
     from clipedu import Experiment, load_pairs

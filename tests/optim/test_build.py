@@ -107,7 +107,17 @@ def test_a_name_that_is_not_there():
 
 
 @pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"lr": float("nan")}, {"lr": "fast"}, {"weight_decay": -0.1}, {"weight_decay": float("inf")}, {"beta": 3}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"lr": "fast"},
+        {"weight_decay": -0.1},
+        {"weight_decay": float("inf")},
+        {"beta": 3},
+    ],
+)
 def test_what_an_optimizer_does_not_take(name, wrong):
     with pytest.raises(ClipeduError, match=f"optimizer '{name}' does not take .*{next(iter(wrong))}=") as caught:
         build_optimizer(Small(), name, **{"lr": 0.1, **wrong})

@@ -52,5 +52,7 @@ def test_half_of_the_area_is_left_under_the_cosine():
 
 
 def test_an_unknown_schedule():
-    with pytest.raises(ClipeduError, match="unknown schedule 'cosin'. Did you mean 'cosine'. Allowed: cosine, constant"):
+    with pytest.raises(
+        ClipeduError, match="unknown schedule 'cosin'. Did you mean 'cosine'. Allowed: cosine, constant"
+    ):
         learning_rate(0, peak=1, total=1, warmup=0, schedule="cosin")
