@@ -36,12 +36,21 @@ def ridge_baseline(experiment: Experiment) -> dict[str, Any]:
     model = build_model(experiment, vocab_size=1000).to(pick_device(experiment.device))
     features, test_features = (frozen_image_features(model, pairs).double().numpy() for pairs in (train, val))
     held_out = np.random.default_rng(experiment.seed).permutation(len(train)) < len(train) // 10
-    choices = {alpha: _fit_and_score(features[~held_out], _captions(train, ~held_out), features[held_out],
-                                     _captions(train, held_out), alpha) for alpha in ALPHAS}
+    choices = {
+        alpha: _fit_and_score(
+            features[~held_out], _captions(train, ~held_out), features[held_out], _captions(train, held_out), alpha
+        )
+        for alpha in ALPHAS
+    }
     alpha = max(choices, key=lambda a: choices[a]["tr@1"] + choices[a]["ir@1"])
     scores = _fit_and_score(features, _captions(train), test_features, _captions(val), alpha)
-    return {"name": "ridge regression to tf-idf", "alpha": alpha, "train_images": len(train), **scores,
-            "seconds": round(time.perf_counter() - began, 1)}
+    return {
+        "name": "ridge regression to tf-idf",
+        "alpha": alpha,
+        "train_images": len(train),
+        **scores,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
 
 
 def _fit_and_score(features, captions, test_features, test_captions, alpha: float) -> dict[str, Any]:

@@ -39,13 +39,20 @@ def main(arguments: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     from clipedu import __version__
 
-    parser = argparse.ArgumentParser(prog="clipedu", description="Train, score and look into CLIP, from two CPU cores up.",
-                                     epilog="Start with: clipedu quickstart")
+    parser = argparse.ArgumentParser(
+        prog="clipedu",
+        description="Train, score and look into CLIP, from two CPU cores up.",
+        epilog="Start with: clipedu quickstart",
+    )
     parser.add_argument("--version", action="version", version=f"clipedu {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    quick = _command(commands, "quickstart", quickstart, "train, score and report CLIP on the embedded scenes (about a minute)")
-    quick.add_argument("--folder", type=Path, help="folder of the run (default: runs/quickstart, or the next free number)")
+    quick = _command(
+        commands, "quickstart", quickstart, "train, score and report CLIP on the embedded scenes (about a minute)"
+    )
+    quick.add_argument(
+        "--folder", type=Path, help="folder of the run (default: runs/quickstart, or the next free number)"
+    )
 
     one = _command(commands, "train", train, "train and score one experiment")
     one.add_argument("--folder", type=Path, help="folder of the run (default: runs/<time>-<data>-<loss>-<optimizer>)")
@@ -54,7 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     again = _command(commands, "evaluate", evaluate, "score a run again: retrieval, zero-shot, embedding shape")
     again.add_argument("run", type=Path, help="a run's folder")
-    again.add_argument("--eval-data", help="another retrieval set than the run's own (its scores are printed, not kept)")
+    again.add_argument(
+        "--eval-data", help="another retrieval set than the run's own (its scores are printed, not kept)"
+    )
     again.add_argument("--zeroshot-data", help="another zero-shot set than the run's own (printed, not kept)")
 
     many = _command(commands, "grid", grid, "the course's grid: five losses x three optimizers")
@@ -63,7 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
     many.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="default: adamw sgd adam")
     _add_experiment(many, without=("loss", "optimizer"))
 
-    paper = _command(commands, "report", report, "one report on one or many runs: table, curves, settings (HTML and Markdown)")
+    paper = _command(
+        commands, "report", report, "one report on one or many runs: table, curves, settings (HTML and Markdown)"
+    )
     paper.add_argument("runs", type=Path, nargs="+", help="folders of runs, or folders that hold runs (a grid's)")
     paper.add_argument("--folder", type=Path, help="where to write it (default: into the folder given first)")
 
@@ -83,8 +94,10 @@ def quickstart(given: argparse.Namespace) -> None:
     folder = given.folder or next(p for n in range(1, 10_000) if not (p := Path("runs") / f"quickstart-{n}").exists())
     given.how_to_go_on = f"Go on with: clipedu train --resume {folder}"
     experiment = Experiment()
-    print(f"Training {experiment.loss.upper()} with {experiment.optimizer} on {experiment.train_size:,} embedded scenes, "
-          f"{experiment.epochs} epochs ...")
+    print(
+        f"Training {experiment.loss.upper()} with {experiment.optimizer} on {experiment.train_size:,} embedded scenes, "
+        f"{experiment.epochs} epochs ..."
+    )
     run = fit(experiment, folder)
     print_scores(run.metrics)
     print(f"""
@@ -115,6 +128,7 @@ def train(given: argparse.Namespace) -> None:
         given.how_to_go_on = f"If it had begun to train, go on with: clipedu train --resume {folder}"
         run = fit(experiment, folder)
     print_scores(run.metrics)
+    tell_skipped(run.folder)
     print(f"\nTrained in {run.seconds:.0f} s. Report: {run.folder}/report.html")
 
 
@@ -145,8 +159,10 @@ def grid(given: argparse.Namespace) -> None:
     preset = given.preset or "laptop"
     changes = experiment_changes(given)
     base = Experiment.preset(preset, **changes)
-    per_optimizer = {name: {key: value for key, value in settings.items() if key not in changes}
-                     for name, settings in PRESETS[preset].per_optimizer.items()}
+    per_optimizer = {
+        name: {key: value for key, value in settings.items() if key not in changes}
+        for name, settings in PRESETS[preset].per_optimizer.items()
+    }
     experiments = cells(base, given.losses or COURSE_LOSSES, given.optimizers or COURSE_OPTIMIZERS, per_optimizer)
     folder = given.folder or Path("runs") / f"grid-{preset}"
     given.how_to_go_on = "The same command goes on with the cells that are missing."
@@ -195,22 +211,39 @@ def print_scores(metrics: dict[str, float]) -> None:
     """The scores with what they mean and what chance would give."""
     images, captions = metrics.get("retrieval_images"), metrics.get("retrieval_captions")
     classes = metrics.get("zeroshot_classes")
-    rows = [("tr@1", "TR@1", "image -> text: its best-ranked caption is one of its own", 100 / images if images else None),
-            ("ir@1", "IR@1", "text -> image: its own image ranks first", 100 / images if images else None),
-            ("top1", "top-1", "zero-shot: the right class of all", 100 / classes if classes else None),
-            ("average", "average", "mean of the lines above, the course's score", None)]
+    rows = [
+        ("tr@1", "TR@1", "image -> text: its best-ranked caption is one of its own", 100 / images if images else None),
+        ("ir@1", "IR@1", "text -> image: its own image ranks first", 100 / images if images else None),
+        ("top1", "top-1", "zero-shot: the right class of all", 100 / classes if classes else None),
+        ("average", "average", "mean of the lines above, the course's score", None),
+    ]
     print(f"\n{'score':<9} {'%':>6} {'chance':>7}")
     for key, name, meaning, chance in rows:
         if key in metrics:
             print(f"{name:<9} {metrics[key]:6.2f} {f'{chance:.2f}' if chance else '':>7}   {meaning}")
-    counts = [f"{images} images with {captions} captions" if images else "",
-              f"{metrics.get('zeroshot_images')} images in {classes} classes" if classes else ""]
+    counts = [
+        f"{images} images with {captions} captions" if images else "",
+        f"{metrics.get('zeroshot_images')} images in {classes} classes" if classes else "",
+    ]
     print("on " + "; ".join(filter(None, counts)))
+
+
+def tell_skipped(folder: Path) -> None:
+    """How many samples of each set were left out, and the first of them."""
+    sets = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    for one in sets:
+        if one["skipped"]:
+            print(
+                f"{len(one['skipped'])} samples of {one['name']}/{one['split']} were left out, e.g. {one['skipped'][0]} "
+                f"(all: {folder}/data.json)"
+            )
 
 
 def experiment_changes(given: argparse.Namespace) -> dict[str, Any]:
     """The settings given on the command line, by field name."""
-    return {spec.name: getattr(given, spec.name) for spec in dataclasses.fields(Experiment) if hasattr(given, spec.name)}
+    return {
+        spec.name: getattr(given, spec.name) for spec in dataclasses.fields(Experiment) if hasattr(given, spec.name)
+    }
 
 
 def _command(commands, name: str, function, text: str) -> argparse.ArgumentParser:
@@ -222,17 +255,30 @@ def _command(commands, name: str, function, text: str) -> argparse.ArgumentParse
 def _add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
     """An option for every field of Experiment; what is not given stays out of the namespace."""
     settings = parser.add_argument_group("settings of the experiment", "each over the preset's value (shown: laptop's)")
-    settings.add_argument("--preset", metavar="NAME", help="; ".join(f"{k}: {v.description}" for k, v in PRESETS.items()))
+    settings.add_argument(
+        "--preset", metavar="NAME", help="; ".join(f"{k}: {v.description}" for k, v in PRESETS.items())
+    )
     laptop = Experiment()
     for spec in dataclasses.fields(Experiment):
         if spec.name in without:
             continue
         default = getattr(laptop, spec.name)
-        words = {"nargs": "*", "type": str, "metavar": "KEY=VALUE"} if isinstance(default, dict) else \
-            {"type": _reader(spec), "metavar": "|".join(spec.metadata.get("choices", ())) or spec.name.split("_")[-1].upper()}
+        words = (
+            {"nargs": "*", "type": str, "metavar": "KEY=VALUE"}
+            if isinstance(default, dict)
+            else {
+                "type": _reader(spec),
+                "metavar": "|".join(spec.metadata.get("choices", ())) or spec.name.split("_")[-1].upper(),
+            }
+        )
         text = f"{spec.metadata['text']} ({default if default not in (None, {}) else 'none'})".replace("%", "%%")
-        settings.add_argument(f"--{spec.name.replace('_', '-')}", default=argparse.SUPPRESS, help=text,
-                              action=_Options if isinstance(default, dict) else "store", **words)
+        settings.add_argument(
+            f"--{spec.name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            help=text,
+            action=_Options if isinstance(default, dict) else "store",
+            **words,
+        )
 
 
 class _Options(argparse.Action):
@@ -273,17 +319,23 @@ def _reader(spec: dataclasses.Field):
 
 def _registries() -> dict[str, Any]:
     """Kind -> function that gives names and descriptions; heavy imports happen only when it is called."""
+
     def of(module: str, name: str):
         def describe() -> dict[str, str]:
             import importlib
 
             registry = getattr(importlib.import_module(module), name)
             return {key: entry.description for key, entry in registry.items()}
+
         return describe
 
-    return {"presets": of("clipedu.experiment", "PRESETS"), "losses": of("clipedu.losses", "LOSSES"),
-            "optimizers": of("clipedu.optim", "OPTIMIZERS"), "geometries": of("clipedu.geometry", "GEOMETRIES"),
-            "encoders": of("clipedu.models", "ENCODERS")}
+    return {
+        "presets": of("clipedu.experiment", "PRESETS"),
+        "losses": of("clipedu.losses", "LOSSES"),
+        "optimizers": of("clipedu.optim", "OPTIMIZERS"),
+        "geometries": of("clipedu.geometry", "GEOMETRIES"),
+        "encoders": of("clipedu.models", "ENCODERS"),
+    }
 
 
 if __name__ == "__main__":

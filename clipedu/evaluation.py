@@ -49,13 +49,17 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
     image = embed_images(model, pairs, progress=progress)
     if captioned:
         text, owner = embed_captions(model, pairs, progress=progress)
-        scores |= retrieval(image, text, owner, model.geometry)
-        first = torch.searchsorted(owner, torch.arange(len(pairs)))
-        scores |= embedding_shape(image, text[first])
+        scores |= score_pairs(image, text, owner, model.geometry)
     if labelled:
         classes = class_prototypes(model, pairs.class_names, pairs.templates)
         scores |= zero_shot(image, classes, pairs.labels, model.geometry)
     return scores | {"average": average(scores)}
+
+
+def score_pairs(image: Tensor, text: Tensor, owner: Tensor, geometry) -> dict[str, float]:
+    """`retrieval` of all captions, and the `embedding_shape` of images and first captions: [N, D], [T, D], int64 [T]."""
+    first = torch.searchsorted(owner, torch.arange(len(image)))
+    return retrieval(image, text, owner, geometry) | embedding_shape(image, text[first])
 
 
 def average(scores: dict[str, float]) -> float:

@@ -17,16 +17,21 @@ from typing import Any
 
 from clipedu.course_table import LOSSES, OPTIMIZERS
 from clipedu.experiment import Experiment
+from clipedu.files import write_json
 from clipedu.registry import ClipeduError
-from clipedu.runs import Run, load_run, write_json
+from clipedu.runs import Run, load_run
 from clipedu.training import NotFinite, check_names
 from clipedu.workflow import Data, fit, load_data, resume
 
 COURSE_LOSSES, COURSE_OPTIMIZERS = tuple(LOSSES), tuple(OPTIMIZERS)
 
 
-def cells(base: Experiment, losses=COURSE_LOSSES, optimizers=COURSE_OPTIMIZERS,
-          per_optimizer: dict[str, dict[str, Any]] | None = None) -> dict[str, Experiment]:
+def cells(
+    base: Experiment,
+    losses=COURSE_LOSSES,
+    optimizers=COURSE_OPTIMIZERS,
+    per_optimizer: dict[str, dict[str, Any]] | None = None,
+) -> dict[str, Experiment]:
     """The experiments of a grid by the name of their folder, "<optimizer>-<loss>", optimizer by optimizer.
 
     Args:
@@ -60,8 +65,11 @@ def run_grid(experiments: dict[str, Experiment], folder: str | Path, *, progress
         if run is None or run.status not in ("finished", "failed"):
             data = data or load_data(experiment)
             try:
-                run = resume(folder / name, data=data, progress=progress, report=False) if run else \
-                    fit(experiment, folder / name, data=data, progress=progress, report=False)
+                run = (
+                    resume(folder / name, data=data, progress=progress, report=False)
+                    if run
+                    else fit(experiment, folder / name, data=data, progress=progress, report=False)
+                )
             except NotFinite:
                 run = load_run(folder / name)
         yield run
@@ -91,5 +99,7 @@ def _earlier(folder: Path, experiment: Experiment) -> Run | None:
     before, now = asdict(run.experiment), asdict(experiment)
     differing = [f"{key} was {before[key]!r} and is now {now[key]!r}" for key in now if before[key] != now[key]]
     if differing:
-        raise ClipeduError(f"{folder} holds this cell with other settings: {'; '.join(differing)}. Give another --folder")
+        raise ClipeduError(
+            f"{folder} holds this cell with other settings: {'; '.join(differing)}. Give another --folder"
+        )
     return run

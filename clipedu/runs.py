@@ -2,6 +2,7 @@
 
     experiment.json    the settings
     environment.json   versions, device, commit
+    data.json          the sets: rows, fingerprint, and every sample that was left out and why
     status.json        running | stopped | failed | finished, training seconds, a note
     metrics.json       the scores; there once the run is finished
     history.csv        one row a step: loss, terms, lr, pairs per second

@@ -1,9 +1,9 @@
 """Training: `train` is a loop that yields a record a step; `fit` drives it, keeps what it makes, and scores the model.
 
-    for record in clipedu.train(Experiment(loss="sogclr")):    # a notebook, a widget and the command line
-        print(record.step, record.loss)                        # all drive this same loop
+for record in clipedu.train(Experiment(loss="sogclr")):    # a notebook, a widget and the command line
+    print(record.step, record.loss)                        # all drive this same loop
 
-    run = clipedu.fit(Experiment(loss="sogclr"))               # with a run's folder, checkpoints and scores
+run = clipedu.fit(Experiment(loss="sogclr"))               # with a run's folder, checkpoints and scores
 """
 
 from __future__ import annotations
@@ -90,10 +90,13 @@ class Trainer:
         ex = self.experiment
         while self.step < self.steps:
             epoch, skip = divmod(self.step, self.steps_per_epoch)
-            for batch in batches(self.pairs, batch_size=ex.batch_size, seed=ex.seed, epoch=epoch, skip=skip, **self.features):
+            for batch in batches(
+                self.pairs, batch_size=ex.batch_size, seed=ex.seed, epoch=epoch, skip=skip, **self.features
+            ):
                 began = time.perf_counter()
-                lr = learning_rate(self.step, peak=ex.lr, total=self.steps, warmup=round(ex.warmup * self.steps),
-                                   schedule=ex.schedule)
+                lr = learning_rate(
+                    self.step, peak=ex.lr, total=self.steps, warmup=round(ex.warmup * self.steps), schedule=ex.schedule
+                )
                 values = self._train_on(batch.to(self.device), lr).tolist()
                 elapsed = time.perf_counter() - began
                 self.step += 1
@@ -128,24 +131,38 @@ class Trainer:
         step, (loss, *rest) = self.step - 1, values
         terms = dict(zip(self._names, rest, strict=False))
         parts = self.monitor.parts
-        norms = rest[len(terms):]
-        by_part = {part: {name: norms[k * len(parts) + n] for k, name in enumerate(QUANTITIES)} for n, part in enumerate(parts)}
+        norms = rest[len(terms) :]
+        by_part = {
+            part: {name: norms[k * len(parts) + n] for k, name in enumerate(QUANTITIES)} for n, part in enumerate(parts)
+        }
         if not (math.isfinite(loss) and math.isfinite(by_part["all"]["gradient"])):
             what = "the loss" if not math.isfinite(loss) else "the gradient"
-            raise NotFinite(f"{what} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
-                            f"a smaller lr, clip_grad=1, or a larger temperature may help")
-        return Record(step, epoch, self.steps, lr, loss, terms, by_part, self.seconds, self.experiment.batch_size / elapsed)
+            raise NotFinite(
+                f"{what} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
+                f"a smaller lr, clip_grad=1, or a larger temperature may help"
+            )
+        return Record(
+            step, epoch, self.steps, lr, loss, terms, by_part, self.seconds, self.experiment.batch_size / elapsed
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything besides the model's weights that the next step depends on: tensors and plain values only."""
-        return {"step": self.step, "seconds": self.seconds, "data": self.pairs.fingerprint(),
-                "optimizer": self.optimizer.state_dict(), "loss": self.loss.state_dict(), "random": torch.get_rng_state(),
-                "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None}
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "data": self.pairs.fingerprint(),
+            "optimizer": self.optimizer.state_dict(),
+            "loss": self.loss.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
 
     def load_state(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Go on where `state` was taken. Raises ClipeduError if the data is not what it was."""
         if state["data"] != self.pairs.fingerprint():
-            raise ClipeduError(f"the data {self.experiment.data!r} is not what it was when the run was stopped, so it can't go on")
+            raise ClipeduError(
+                f"the data {self.experiment.data!r} is not what it was when the run was stopped, so it can't go on"
+            )
         self.model.load_state_dict(weights)
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss.load_state_dict(state["loss"])
@@ -182,10 +199,16 @@ def prepare(experiment: Experiment, *, pairs: Pairs | None = None, tokenizer=Non
     geometry = build_geometry(experiment.geometry, experiment.embedding_dim)
     model.tokenizer, model.geometry = tokenizer, geometry
     temperature = {} if experiment.temperature is None else {"temperature": experiment.temperature}
-    loss = build_loss(experiment.loss, num_samples=len(pairs), geometry=geometry, **temperature,
-                      **experiment.loss_options).to(device)
-    optimizer = build_optimizer(model, experiment.optimizer, lr=experiment.lr, weight_decay=experiment.weight_decay,
-                                **experiment.optimizer_options)
+    loss = build_loss(
+        experiment.loss, num_samples=len(pairs), geometry=geometry, **temperature, **experiment.loss_options
+    ).to(device)
+    optimizer = build_optimizer(
+        model,
+        experiment.optimizer,
+        lr=experiment.lr,
+        weight_decay=experiment.weight_decay,
+        **experiment.optimizer_options,
+    )
     learned = list(loss.parameters())  # SigLIP's scale and bias; never decayed
     if learned:
         optimizer.add_param_group({"name": "loss", "params": learned, "weight_decay": 0.0})
@@ -199,16 +222,28 @@ def prepare(experiment: Experiment, *, pairs: Pairs | None = None, tokenizer=Non
 
 def check_names(experiment: Experiment) -> None:
     """Look up the experiment's names, so that an unknown one is told before any data is read. Raises ClipeduError."""
-    for registry, name in ((LOSSES, experiment.loss), (OPTIMIZERS, experiment.optimizer), (GEOMETRIES, experiment.geometry)):
+    for registry, name in (
+        (LOSSES, experiment.loss),
+        (OPTIMIZERS, experiment.optimizer),
+        (GEOMETRIES, experiment.geometry),
+    ):
         registry[name]
 
 
 def load_train(experiment: Experiment) -> Pairs:
     """The training pairs of an experiment. Raises ClipeduError if a batch is larger than they are."""
-    pairs = load_pairs(experiment.data, "train", image_size=experiment.image_size, size=experiment.train_size,
-                       seed=experiment.seed, resize=experiment.resize)
+    pairs = load_pairs(
+        experiment.data,
+        "train",
+        image_size=experiment.image_size,
+        size=experiment.train_size,
+        seed=experiment.seed,
+        resize=experiment.resize,
+    )
     if experiment.batch_size > len(pairs):
-        raise ClipeduError(f"batch_size={experiment.batch_size} is larger than the data: {experiment.data} has {len(pairs)} pairs")
+        raise ClipeduError(
+            f"batch_size={experiment.batch_size} is larger than the data: {experiment.data} has {len(pairs)} pairs"
+        )
     return pairs
 
 
@@ -229,20 +264,25 @@ def build_tokenizer(experiment: Experiment, pairs: Pairs):
 
 
 def pick_device(name: str) -> torch.device:
-    """"auto" takes a GPU where there is one. Raises ClipeduError for a device this machine has not."""
+    """ "auto" takes a GPU where there is one. Raises ClipeduError for a device this machine has not."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ClipeduError(f"device={name!r} can't be used here: {str(error).splitlines()[0]}. Allowed: auto, cpu, "
-                           "cuda, cuda:1, mps, where the machine has them") from None
+        raise ClipeduError(
+            f"device={name!r} can't be used here: {str(error).splitlines()[0]}. Allowed: auto, cpu, "
+            "cuda, cuda:1, mps, where the machine has them"
+        ) from None
     return device
 
 
 def autocast(experiment: Experiment, device: torch.device):
     """bf16 autocast where it helps: on a GPU that computes in bf16, or where the experiment asks for it."""
     wanted = experiment.precision == "bf16" or (
-        experiment.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
+        experiment.precision == "auto"
+        and device.type == "cuda"
+        and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
     return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()

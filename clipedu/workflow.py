@@ -21,8 +21,9 @@ from tqdm import tqdm
 from clipedu.data.load import load_pairs
 from clipedu.data.pairs import Pairs
 from clipedu.data.text import Tokenizer
-from clipedu.evaluation import average, embed_pairs, evaluate
+from clipedu.evaluation import average, embed_pairs, evaluate, score_pairs
 from clipedu.experiment import Experiment
+from clipedu.files import write_json
 from clipedu.runs import Run, load_run, new_run
 from clipedu.training import NotFinite, Trainer, build_tokenizer, check_names, load_train, pick_device, prepare
 
@@ -38,8 +39,14 @@ class Data:
     tokenizer: Tokenizer
 
 
-def fit(experiment: Experiment, folder: str | Path | None = None, *, data: Data | None = None, progress: bool = True,
-        report: bool = True) -> Run:
+def fit(
+    experiment: Experiment,
+    folder: str | Path | None = None,
+    *,
+    data: Data | None = None,
+    progress: bool = True,
+    report: bool = True,
+) -> Run:
     """Train, score and report one experiment in a run's folder.
 
     Args:
@@ -60,6 +67,7 @@ def fit(experiment: Experiment, folder: str | Path | None = None, *, data: Data 
     run = new_run(experiment, folder)
     data.tokenizer.save(run.folder / "tokenizer")
     trainer.model.text_encoder.config.save_pretrained(run.folder / "text_encoder")
+    write_json(run.folder / "data.json", [describe(pairs) for pairs in (data.train, *data.scored)])
     return _finish(run, trainer, data, progress=progress, report=report)
 
 
@@ -88,9 +96,12 @@ def score(run: Run, model=None, sets: list[Pairs] | None = None, *, progress: bo
     model = model or run.model().to(pick_device(run.experiment.device))
     metrics: dict[str, float] = {}
     for pairs in sets or evaluation_sets(run.experiment):
-        metrics |= evaluate(model, pairs, progress=progress)
-        if pairs.split != "zeroshot":
-            _keep_embeddings(run, model, pairs)
+        if pairs.split == "zeroshot":
+            metrics |= evaluate(model, pairs, progress=progress)
+        else:
+            image, text, owner = embed_pairs(model, pairs, progress=progress)
+            metrics |= score_pairs(image, text, owner, model.geometry)
+            _keep_embeddings(run, pairs, image, text, owner)
     metrics["average"] = average(metrics)
     run.save_metrics(metrics)
     return metrics
@@ -105,6 +116,18 @@ def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Dat
     check_names(experiment)
     train = load_train(experiment)
     return Data(train, evaluation_sets(experiment), tokenizer or build_tokenizer(experiment, train))
+
+
+def describe(pairs: Pairs) -> dict[str, Any]:
+    """What a set is, for a run's data.json: how many rows, a fingerprint, and every sample that was left out and why."""
+    return {
+        "name": pairs.name,
+        "split": pairs.split,
+        "rows": len(pairs),
+        "image_size": pairs.image_size,
+        "fingerprint": pairs.fingerprint(),
+        "skipped": list(pairs.skipped),
+    }
 
 
 def evaluation_sets(experiment: Experiment) -> list[Pairs]:
@@ -123,8 +146,14 @@ def evaluation_sets(experiment: Experiment) -> list[Pairs]:
 def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: bool) -> Run:
     run.save_status("running")
     rows = _rows_until(run, trainer.step)
-    bar = tqdm(trainer.run(), total=trainer.steps, initial=trainer.step, unit="step", disable=not progress,
-               desc=f"{run.experiment.loss} + {run.experiment.optimizer}")
+    bar = tqdm(
+        trainer.run(),
+        total=trainer.steps,
+        initial=trainer.step,
+        unit="step",
+        disable=not progress,
+        desc=f"{run.experiment.loss} + {run.experiment.optimizer}",
+    )
     try:
         for record in StopAfterStep().watch(bar):
             _append(rows, record)
@@ -184,9 +213,17 @@ class StopAfterStep:
 
 
 def _append(rows: dict[str, list], record) -> None:
-    rows["history"].append({"step": record.step, "epoch": record.epoch, "lr": record.lr, "loss": record.loss,
-                            **{f"loss/{name}": value for name, value in record.terms.items()},
-                            "pairs_per_second": record.pairs_per_second, "seconds": record.seconds})
+    rows["history"].append(
+        {
+            "step": record.step,
+            "epoch": record.epoch,
+            "lr": record.lr,
+            "loss": record.loss,
+            **{f"loss/{name}": value for name, value in record.terms.items()},
+            "pairs_per_second": record.pairs_per_second,
+            "seconds": record.seconds,
+        }
+    )
     rows["norms"] += [{"step": record.step, "part": part, **norms} for part, norms in record.norms.items()]
 
 
@@ -208,8 +245,7 @@ def _save(run: Run, trainer: Trainer, rows: dict[str, list]) -> None:
     run.save_checkpoint(trainer.step, trainer.model, trainer.state())
 
 
-def _keep_embeddings(run: Run, model, pairs: Pairs) -> None:
-    image, text, owner = embed_pairs(model, pairs)
+def _keep_embeddings(run: Run, pairs: Pairs, image, text, owner) -> None:
     rows = torch.arange(min(KEPT_EMBEDDINGS, len(pairs)))
     first = torch.searchsorted(owner, rows)
     run.save_embeddings(image[rows], text[first], [pairs.captions(int(row))[0] for row in rows])

@@ -33,12 +33,30 @@ def serve_hub(root: Path):
                     return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
                 files = [f for f in (root / name).rglob("*") if f.is_file()]
                 if "/tree/" in path:
-                    listing = [{"type": "file", "path": f.relative_to(root / name).as_posix(), "size": f.stat().st_size,
-                                "oid": "0" * 40} for f in files]
+                    listing = [
+                        {
+                            "type": "file",
+                            "path": f.relative_to(root / name).as_posix(),
+                            "size": f.stat().st_size,
+                            "oid": "0" * 40,
+                        }
+                        for f in files
+                    ]
                     return self.answer(200, json.dumps(listing).encode())
                 siblings = [{"rfilename": f.relative_to(root / name).as_posix()} for f in files]
-                return self.answer(200, json.dumps({"id": name, "modelId": name, "sha": REVISION, "private": False,
-                                                    "tags": [], "siblings": siblings}).encode())
+                return self.answer(
+                    200,
+                    json.dumps(
+                        {
+                            "id": name,
+                            "modelId": name,
+                            "sha": REVISION,
+                            "private": False,
+                            "tags": [],
+                            "siblings": siblings,
+                        }
+                    ).encode(),
+                )
             name, _, rest = path.strip("/").partition("/resolve/")
             file = root / name / rest.partition("/")[2]
             if not (root / name).is_dir():

@@ -26,7 +26,9 @@ def test_against_the_formula():
     weights = np.linalg.solve(x.T @ x + 2.0 * np.eye(5), x.T @ (y - y.mean(0)))
     texts = tfidf.transform([text for texts in captions for text in texts]).toarray() - y.mean(0)
     predicted = x @ weights
-    cosine = (predicted / np.linalg.norm(predicted, axis=1, keepdims=True)) @ (texts / np.linalg.norm(texts, axis=1, keepdims=True)).T
+    cosine = (predicted / np.linalg.norm(predicted, axis=1, keepdims=True)) @ (
+        texts / np.linalg.norm(texts, axis=1, keepdims=True)
+    ).T
     owner = np.repeat(np.arange(40), 2)
     naive = 100 * np.mean([owner[np.argsort(-row, kind="stable")[0]] == image for image, row in enumerate(cosine)])
     assert scores["tr@1"] == pytest.approx(naive)
@@ -36,8 +38,15 @@ def test_against_the_formula():
 def test_beats_chance_on_photographs():
     """On 256 tiny photographs with pretrained features: far from good, but not chance (0.78 % at 128 images)."""
     weights = Path(os.environ["CLIPEDU_DATA"]) / "weights" / "mobilenetv2_100_tf_224_ptq.fp32.safetensors"
-    experiment = Experiment(data="flickr8k-tiny", train_size=None, image_size=96, image_encoder="mobilenetv2_100",
-                            image_weights=str(weights), image_options={"pad_type": "same"}, image_frozen=True,
-                            pixel_stats="inception")
+    experiment = Experiment(
+        data="flickr8k-tiny",
+        train_size=None,
+        image_size=96,
+        image_encoder="mobilenetv2_100",
+        image_weights=str(weights),
+        image_options={"pad_type": "same"},
+        image_frozen=True,
+        pixel_stats="inception",
+    )
     scores = ridge_baseline(experiment)
     assert scores["tr@10"] > 2 * 100 * 10 / 128 and scores["ir@10"] > 2 * 100 * 10 / 128

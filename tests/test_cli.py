@@ -26,6 +26,34 @@ def test_train_evaluate_report(tmp_path, capsys):
     assert (tmp_path / "paper" / "report.html").is_file() and (tmp_path / "paper" / "report.md").is_file()
 
 
+def test_train_on_shards_names_what_it_left_out(tmp_path, capsys):
+    from shard_maker import make_shards, photo, sample, write_tar
+
+    folder = make_shards(tmp_path / "own", 20)
+    make_shards(folder, 6, name="own", split="val", captions=5)
+    write_tar(folder / "own-train-009.tar", [*sample("good", photo(9), ["fine"]), *sample("silent", photo(8), None)])
+    assert (
+        main(
+            [
+                "train",
+                *TINY,
+                "--data",
+                str(folder),
+                "--train-size",
+                "none",
+                "--batch-size",
+                "7",
+                "--folder",
+                str(tmp_path / "run"),
+            ]
+        )
+        == 0
+    )
+    shown = capsys.readouterr().out
+    assert "1 samples of own/train were left out" in shown and "silent" in shown
+    assert "on 6 images with 30 captions" in shown and "top-1" not in shown.split("average")[0].replace("zero-shot", "")
+
+
 def test_grid_prints_the_time_of_each_cell_and_goes_on(tmp_path, capsys):
     words = ["grid", *TINY, "--losses", "clip", "vicreg", "--optimizers", "adamw", "--folder", str(tmp_path / "grid")]
     assert main(words) == 0
@@ -33,25 +61,31 @@ def test_grid_prints_the_time_of_each_cell_and_goes_on(tmp_path, capsys):
     assert "adamw-clip" in first and "adamw-vicreg" in first and "seconds" in first
     assert (tmp_path / "grid" / "report.html").is_file()
     assert main(words) == 0  # everything is there already
-    assert [line for line in capsys.readouterr().out.splitlines() if "adamw-" in line] == \
-        [line for line in first.splitlines() if "adamw-" in line]
+    again = capsys.readouterr().out
+    scores = [[line.split()[:-1] for line in shown.splitlines() if "adamw-" in line] for shown in (first, again)]
+    assert len(scores[0]) == 2 and scores[0] == scores[1]
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["train", "--loss", "clop"], "unknown loss 'clop'. Did you mean 'clip'? Allowed: clip,"),
-    (["train", "--preset", "lapto"], "unknown preset 'lapto'. Did you mean 'laptop'?"),
-    (["train", "--image-encoder", "resnet5000"], "unknown image encoder 'resnet5000'"),
-    (["train", "--batch-size", "64", "--train-size", "32"], "batch_size=64 is larger than the data"),
-    (["train", "--data", "no/such/folder"], "no/such/folder"),
-    (["train", "--lr", "-1"], "lr=-1.0 must be above 0"),
-    (["train", "--resume", "nowhere"], "nowhere does not exist"),
-    (["train", "--resume", "nowhere", "--lr", "1"], "takes no other option"),
-    (["evaluate", "nowhere"], "nowhere does not exist"),
-    (["report", "nowhere"], "nowhere does not exist"),
-    (["grid", "--losses", "clap"], "unknown loss 'clap'"),
-    (["train", "--text-encoder", "distilbert-base-uncased", "--text-weights", "pretrained", *TINY],
-     "the tokenizer of 'distilbert-base-uncased'"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--loss", "clop"], "unknown loss 'clop'. Did you mean 'clip'? Allowed: clip,"),
+        (["train", "--preset", "lapto"], "unknown preset 'lapto'. Did you mean 'laptop'?"),
+        (["train", "--image-encoder", "resnet5000"], "unknown image encoder 'resnet5000'"),
+        (["train", "--batch-size", "64", "--train-size", "32"], "batch_size=64 is larger than the data"),
+        (["train", "--data", "no/such/folder"], "no/such/folder"),
+        (["train", "--lr", "-1"], "lr=-1.0 must be above 0"),
+        (["train", "--resume", "nowhere"], "nowhere does not exist"),
+        (["train", "--resume", "nowhere", "--lr", "1"], "takes no other option"),
+        (["evaluate", "nowhere"], "nowhere does not exist"),
+        (["report", "nowhere"], "nowhere does not exist"),
+        (["grid", "--losses", "clap"], "unknown loss 'clap'"),
+        (
+            ["train", "--text-encoder", "distilbert-base-uncased", "--text-weights", "pretrained", *TINY],
+            "the tokenizer of 'distilbert-base-uncased'",
+        ),
+    ],
+)
 def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
@@ -67,7 +101,12 @@ def test_a_run_folder_that_is_not_one(tmp_path, capsys):
 
 
 def test_words_argparse_refuses_are_exit_code_2(capsys):
-    for words in (["train", "--no-such", "1"], ["train", "--epochs", "many"], ["fly"], ["train", "--loss-options", "gamma"]):
+    for words in (
+        ["train", "--no-such", "1"],
+        ["train", "--epochs", "many"],
+        ["fly"],
+        ["train", "--loss-options", "gamma"],
+    ):
         with pytest.raises(SystemExit) as caught:
             main(words)
         assert caught.value.code == 2
@@ -75,10 +114,29 @@ def test_words_argparse_refuses_are_exit_code_2(capsys):
 
 
 def test_every_setting_can_be_given():
-    given = build_parser().parse_args(["train", "--train-size", "none", "--image-frozen", "true", "--clip-grad", "1",
-                                       "--image-options", "pad_type=same", "drop_rate=0.1", "--temperature", "none"])
-    assert experiment_changes(given) == {"train_size": None, "image_frozen": True, "clip_grad": 1.0, "temperature": None,
-                                         "image_options": {"pad_type": "same", "drop_rate": 0.1}}
+    given = build_parser().parse_args(
+        [
+            "train",
+            "--train-size",
+            "none",
+            "--image-frozen",
+            "true",
+            "--clip-grad",
+            "1",
+            "--image-options",
+            "pad_type=same",
+            "drop_rate=0.1",
+            "--temperature",
+            "none",
+        ]
+    )
+    assert experiment_changes(given) == {
+        "train_size": None,
+        "image_frozen": True,
+        "clip_grad": 1.0,
+        "temperature": None,
+        "image_options": {"pad_type": "same", "drop_rate": 0.1},
+    }
 
 
 def test_list(capsys):
@@ -91,8 +149,10 @@ def test_list(capsys):
 
 
 def test_help_is_quick_and_light():
-    code = "import sys; from clipedu.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass\n" \
-           "assert 'torch' not in sys.modules and 'timm' not in sys.modules"
+    code = (
+        "import sys; from clipedu.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'timm' not in sys.modules"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "--weight-decay" in shown.stdout
@@ -101,10 +161,28 @@ def test_help_is_quick_and_light():
 def test_ctrl_c_then_resume(tmp_path):
     """A real process, a real SIGINT in the middle of training, and the command that it prints to go on."""
     run = tmp_path / "run"
-    words = [sys.executable, "-m", "clipedu", "train", "--train-size", "256", "--batch-size", "16", "--epochs", "50",
-             "--folder", str(run)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-                               env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    words = [
+        sys.executable,
+        "-m",
+        "clipedu",
+        "train",
+        "--train-size",
+        "256",
+        "--batch-size",
+        "16",
+        "--epochs",
+        "50",
+        "--folder",
+        str(run),
+    ]
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
     for _ in range(3000):
         if list(run.glob("checkpoint/step-*")) or process.poll() is not None:
             break

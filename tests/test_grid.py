@@ -1,5 +1,6 @@
 """The grid: all cells, none twice, what was stopped goes on, what failed is kept as such."""
 
+import itertools
 import json
 import signal
 
@@ -19,7 +20,9 @@ def small(quick):
 def test_cells_are_the_courses_five_by_three():
     experiments = cells(Experiment(), per_optimizer={"sgd": {"lr": 0.5}})
     assert len(experiments) == 15 and list(experiments)[0] == "adamw-sogclr"
-    assert {(e.optimizer, e.loss) for e in experiments.values()} == {(o, l) for o in COURSE_OPTIMIZERS for l in COURSE_LOSSES}
+    assert {(e.optimizer, e.loss) for e in experiments.values()} == set(
+        itertools.product(COURSE_OPTIMIZERS, COURSE_LOSSES)
+    )
     assert {e.lr for e in experiments.values() if e.optimizer == "sgd"} == {0.5}
     assert {e.lr for e in experiments.values() if e.optimizer != "sgd"} == {Experiment().lr}
 
@@ -60,8 +63,11 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_call_goes_on(small, tmp_path, mo
 
 def test_a_cell_that_diverges_is_listed_and_the_rest_goes_on(small, tmp_path, monkeypatch):
     original = Trainer._train_on
-    monkeypatch.setattr(Trainer, "_train_on", lambda self, *a: original(self, *a) * (
-        float("nan") if self.experiment.loss == "clip" else 1))
+    monkeypatch.setattr(
+        Trainer,
+        "_train_on",
+        lambda self, *a: original(self, *a) * (float("nan") if self.experiment.loss == "clip" else 1),
+    )
     runs = list(run_grid(cells(small, ["clip", "cyclip"], ["sgd"]), tmp_path, progress=False))
     assert [run.status for run in runs] == ["failed", "finished"] and "not finite at step 0" in runs[0].note
 

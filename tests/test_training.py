@@ -55,8 +55,16 @@ def test_nan_stops_and_names_the_step(quick):
 
 
 def test_clipping_bounds_the_update_but_not_the_measured_gradient(quick):
-    experiment = quick.replace(optimizer="sgd", lr=1.0, warmup=0.0, schedule="constant", weight_decay=0.0, epochs=1,
-                               optimizer_options={"momentum": 0.0, "nesterov": False}, clip_grad=0.01)
+    experiment = quick.replace(
+        optimizer="sgd",
+        lr=1.0,
+        warmup=0.0,
+        schedule="constant",
+        weight_decay=0.0,
+        epochs=1,
+        optimizer_options={"momentum": 0.0, "nesterov": False},
+        clip_grad=0.01,
+    )
     first = next(train(experiment))
     assert first.norms["all"]["gradient"] > 0.02
     assert first.norms["all"]["update"] == pytest.approx(0.01, rel=1e-3)
@@ -65,7 +73,9 @@ def test_clipping_bounds_the_update_but_not_the_measured_gradient(quick):
 @pytest.mark.parametrize("side", ["image", "text"])
 def test_a_frozen_encoder_trains_from_kept_features_as_from_scratch(quick, side):
     """Features computed once give the steps that running the frozen encoder each time would give."""
-    experiment = quick.replace(**{f"{side}_frozen": True}, text_options={"dropout": 0.0, "attention_dropout": 0.0}, epochs=1)
+    experiment = quick.replace(
+        **{f"{side}_frozen": True}, text_options={"dropout": 0.0, "attention_dropout": 0.0}, epochs=1
+    )
     kept = [record.loss for record in prepare(experiment).run()]
 
     trainer = prepare(experiment)
@@ -93,7 +103,9 @@ class _Chain(torch.nn.Module):
 
 
 def test_bf16_autocast_stays_close_to_float32(quick):
-    fine, rough = ([r.loss for r in train(quick.replace(precision=p, train_size=32, epochs=1))] for p in ("fp32", "bf16"))
+    fine, rough = (
+        [r.loss for r in train(quick.replace(precision=p, train_size=32, epochs=1))] for p in ("fp32", "bf16")
+    )
     assert rough == pytest.approx(fine, rel=0.05) and rough != fine
 
 
@@ -102,17 +114,20 @@ def test_augmentation_changes_what_is_seen(quick):
     assert plain != cropped
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"loss": "clipp"}, "unknown loss 'clipp'. Did you mean 'clip'"),
-    ({"optimizer": "adamx"}, "unknown optimizer 'adamx'. Did you mean 'adam"),
-    ({"geometry": "cosin"}, "unknown geometry 'cosin'. Did you mean 'cosine'"),
-    ({"image_encoder": "resnet5O"}, "unknown image encoder 'resnet5O'"),
-    ({"text_encoder": "distilbrt"}, "unknown text encoder 'distilbrt'"),
-    ({"data": "scene"}, "'scene'"),
-    ({"device": "cuda:77"}, "device='cuda:77' can't be used here"),
-    ({"loss_options": {"gama": 1}}, "gama"),
-    ({"text_length": 500}, "text_length=500 is more than the text encoder"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "clipp"}, "unknown loss 'clipp'. Did you mean 'clip'"),
+        ({"optimizer": "adamx"}, "unknown optimizer 'adamx'. Did you mean 'adam"),
+        ({"geometry": "cosin"}, "unknown geometry 'cosin'. Did you mean 'cosine'"),
+        ({"image_encoder": "resnet5O"}, "unknown image encoder 'resnet5O'"),
+        ({"text_encoder": "distilbrt"}, "unknown text encoder 'distilbrt'"),
+        ({"data": "scene"}, "'scene'"),
+        ({"device": "cuda:77"}, "device='cuda:77' can't be used here"),
+        ({"loss_options": {"gama": 1}}, "gama"),
+        ({"text_length": 500}, "text_length=500 is more than the text encoder"),
+    ],
+)
 def test_what_can_not_work_is_one_line(quick, changes, message):
     with pytest.raises(ClipeduError) as caught:
         next(train(quick.replace(**changes)))
@@ -124,9 +139,17 @@ def test_the_courses_recipe_steps_on_shards(tmp_path, monkeypatch):
     from shard_maker import make_shards
 
     monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "cache"))
-    folder = make_shards(tmp_path / "cc3m")
-    experiment = Experiment.preset("course", data=str(folder), image_weights="random", text_weights="random", image_size=64,
-                                   batch_size=2, epochs=1, text_options={"n_layers": 1})
+    folder = make_shards(tmp_path / "cc3m", 8)
+    experiment = Experiment.preset(
+        "course",
+        data=str(folder),
+        image_weights="random",
+        text_weights="random",
+        image_size=64,
+        batch_size=2,
+        epochs=1,
+        text_options={"n_layers": 1},
+    )
     trainer = prepare(experiment)
     records = list(trainer.run())
     assert len(records) == len(trainer.pairs) // 2 and all(math.isfinite(record.loss) for record in records)
@@ -136,4 +159,6 @@ def test_the_courses_recipe_steps_on_shards(tmp_path, monkeypatch):
 
 def test_pick_device():
     assert pick_device("cpu").type == "cpu"
-    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    assert pick_device("auto").type == (
+        "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    )

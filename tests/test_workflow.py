@@ -16,13 +16,25 @@ def test_three_lines_of_python(finished):
     assert finished.status == "finished"
     assert {"tr@1", "ir@1", "top1", "average", "tr@10", "ir@10", "top5", "modality_gap"} <= set(finished.metrics)
     assert finished.metrics["average"] == pytest.approx(
-        (finished.metrics["tr@1"] + finished.metrics["ir@1"] + finished.metrics["top1"]) / 3)
+        (finished.metrics["tr@1"] + finished.metrics["ir@1"] + finished.metrics["top1"]) / 3
+    )
     assert len(finished.history) == 8 and len(finished.norms) == 8 * 3
 
 
 def test_the_folder_holds_all_that_is_promised(finished):
-    for name in ("experiment.json", "environment.json", "status.json", "metrics.json", "history.csv", "norms.csv",
-                 "embeddings.safetensors", "captions.json", "report.html", "report.md", "tokenizer"):
+    for name in (
+        "experiment.json",
+        "environment.json",
+        "status.json",
+        "metrics.json",
+        "history.csv",
+        "norms.csv",
+        "embeddings.safetensors",
+        "captions.json",
+        "report.html",
+        "report.md",
+        "tokenizer",
+    ):
         assert (finished.folder / name).exists(), name
     assert len(list((finished.folder / "plots").glob("*.png"))) >= 4
     assert not list(finished.folder.rglob("*partial*"))
@@ -39,7 +51,9 @@ def test_the_saved_model_scores_as_the_trained_one(finished):
     model = load_run(finished.folder).model()
     pairs = clipedu.load_pairs("scenes", "val", image_size=32)
     scores = clipedu.evaluate(model, pairs)
-    assert scores["tr@1"] == pytest.approx(finished.metrics["tr@1"], abs=0.11)  # at most one image of 1,000 changes sides
+    assert scores["tr@1"] == pytest.approx(
+        finished.metrics["tr@1"], abs=0.11
+    )  # at most one image of 1,000 changes sides
     kept = finished.embeddings()
     assert kept["image"].shape == (1000, 16) and len(kept["captions"]) == 1000
     torch.testing.assert_close(model.embed_texts(kept["captions"][:3]), kept["text"][:3], rtol=1e-3, atol=1e-4)
@@ -80,8 +94,13 @@ def test_nan_keeps_the_run_and_names_the_last_good_checkpoint(quick, tmp_path, m
 
 
 def test_nothing_is_written_for_what_can_not_work(quick, tmp_path):
-    for changes in ({"loss": "no-such"}, {"data": str(tmp_path / "missing")}, {"zeroshot_data": "missing"},
-                    {"train_size": 16, "batch_size": 16, "eval_data": "missing"}, {"text_length": 500}):
+    for changes in (
+        {"loss": "no-such"},
+        {"data": str(tmp_path / "missing")},
+        {"zeroshot_data": "missing"},
+        {"train_size": 16, "batch_size": 16, "eval_data": "missing"},
+        {"text_length": 500},
+    ):
         with pytest.raises(ClipeduError):
             fit(quick.replace(**changes), tmp_path / "run", progress=False)
         assert not (tmp_path / "run").exists(), changes

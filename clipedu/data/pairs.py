@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ class Pairs:
     templates: Sequence[str] = ("a photo of a {}.",)
     skipped: Sequence[str] = ()
 
+    _tokenizer: Any = None  # the one that made what follows
     _ids: np.ndarray | None = None  # int32 [captions of all rows, L]
     _lengths: np.ndarray | None = None  # tokens in each caption, [CLS] and [SEP] included
     _first: np.ndarray | None = None  # the first caption of each row in the two arrays above, [N + 1]
@@ -68,6 +70,8 @@ class Pairs:
         Raises:
             ClipeduError: a row has no caption.
         """
+        if self._tokenizer is tokenizer:
+            return self
         texts, first = [], [0]
         for row in range(len(self)):
             captions = self.captions(row)
@@ -78,6 +82,7 @@ class Pairs:
             first.append(len(texts))
         self._ids, self._lengths = tokenizer.encode(texts)
         self._first = np.asarray(first)
+        self._tokenizer = tokenizer
         return self
 
     def tokens(self, index: Tensor, choice: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,9 @@ def hub(tmp_path_factory):
     folder.mkdir(parents=True)
     save_file(image.state_dict(), folder / "model.safetensors")
     tokenizer = train_tokenizer(["a small red star above a blue ring", "a large green box on stripes"] * 20, length=16)
-    text = DistilBertModel(DistilBertConfig(vocab_size=tokenizer.vocab_size, dim=32, n_layers=1, n_heads=2, hidden_dim=64))
+    text = DistilBertModel(
+        DistilBertConfig(vocab_size=tokenizer.vocab_size, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
+    )
     text.save_pretrained(root / "distilbert-base-uncased")
     tokenizer.save(root / "distilbert-base-uncased")
     with serve_hub(root) as (endpoint, seen):
@@ -36,18 +38,58 @@ def hub(tmp_path_factory):
 
 
 def train(endpoint: str, tmp_path: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0",
-                   "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
-    return subprocess.run([sys.executable, "-m", "clipedu", "train", "--train-size", "32", "--batch-size", "16", "--epochs", "1",
-                           "--embedding-dim", "16", "--text-length", "16", "--folder", str(tmp_path / "run"), *words],
-                          capture_output=True, text=True, env=environment, timeout=400)
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "clipedu",
+            "train",
+            "--train-size",
+            "32",
+            "--batch-size",
+            "16",
+            "--epochs",
+            "1",
+            "--embedding-dim",
+            "16",
+            "--text-length",
+            "16",
+            "--folder",
+            str(tmp_path / "run"),
+            *words,
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=400,
+    )
 
 
 def test_train_from_pretrained_weights(hub, tmp_path):
     """Both encoders come from the hub, frozen, so the run's checkpoint must hold exactly what the hub served."""
     endpoint, seen, image, text = hub
-    done = train(endpoint, tmp_path, "--image-weights", "pretrained", "--text-encoder", "distilbert-base-uncased",
-                 "--text-weights", "pretrained", "--image-frozen", "true", "--text-frozen", "true")
+    done = train(
+        endpoint,
+        tmp_path,
+        "--image-weights",
+        "pretrained",
+        "--text-encoder",
+        "distilbert-base-uncased",
+        "--text-weights",
+        "pretrained",
+        "--image-frozen",
+        "true",
+        "--text-frozen",
+        "true",
+    )
     assert done.returncode == 0, done.stderr
     assert any("test_resnet" in request for request in seen) and any("distilbert" in request for request in seen)
     model = load_run(tmp_path / "run").model()
