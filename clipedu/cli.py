@@ -7,7 +7,6 @@ stderr with exit code 2; Ctrl-C says what was kept and how to go on, with exit c
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clipedu.experiment import PRESETS, Experiment
+from clipedu.options import add_experiment, experiment_changes
 from clipedu.registry import ClipeduError
 
 
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _command(commands, "train", train, "train and score one experiment")
     one.add_argument("--folder", type=Path, help="folder of the run (default: runs/<time>-<data>-<loss>-<optimizer>)")
     one.add_argument("--resume", type=Path, metavar="RUN", help="go on with a stopped run; takes no other setting")
-    _add_experiment(one)
+    add_experiment(one)
 
     again = _command(commands, "evaluate", evaluate, "score a run again: retrieval, zero-shot, embedding shape")
     again.add_argument("run", type=Path, help="a run's folder")
@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     many.add_argument("--folder", type=Path, help="folder of the grid (default: runs/grid-<preset>)")
     many.add_argument("--losses", nargs="+", metavar="LOSS", help="default: clip sogclr cyclip vicreg onlineclr")
     many.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="default: adamw sgd adam")
-    _add_experiment(many, without=("loss", "optimizer"))
+    add_experiment(many, without=("loss", "optimizer"))
 
     paper = _command(
         commands, "report", report, "one report on one or many runs: table, curves, settings (HTML and Markdown)"
@@ -239,82 +239,10 @@ def tell_skipped(folder: Path) -> None:
             )
 
 
-def experiment_changes(given: argparse.Namespace) -> dict[str, Any]:
-    """The settings given on the command line, by field name."""
-    return {
-        spec.name: getattr(given, spec.name) for spec in dataclasses.fields(Experiment) if hasattr(given, spec.name)
-    }
-
-
 def _command(commands, name: str, function, text: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=function)
     return parser
-
-
-def _add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
-    """An option for every field of Experiment; what is not given stays out of the namespace."""
-    settings = parser.add_argument_group("settings of the experiment", "each over the preset's value (shown: laptop's)")
-    settings.add_argument(
-        "--preset", metavar="NAME", help="; ".join(f"{k}: {v.description}" for k, v in PRESETS.items())
-    )
-    laptop = Experiment()
-    for spec in dataclasses.fields(Experiment):
-        if spec.name in without:
-            continue
-        default = getattr(laptop, spec.name)
-        words = (
-            {"nargs": "*", "type": str, "metavar": "KEY=VALUE"}
-            if isinstance(default, dict)
-            else {
-                "type": _reader(spec),
-                "metavar": "|".join(spec.metadata.get("choices", ())) or spec.name.split("_")[-1].upper(),
-            }
-        )
-        text = f"{spec.metadata['text']} ({default if default not in (None, {}) else 'none'})".replace("%", "%%")
-        settings.add_argument(
-            f"--{spec.name.replace('_', '-')}",
-            default=argparse.SUPPRESS,
-            help=text,
-            action=_Options if isinstance(default, dict) else "store",
-            **words,
-        )
-
-
-class _Options(argparse.Action):
-    """--loss-options gamma=0.5 form=course -> {"gamma": 0.5, "form": "course"}"""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        pairs = {}
-        for item in values:
-            key, equals, value = item.partition("=")
-            if not equals or not key:
-                parser.error(f"argument {option_string}: {item!r} is not KEY=VALUE")
-            pairs[key] = _value(value)
-        setattr(namespace, self.dest, pairs)
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
-    except json.JSONDecodeError:
-        return None if text.lower() == "none" else text
-
-
-def _reader(spec: dataclasses.Field):
-    kind, optional = str(spec.type).removesuffix(" | None"), str(spec.type).endswith("| None")
-
-    def read(text: str) -> Any:
-        if optional and text.lower() == "none":
-            return None
-        if kind == "bool":
-            if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
-                raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-            return text.lower() in ("true", "yes", "1")
-        return {"int": int, "float": float, "str": str}[kind](text)
-
-    read.__name__ = kind  # argparse says "invalid int value: 'x'"
-    return read
 
 
 def _registries() -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from clipedu import load_run
-from clipedu.cli import build_parser, experiment_changes, main
+from clipedu.cli import build_parser, main
+from clipedu.options import experiment_changes
 
 TINY = ["--train-size", "32", "--batch-size", "16", "--epochs", "1", "--embedding-dim", "16"]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -117,6 +118,9 @@ def text_config(name: str, *, pretrained: bool = False, **changes: Any):
             configuration = AutoConfig.from_pretrained(hub_id(name))
     elif model in CONFIG_MAPPING_NAMES:
         configuration = AutoConfig.for_model(model)
+    elif Path(model).is_dir():  # saved by transformers, as in a run's folder: no need to ask anybody
+        with _one_line(f"text encoder {name!r}", "text_options", changes):
+            configuration = AutoConfig.from_pretrained(model)
     elif "/" in model or model.startswith(tuple(CONFIG_MAPPING_NAMES)):  # bert-base-uncased: a hub id without an owner
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         with from_hub(f"text encoder {name!r}{hint}", "text_encoder"):

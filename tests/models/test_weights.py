@@ -163,7 +163,7 @@ def test_a_hub_that_answers_is_asked(no_network, monkeypatch):
         thread.join()
 
 
-def test_a_folder_that_transformers_saved(tmp_path):
+def test_a_folder_that_transformers_saved(tmp_path, monkeypatch):
     """Stands for the hub: weights and configuration come from it, in float32, with as many rows as the tokenizer has ids."""
     text = build_text_encoder("distilbert-nano", vocab_size=64, **SMALL)
     text.half().save_pretrained(tmp_path / "model")
@@ -175,10 +175,16 @@ def test_a_folder_that_transformers_saved(tmp_path):
     assert shorter.config.vocab_size == 50
     rows = shorter.get_input_embeddings().weight
     assert rows.shape == (50, 16) and torch.equal(rows.half(), text.get_input_embeddings().weight[:50])
+    monkeypatch.setattr("clipedu.models.weights._reachable", None)  # a folder is read without asking for a network
     fresh = build_text_encoder(name, "random", vocab_size=50)
     assert fresh.config.dim == 16 and {key: t.shape for key, t in fresh.state_dict().items()} == {
         key: t.shape for key, t in shorter.state_dict().items()
     }  # so that a run's checkpoint fits a model built without the hub's weights
+
+
+def test_a_folder_that_is_damaged(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    assert f"text encoder '{tmp_path}' can't be built: " in message_of(build_text_encoder, str(tmp_path))
 
 
 # real weights
