@@ -43,7 +43,7 @@ class Record:
         loss, terms: value of the loss and of its parts.
         norms: part ("all", "image", "text") -> {"weight", "gradient", "update"}.
         seconds: since the loop began, without the time between records.
-        pairs_per_second: of this step.
+        pairs_per_second: of this step, with the loading of its batch.
     """
 
     step: int
@@ -90,10 +90,10 @@ class Trainer:
         ex = self.experiment
         while self.step < self.steps:
             epoch, skip = divmod(self.step, self.steps_per_epoch)
+            began = time.perf_counter()
             for batch in batches(
                 self.pairs, batch_size=ex.batch_size, seed=ex.seed, epoch=epoch, skip=skip, **self.features
             ):
-                began = time.perf_counter()
                 lr = learning_rate(
                     self.step, peak=ex.lr, total=self.steps, warmup=round(ex.warmup * self.steps), schedule=ex.schedule
                 )
@@ -102,6 +102,7 @@ class Trainer:
                 self.step += 1
                 self.seconds += elapsed
                 yield self._record(values, epoch, lr, elapsed)
+                began = time.perf_counter()  # what is done with a record is not the step's time
 
     def _train_on(self, batch, lr: float) -> torch.Tensor:
         """One step. Returns loss, terms and norms in one tensor on the device, so that the host waits once a step."""

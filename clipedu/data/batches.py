@@ -23,7 +23,10 @@ AUGMENTATIONS = ("none", "crop", "crop-flip")
 
 @dataclass
 class Batch:
-    """One batch, on the CPU until `to`. `image` is (pixels,) or (features,); `text` is (ids, mask) or (features,)."""
+    """One batch, on the CPU until `to`. `image` is (pixels,) or (features,); `text` is (ids, mask) or (features,).
+
+    `index` stays on the CPU, where a loss can check it without waiting for the device.
+    """
 
     index: Tensor
     image: tuple[Tensor, ...]
@@ -33,7 +36,7 @@ class Batch:
         def move(t: Tensor) -> Tensor:
             return t.to(device, non_blocking=True)
 
-        return Batch(move(self.index), tuple(map(move, self.image)), tuple(map(move, self.text)))
+        return Batch(self.index, tuple(map(move, self.image)), tuple(map(move, self.text)))
 
 
 def epoch_order(rows: int, *, seed: int, epoch: int) -> Tensor:

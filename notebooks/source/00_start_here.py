@@ -21,7 +21,7 @@
 # | Download | none |
 # | Before this | nothing |
 #
-# **Shift + Enter** runs a cell. If anything gets stuck: menu *Kernel*, *Restart Kernel and Run All Cells*.
+# **Shift + Enter** runs a cell. Stuck? Menu *Kernel*, *Restart Kernel and Run All Cells*.
 
 # %% [markdown]
 # ## 1. Is this machine ready?
@@ -39,8 +39,8 @@ from clipedu.lab import doctor
 doctor()
 
 # %% [markdown]
-# What breaks most often is the pair torch and torchvision. If only one of them was upgraded, you see `operator
-# torchvision::nms does not exist`. Install both in one command, so that pip picks a pair that fits.
+# What breaks most often is the pair torch and torchvision: upgrade only one, and you see `operator
+# torchvision::nms does not exist`. Install both in one command, so that pip picks a pair.
 #
 # Widgets have two halves, in Python and in the browser. Move the slider: the number below should follow.
 
@@ -51,12 +51,12 @@ slider_check()
 
 # %% [markdown]
 # No slider, but *Error displaying widget: model not found*? The halves are out of step. Run `pip install --upgrade
-# ipywidgets jupyterlab`, start JupyterLab again, reload this page. You can go on without widgets, too.
+# ipywidgets jupyterlab`, start JupyterLab again, reload this page. You can go on without.
 
 # %% [markdown]
 # ## 2. A first run
 #
-# CLIP learns from pairs: a picture and a sentence. These are drawn, so nothing is downloaded.
+# CLIP learns from pairs of a picture and a sentence. These are drawn, not downloaded.
 #
 # **What you should see:** five scenes of one or two objects.
 
@@ -77,7 +77,8 @@ for row, ax in enumerate(axes):
 experiment = clipedu.Experiment.preset("tiny", train_size=4_000, epochs=3, batch_size=64)
 # fast: experiment = experiment.replace(train_size=640, epochs=1)
 print("encoders:", experiment.image_encoder, "and", experiment.text_encoder)
-print("loss:", experiment.loss, " optimizer:", experiment.optimizer, " learning rate:", experiment.lr)
+print("loss:", experiment.loss)
+print("optimizer:", experiment.optimizer, "with learning rate", experiment.lr)
 
 # %% [markdown]
 # For each picture, the model says which of the 64 sentences belongs to it, and pays $-\log p$ if it gave the right one the
@@ -103,8 +104,7 @@ plots.plot_loss(run)
 # %% [markdown]
 # A loss of 1.5 is a probability of $e^{-1.5} = 0.22$ for the right one of 64.
 #
-# Next, 24 pictures (rows) and 24 sentences (columns) that are new to the model. Similarity is the cosine of the angle between
-# their vectors. **What you should see:** left, a bright diagonal; right, matched pairs ahead of unmatched ones.
+# Next, 24 new pictures (rows) and sentences (columns). Similarity is the cosine of the angle between their vectors. **What you should see:** left, a bright diagonal; right, matched pairs ahead of unmatched ones.
 
 # %%
 plots.plot_similarity(run)
@@ -157,7 +157,7 @@ search("a large red star on a dark background")
 
 # %% tags=["exercise"]
 def chance(images, captions_each):
-    """TR@1 in percent of a random ranking, with `captions_each` sentences for each of `images` pictures."""
+    """TR@1 in percent of a random ranking; each of `images` pictures has `captions_each` sentences."""
     ### BEGIN SOLUTION Divide a picture's captions by all captions, and give percent.
     right = captions_each
     candidates = images * captions_each
@@ -196,7 +196,7 @@ check_recall(recall_at_1)
 # ## 5. Where things are
 #
 # A run is a folder: `report.html` shows all on one page, `experiment.json` repeats it, `metrics.json` holds the scores,
-# `checkpoint/` the weights. Delete the folder and the run is gone.
+# `checkpoint/` the weights. Delete it and the run is gone.
 
 # %%
 print(*sorted(path.name for path in run.folder.iterdir()), sep="\n")

@@ -167,7 +167,7 @@ def tutorial_loss(image, text):
 
 # %% tags=["exercise"]
 def cheat(image, text):
-    """Embeddings [B, D] with the same cosines and a tutorial loss below 0.01. (Own pairs fit best.)"""
+    """Embeddings [B, D] with the same cosines and a tutorial loss below 0.01 (own pairs fit best)."""
     ### BEGIN SOLUTION What can you do to a vector that leaves its direction as it is?
     return 10 * image, 10 * text
     ### END SOLUTION
@@ -309,7 +309,7 @@ for row, ax in enumerate(axes):
 # %% tags=["exercise"]
 def recalls(similarity, owner):
     """(TR@1, IR@1) in percent. similarity [N, T], owner [T]."""
-    ### BEGIN SOLUTION Who owns the best column of row i? Is the best row of column t its owner?
+    ### BEGIN SOLUTION Who owns row i's best column? Is column t's best row its owner?
     best_sentence = similarity.argmax(dim=1)
     tr = (owner[best_sentence] == torch.arange(len(similarity))).double().mean()
     best_picture = similarity.argmax(dim=0)
@@ -411,8 +411,8 @@ table
 
 # %% tags=["exercise"]
 def wrong_averages(table):
-    """List of (optimizer, loss) of the rows whose printed average does not follow from tr@1, ir@1 and top1."""
-    ### BEGIN SOLUTION Subtract the mean of the three columns; keep what is off by over 0.01.
+    """List of (optimizer, loss) of the rows whose printed average is not that of the three scores."""
+    ### BEGIN SOLUTION Take the mean of the three columns; keep what is off by over 0.01.
     mean = table[["tr@1", "ir@1", "top1"]].mean(axis=1)
     wrong = table[(table["printed"] - mean).abs() > 0.01]
     return list(zip(wrong["optimizer"], wrong["loss"], strict=True))
