@@ -95,8 +95,7 @@ def quickstart(given: argparse.Namespace) -> None:
     given.how_to_go_on = f"Go on with: clipedu train --resume {folder}"
     experiment = Experiment()
     print(
-        f"Training {experiment.loss.upper()} with {experiment.optimizer} on {experiment.train_size:,} embedded scenes, "
-        f"{experiment.epochs} epochs ..."
+        f"Training {experiment.loss.upper()} with {experiment.optimizer} on embedded scenes, {experiment.epochs} epochs ..."
     )
     run = fit(experiment, folder)
     print_scores(run.metrics)

@@ -41,7 +41,9 @@ class Experiment:
 
     # the data
     data: str = _setting("scenes", "training pairs: scenes, a folder of .tar shards, or a name under $CLIPEDU_DATA")
-    train_size: int | None = _setting(16_000, "use the first N training pairs; none = all of them", at_least=2)
+    train_size: int | None = _setting(
+        None, "use the first N training pairs; none = all of them (16,000 scenes)", at_least=2
+    )
     eval_data: str | None = _setting(None, "retrieval set (its val split); none = that of the training data")
     zeroshot_data: str | None = _setting(
         None, "labelled images for zero-shot; none = those of the training data, if any"
@@ -219,7 +221,6 @@ PRESETS = {
     "flickr8k": Preset(
         {
             "data": "flickr8k",
-            "train_size": None,
             "image_size": 224,
             "text_length": 30,
             "image_encoder": "mobilenetv2_100",
@@ -237,7 +238,6 @@ PRESETS = {
     "course": Preset(
         {
             "data": "cc3m-100k",
-            "train_size": None,
             "eval_data": "coco-5k",
             "zeroshot_data": "imagenet-val",
             "image_size": 256,

@@ -82,10 +82,8 @@ class Run:
         """The trained model in evaluation mode, with its tokenizer and geometry, on the CPU.
 
         Raises:
-            ClipeduError: the run has no checkpoint.
+            ClipeduError: the run has no checkpoint, or one that is damaged or does not fit.
         """
-        from safetensors.torch import load_file
-
         from clipedu.data.text import Tokenizer
         from clipedu.geometry import build_geometry
         from clipedu.models import build_model
@@ -96,19 +94,40 @@ class Run:
             made_alike |= {"text_encoder": str((self.folder / "text_encoder").resolve()), "text_options": {}}
         experiment = self.experiment.replace(**made_alike)
         model = build_model(experiment, tokenizer.vocab_size)
-        model.load_state_dict(load_file(self.checkpoint() / "model.safetensors"))
+        try:
+            model.load_state_dict(self.weights())
+        except RuntimeError as error:
+            raise ClipeduError(
+                f"the checkpoint of {self.folder} does not fit its experiment: {str(error)[:300]}"
+            ) from None
         model.tokenizer, model.geometry = tokenizer, build_geometry(experiment.geometry, experiment.embedding_dim)
         return model.eval()
 
+    def weights(self) -> dict[str, Any]:
+        """The model's tensors by name, from the last checkpoint. Raises ClipeduError: there is none, or it is damaged."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.checkpoint() / "model.safetensors"
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ClipeduError(f"{path} can't be read: {error}") from None
+
     def embeddings(self) -> dict[str, Any] | None:
         """Raw embeddings of the first 1,000 pairs of the retrieval set, as scored: "image" and "text" (its first
-        caption), [N, D] each, and "captions"; None before the run is finished."""
+        caption), [N, D] each, and "captions"; None before the run is finished. Raises ClipeduError: damaged files."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = self.folder / "embeddings.safetensors"
         if not path.is_file():
             return None
-        return {**load_file(path), "captions": json.loads((self.folder / "captions.json").read_text(encoding="utf-8"))}
+        try:
+            captions = json.loads((self.folder / "captions.json").read_text(encoding="utf-8"))
+            return {**load_file(path), "captions": captions}
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ClipeduError(f"the embeddings in {self.folder} can't be read: {error}. Score the run again") from None
 
     def checkpoint(self) -> Path:
         """The folder of the last checkpoint. Raises ClipeduError if there is none."""

@@ -4,7 +4,7 @@
     resume(folder)           a stopped run, from its last checkpoint; the same numbers as if it had never stopped
     score(run)               evaluate a finished or stopped run again
 
-Ctrl-C, a NaN and a crash leave a run that says what happened and keeps what was done.
+Ctrl-C, a NaN and a crash leave a run that says what happened and keeps what was done up to its last checkpoint.
 """
 
 from __future__ import annotations
@@ -171,6 +171,9 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
         run.seconds = trainer.seconds
         run.save_status("failed", note)
         raise NotFinite(note) from None
+    except Exception as error:
+        run.save_status("stopped", f"by {type(error).__name__}: {error}".splitlines()[0])
+        raise
     finally:
         bar.close()
         trainer.monitor.close()

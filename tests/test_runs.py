@@ -385,6 +385,24 @@ def test_the_model_comes_back_without_the_weights_it_began_with(run, model, toke
     assert torch.equal(load_run(other.folder).model().image_projection.weight, model.image_projection.weight)
 
 
+def test_a_checkpoint_that_is_damaged_or_does_not_fit(run, model, tokenizer):
+    tokenizer.save(run.folder / "tokenizer")
+    run.save_checkpoint(4, torch.nn.Linear(2, 3), {})
+    assert "does not fit its experiment" in message_of(run.model)
+    path = run.checkpoint() / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    assert "model.safetensors can't be read: " in message_of(run.model)
+    path.unlink()
+    assert "model.safetensors can't be read: " in message_of(run.weights)
+
+
+@pytest.mark.parametrize("name", ["embeddings.safetensors", "captions.json"])
+def test_damaged_embeddings(run, name):
+    run.save_embeddings(torch.zeros(2, 3), torch.zeros(2, 3), ["a", "b"])
+    (run.folder / name).write_text("[")
+    assert "the embeddings in" in message_of(run.embeddings) and "Score the run again" in message_of(run.embeddings)
+
+
 # files and environment
 
 

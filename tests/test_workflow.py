@@ -93,6 +93,23 @@ def test_nan_keeps_the_run_and_names_the_last_good_checkpoint(quick, tmp_path, m
     assert run.checkpoint().name == "step-00000004"
 
 
+def test_a_crash_says_so_and_can_be_resumed(quick, tmp_path, monkeypatch):
+    original = Trainer._train_on
+
+    def break_down(self, batch, lr):
+        if self.step == 6:
+            raise RuntimeError("out of memory\nand more")
+        return original(self, batch, lr)
+
+    monkeypatch.setattr(Trainer, "_train_on", break_down)
+    with pytest.raises(RuntimeError):
+        fit(quick, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    run = load_run(tmp_path / "run")
+    assert (run.status, run.note) == ("stopped", "by RuntimeError: out of memory")
+    assert resume(tmp_path / "run", progress=False, report=False).status == "finished"
+
+
 def test_nothing_is_written_for_what_can_not_work(quick, tmp_path):
     for changes in (
         {"loss": "no-such"},

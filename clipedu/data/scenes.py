@@ -29,7 +29,7 @@ from clipedu.data.pairs import Pairs
 from clipedu.registry import ClipeduError, unknown_name
 
 VERSION = 1  # of the generator: raise it when a scene or a caption comes out differently
-SPLITS = {"train": 20_000, "val": 1_000, "zeroshot": 1_000}  # name -> default size
+SPLITS = {"train": 16_000, "val": 1_000, "zeroshot": 1_000}  # name -> default size
 MAX_VAL = 50_000
 CAPTIONS = 5  # a row
 TRAIN_LEVELS = ((5,), (5,), (5, 4), (4, 3), (0, 1, 2, 2, 3, 3))  # of a chain, from which each of them is picked
@@ -191,7 +191,7 @@ class Scenes(Pairs):
 
     Args:
         split: "train", "val" or "zeroshot".
-        size: how many rows; None takes 20,000 for train and 1,000 for the others. A smaller set is the beginning of a
+        size: how many rows; None takes 16,000 for train and 1,000 for the others. A smaller set is the beginning of a
             larger one.
         image_size: 32 to 224.
         seed: another seed gives other scenes.

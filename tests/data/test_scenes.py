@@ -314,7 +314,7 @@ def test_templates_make_sentences():
 
 
 def test_defaults_shapes_and_types(val):
-    assert [len(Scenes(split)) for split in ("train", "val", "zeroshot")] == [20_000, 1_000, 1_000]
+    assert [len(Scenes(split)) for split in ("train", "val", "zeroshot")] == [16_000, 1_000, 1_000]
     assert (val.name, val.split, val.image_size) == ("scenes", "val", 32)
     pixels = val.pixels(torch.tensor([3, 1, 2]))
     assert pixels.dtype == torch.uint8 and pixels.shape == (3, 3, 32, 32) and pixels.device.type == "cpu"
