@@ -83,11 +83,13 @@ def test_without_jupyterlab_the_remedy_is_told_and_nothing_is_copied(tmp_path, m
 @pytest.mark.parametrize(
     "torch, wanted, error, fine, words",
     [
-        ("2.15.0", "2.15.0", "", True, "made for torch 2.15.0"),
-        ("2.15.0+cu132", "2.15.0", "", True, "made for torch 2.15.0"),
-        ("2.15.0", None, "", True, "imports"),
-        ("2.13.0", "2.15.0", "", False, "made for torch 2.15.0, but torch is 2.13.0: install both in one command"),
-        ("2.15.0", "2.15.0", "operator torchvision::nms does not exist", False, "(operator torchvision::nms does not exist)"),
+        ("2.15.0", "==2.15.0", "", True, "asks for torch ==2.15.0"),
+        ("2.15.0+cu132", "==2.15.0", "", True, "loads"),
+        ("2.15.0", "", "", True, "of any version"),
+        ("2.16.0.dev20261101+cpu", ">=2.14.0", "", True, "loads"),
+        ("2.13.0", ">=2.14.0", "", False, "asks for torch >=2.14.0, but torch is 2.13.0"),
+        ("2.13.0", "==2.15.0", "", False, "asks for torch ==2.15.0, but torch is 2.13.0: install both in one command"),
+        ("2.15.0", "==2.15.0", "operator torchvision::nms does not exist", False, "(operator torchvision::nms does not exist)"),
     ],
 )  # fmt: skip
 def test_torch_pair(torch, wanted, error, fine, words):

@@ -6,6 +6,7 @@ from fake_run import fake_run
 
 from clipedu.course_report import course_blocks
 from clipedu.course_table import course_table
+from clipedu.experiment import Experiment
 from clipedu.registry import ClipeduError
 from clipedu.report import write_report
 from clipedu.scores import score_table
@@ -54,7 +55,7 @@ def test_one_run_says_what_it_is_and_how_to_repeat_it(single):
     text, markdown, _ = single
     assert "Run my <run>" in text
     assert "test_resnet (images) and distilbert-nano (captions) were trained on scenes with the loss CyCLIP" in text
-    assert "4 epochs in batches of 128, seed 0, 1 min 15 s" in text
+    assert f"{Experiment().epochs} epochs in batches of 128, seed 0, 1 min 15 s" in text
     assert (
         "retrieval among 40 images and 200 captions and zero-shot classification of 60 images into 12 classes" in text
     )
@@ -167,7 +168,7 @@ def test_settings_are_split_into_common_and_different_even_for_runs_of_one_name(
     runs = [fake_run("same", steps=2, rows=2), fake_run("same", steps=2, rows=2, seed=1, lr=0.5)]
     text, markdown = read(runs, tmp_path)
     assert "| run | lr | seed |" in markdown
-    assert [row for row in rows(markdown, "same") if len(row) == 3] == [["same", "0.002", "0"], ["same", "0.5", "1"]]
+    assert [row for row in rows(markdown, "same") if len(row) == 3] == [["same", f"{Experiment().lr:g}", "0"], ["same", "0.5", "1"]]
     assert rows(markdown, r"batch\_size") == [[r"batch\_size", "128"]]
     assert "date" not in text  # never the same, says nothing
     (repeat,) = [row for row in rows(markdown, "AdamW") if len(row) == 6]

@@ -70,7 +70,7 @@ class Pairs:
         Raises:
             ClipeduError: a row has no caption.
         """
-        if self._tokenizer is tokenizer:
+        if self._ids is not None and self._tokenizer is tokenizer:
             return self
         texts, first = [], [0]
         for row in range(len(self)):

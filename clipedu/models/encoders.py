@@ -114,7 +114,7 @@ def text_config(name: str, *, pretrained: bool = False, **changes: Any):
     settings.pop("hub", None)
     near = difflib.get_close_matches(name, [*_names("transformers"), *CONFIG_MAPPING_NAMES], n=5)
     if pretrained:
-        with from_hub(f"text encoder {name!r}", "text_weights"):
+        with from_hub(f"pretrained weights of text encoder {name!r}", "text_weights"):
             configuration = AutoConfig.from_pretrained(hub_id(name))
     elif model in CONFIG_MAPPING_NAMES:
         configuration = AutoConfig.for_model(model)

@@ -88,3 +88,17 @@ def test_a_set_that_says_nothing():
     for ask in (len, lambda pairs: pairs.pixels(torch.tensor([0])), lambda pairs: pairs.captions(0)):
         with pytest.raises(TypeError, match="Pairs"):
             ask(Pairs())
+
+
+def test_captions_are_encoded_once_for_a_tokenizer_and_again_for_another():
+    class Counting(Letters):
+        calls = 0
+
+        def encode(self, texts):
+            Counting.calls += 1
+            return super().encode(texts)
+
+    pairs, one = Toy(TEXTS), Counting()
+    assert pairs.tokenize(one).tokenize(one) is pairs and Counting.calls == 1
+    pairs.tokenize(Counting())
+    assert Counting.calls == 2
