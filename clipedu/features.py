@@ -53,7 +53,9 @@ def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = T
     def compute() -> Tensor:
         return embed_in_chunks(embed, len(ids), what=f"text features of {pairs.name}/{pairs.split}", progress=progress)
 
-    tokens = hashlib.sha256(ids.contiguous().numpy()).hexdigest() + hashlib.sha256(mask.contiguous().numpy()).hexdigest()
+    tokens = (
+        hashlib.sha256(ids.contiguous().numpy()).hexdigest() + hashlib.sha256(mask.contiguous().numpy()).hexdigest()
+    )
     features = _cached(model, "text", tokens, len(ids), compute)
     return features, torch.searchsorted(row, torch.arange(len(pairs) + 1))
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import re
 import secrets
 import shutil
 import socket
@@ -20,6 +19,10 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from clipedu.registry import ClipeduError
 
@@ -148,35 +151,35 @@ def _torch() -> Finding:
 
 def _torchvision() -> Finding:
     """Whether torchvision imports, and was made for the torch that is installed."""
-    needs = next((need for need in metadata.requires("torchvision") or () if re.match(r"torch\b(?!vision)", need)), "")
-    wanted = re.search(r"==\s*([\d.]+)", needs)
+    needs = (Requirement(need) for need in metadata.requires("torchvision") or ())
+    wanted = next((str(need.specifier) for need in needs if need.name == "torch"), "")
     try:
         import torchvision  # noqa: F401
 
         error = ""
     except (ImportError, RuntimeError) as problem:
         error = str(problem).splitlines()[0]
-    return torch_pair(metadata.version("torch"), metadata.version("torchvision"), wanted and wanted[1], error)
+    return torch_pair(metadata.version("torch"), metadata.version("torchvision"), wanted, error)
 
 
-def torch_pair(torch: str, torchvision: str, wanted: str | None, error: str = "") -> Finding:
+def torch_pair(torch: str, torchvision: str, wanted: str, error: str = "") -> Finding:
     """Judge a pair of versions.
 
-    torchvision's compiled part fits one version of torch only. With another it isn't loaded, and importing torchvision (or
-    timm, which imports it) ends in "operator torchvision::nms does not exist".
+    torchvision's compiled part fits certain versions of torch only. With another it isn't loaded, and importing torchvision
+    (or timm, which imports it) ends in "operator torchvision::nms does not exist".
 
     Args:
         torch, torchvision: installed versions.
-        wanted: the torch that this torchvision was made for; None if it doesn't say.
+        wanted: the versions of torch that this torchvision asks for, e.g. "==2.9.0" or ">=2.14.0"; "" if it doesn't say.
         error: what importing torchvision said; "" if it worked.
     """
     remedy = "install both in one command: pip install --upgrade torch torchvision, then restart the kernel"
     what = f"torchvision {torchvision}"
-    if wanted and torch.split("+")[0] != wanted:
-        return Finding(what, False, f"made for torch {wanted}, but torch is {torch}: {remedy}")
+    if not SpecifierSet(wanted).contains(Version(torch).base_version):
+        return Finding(what, False, f"asks for torch {wanted}, but torch is {torch}: {remedy}")
     if error:
         return Finding(what, False, f"does not import ({error}): {remedy}")
-    return Finding(what, True, f"made for torch {wanted}" if wanted else "imports")
+    return Finding(what, True, f"loads, and asks for torch {wanted or 'of any version'}")
 
 
 def _widgets() -> Finding:

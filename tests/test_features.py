@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,6 +224,16 @@ def test_a_cache_that_can_not_be_written_is_told_before_the_work(model, monkeypa
     with pytest.raises(ClipeduError, match="can't write features to .*file/cache .*set CLIPEDU_CACHE") as caught:
         frozen_image_features(model, Stopped(), progress=False)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_permission_is_told_before_the_work(model, cache, monkeypatch):
+    def refused(self, **settings):
+        raise PermissionError(13, "Permission denied")
+
+    cache.mkdir(parents=True)
+    monkeypatch.setattr(Path, "touch", refused)  # a stand-in: the tests may run as root, who may write everywhere
+    with pytest.raises(ClipeduError, match="can't write features to .*Permission denied.*set CLIPEDU_CACHE"):
+        frozen_image_features(model, Stopped(), progress=False)
 
 
 def test_a_full_disk_is_told(model, cache, monkeypatch):

@@ -74,7 +74,7 @@ for row, ax in enumerate(axes):
 # An `Experiment` says everything about a run: here 4,000 scenes, three times, 64 in a batch.
 
 # %%
-experiment = clipedu.Experiment.preset("tiny", train_size=4_000, epochs=3, batch_size=64)
+experiment = clipedu.Experiment.preset("tiny", train_size=4_000, batch_size=64, epochs=3)
 # fast: experiment = experiment.replace(train_size=640, epochs=1)
 print("encoders:", experiment.image_encoder, "and", experiment.text_encoder)
 print("loss:", experiment.loss)
@@ -96,7 +96,7 @@ run = clipedu.fit(experiment)
 print(f"trained in {run.seconds:.0f} s, kept in {run.folder}")
 
 # %% [markdown]
-# **What you should see:** a loss that begins above the dotted line (guessing), falls fast, and ends between 1.2 and 2.2.
+# **What you should see:** a loss that begins above the dotted line (guessing), falls fast, and ends between 1 and 2.
 
 # %%
 plots.plot_loss(run)
@@ -112,7 +112,7 @@ plots.plot_similarity(run)
 # %% [markdown]
 # Read both sentences where a ring is off the diagonal: what did the model mix up?
 #
-# **What you should see** in the scores: TR@1 and IR@1 between 20 and 45 %, top-1 above 8 %. Compare each with chance.
+# **What you should see** in the scores: TR@1 and IR@1 between 25 and 50 %, top-1 above 8 %. Compare each with chance.
 
 # %%
 from clipedu.cli import print_scores
@@ -124,7 +124,7 @@ print_scores(run.metrics)
 #
 # Which of 1,000 new pictures fit your words best? Change them, and run the cell again.
 #
-# **What you should see:** the right colour nearly always, the right shape often.
+# **What you should see:** the right colour nearly always, the right shape only sometimes.
 
 # %%
 from clipedu.evaluation import embed_images

@@ -39,7 +39,7 @@ from clipedu import plots
 
 # %%
 SCALE = "tiny"
-experiment = clipedu.Experiment.preset(SCALE, batch_size=64)
+experiment = clipedu.Experiment.preset(SCALE, batch_size=64, epochs=4)
 # fast: experiment = experiment.replace(train_size=640, epochs=1)
 
 # %% [markdown]
@@ -303,7 +303,7 @@ for row, ax in enumerate(axes):
 # ### Exercise 3: both directions (medium, very important, 10 minutes)
 #
 # Row $i$ of `similarity` is a picture, column $t$ a sentence, and sentence $t$ belongs to picture `owner[t]`. Return TR@1 and IR@1, in
-# this order: papers have swapped them.
+# this order: they are easily swapped.
 
 
 # %% tags=["exercise"]
@@ -430,7 +430,7 @@ check_averages(wrong_averages)
 # %% [markdown]
 # ## 10. Larger
 #
-# - `SCALE = "laptop"`: 16,000 scenes, four epochs.
+# - `SCALE = "laptop"`: all 16,000 scenes.
 # - `clipedu grid` in a terminal: five losses, three optimizers, one report.
 # - `clipedu train --preset course`: the published recipe. It needs photographs, pretrained weights and hours on a GPU.
 #

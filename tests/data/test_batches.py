@@ -140,7 +140,8 @@ def test_a_batch_larger_than_the_data():
     assert len(epoch(Numbered(5))) == 1
 
 
-def test_to_moves_everything_but_the_index():
+def test_to_moves_what_the_model_sees():
+    """The rows' numbers stay on the CPU, where a loss can check them without waiting for the device."""
     batch = epoch(Numbered(20))[0].to(torch.device("meta"))
     assert {t.device.type for t in (*batch.image, *batch.text)} == {"meta"} and batch.index.device.type == "cpu"
 
