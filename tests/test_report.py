@@ -168,7 +168,10 @@ def test_settings_are_split_into_common_and_different_even_for_runs_of_one_name(
     runs = [fake_run("same", steps=2, rows=2), fake_run("same", steps=2, rows=2, seed=1, lr=0.5)]
     text, markdown = read(runs, tmp_path)
     assert "| run | lr | seed |" in markdown
-    assert [row for row in rows(markdown, "same") if len(row) == 3] == [["same", f"{Experiment().lr:g}", "0"], ["same", "0.5", "1"]]
+    assert [row for row in rows(markdown, "same") if len(row) == 3] == [
+        ["same", f"{Experiment().lr:g}", "0"],
+        ["same", "0.5", "1"],
+    ]
     assert rows(markdown, r"batch\_size") == [[r"batch\_size", "128"]]
     assert "date" not in text  # never the same, says nothing
     (repeat,) = [row for row in rows(markdown, "AdamW") if len(row) == 6]

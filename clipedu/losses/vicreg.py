@@ -53,7 +53,7 @@ class VICReg(Loss):
     description = "no negatives: pull pairs together, keep each dimension spread out and different from the others"
     paper = "arXiv:2105.04906"
     formula = (
-        r"\frac{\lambda}{BD}\sum_{id}(x_{id}-y_{id})^2+\frac{\mu}{2}\left[v(X)+v(Y)\right]+\nu\left[c(X)+c(Y)\right],\quad"
+        r"\frac{\lambda}{BD}\sum_{id}(x_{id}-y_{id})^2+\frac{\mu}{2}\left[v(X)+v(Y)\right]+\nu\left[c(X)+c(Y)\right],\quad "
         r"v(X)=\frac{1}{D}\sum_d\max(0,1-\mathrm{sd}_d(X)),\quad c(X)=\frac{1}{D}\sum_{d\neq e}\mathrm{Cov}(X)_{de}^2"
     )
 

@@ -16,7 +16,7 @@
 #
 # | | |
 # |---|---|
-# | Time | 30 minutes; of these, computing: 1 minute on two CPU cores, 20 seconds on a GPU |
+# | Time | 30 minutes; of these, computing: 1 minute on two CPU cores (not measured on a GPU) |
 # | Disk | 10 MB, in the folder `runs/` beside this notebook |
 # | Download | none |
 # | Before this | nothing |

@@ -16,7 +16,7 @@
 #
 # | | |
 # |---|---|
-# | Time | 90 minutes; of these, computing: 2 minutes on two CPU cores, half a minute on a GPU |
+# | Time | 90 minutes; of these, computing: 2 minutes on two CPU cores (not measured on a GPU) |
 # | Disk | 10 MB, in the folder `runs/` beside this notebook |
 # | Download | none |
 # | Before this | `00_start_here.ipynb` |
