@@ -211,7 +211,7 @@ def _overview(table: pandas.DataFrame) -> str:
     also = (
         f"{near} more {'is' if near == 1 else 'are'} too near to be called worse (≈)"
         if near
-        else "no other comes near it"
+        else "all others are more than 1.96 standard errors of the difference below it"
     )
     score = f"{best['average']:.2f} ± {best['error']:.2f} %"
     return f"{text} The best average, {score}, is that of {best['name']}; {also}."
