@@ -114,6 +114,11 @@ def test_doctor_looks_at_what_is_installed(capsys):
     assert sys.executable in lines[0] and lines[1].startswith("fine")
 
 
+def hear_ctrl_c():
+    """A shell's background job is deaf to SIGINT, and so are its children: the lab under test must not inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def server(tmp_path):
     """A lab started from the command line: its process and its address."""
@@ -132,7 +137,13 @@ def server(tmp_path):
         "--no-browser",
     ]
     process = subprocess.Popen(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+        command,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=hear_ctrl_c,
     )
     address = next((found[0] for line in process.stdout if (found := re.search(r"http://\S+", line))), None)
     assert address, "the lab ended before it said its address"
