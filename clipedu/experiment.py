@@ -51,6 +51,7 @@ class Experiment:
     image_size: int = _setting(32, "height and width of the images, pixels", at_least=8, at_most=1024)
     resize: str = _setting("crop", "how photographs become square", choices=("crop", "squash"))
     text_length: int = _setting(24, "longest caption in tokens, [CLS] and [SEP] included", at_least=3)
+    clean_captions: bool = _setting(False, "lower case, no punctuation, first 30 words, as the course does")
     augment: str = _setting(
         "none", "random resized crop (area 0.5-1) and flip, on the device", choices=("none", "crop", "crop-flip")
     )
@@ -244,6 +245,7 @@ PRESETS = {
             "zeroshot_data": "imagenet-val",
             "image_size": 256,
             "text_length": 30,
+            "clean_captions": True,
             "augment": "crop-flip",
             "resize": "squash",
             "image_encoder": "resnet50",

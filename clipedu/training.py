@@ -20,7 +20,7 @@ import torch
 from clipedu.data.batches import augment, batches
 from clipedu.data.load import load_pairs
 from clipedu.data.pairs import Pairs
-from clipedu.data.text import hub_tokenizer, train_tokenizer
+from clipedu.data.text import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
 from clipedu.experiment import Experiment
 from clipedu.features import frozen_image_features, frozen_text_features
 from clipedu.geometry import GEOMETRIES, build_geometry
@@ -248,20 +248,26 @@ def load_train(experiment: Experiment) -> Pairs:
     return pairs
 
 
-def build_tokenizer(experiment: Experiment, pairs: Pairs):
+def build_tokenizer(experiment: Experiment, pairs: Pairs) -> Tokenizer:
     """The text model's own tokenizer where it can be had, else a WordPiece trained on the training captions.
 
     Pretrained weights are worth nothing without their own tokenizer, so there the hub's is a must.
     """
+    tokenizer = None
     from_scratch = experiment.text_encoder in ENCODERS and "hub" not in ENCODERS[experiment.text_encoder].defaults
     if not from_scratch or experiment.text_weights == "pretrained":
         try:
-            return hub_tokenizer(hub_id(experiment.text_encoder), experiment.text_length)
+            tokenizer = hub_tokenizer(hub_id(experiment.text_encoder), experiment.text_length)
         except ClipeduError:
             if experiment.text_weights != "random":
                 raise
-    captions = (caption for row in range(len(pairs)) for caption in pairs.captions(row))
-    return train_tokenizer(captions, experiment.text_length)
+    if tokenizer is None:
+        captions = (caption for row in range(len(pairs)) for caption in pairs.captions(row))
+        tokenizer = train_tokenizer(
+            map(clean_caption, captions) if experiment.clean_captions else captions, experiment.text_length
+        )
+    tokenizer.clean = experiment.clean_captions
+    return tokenizer
 
 
 def pick_device(name: str) -> torch.device:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clipedu import ClipeduError, Experiment, train
+from clipedu.data.text import Tokenizer
 from clipedu.training import NotFinite, pick_device, prepare
 
 
@@ -132,6 +133,17 @@ def test_what_can_not_work_is_one_line(quick, changes, message):
     with pytest.raises(ClipeduError) as caught:
         next(train(quick.replace(**changes)))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_captions_are_cleaned_on_request_and_the_run_remembers(quick, tmp_path):
+    trainer = prepare(quick.replace(clean_captions=True))
+    tokenizer = trainer.model.tokenizer
+    tokenizer.save(tmp_path)
+    for one in (tokenizer, Tokenizer.load(tmp_path)):
+        ids, lengths = one.encode(["A SMALL red star, (above) a blue-ring!", "a small red star above a blue ring"])
+        assert (ids[0] == ids[1]).all() and lengths[0] == lengths[1] == 10
+    plain = prepare(quick).model.tokenizer
+    assert plain.encode(["a star, red"])[1] > plain.encode(["a star red"])[1]  # the comma is a token
 
 
 def test_the_courses_recipe_steps_on_shards(tmp_path, monkeypatch):

@@ -4,7 +4,8 @@ A caption of up to `length` tokens becomes one row of numbers: [CLS], its word p
 is cut off before [SEP]. `encode` works on the tokenizer's Rust backend and is done once a data set (`Pairs.tokenize`).
 
 Three ways to a tokenizer: trained on the captions themselves (needs no network), the text model's own from the Hugging Face
-hub, or loaded from a folder in which one was saved. `clean_caption` is what the course does to captions beforehand.
+hub, or loaded from a folder in which one was saved. `clean_caption` is what the course does to captions beforehand; a
+tokenizer whose `clean` is set does so to every text it encodes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clipedu.files import read_json, write_json
 from clipedu.registry import ClipeduError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Tokenizer:
         vocab_size: how many different ids there are.
         pad_id: the id that fills up short captions.
         truncated: how many texts of the last `encode` were cut.
+        clean: whether texts go through `clean_caption` first; False unless it is set.
     Raises:
         ClipeduError: a length that is too short for any word or longer than the model's limit, an empty vocabulary, or a
             tokenizer that marks neither the beginning nor the end of a text.
@@ -59,7 +62,7 @@ class Tokenizer:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.length, self.vocab_size, self.pad_id = length, len(tokenizer), tokenizer.pad_token_id
-        self.truncated = 0
+        self.truncated, self.clean = 0, False
 
     def encode(self, texts: Sequence[str], strict: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Token ids, int32 [T, length], and how many tokens each text has, int32 [T], special ones included, padding not.
@@ -70,6 +73,8 @@ class Tokenizer:
         """
         if isinstance(texts, str):
             raise ClipeduError(f"encode takes a list of texts, not one text: write [{texts[:40]!r}]")
+        if self.clean:
+            texts = [clean_caption(text) for text in texts]
         backend = self.tokenizer.backend_tokenizer
         backend.enable_truncation(self.length)
         backend.enable_padding(length=self.length, pad_id=self.pad_id, pad_token=self.tokenizer.pad_token)
@@ -99,9 +104,10 @@ class Tokenizer:
         return self.tokenizer.backend_tokenizer.encode(text).ids
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write the tokenizer, its length included, to a folder that `Tokenizer.load` reads."""
+        """Write the tokenizer, its length and `clean` included, to a folder that `Tokenizer.load` reads."""
         self.tokenizer.model_max_length = self.length
         self.tokenizer.save_pretrained(folder)
+        write_json(Path(folder) / "captions.json", {"clean": self.clean})
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> Tokenizer:
@@ -121,7 +127,9 @@ class Tokenizer:
             raise ClipeduError(
                 f"the tokenizer in {folder} can't be read ({_first_line(error)}): save it again"
             ) from None
-        return cls(tokenizer, tokenizer.model_max_length)
+        loaded = cls(tokenizer, tokenizer.model_max_length)
+        loaded.clean = read_json(Path(folder) / "captions.json").get("clean", False)
+        return loaded
 
 
 def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192) -> Tokenizer:
