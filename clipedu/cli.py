@@ -132,6 +132,7 @@ def train(given: argparse.Namespace) -> None:
 
 
 def evaluate(given: argparse.Namespace) -> None:
+    from clipedu.evaluation import average
     from clipedu.evaluation import evaluate as evaluate_model
     from clipedu.report import write_report
     from clipedu.runs import load_run
@@ -145,6 +146,7 @@ def evaluate(given: argparse.Namespace) -> None:
         metrics: dict[str, float] = {}
         for pairs in sets:
             metrics |= evaluate_model(model, pairs, progress=True)
+        metrics["average"] = average(metrics)
     else:
         metrics = score(run)
         write_report([run], run.folder)

@@ -114,6 +114,18 @@ class Run:
         except (OSError, SafetensorError) as error:
             raise ClipeduError(f"{path} can't be read: {error}") from None
 
+    def training_state(self, device) -> dict[str, Any]:
+        """What `Trainer.state` gave at the last checkpoint, with its tensors on `device`. Raises ClipeduError: none, or damaged."""
+        import pickle
+
+        import torch
+
+        path = self.checkpoint() / "state.pt"
+        try:
+            return torch.load(path, weights_only=True, map_location=device)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ClipeduError(f"{path} can't be read: {error}") from None
+
     def embeddings(self) -> dict[str, Any] | None:
         """Raw embeddings of the first 1,000 pairs of the retrieval set, as scored: "image" and "text" (its first
         caption), [N, D] each, and "captions"; None before the run is finished. Raises ClipeduError: damaged files."""

@@ -73,17 +73,13 @@ def fit(
 
 def resume(folder: str | Path, *, data: Data | None = None, progress: bool = True, report: bool = True) -> Run:
     """Go on with a stopped run from its last checkpoint (from the start if it has none). A finished run is returned as is."""
-    from safetensors.torch import load_file
-
     run = load_run(folder)
     if run.status == "finished":
         return run
     data = data or load_data(run.experiment, Tokenizer.load(run.folder / "tokenizer"))
     trainer = prepare(run.experiment, pairs=data.train, tokenizer=data.tokenizer, progress=progress)
     if any(run.folder.glob("checkpoint/step-*")):
-        checkpoint = run.checkpoint()
-        state = torch.load(checkpoint / "state.pt", weights_only=True, map_location=trainer.device)
-        trainer.load_state(load_file(checkpoint / "model.safetensors"), state)
+        trainer.load_state(run.weights(), run.training_state(trainer.device))
     return _finish(run, trainer, data, progress=progress, report=report)
 
 
@@ -154,14 +150,16 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
         disable=not progress,
         desc=f"{run.experiment.loss} + {run.experiment.optimizer}",
     )
+    stop = StopAfterStep()
     try:
-        for record in StopAfterStep().watch(bar):
+        for record in stop.watch(bar):
             _append(rows, record)
             bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
             if trainer.step % trainer.steps_per_epoch == 0:
                 _save(run, trainer, rows)
     except KeyboardInterrupt:
-        _save(run, trainer, rows)
+        if stop.step_is_whole:
+            _save(run, trainer, rows)
         run.save_status("stopped", f"by the user after step {trainer.step} of {trainer.steps}")
         raise
     except NotFinite as error:
@@ -179,6 +177,7 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
         trainer.monitor.close()
     if trainer.device.type == "cuda":
         run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
+        write_json(run.folder / "environment.json", run.environment)
     score(run, trainer.model, data.scored, progress=progress)
     run.seconds = trainer.seconds
     run.save_status("finished")
@@ -193,11 +192,15 @@ class StopAfterStep:
     """Ctrl-C lets the step that is under way end, so that what is kept is whole; a second Ctrl-C stops at once.
 
     Signals reach only the main thread; in another one this does nothing.
+
+    Attributes:
+        step_is_whole: False if a second Ctrl-C came: then a step may be half done, and its weights must not be kept.
     """
+
+    asked, step_is_whole = False, True
 
     def watch(self, records):
         """Pass records on; raise KeyboardInterrupt after the one during which Ctrl-C came."""
-        self.asked = False
         main = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGINT, self._ask) if main else None
         try:
@@ -211,6 +214,7 @@ class StopAfterStep:
 
     def _ask(self, *_) -> None:
         if self.asked:
+            self.step_is_whole = False
             raise KeyboardInterrupt
         self.asked = True
 

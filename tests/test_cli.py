@@ -23,6 +23,16 @@ def test_train_evaluate_report(tmp_path, capsys):
     assert "TR@1" in shown and "image -> text" in shown and "chance" in shown and str(run) in shown
     assert load_run(run).experiment.loss_options == {"gamma": 0.5}
     assert main(["evaluate", str(run)]) == 0
+    capsys.readouterr()
+    assert (
+        main(["evaluate", str(run), "--zeroshot-data", "scenes"]) == 0
+    )  # other sets: shown with the average of all scores
+    shown = {
+        words[0]: float(words[1])
+        for line in capsys.readouterr().out.splitlines()
+        if len(words := line.split()) > 3 and words[0] in ("TR@1", "IR@1", "top-1", "average")
+    }
+    assert shown["average"] == pytest.approx((shown["TR@1"] + shown["IR@1"] + shown["top-1"]) / 3, abs=0.01)
     assert main(["report", str(run), "--folder", str(tmp_path / "paper")]) == 0
     assert (tmp_path / "paper" / "report.html").is_file() and (tmp_path / "paper" / "report.md").is_file()
 

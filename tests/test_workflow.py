@@ -78,6 +78,29 @@ def test_stopped_and_resumed_equals_never_stopped(quick, tmp_path, monkeypatch):
     assert resume(tmp_path / "stopped").metrics == resumed.metrics  # a finished run is not run again
 
 
+def test_a_second_ctrl_c_keeps_no_half_step(quick, tmp_path, monkeypatch):
+    """It stops at once, and what is kept is the checkpoint of the last whole epoch."""
+    original = Trainer._train_on
+
+    def impatient(self, *arguments):
+        values = original(self, *arguments)  # the weights have moved, but the step is not counted yet
+        if self.step == 5:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return values
+
+    monkeypatch.setattr(Trainer, "_train_on", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        fit(quick, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    run = load_run(tmp_path / "run")
+    assert run.status == "stopped" and run.checkpoint().name == "step-00000004" and len(run.history) == 4
+    assert (
+        resume(tmp_path / "run", progress=False, report=False).metrics
+        == fit(quick, tmp_path / "whole", progress=False, report=False).metrics
+    )
+
+
 def test_nan_keeps_the_run_and_names_the_last_good_checkpoint(quick, tmp_path, monkeypatch):
     original = Trainer._train_on
 
@@ -121,6 +144,21 @@ def test_nothing_is_written_for_what_can_not_work(quick, tmp_path):
         with pytest.raises(ClipeduError):
             fit(quick.replace(**changes), tmp_path / "run", progress=False)
         assert not (tmp_path / "run").exists(), changes
+
+
+def test_a_damaged_checkpoint_is_one_line(quick, tmp_path, monkeypatch):
+    run_until(monkeypatch, 5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(quick, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    for name in ("state.pt", "model.safetensors"):
+        path = load_run(tmp_path / "run").checkpoint() / name
+        whole = path.read_bytes()
+        for damaged in (b"", b"nonsense", whole[: len(whole) // 2]):
+            path.write_bytes(damaged)
+            with pytest.raises(ClipeduError, match=f"{name} can't be read"):
+                resume(tmp_path / "run", progress=False)
+        path.write_bytes(whole)
 
 
 def test_resume_refuses_other_data(quick, tmp_path, monkeypatch):

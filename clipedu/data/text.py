@@ -11,17 +11,14 @@ tokenizer whose `clean` is set does so to every text it encodes.
 from __future__ import annotations
 
 import os
-import ssl
-import urllib.error
-import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipedu.files import read_json, write_json
+from clipedu.hub import quiet, reachable
 from clipedu.registry import ClipeduError
 
 if TYPE_CHECKING:
@@ -121,7 +118,7 @@ class Tokenizer:
         if not (Path(folder) / "tokenizer.json").is_file():
             raise ClipeduError(f"{folder} holds no tokenizer.json: give a folder in which a tokenizer was saved")
         try:
-            with _quiet():
+            with quiet():
                 tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         except Exception as error:  # noqa: BLE001  the backend raises bare Exceptions for a damaged file
             raise ClipeduError(
@@ -185,11 +182,11 @@ def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
     from huggingface_hub import constants
     from transformers import AutoTokenizer
 
-    with _quiet():
+    with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_name, local_files_only=True)
         except (OSError, ValueError, ImportError):
-            if constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT):
+            if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
                 why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} can't be reached"
                 raise ClipeduError(
                     f"the tokenizer of {model_name!r} is not on this machine and {why}: load it once with a network, "
@@ -215,36 +212,5 @@ def clean_caption(text: str) -> str:
     return " ".join(text.lower().translate(_STRIPPED).replace("<person>", "person").split()[:30])
 
 
-def _reachable(address: str) -> bool:
-    """Whether a server answers. The hub's own client would try for most of a minute."""
-    try:
-        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=10).close()
-    except urllib.error.HTTPError:  # an answer too
-        return True
-    except OSError as error:
-        return isinstance(getattr(error, "reason", None), ssl.SSLError)  # the hub's client may have other certificates
-    return True
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings, log lines and progress bars of transformers and the hub's client while this context is open."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from huggingface_hub.utils import logging as hub
-    from transformers.utils import logging as library
-
-    before = hub.get_verbosity(), library.get_verbosity(), are_progress_bars_disabled()
-    hub.set_verbosity_error()
-    library.set_verbosity_error()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        hub.set_verbosity(before[0])
-        library.set_verbosity(before[1])
-        if not before[2]:
-            enable_progress_bars()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import nn
 
-from clipedu.data.text import _quiet, _reachable
+from clipedu.hub import quiet, reachable
 from clipedu.registry import ClipeduError
 
 
@@ -61,9 +61,9 @@ def from_hub(what: str, setting: str) -> Iterator[None]:
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = before or not reachable(constants.ENDPOINT)
     try:
-        with _quiet():
+        with quiet(bars=True):
             yield
     except TypeError:
         raise

@@ -175,7 +175,7 @@ def test_a_folder_that_transformers_saved(tmp_path, monkeypatch):
     assert shorter.config.vocab_size == 50
     rows = shorter.get_input_embeddings().weight
     assert rows.shape == (50, 16) and torch.equal(rows.half(), text.get_input_embeddings().weight[:50])
-    monkeypatch.setattr("clipedu.models.weights._reachable", None)  # a folder is read without asking for a network
+    monkeypatch.setattr("clipedu.models.weights.reachable", None)  # a folder is read without asking for a network
     fresh = build_text_encoder(name, "random", vocab_size=50)
     assert fresh.config.dim == 16 and {key: t.shape for key, t in fresh.state_dict().items()} == {
         key: t.shape for key, t in shorter.state_dict().items()
