@@ -22,7 +22,7 @@ from clipedu.models import build_model
 from clipedu.training import load_train, pick_device
 from clipedu.workflow import evaluation_sets
 
-ALPHAS = (1e1, 1e2, 1e3, 1e4)
+ALPHAS = (1e2, 1e3, 1e4, 1e5)
 
 
 def ridge_baseline(experiment: Experiment) -> dict[str, Any]:
