@@ -269,7 +269,7 @@ def test_chunks(count, chunk):
 
 
 def test_large_images_are_embedded_a_few_at_a_time(model):
-    from clipedu.features import CHUNK_PIXELS, embed_images_in_chunks
+    from clipedu.features import CHUNK_PIXELS_CPU, embed_images_in_chunks
 
     sizes = []
 
@@ -277,6 +277,7 @@ def test_large_images_are_embedded_a_few_at_a_time(model):
         sizes.append(pixels.shape[0] * pixels.shape[2] * pixels.shape[3])
         return pixels.float().mean((2, 3))
 
-    for size in (32, 600):
+    for size in (32, 224, 600):
         embed_images_in_chunks(embed, model, Noise(rows=15, image_size=size))
-    assert len(sizes) == 1 + 2 and max(sizes) <= CHUNK_PIXELS
+    assert len(sizes) == 1 + 3 + 15  # all at once, five at a time, one by one
+    assert max(sizes[:4]) <= CHUNK_PIXELS_CPU
