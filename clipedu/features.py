@@ -24,7 +24,8 @@ from clipedu.registry import ClipeduError
 
 CHUNK = 256  # inputs embedded at once; of large images fewer, by the pixels in a chunk:
 CHUNK_PIXELS = 1 << 22
-CHUNK_PIXELS_CPU = 1 << 18  # five of 224 px: MobileNetV2 ran at 120 images/s in fours, at 35 in chunks of 96 (fresh memory)
+# On a CPU large activations take fresh memory each time: MobileNetV2 at 224 px ran at 120 images/s in fours, at 35 in 96s.
+CHUNK_PIXELS_CPU = 1 << 18
 
 
 def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> Tensor:
