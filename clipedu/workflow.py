@@ -65,9 +65,6 @@ def fit(
     data = data or load_data(experiment)
     trainer = prepare(experiment, pairs=data.train, tokenizer=data.tokenizer, progress=progress)
     run = new_run(experiment, folder)
-    data.tokenizer.save(run.folder / "tokenizer")
-    trainer.model.text_encoder.config.save_pretrained(run.folder / "text_encoder")
-    write_json(run.folder / "data.json", [describe(pairs) for pairs in (data.train, *data.scored)])
     return _finish(run, trainer, data, progress=progress, report=report)
 
 
@@ -76,7 +73,9 @@ def resume(folder: str | Path, *, data: Data | None = None, progress: bool = Tru
     run = load_run(folder)
     if run.status == "finished":
         return run
-    data = data or load_data(run.experiment, Tokenizer.load(run.folder / "tokenizer"))
+    if data is None:  # a run killed in its very first moment has no tokenizer yet: the same one is made again
+        kept = run.folder / "tokenizer"
+        data = load_data(run.experiment, Tokenizer.load(kept) if kept.exists() else None)
     trainer = prepare(run.experiment, pairs=data.train, tokenizer=data.tokenizer, progress=progress)
     if any(run.folder.glob("checkpoint/step-*")):
         trainer.load_state(run.weights(), run.training_state(trainer.device))
@@ -140,6 +139,9 @@ def evaluation_sets(experiment: Experiment) -> list[Pairs]:
 
 
 def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: bool) -> Run:
+    data.tokenizer.save(run.folder / "tokenizer")
+    trainer.model.text_encoder.config.save_pretrained(run.folder / "text_encoder")
+    write_json(run.folder / "data.json", [describe(pairs) for pairs in (data.train, *data.scored)])
     run.save_status("running")
     rows = _rows_until(run, trainer.step)
     bar = tqdm(

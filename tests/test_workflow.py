@@ -9,6 +9,7 @@ import torch
 
 import clipedu
 from clipedu import ClipeduError, fit, load_run, resume, workflow
+from clipedu.runs import new_run
 from clipedu.training import NotFinite, Trainer
 
 
@@ -76,6 +77,13 @@ def test_stopped_and_resumed_equals_never_stopped(quick, tmp_path, monkeypatch):
     assert list(resumed.history["loss"][6:]) == list(whole.history["loss"][6:])
     assert resumed.metrics == whole.metrics
     assert resume(tmp_path / "stopped").metrics == resumed.metrics  # a finished run is not run again
+
+
+def test_a_run_killed_before_its_tokenizer_was_written_can_be_resumed(quick, tmp_path):
+    new_run(quick, tmp_path / "run")
+    run = resume(tmp_path / "run", progress=False, report=False)
+    assert run.status == "finished" and run.model().tokenizer.vocab_size > 5
+    assert (run.folder / "data.json").is_file() and (run.folder / "text_encoder").is_dir()
 
 
 def test_a_second_ctrl_c_keeps_no_half_step(quick, tmp_path, monkeypatch):
