@@ -1,67 +1,15 @@
-"""Checks of the notebooks' exercises: each takes a learner's function and says what is right or what is wrong.
-
-    check_recall(recall_at_1)       # as the last line of a cell: a green or an orange box
-
-A check calls the function on small inputs in float64, compares with an oracle (the library, or a formula typed out), and
-knows the famous errors: if the answer is what one of them gives, it says which. It returns a `Verdict` and never raises,
-so that "run all cells" goes on past an exercise that is still to be done.
-"""
+"""Checks of the exercises in 00_start_here and 05_train: chance, recall, CLIP's loss, the course's averages."""
 
 from __future__ import annotations
 
-import functools
-import html
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a check found: `passed`, and a `message` that teaches. A notebook shows it as a box."""
-
-    passed: bool
-    message: str
-
-    def __repr__(self) -> str:
-        return f"{'Right' if self.passed else 'Not yet'}: {self.message}"
-
-    def _repr_html_(self) -> str:
-        colour, word = ("#009E73", "Right") if self.passed else ("#D55E00", "Not yet")
-        style = f"border-left:6px solid {colour};padding:4px 12px"
-        return f'<div style="{style}"><b style="color:{colour}">{word}.</b> {html.escape(self.message)}</div>'
-
-
-class NotYet(Exception):
-    """Raised inside a check: the answer is wrong, and the message says why."""
-
-
-def exercise(check: Callable[[Any], str]) -> Callable[[Any], Verdict]:
-    """Decorator: a check that returns a message, or raises `NotYet` with one, becomes a function that returns a `Verdict`.
-
-    A stub (NotImplementedError) and an answer that stops with an error of its own are told apart from a wrong answer.
-    """
-
-    @functools.wraps(check)
-    def wrapped(answer: Any) -> Verdict:
-        if not callable(answer):
-            return Verdict(False, f"the check takes your function, not a {type(answer).__name__}: give its name alone.")
-        name = getattr(answer, "__name__", "your function")
-        try:
-            return Verdict(True, check(answer))
-        except NotYet as why:
-            return Verdict(False, str(why))
-        except NotImplementedError as hint:
-            return Verdict(False, f"{name} is still the stub. {hint}")
-        except Exception as error:  # noqa: BLE001  whatever the learner's code does is told, not raised
-            first = (str(error).strip() or "no message").splitlines()[0]
-            return Verdict(False, f"{name} stopped with {type(error).__name__}: {first}")
-
-    return wrapped
+from clipedu.exercises.base import NotYet, close, compare, exercise, number
 
 
 @exercise
@@ -76,7 +24,7 @@ def check_chance(chance: Callable[[int, int], float]) -> str:
             * each
             / images: "you count the right captions, but divide by the images: the ranking is among all captions",
         }
-        _compare(chance(images, each), 100 / images, wrong, f"{images:,} images with {each} caption(s) each")
+        compare(chance(images, each), 100 / images, wrong, f"{images:,} images with {each} caption(s) each")
     return "the captions cancel: right ones grow as fast as wrong ones. With 1,000 images chance is 0.1 %."
 
 
@@ -91,7 +39,7 @@ def check_recall(recall_at_1: Callable[[Tensor], float]) -> str:
             right / 100: "that is a share from 0 to 1: scores here are in percent",
             8 * right / 100: "that is the number of hits: divide by the number of images, and give percent",
         }
-        _compare(recall_at_1(s), right, wrong, "a matrix of 8 images and 8 captions")
+        compare(recall_at_1(s), right, wrong, "a matrix of 8 images and 8 captions")
     return "your recall agrees with clipedu.evaluation.retrieval on random matrices."
 
 
@@ -106,16 +54,16 @@ def check_both_recalls(recalls: Callable[[Tensor, Tensor], tuple[float, float]])
         answer = recalls(s, owner)
         if not isinstance(answer, (tuple, list)) or len(answer) != 2:
             raise NotYet("return two numbers, TR@1 and IR@1: `return tr, ir`")
-        given = [_number(value) for value in answer]
-        if _close(given[0], ir) and _close(given[1], tr) and not _close(tr, ir):
+        given = [number(value) for value in answer]
+        if close(given[0], ir) and close(given[1], tr) and not close(tr, ir):
             raise NotYet("the two are swapped. TR@1 retrieves text: one question an image, along the rows, so it is a mean over "
                          "images; IR@1 asks one question a caption")  # fmt: skip
         first = 100 * (s.argmax(1) == torch.arange(6) * 3).double().mean().item()
         wrong = {first: "you accept only an image's first caption; a hit is any caption whose owner is that image"}
-        _compare(given[0], tr, wrong, "TR@1 of 6 images with 3 captions each")
+        compare(given[0], tr, wrong, "TR@1 of 6 images with 3 captions each")
         by_image = 100 * sum(bool((s[:, owner == i].argmax(0) == i).any()) for i in range(6)) / 6
         wrong = {by_image: "you count images with at least one good caption; IR@1 counts captions"}
-        _compare(given[1], ir, wrong, "IR@1 of 6 images with 3 captions each")
+        compare(given[1], ir, wrong, "IR@1 of 6 images with 3 captions each")
     return "both directions agree with clipedu.evaluation.retrieval. A table shows no sign of a swap: read how a paper defines them."
 
 
@@ -151,7 +99,7 @@ def check_lowest_loss(lowest_loss: Callable[[int, float], float]) -> str:
             math.exp(-right): "that is the probability of the own caption; the loss is minus its log",
             math.log(batch): "that is the loss of a blind model, whose similarities are all equal",
         }
-        _compare(lowest_loss(batch, tau), right, wrong, f"a batch of {batch} at temperature {tau}")
+        compare(lowest_loss(batch, tau), right, wrong, f"a batch of {batch} at temperature {tau}")
     return "at temperature 1 a perfect model pays 3.87 and a blind one 4.85: nearly nothing to learn from. At 0.05 it pays 0."
 
 
@@ -173,28 +121,6 @@ def check_averages(wrong_averages: Callable[[Any], list[tuple[str, str]]]) -> st
     if given != right:
         raise NotYet(f"you found {len(given)} of {len(right)} rows: allow for rounding, and no more than that")
     return "AdamW + SogCLR and AdamW + CLIP are printed 0.67 and 0.66 too high: recompute before you compare."
-
-
-def _compare(answer: Any, right: float, wrong: Mapping[float, str], case: str) -> None:
-    """Raise NotYet unless `answer` is `right`; if it is a known `wrong` value (and that differs from `right`), say why."""
-    value = _number(answer)
-    if _close(value, right):
-        return
-    for known, why in wrong.items():
-        if _close(value, known):
-            raise NotYet(f"for {case} you got {value:.4g}, and it should be {right:.4g}: {why}.")
-    raise NotYet(f"for {case} you got {value:.4g}, and it should be {right:.4g}.")
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise NotYet(f"return one number for each score, not a {type(value).__name__}") from None
-
-
-def _close(value: float, other: float) -> bool:
-    return math.isclose(value, other, rel_tol=1e-5, abs_tol=1e-9)
 
 
 def _random_similarity(rows: int, columns: int, seed: int) -> Tensor:
