@@ -1,27 +1,56 @@
 """Geometries: how two embeddings are compared. What "similar" means is a choice, and it is made here.
 
-    geometry = build_geometry("cosine", dim=128)
+    geometry = build_geometry("lorentz", dim=128)
+    image, text = geometry.tangent(image_features, "image"), geometry.tangent(text_features, "text")
     geometry.similarity(image, text)        # tangent vectors [A, D], [B, D] -> [A, B]
 
-`GEOMETRIES` lists them. `base.py` holds what a geometry is; read it first.
+`GEOMETRIES` lists them: `GEOMETRIES["lorentz"].description`, `.paper`, `.formula` (LaTeX), `.defaults` (all options).
+`base.py` holds what a geometry is; read it first. Then one file a space: `sphere.py`, `euclidean.py`, `lorentz.py`.
 """
 
-from clipedu.geometry.base import Geometry, full_precision
-from clipedu.geometry.sphere import Cosine
-from clipedu.registry import Registry
+from __future__ import annotations
 
-__all__ = ["GEOMETRIES", "Cosine", "Geometry", "build_geometry", "full_precision"]
+import inspect
+
+from clipedu.geometry.base import Geometry, full_precision
+from clipedu.geometry.euclidean import Euclidean, EuclideanInner, EuclideanSquared
+from clipedu.geometry.lorentz import Lorentz, LorentzInner, LorentzSquared
+from clipedu.geometry.sphere import Cosine, Elliptic
+from clipedu.registry import ClipeduError, Registry
+
+__all__ = ["GEOMETRIES", "Cosine", "Euclidean", "Geometry", "Lorentz", "build_geometry", "full_precision"]
 
 GEOMETRIES = Registry("geometry")
-GEOMETRIES.add(
-    "cosine",
-    lambda dim: Cosine(),
-    "unit sphere: cosine of the angle, length ignored (CLIP)",
-    paper="arXiv:2103.00020",
-    formula=r"s(x, y) = \frac{x \cdot y}{\lVert x \rVert \, \lVert y \rVert}",
-)
+for _geometry in (
+    Cosine,
+    Elliptic,
+    Euclidean,
+    EuclideanSquared,
+    EuclideanInner,
+    Lorentz,
+    LorentzSquared,
+    LorentzInner,
+):
+    GEOMETRIES.add(
+        _geometry.name,
+        _geometry,
+        _geometry.description,
+        paper=_geometry.paper,
+        formula=_geometry.formula,
+        defaults={key: o.default for key, o in inspect.signature(_geometry).parameters.items() if key != "dim"},
+    )
 
 
-def build_geometry(name: str, dim: int) -> Geometry:
-    """The geometry called `name` (see `GEOMETRIES`) for embeddings of width `dim`. Unknown: `ClipeduError`."""
-    return GEOMETRIES[name].build(dim)
+def build_geometry(name: str, dim: int, **options) -> Geometry:
+    """The geometry called `name` (see `GEOMETRIES`) for embeddings of width `dim`, an `nn.Module`.
+
+    Raises:
+        ClipeduError: unknown name or option, or a value out of range.
+    """
+    entry = GEOMETRIES[name]
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+        raise ClipeduError(f"dim must be a whole number >= 1, the width of the embeddings; got {dim!r}")
+    for key in options:
+        if key not in entry.defaults:
+            raise ClipeduError(f"{name} has no option {key!r}. Allowed: {', '.join(entry.defaults) or 'none'}")
+    return entry.build(dim, **options)

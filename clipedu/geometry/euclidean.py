@@ -1,0 +1,106 @@
+r"""Flat space: the tangent vector is the point, and both direction and length count (EuCLIP, arXiv 2409.13079).
+
+    euclidean            s = -|x - y|
+    euclidean-squared    s = -|x - y|^2      EuCLIP's own. On vectors of length 1 it is 2 cos - 2: CLIP at half the
+                                             temperature
+    euclidean-inner      s = x . y           the one that grows with the length of both
+
+The distance of all three is |x - y|. How they pull: the gradient of -d at x is a unit vector, that of -d^2 is 2 (y - x),
+so far pairs are pulled hard; and as d^2 grows with the square of the length, its logits want a smaller scale: it starts
+at temperature 1, and a learned scale may fall below 1.
+
+Softmax losses of -d and -d^2 don't see a shift of all embeddings together. Those of -d^2 don't even see a shift of one
+modality, as far as it is at right angles to all differences: a modality gap is free there. Cones see both.
+
+Cones: the half-aperture is arcsin(K / |x|), so the saturation radius is K itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from clipedu.geometry.base import full_precision
+from clipedu.geometry.numerics import angle, length, sqrt, squared_distances
+from clipedu.geometry.rooted import Rooted
+
+
+class Euclidean(Rooted):
+    """Flat space, similarity = -distance.
+
+    Args:
+        dim: width of the embeddings, D.
+        learn_alpha: learn the dimension scaling; otherwise it stays 1 / sqrt(D), as in EuCLIP.
+    """
+
+    name = "euclidean"
+    description = "flat space: minus the distance; direction and length count"
+    paper = "arXiv:2409.13079"
+    formula = r"s(x, y) = -\Vert x - y \Vert"
+
+    def __init__(self, dim: int, learn_alpha: bool = False):
+        super().__init__(dim, learn_alpha)
+
+    @full_precision
+    def similarity(self, x: Tensor, y: Tensor) -> Tensor:
+        """-|x_i - y_j| for all pairs of x [A, D] and y [B, D]: [A, B], at most 0."""
+        return -self.distance(x, y)
+
+    @full_precision
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """|x_i - y_j| for all pairs of x [A, D] and y [B, D]: [A, B], at least 0. Gradient 0 at coincident points."""
+        return sqrt(squared_distances(x, y))
+
+    @full_precision
+    def expmap0(self, u: Tensor) -> Tensor:
+        """The point is the tangent vector: [..., D] -> [..., D]."""
+        return u
+
+    @full_precision
+    def logmap0(self, point: Tensor) -> Tensor:
+        """The tangent vector is the point: [..., D] -> [..., D]."""
+        return point
+
+    @full_precision
+    def geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
+        """The straight line, (1 - t) x + t y: [..., D]."""
+        return torch.lerp(x, y, t)
+
+    def saturation(self, x: Tensor, min_radius: float) -> tuple[float, Tensor]:
+        """K and |x|."""
+        return min_radius, length(x).squeeze(-1)
+
+    @full_precision
+    def exterior_angle(self, x: Tensor, y: Tensor) -> Tensor:
+        """Angle between x and y - x: x [..., D], y [..., D] -> [...] in [0, pi]; pi / 2 if one of the two is zero."""
+        return angle(x, y - x)
+
+
+class EuclideanSquared(Euclidean):
+    """Flat space, similarity = -distance^2 (EuCLIP)."""
+
+    name = "euclidean-squared"
+    description = "flat space: minus the squared distance (EuCLIP)"
+    formula = r"s(x, y) = -\Vert x - y \Vert^2"
+    temperature = 1.0
+    logit_scale_range = (-3.0, math.log(100))
+
+    @full_precision
+    def similarity(self, x: Tensor, y: Tensor) -> Tensor:
+        """-|x_i - y_j|^2 for all pairs of x [A, D] and y [B, D]: [A, B], at most 0."""
+        return -squared_distances(x, y)
+
+
+class EuclideanInner(Euclidean):
+    """Flat space, similarity = inner product, lengths included. It is no function of the distance: rankings differ."""
+
+    name = "euclidean-inner"
+    description = "flat space: inner product, lengths included"
+    formula = r"s(x, y) = x \cdot y"
+
+    @full_precision
+    def similarity(self, x: Tensor, y: Tensor) -> Tensor:
+        """x_i . y_j for all pairs of x [A, D] and y [B, D]: [A, B], any number."""
+        return x @ y.T
