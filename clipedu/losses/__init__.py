@@ -17,6 +17,7 @@ from clipedu.losses.base import Loss, LossOutput, SimilarityLoss
 from clipedu.losses.clip import CLIP
 from clipedu.losses.cyclip import CyCLIP
 from clipedu.losses.dcl import DCL
+from clipedu.losses.entailment import Entailed
 from clipedu.losses.infoloob import InfoLOOB
 from clipedu.losses.isogclr import ISogCLR
 from clipedu.losses.onlineclr import OnlineCLR
@@ -25,7 +26,7 @@ from clipedu.losses.sogclr import SogCLR
 from clipedu.losses.vicreg import VICReg
 from clipedu.registry import ClipeduError, Registry
 
-__all__ = ["LOSSES", "Loss", "LossOutput", "SimilarityLoss", "build_loss"]
+__all__ = ["LOSSES", "Entailed", "Loss", "LossOutput", "SimilarityLoss", "build_loss"]
 
 _ALL = {
     "clip": CLIP,
@@ -51,11 +52,12 @@ def build_loss(
     temperature: float | None = None,
     num_samples: int | None = None,
     geometry: Geometry | None = None,
+    learn_temperature: bool = False,
     **options,
 ) -> Loss:
     """The loss called `name` (see `LOSSES`), an `nn.Module`.
 
-    The three named arguments suit a loop that treats all losses alike: each loss takes those that its formula has, and
+    The named arguments suit a loop that treats all losses alike: each loss takes those that its formula has, and
     the others are ignored (VICReg knows no temperature). `options` are the loss's own; `LOSSES[name].defaults` lists
     them.
 
@@ -63,11 +65,22 @@ def build_loss(
         temperature: > 0; None is the loss's own default.
         num_samples: rows of the data set, needed by losses that keep an average for every row.
         geometry: what gives the similarity; None is cosine.
+        learn_temperature: make the temperature a parameter of the loss, `logit_scale` (SigLIP's always is).
     Raises:
         ClipeduError: unknown name or option, missing `num_samples`, or a value out of range.
     """
     entry = LOSSES[name]
-    shared = {"temperature": temperature, "num_samples": num_samples, "geometry": geometry}
+    if learn_temperature and name == "isogclr":
+        raise ClipeduError(
+            "isogclr already learns a temperature for every anchor (options eta, rho, temperature_range): leave "
+            "learn_temperature off"
+        )
+    shared = {
+        "temperature": temperature,
+        "num_samples": num_samples,
+        "geometry": geometry,
+        "learn_temperature": learn_temperature or None,
+    }
     own = [key for key in entry.defaults if key not in shared]
     for key in options:
         if key not in own:

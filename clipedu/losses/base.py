@@ -22,34 +22,47 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from clipedu.geometry import Cosine, Geometry
+from clipedu.losses.gathering import gather
 from clipedu.registry import ClipeduError, unknown_name
 
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What a loss returns: `total`, a scalar to differentiate, and `terms`, its parts by name, which add up to it."""
+    """What a loss returns: `total`, a scalar to differentiate; `terms`, its parts by name, which add up to it; and `watch`.
+
+    `watch` holds numbers worth logging that are no part of the total (a learned temperature), detached, by name.
+    """
 
     total: Tensor
     terms: dict[str, Tensor]
+    watch: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Loss(nn.Module):
-    """Base of all losses. A subclass says `terms`; `description`, `paper` and `formula` (LaTeX) go to the registry."""
+    """Base of all losses. A subclass says `terms`; `description`, `paper` and `formula` (LaTeX) go to the registry.
+
+    Attributes:
+        progress: share of the training done, in [0, 1]. Who trains sets it before each step; schedules read it.
+    """
 
     description: str
     paper: str
     formula: str
+    progress: float = 0.0
 
     def terms(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
         """The parts of the loss by name, scalars with gradient, whose sum is the loss. Subclasses implement this."""
         raise NotImplementedError
+
+    def watched(self) -> dict[str, Tensor]:
+        """Scalars worth logging besides the terms, by name: what the loss learns or schedules."""
+        return {}
 
     def pair_weights(self, image: Tensor, text: Tensor, index: Tensor) -> Tensor:
         """dL/dS at these embeddings, [B, B] (rows images, columns texts). Memory and gradients are left alone."""
@@ -67,7 +80,9 @@ class Loss(nn.Module):
             if self.training:
                 image, text, index = gather(image, text, index)
             terms = self.terms(image, text, index)
-        return LossOutput(sum(terms.values()), {name: term.detach() for name, term in terms.items()})
+            watch = self.watched()
+        numbers = ({name: value.detach().clone() for name, value in group.items()} for group in (terms, watch))
+        return LossOutput(sum(terms.values()), *numbers)
 
     def prepare(self, image: Tensor, text: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Check shapes, bring both embeddings to one dtype (at least float32), and `index` to their device."""
@@ -86,31 +101,67 @@ class SimilarityLoss(Loss):
     """A loss that is a function of the similarity matrix S [B, B], and perhaps of running averages.
 
     A subclass says `objective(similarity, **memory)`. One with memory also says `blend`, which gives the running
-    averages as they become with this batch (the keyword arguments of `objective`), and `store`, which keeps them.
+    averages as they become with this batch (the keyword arguments of `objective`), and `store`, which keeps them. One
+    that can do without S in memory says `streamed`, which is used for batches larger than `stream_above`.
 
     Args:
-        temperature: what similarities are divided by, > 0.
+        temperature: what similarities are divided by, > 0; where a learned one starts.
         geometry: gives S; None is `Cosine()`.
-        scale: "paper" leaves the loss at the size its authors gave it; "clip" multiplies it by `clip_scale`, so that
-        its
+        scale: "paper" leaves the loss at the size its authors gave it; "clip" multiplies it by `clip_scale`, so that its
             gradient has the size of CLIP's and one learning rate suits all losses of a comparison.
+        learn_temperature: make the temperature a parameter, `logit_scale` = log(1 / temperature), to be given to the
+            optimizer without weight decay. It stays in the geometry's `logit_scale_range`.
     """
 
-    def __init__(self, temperature: float, geometry: Geometry | None = None, scale: str = "paper"):
+    stream_above: float = math.inf
+
+    def __init__(
+        self,
+        temperature: float,
+        geometry: Geometry | None = None,
+        scale: str = "paper",
+        learn_temperature: bool = False,
+    ):
         super().__init__()
-        self.temperature = number("temperature", temperature, above=0)
+        self.first_temperature = number("temperature", temperature, above=0)
         if geometry is not None and not isinstance(geometry, nn.Module):
             raise ClipeduError(f"geometry must be an object, got {geometry!r}: pass build_geometry(name, dim)")
         self.geometry = Cosine() if geometry is None else geometry
         self.scale = choice("scale", scale, ("paper", "clip"))
+        self.logit_scale = self._learned_scale() if learn_temperature else None
 
     @property
-    def clip_scale(self) -> float:
-        """What brings this loss's gradient to the size of CLIP's."""
+    def temperature(self) -> float | Tensor:
+        """What similarities are divided by: a float, or, if learned, a scalar tensor with gradient.
+
+        A learned `logit_scale` is clamped *itself*, in place, whenever it is read. (A clamp of the value alone has no
+        gradient outside the range, and a step too far would be a step for good.)
+        """
+        if self.logit_scale is None:
+            return self.first_temperature
+        with torch.no_grad():
+            self.logit_scale.clamp_(*self.geometry.logit_scale_range)
+        return torch.exp(-self.logit_scale)
+
+    @property
+    def temperature_value(self) -> float | Tensor:
+        """The temperature as a constant: no gradient flows through it."""
+        return self.first_temperature if self.logit_scale is None else self.temperature.detach()
+
+    @property
+    def clip_scale(self) -> float | Tensor:
+        """What brings this loss's gradient to the size of CLIP's; a constant, also where the temperature is learned."""
         return 1.0
+
+    def watched(self) -> dict[str, Tensor]:
+        return {} if self.logit_scale is None else {"temperature": self.temperature_value}
 
     def objective(self, similarity: Tensor, **memory: Tensor) -> dict[str, Tensor]:
         """The parts of the loss, in the paper's own scale, from S [B, B] and the running averages (constants)."""
+        raise NotImplementedError
+
+    def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """The same parts, from the embeddings, never holding S as a whole (see `streamed.py`). In training, memory is kept."""
         raise NotImplementedError
 
     def blend(self, similarity: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -121,11 +172,13 @@ class SimilarityLoss(Loss):
         """Keep what `blend` returned in the buffers of these names. No averages: nothing to keep."""
 
     def terms(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
+        if len(image) > self.stream_above:
+            return self._scaled(self.streamed(image, text, index))
         similarity = self.geometry.similarity(image, text)
         memory = self.blend(similarity.detach(), index)
         if self.training:
             self.store(index, memory)
-        return self._scaled(similarity, memory)
+        return self._scaled(self.objective(similarity, **memory))
 
     def pair_weights(self, image: Tensor, text: Tensor, index: Tensor) -> Tensor:
         """dL/dS at these embeddings, [B, B]: what a training step would do to each pair. Memory is left alone.
@@ -136,12 +189,22 @@ class SimilarityLoss(Loss):
         image, text, index = self.prepare(image, text, index)
         with torch.autocast(image.device.type, enabled=False), torch.enable_grad():
             similarity = self.geometry.similarity(image, text).detach().requires_grad_()
-            terms = self._scaled(similarity, self.blend(similarity.detach(), index))
+            terms = self._scaled(self.objective(similarity, **self.blend(similarity.detach(), index)))
             return torch.autograd.grad(sum(terms.values()), similarity)[0]
 
-    def _scaled(self, similarity: Tensor, memory: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _scaled(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         factor = self.clip_scale if self.scale == "clip" else 1.0
-        return {name: factor * term for name, term in self.objective(similarity, **memory).items()}
+        return {name: factor * term for name, term in terms.items()}
+
+    def _learned_scale(self) -> nn.Parameter:
+        low, high = self.geometry.logit_scale_range
+        start = -math.log(self.first_temperature)
+        if not low - 1e-6 <= start <= high + 1e-6:
+            allowed = f"{math.exp(-high):.4g} to {math.exp(-low):.4g}"
+            raise ClipeduError(
+                f"a learned temperature can't start at {self.first_temperature:g}: this geometry allows {allowed}"
+            )
+        return nn.Parameter(torch.tensor(start))
 
 
 def number(
@@ -162,36 +225,3 @@ def choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise unknown_name(name, value, allowed)
     return value
-
-
-class _Gather(torch.autograd.Function):
-    """All-gather rows; backward gives each process the gradient of its own rows, times the number of processes."""
-
-    @staticmethod
-    def forward(ctx, rows: Tensor) -> Tensor:
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        own = grad.chunk(dist.get_world_size())[dist.get_rank()]
-        return own * dist.get_world_size()
-
-
-def gather(image: Tensor, text: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The batch of all processes together, in the order of their ranks; the batch itself if there is only one process.
-
-    Every process must hold the same number of rows. Each then computes the *same* loss of the *whole* batch, and
-    updates the same memory in the same way, so that nothing else has to be exchanged.
-
-    The factor: `DistributedDataParallel` averages gradients, i.e. divides their sum over the W processes by W, while
-    each process contributes the path through its own rows only. So the backward of this function multiplies by W, and
-    the averaged gradient of the encoders is that of one process with the whole batch. (Parameters of the loss itself,
-    such as a learned temperature, get the whole gradient in every process; averaging leaves it as it is.)
-    """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return image, text, index
-    rows = [torch.empty_like(index) for _ in range(dist.get_world_size())]
-    dist.all_gather(rows, index.contiguous())
-    return _Gather.apply(image), _Gather.apply(text), torch.cat(rows)

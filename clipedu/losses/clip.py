@@ -22,10 +22,11 @@ from torch.nn.functional import cross_entropy
 
 from clipedu.geometry import Geometry
 from clipedu.losses.base import SimilarityLoss
+from clipedu.losses.streamed import STREAM_ABOVE, by_rows
 
 
 class CLIP(SimilarityLoss):
-    """Symmetric InfoNCE at a fixed temperature. Terms: "image_to_text" and "text_to_image", the two halves."""
+    """Symmetric InfoNCE. Terms: "image_to_text" and "text_to_image", the two halves."""
 
     description = "softmax over the batch in both directions: each image picks its text, each text its image"
     paper = "arXiv:2103.00020"
@@ -33,9 +34,16 @@ class CLIP(SimilarityLoss):
         r"\frac{1}{2B}\sum_i\left[-\log\frac{e^{S_{ii}/\tau}}{\sum_j e^{S_{ij}/\tau}}"
         r"-\log\frac{e^{S_{ii}/\tau}}{\sum_j e^{S_{ji}/\tau}}\right]"
     )
+    stream_above = STREAM_ABOVE
 
-    def __init__(self, temperature: float = 0.01, geometry: Geometry | None = None, scale: str = "paper"):
-        super().__init__(temperature, geometry, scale)
+    def __init__(
+        self,
+        temperature: float = 0.01,
+        geometry: Geometry | None = None,
+        scale: str = "paper",
+        learn_temperature: bool = False,
+    ):
+        super().__init__(temperature, geometry, scale, learn_temperature)
 
     def objective(self, similarity: Tensor) -> dict[str, Tensor]:
         logits = similarity / self.temperature
@@ -44,3 +52,14 @@ class CLIP(SimilarityLoss):
             "image_to_text": cross_entropy(logits, target) / 2,
             "text_to_image": cross_entropy(logits.T, target) / 2,
         }
+
+    def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
+        tau = self.temperature
+
+        def block(first: int, image_rows: Tensor) -> tuple[Tensor, ...]:
+            logits = self.geometry.similarity(image_rows, text) / tau
+            return logits.logsumexp(1), logits.logsumexp(0), logits.diagonal(first)
+
+        others = (text, tau, *self.geometry.parameters())
+        rows, columns, own = by_rows(block, ("rows", "columns", "rows"), [image], others)
+        return {"image_to_text": (rows - own).mean() / 2, "text_to_image": (columns - own).mean() / 2}

@@ -21,6 +21,7 @@ from torch import Tensor
 from clipedu.geometry import Geometry
 from clipedu.losses.base import number
 from clipedu.losses.clip import CLIP
+from clipedu.losses.streamed import by_rows
 
 
 class CyCLIP(CLIP):
@@ -40,8 +41,9 @@ class CyCLIP(CLIP):
         cross: float = 0.25,
         in_modal: float = 0.25,
         scale: str = "paper",
+        learn_temperature: bool = False,
     ):
-        super().__init__(temperature, geometry, scale)
+        super().__init__(temperature, geometry, scale, learn_temperature)
         self.cross = number("cross", cross, at_least=0)
         self.in_modal = number("in_modal", in_modal, at_least=0)
 
@@ -53,6 +55,30 @@ class CyCLIP(CLIP):
         }
 
     def terms(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
-        difference = self.geometry.similarity(image, image) - self.geometry.similarity(text, text)
-        in_modal = self.in_modal * difference.square().sum() / len(difference)
-        return super().terms(image, text, index) | {"in_modal": in_modal}
+        terms = super().terms(image, text, index)
+        if "in_modal" not in terms:
+            difference = self.geometry.similarity(image, image) - self.geometry.similarity(text, text)
+            terms["in_modal"] = self.in_modal * difference.square().sum() / len(difference)
+        return terms
+
+    def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
+        similarity = self.geometry.similarity
+
+        def block(first: int, image_rows: Tensor, text_rows: Tensor) -> tuple[Tensor, ...]:
+            later_image, later_text = image[first:], text[first:]  # what came before is in the mirror cells
+            asymmetry = similarity(image_rows, later_text) - similarity(later_image, text_rows).T
+            difference = similarity(image_rows, later_image) - similarity(text_rows, later_text)
+            return sum_with_mirror(asymmetry.square()), sum_with_mirror(difference.square())
+
+        others = (image, text, *self.geometry.parameters())
+        cross, in_modal = (total / len(image) for total in by_rows(block, ("sum", "sum"), [image, text], others))
+        return {
+            "clip": sum(super().streamed(image, text, index).values()),
+            "cross": self.cross * cross,
+            "in_modal": self.in_modal * in_modal,
+        }
+
+
+def sum_with_mirror(upper: Tensor) -> Tensor:
+    """Sum of a block [C, C + rest] of a symmetric matrix and of the mirror image of its rest, [rest, C]."""
+    return 2 * upper.sum() - upper[:, : len(upper)].sum()

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from clipedu.geometry import Geometry
 from clipedu.losses.base import SimilarityLoss
-from clipedu.losses.margins import margins
+from clipedu.losses.margins import log_sum_negatives
+from clipedu.losses.streamed import STREAM_ABOVE, negatives_by_rows
 
 
 class DCL(SimilarityLoss):
@@ -31,10 +32,21 @@ class DCL(SimilarityLoss):
         r"\frac{1}{2B}\sum_i\left[\log\sum_{j\neq i}e^{(S_{ij}-S_{ii})/\tau}"
         r"+\log\sum_{j\neq i}e^{(S_{ji}-S_{ii})/\tau}\right]"
     )
+    stream_above = STREAM_ABOVE
 
-    def __init__(self, temperature: float = 0.01, geometry: Geometry | None = None, scale: str = "paper"):
-        super().__init__(temperature, geometry, scale)
+    def __init__(
+        self,
+        temperature: float = 0.01,
+        geometry: Geometry | None = None,
+        scale: str = "paper",
+        learn_temperature: bool = False,
+    ):
+        super().__init__(temperature, geometry, scale, learn_temperature)
 
     def objective(self, similarity: Tensor) -> dict[str, Tensor]:
-        image, text = (margins(similarity) / self.temperature).logsumexp(-1).mean(-1)
+        image, text = log_sum_negatives(similarity / self.temperature).mean(-1)
+        return {"image_to_text": image / 2, "text_to_image": text / 2}
+
+    def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
+        image, text = negatives_by_rows(self.geometry, image, text, self.temperature)[0].mean(-1)
         return {"image_to_text": image / 2, "text_to_image": text / 2}

@@ -31,9 +31,12 @@ class InfoLOOB(DCL):
     )
 
     @property
-    def clip_scale(self) -> float:
+    def clip_scale(self) -> float | Tensor:
         """1 / (2 tau), which makes it DCL."""
-        return 1 / (2 * self.temperature)
+        return 1 / (2 * self.temperature_value)
 
     def objective(self, similarity: Tensor) -> dict[str, Tensor]:
         return {name: 2 * self.temperature * term for name, term in super().objective(similarity).items()}
+
+    def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
+        return {name: 2 * self.temperature * term for name, term in super().streamed(image, text, index).items()}

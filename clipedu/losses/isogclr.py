@@ -43,10 +43,11 @@ class ISogCLR(PerSampleLoss):
     Args:
         temperature: every anchor's first temperature, within `temperature_range`.
         num_samples: rows of the data set, N.
-        gamma: weight of the newest batch in the running average, in (0, 1].
+        gamma: weight of the newest batch in the running average, in (0, 1]; where its schedule ends.
         rho: budget of the adversary, in nats, >= 0.
         eta: step size of the temperatures, >= 0; 0 is SogCLR.
         temperature_range: smallest and largest temperature.
+        gamma_schedule: "constant", or "cosine": from 1 to gamma over the first half of the training.
     """
 
     description = "SogCLR with a temperature of its own for every image and every text"
@@ -72,28 +73,31 @@ class ISogCLR(PerSampleLoss):
         eta: float = 1e-3,
         temperature_range: tuple[float, float] = (0.005, 0.05),
         scale: str = "paper",
+        gamma_schedule: str = "constant",
     ):
-        super().__init__(temperature, num_samples, geometry, scale)
-        self.gamma = number("gamma", gamma, above=0, at_most=1)
+        super().__init__(temperature, geometry, scale, gamma, gamma_schedule, num_samples=num_samples)
         self.rho = number("rho", rho, at_least=0)
         self.eta = number("eta", eta, at_least=0)
         self.low, self.high = (number("temperature_range", end, above=0) for end in temperature_range)
-        if not self.low <= self.temperature <= self.high:
+        if not self.low <= self.first_temperature <= self.high:
             allowed = f"temperature_range, {self.low:g} to {self.high:g}: change one of the two"
-            raise ClipeduError(f"isogclr's temperature {self.temperature:g} is not within its {allowed}")
+            raise ClipeduError(f"isogclr's temperature {self.first_temperature:g} is not within its {allowed}")
         self.per_sample("log_u", -math.inf)
-        self.per_sample("tau", self.temperature)
+        self.per_sample("tau", self.first_temperature)
         self.per_sample("slope", 0.0)
 
     @property
     def clip_scale(self) -> float:
         """1 / (2 tau), as for SogCLR, at the first temperature."""
-        return 1 / (2 * self.temperature)
+        return 1 / (2 * self.first_temperature)
+
+    def watched(self) -> dict[str, Tensor]:
+        return super().watched() | {"temperature": self.tau.mean()}
 
     def blend(self, similarity: Tensor, index: Tensor) -> dict[str, Tensor]:
         tau = self.tau[:, index]
         z = margins(similarity) / tau[..., None]
-        log_u = log_average(self.log_u[:, index], log_mean_exp(z), self.gamma)
+        log_u = log_average(self.log_u[:, index], log_mean_exp(z), self.current_gamma)
         slope = log_u + self.rho - (torch.exp(z - log_u[..., None]) * z).mean(-1)
         slope = slope.clamp(-self.largest_slope, self.largest_slope)
         slope = self.momentum * self.slope[:, index] + (1 - self.momentum) * slope

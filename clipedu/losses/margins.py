@@ -30,6 +30,20 @@ def margins(similarity: Tensor) -> Tensor:
     return off_diagonal(both - both.diagonal(dim1=-2, dim2=-1).unsqueeze(-1))
 
 
+def without_own(z: Tensor, first: int = 0) -> Tensor:
+    """z [C, B], rows `first` to `first + C` of a matrix [B, B], its own pairs so far down that exp(z) is 0 there."""
+    return torch.diagonal_scatter(z, z.new_full((len(z),), torch.finfo(z.dtype).min), first)
+
+
+def log_sum_negatives(z: Tensor) -> Tensor:
+    """log of the sum of exp(z_negative - z_positive) over the negatives of each anchor: z [B, B] -> [2, B].
+
+    This is `margins(z).logsumexp(-1)` without a copy of the margins.
+    """
+    others = without_own(z)
+    return torch.stack([others.logsumexp(1), others.logsumexp(0)]) - z.diagonal()
+
+
 def log_mean_exp(z: Tensor) -> Tensor:
     """log of the mean of exp(z) over the last dimension: [..., K] -> [...]."""
     return z.logsumexp(-1) - math.log(z.shape[-1])

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from clipedu.geometry import Geometry
-from clipedu.losses.base import SimilarityLoss
+from clipedu.losses.base import SimilarityLoss, choice, number
 from clipedu.registry import ClipeduError
 
 
@@ -31,15 +31,66 @@ def log_average(log_u: Tensor, log_g: Tensor, gamma: float, first_is_g: bool = T
     return torch.where(log_u == -math.inf, log_g, blended) if first_is_g else blended
 
 
-class PerSampleLoss(SimilarityLoss):
-    """A similarity loss with running averages for every row of the data set, in buffers [2, num_samples].
+def zero_with_slope(tau: Tensor, slope: Tensor) -> Tensor:
+    """A term of value 0 whose gradient in `tau` is `slope`, taken as a constant: for a stand-in that is blind to tau."""
+    return slope.detach() * (tau - tau.detach())
+
+
+def gamma_at(progress: float, gamma: float, schedule: str) -> float:
+    """The weight of the newest batch when `progress` (0 to 1) of the training is done.
+
+    "constant" is gamma. "cosine" falls from 1 (no memory, while the model still changes fast) to gamma over the first
+    half of the training and stays there (FastCLIP, arXiv 2407.01445).
+    """
+    if schedule == "constant" or progress >= 0.5:
+        return gamma
+    return gamma + (1 - gamma) * (1 + math.cos(2 * math.pi * progress)) / 2
+
+
+class MemoryLoss(SimilarityLoss):
+    """A similarity loss with running averages.
+
+    Args:
+        gamma: weight of the newest batch, in (0, 1]; where the schedule ends. May be set between steps.
+        gamma_schedule: "constant", or "cosine": from 1 to gamma over the first half of the training (see `gamma_at`).
+    """
+
+    def __init__(
+        self,
+        temperature: float,
+        geometry: Geometry | None,
+        scale: str,
+        gamma: float,
+        gamma_schedule: str,
+        learn_temperature: bool = False,
+    ):
+        super().__init__(temperature, geometry, scale, learn_temperature)
+        self.gamma = number("gamma", gamma, above=0, at_most=1)
+        self.gamma_schedule = choice("gamma_schedule", gamma_schedule, ("constant", "cosine"))
+
+    @property
+    def current_gamma(self) -> float:
+        """gamma at this point of the training."""
+        return gamma_at(self.progress, self.gamma, self.gamma_schedule)
+
+    def watched(self) -> dict[str, Tensor]:
+        gamma = (
+            {}
+            if self.gamma_schedule == "constant"
+            else {"gamma": next(self.buffers()).new_full((), self.current_gamma)}
+        )
+        return super().watched() | gamma
+
+
+class PerSampleLoss(MemoryLoss):
+    """A loss with running averages for every row of the data set, in buffers [2, num_samples].
 
     Args:
         num_samples: N, rows of the data set that `index` counts in: 0 <= index < N.
     """
 
-    def __init__(self, temperature: float, num_samples: int | None, geometry: Geometry | None, scale: str):
-        super().__init__(temperature, geometry, scale)
+    def __init__(self, *arguments, num_samples: int | None):
+        super().__init__(*arguments)
         if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
             name = type(self).__name__.lower()
             raise ClipeduError(

@@ -18,6 +18,10 @@ u_n has decayed by 1 - gamma a step; the positives keep pulling meanwhile.
 u is kept as log u, so that nothing overflows. Its first value is that of the first batch. The code this loss is known
 from (a course's starter code; no paper is known) starts at u = 0 instead, which makes the first weights 1 / gamma times
 too big: `form="course"`.
+
+A learned temperature (`learn_temperature=True`; tau_p keeps its ratio r to tau_n) follows dF/dtau_n = (log u_n - sum w^n
+z) + r (log u_p - sum w^p z). Once u is steady these are the entropies of the two softmaxes, never negative: tau only
+falls, to the bottom of its range, where soft maxima become maxima. It is here to be watched; fix it to train.
 """
 
 from __future__ import annotations
@@ -28,19 +32,20 @@ import torch
 from torch import Tensor
 
 from clipedu.geometry import Geometry
-from clipedu.losses.base import SimilarityLoss, choice, number
+from clipedu.losses.base import choice, number
 from clipedu.losses.margins import off_diagonal
-from clipedu.losses.memory import log_average
+from clipedu.losses.memory import MemoryLoss, log_average, zero_with_slope
 
 
-class OnlineCLR(SimilarityLoss):
+class OnlineCLR(MemoryLoss):
     """Soft maxima over all negatives and all positives, with two running numbers. Terms: "negatives", "positives".
 
     Args:
         temperature: tau_n, of the negatives.
-        positive_temperature: tau_p; None is 10 * temperature.
-        gamma: weight of the newest batch in the running averages, in (0, 1].
+        positive_temperature: tau_p; None is 10 * temperature. If tau_n is learned, tau_p keeps its ratio to it.
+        gamma: weight of the newest batch in the running averages, in (0, 1]; where its schedule ends.
         form: "log", or "course" for averages that start at 0.
+        gamma_schedule: "constant", or "cosine": from 1 to gamma over the first half of the training.
     """
 
     description = "hardest negative of the data set against its hardest positive, from two running sums"
@@ -57,31 +62,37 @@ class OnlineCLR(SimilarityLoss):
         gamma: float = 0.8,
         form: str = "log",
         scale: str = "paper",
+        learn_temperature: bool = False,
+        gamma_schedule: str = "constant",
     ):
-        super().__init__(temperature, geometry, scale)
+        super().__init__(temperature, geometry, scale, gamma, gamma_schedule, learn_temperature)
         if positive_temperature is None:
-            positive_temperature = 10 * self.temperature
-        self.positive_temperature = number("positive_temperature", positive_temperature, above=0)
-        self.gamma = number("gamma", gamma, above=0, at_most=1)
+            positive_temperature = 10 * self.first_temperature
+        self.ratio = number("positive_temperature", positive_temperature, above=0) / self.first_temperature
         self.form = choice("form", form, ("log", "course"))
         self.register_buffer("log_u", torch.full((2,), -math.inf))
 
     @property
-    def clip_scale(self) -> float:
+    def clip_scale(self) -> float | Tensor:
         """1 / tau: CLIP's push has at most this mass, OnlineCLR's has mass 1."""
-        return 1 / self.temperature
+        return 1 / self.temperature_value
 
     def blend(self, similarity: Tensor, index: Tensor) -> dict[str, Tensor]:
-        negatives = off_diagonal(similarity / self.temperature).flatten()
-        positives = -similarity.diagonal() / self.positive_temperature
+        tau = self.temperature_value
+        negatives = off_diagonal(similarity / tau).flatten()
+        positives = -similarity.diagonal() / (self.ratio * tau)
         log_g = torch.stack([negatives.logsumexp(0), positives.logsumexp(0)])
-        return {"log_u": log_average(self.log_u, log_g, self.gamma, first_is_g=self.form == "log")}
+        return {"log_u": log_average(self.log_u, log_g, self.current_gamma, first_is_g=self.form == "log")}
 
     def store(self, index: Tensor, memory: dict[str, Tensor]) -> None:
         self.log_u.copy_(memory["log_u"])
 
     def objective(self, similarity: Tensor, log_u: Tensor) -> dict[str, Tensor]:
-        negatives, positives = off_diagonal(similarity), similarity.diagonal()
-        weight_n = torch.exp(negatives.detach() / self.temperature - log_u[0])
-        weight_p = torch.exp(-positives.detach() / self.positive_temperature - log_u[1])
-        return {"negatives": (weight_n * negatives).sum(), "positives": -(weight_p * positives).sum()}
+        tau = self.temperature_value
+        s_n, s_p = off_diagonal(similarity), similarity.diagonal()
+        negatives = (torch.exp(s_n.detach() / tau - log_u[0]) * s_n).sum()
+        positives = -(torch.exp(-s_p.detach() / (self.ratio * tau) - log_u[1]) * s_p).sum()
+        if self.logit_scale is not None:
+            negatives = negatives + zero_with_slope(self.temperature, log_u[0] - negatives / tau)
+            positives = positives + zero_with_slope(self.temperature, self.ratio * log_u[1] - positives / tau)
+        return {"negatives": negatives, "positives": positives}

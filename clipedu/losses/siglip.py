@@ -5,8 +5,8 @@ $$ L = \frac{1}{B} \sum_{ij} \log \big( 1 + e^{-z_{ij} (t S_{ij} + c)} \big), \q
 
 "Do image i and text j belong together?" is answered with probability sigmoid(t S_ij + c). No normaliser couples the
 pairs, so batches can be cut into chunks. There are B - 1 times more "no" than "yes": the bias c starts at -10, so that
-"no" is the first guess and the flood of negatives does not drown the start. Scale t = e^{t'} and bias c are *learned*:
-they are parameters of the loss, and an optimizer has to be given `loss.parameters()` too.
+"no" is the first guess and the flood of negatives does not drown the start. Scale t = e^{t'} and bias c are *learned*,
+always: `logit_scale` = t' and `bias` are parameters of the loss, and an optimizer has to be given them too.
 
 The gradient: dL/dS = -z t sigmoid(-z (t S + c)) / B, cell by cell: a negative's weight does not depend on how hard the
 others are. At the start nearly all weight is on the diagonal. At collapse, S = 1, t = 10 and c = -10, the loss is B log
@@ -15,15 +15,14 @@ others are. At the start nearly all weight is on the diagonal. At collapse, S = 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from clipedu.geometry import Geometry
 from clipedu.losses.base import SimilarityLoss, number
-from clipedu.losses.margins import off_diagonal
+from clipedu.losses.margins import without_own
+from clipedu.losses.streamed import STREAM_ABOVE, by_rows
 
 
 class SigLIP(SimilarityLoss):
@@ -37,17 +36,31 @@ class SigLIP(SimilarityLoss):
     description = "a yes-or-no question for every image-text pair, with learned scale and bias"
     paper = "arXiv:2303.15343"
     formula = r"\frac{1}{B}\sum_{ij}\log\left(1+e^{-z_{ij}(t\,S_{ij}+c)}\right),\quad z_{ij}=+1\ (i=j),\ -1\ (i\neq j)"
+    stream_above = STREAM_ABOVE
 
     def __init__(
         self, temperature: float = 0.1, geometry: Geometry | None = None, bias: float = -10.0, scale: str = "paper"
     ):
-        super().__init__(temperature, geometry, scale)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(self.temperature)))
+        super().__init__(temperature, geometry, scale, learn_temperature=True)
         self.bias = nn.Parameter(torch.tensor(number("bias", bias)))
 
+    def watched(self) -> dict[str, Tensor]:
+        return super().watched() | {"bias": self.bias}
+
     def objective(self, similarity: Tensor) -> dict[str, Tensor]:
-        logits = self.log_scale.exp() * similarity + self.bias
+        logits = similarity / self.temperature + self.bias
         return {
             "positives": softplus(-logits.diagonal()).sum() / len(logits),
-            "negatives": softplus(off_diagonal(logits)).sum() / len(logits),
+            "negatives": softplus(without_own(logits)).sum() / len(logits),
         }
+
+    def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
+        tau = self.temperature
+
+        def block(first: int, image_rows: Tensor) -> tuple[Tensor, ...]:
+            logits = self.geometry.similarity(image_rows, text) / tau + self.bias
+            return softplus(-logits.diagonal(first)).sum(), softplus(without_own(logits, first)).sum()
+
+        others = (text, tau, self.bias, *self.geometry.parameters())
+        positives, negatives = (total / len(image) for total in by_rows(block, ("sum", "sum"), [image], others))
+        return {"positives": positives, "negatives": negatives}

@@ -33,8 +33,9 @@ from torch import Tensor
 
 from clipedu.geometry import Geometry
 from clipedu.losses.base import choice, number
-from clipedu.losses.margins import log_mean_exp, margins
-from clipedu.losses.memory import PerSampleLoss, log_average
+from clipedu.losses.margins import log_sum_negatives, margins, without_own
+from clipedu.losses.memory import PerSampleLoss, log_average, zero_with_slope
+from clipedu.losses.streamed import STREAM_ABOVE, by_rows, negatives_by_rows
 
 
 class SogCLR(PerSampleLoss):
@@ -42,8 +43,10 @@ class SogCLR(PerSampleLoss):
 
     Args:
         num_samples: rows of the data set, N.
-        gamma: weight of the newest batch in the running average, in (0, 1]. 1: no memory. May be set between steps.
+        gamma: weight of the newest batch in the running average, in (0, 1]; where its schedule ends. 1: no memory.
         form: "log", or "course" for the eps-and-shift arithmetic.
+        rho: of a learned temperature, in nats, >= 0.
+        gamma_schedule: "constant", or "cosine": from 1 to gamma over the first half of the training.
     """
 
     description = "each anchor against the whole data set: a running average per anchor instead of a big batch"
@@ -62,34 +65,80 @@ class SogCLR(PerSampleLoss):
         gamma: float = 0.8,
         form: str = "log",
         scale: str = "paper",
+        learn_temperature: bool = False,
+        rho: float = 4.0,
+        gamma_schedule: str = "constant",
     ):
-        super().__init__(temperature, num_samples, geometry, scale)
-        self.gamma = number("gamma", gamma, above=0, at_most=1)
+        super().__init__(
+            temperature, geometry, scale, gamma, gamma_schedule, learn_temperature, num_samples=num_samples
+        )
+        self.rho = number("rho", rho, at_least=0)
         self.form = choice("form", form, ("log", "course"))
         if form == "log":
+            self.stream_above = STREAM_ABOVE
             self.per_sample("log_u", -math.inf)  # -inf: never seen
         else:
             self.per_sample("s", math.nan)  # nan: never seen
             self.per_sample("b", 0.0)
 
     @property
-    def clip_scale(self) -> float:
+    def clip_scale(self) -> float | Tensor:
         """1 / (2 tau): CLIP is a mean of two directions without the factor tau, SogCLR a sum of two with it."""
-        return 1 / (2 * self.temperature)
+        return 1 / (2 * self.temperature_value)
 
     def blend(self, similarity: Tensor, index: Tensor) -> dict[str, Tensor]:
-        z = margins(similarity) / self.temperature
+        tau = self.temperature_value
         if self.form == "log":
-            return {"log_u": log_average(self.log_u[:, index], log_mean_exp(z), self.gamma)}
+            return self._average(log_sum_negatives(similarity / tau) - math.log(len(index) - 1), index)
+        z = margins(similarity) / tau
         s, b = self.s[:, index], self.b[:, index]
         shift = torch.maximum(b, z.amax(-1))  # b starts at 0, the z of the pair itself
         g = torch.exp(z - shift[..., None]).mean(-1)
-        blended = (1 - self.gamma) * s * torch.exp(b - shift) + self.gamma * g
+        gamma = self.current_gamma
+        blended = (1 - gamma) * s * torch.exp(b - shift) + gamma * g
         return {"s": torch.where(s.isnan(), g, blended), "b": shift}
 
     def objective(self, similarity: Tensor, **memory: Tensor) -> dict[str, Tensor]:
         log_u = memory["log_u"] if self.form == "log" else memory["b"] + torch.log(memory["s"] + self.eps)
-        h = margins(similarity)
-        weight = torch.exp(h.detach() / self.temperature - log_u[..., None])
-        image, text = (weight * h).mean(dim=(1, 2))
-        return {"image_to_text": image, "text_to_image": text}
+        sums = self._weighted(similarity, similarity.diagonal(), log_u)
+        return self._parts(torch.stack(sums) / (len(similarity) * (len(similarity) - 1)), log_u)
+
+    def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
+        tau, size = self.temperature_value, len(image)
+        with torch.no_grad():  # first walk: the averages
+            log_g, own = negatives_by_rows(self.geometry, image, text, tau)
+            log_g = log_g - math.log(size - 1)
+            memory = self._average(log_g, index)
+        if self.training:
+            self.store(index, memory)
+        log_u = memory["log_u"]
+
+        def block(first: int, image_rows: Tensor) -> tuple[Tensor, ...]:  # second walk: the weighted margins
+            similarity = self.geometry.similarity(image_rows, text)
+            return *self._weighted(similarity, own, log_u, first), similarity.diagonal(first)
+
+        others = (text, *self.geometry.parameters())
+        *sums, positives = by_rows(block, ("sum", "sum", "rows"), [image], others)
+        sides = torch.stack(sums) / (size * (size - 1))
+        mass = torch.exp(log_g - log_u)  # of an anchor's weights; each has a margin from its own positive
+        sides = sides - (mass * (positives - own)).mean(-1)
+        return self._parts(sides, log_u)
+
+    def _weighted(self, similarity: Tensor, own: Tensor, log_u: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+        """Sums of w h with images and with texts as anchors, over rows `first` and on of S: [C, B], [B], [2, B]."""
+        rows = slice(first, first + len(similarity))
+        z = without_own(similarity.detach() / self.temperature_value, first)
+        level = own.detach() / self.temperature_value + log_u  # w = exp(z - level)
+        images = torch.exp(z - level[0, rows, None]) * (similarity - own[rows, None])
+        texts = torch.exp(z - level[1]) * (similarity - own)
+        return images.sum(), texts.sum()
+
+    def _average(self, log_g: Tensor, index: Tensor) -> dict[str, Tensor]:
+        return {"log_u": log_average(self.log_u[:, index], log_g, self.current_gamma)}
+
+    def _parts(self, sides: Tensor, log_u: Tensor) -> dict[str, Tensor]:
+        """The two sides [2] by name; if the temperature is learned, with the slope of F in it."""
+        if self.logit_scale is not None:
+            slope = log_u.mean(-1) + self.rho - sides / self.temperature_value
+            sides = sides + zero_with_slope(self.temperature, slope)
+        return {"image_to_text": sides[0], "text_to_image": sides[1]}

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import nn
 
 from clipedu.losses import LOSSES, build_loss
-from clipedu.losses.base import gather
+from clipedu.losses.gathering import gather
 
 STEPS, SIZE = 2, 6
 LIMIT = timedelta(seconds=120)  # a process that waits in vain fails, instead of hanging the tests

@@ -21,18 +21,18 @@ from .oracle import COLLAPSED, ROWS, Probe, assert_close, cosines, numbers, orac
 def test_value_and_gradients(data, temperature, bias, answer):
     probe = Probe("siglip", temperature=temperature, bias=bias)
     for loss in probe.both:  # the start in float64 digits
-        loss.log_scale.data.fill_(-math.log(temperature))
+        loss.logit_scale.data.fill_(-math.log(temperature))
     x, y = oracle_set(data)
     assert_close(probe.step(x, y, torch.arange(len(x))), numbers(answer))
 
 
 def test_pair_weights_of_the_heat_map():
     loss = build_loss("siglip").double()
-    loss.log_scale.data.fill_(math.log(10))
+    loss.logit_scale.data.fill_(math.log(10))
     weights = loss.pair_weights(*oracle_set("A"), ROWS)
     assert_close(weights.diagonal(), [-2.155098447, -2.178342388, -2.499999983, -1.472125115])
     assert_close([weights[0, 1], weights[1, 0], weights[0, 2]], [1.012208517, 0.9874473127, 9.110028546e-03])
-    assert loss.log_scale.grad is None and loss.bias.grad is None
+    assert loss.logit_scale.grad is None and loss.bias.grad is None
 
 
 def test_collapse_costs_b_log_2():
@@ -44,7 +44,7 @@ def test_against_a_naive_loop(seed):
     x, y = random_pairs(seed)
     s, size = cosines(x, y), 5
     loss = build_loss("siglip", bias=-3.0).double()
-    loss.log_scale.data.fill_(math.log(4.0))
+    loss.logit_scale.data.fill_(math.log(4.0))
     positives = sum(math.log(1 + math.exp(-(4 * s[i][i] - 3))) for i in range(size))
     negatives = sum(math.log(1 + math.exp(4 * s[i][j] - 3)) for i in range(size) for j in range(size) if i != j)
     terms = loss(x, y, torch.arange(size)).terms
