@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from clipedu.data.pairs import Pairs
+from clipedu.device import pick_device
 from clipedu.evaluation import retrieval
 from clipedu.experiment import Experiment
 from clipedu.features import frozen_image_features
 from clipedu.geometry import Cosine
 from clipedu.models import build_model
-from clipedu.training import load_train, pick_device
+from clipedu.training import load_train
 from clipedu.workflow import evaluation_sets
 
 ALPHAS = (1e2, 1e3, 1e4, 1e5)

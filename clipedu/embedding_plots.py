@@ -19,10 +19,8 @@ def plot_similarity(run: Any, pairs: int = 24) -> Figure:
     A ring marks the caption that an image ranks first among those shown. The similarity is that of the run's geometry. The
     share of wins is the area under the ROC curve: how often a matched pair is more similar than an unmatched one.
     """
-    from clipedu.geometry import build_geometry
-
     image, text, captions = _embeddings(run)
-    scores = build_geometry(run.experiment.geometry, image.shape[1]).similarity(image, text).numpy()
+    scores = run.geometry().similarity(image, text).detach().numpy()
     pairs = min(pairs, len(scores))
     name = f"similarity ({run.experiment.geometry})"
     figure = new_figure(10, 4.9)

@@ -81,12 +81,23 @@ class Experiment:
     # the objective
     loss: str = _setting("clip", "name of the loss: `clipedu list losses`")
     temperature: float | None = _setting(
-        0.05, "softmax temperature of the loss; none = the loss's own default", above=0
+        None, "softmax temperature of the loss; none = where the geometry starts (cosine 0.05)", above=0
     )
+    learn_temperature: bool = _setting(False, "learn the temperature, from this start, as logit_scale = -log of it")
     loss_options: dict[str, Any] = _options(
-        "further arguments of build_loss, e.g. gamma=0.5", taken=("name", "temperature", "geometry", "num_samples")
+        "further arguments of build_loss, e.g. gamma=0.5",
+        taken=("name", "temperature", "learn_temperature", "geometry", "num_samples"),
     )
     geometry: str = _setting("cosine", "how two embeddings are compared: `clipedu list geometries`")
+    geometry_options: dict[str, Any] = _options(
+        "further arguments of build_geometry, e.g. learn_curvature=false", taken=("name", "dim")
+    )
+    entailment: float = _setting(
+        0.0, "weight of the entailment loss, text above image; Euclidean and hyperbolic (0.2 in MERU)", at_least=0
+    )
+    entailment_options: dict[str, Any] = _options(
+        "min_radius (0.1), and final_min_radius to change it linearly over the run", taken=("loss", "weight")
+    )
     # the optimizer
     optimizer: str = _setting("adamw", "name of the optimizer: `clipedu list optimizers`")
     lr: float = _setting(3e-3, "peak learning rate", above=0)
@@ -95,6 +106,9 @@ class Experiment:
         "further arguments of the optimizer, e.g. momentum=0.9", taken=("model", "name", "lr", "weight_decay")
     )
     batch_size: int = _setting(128, "pairs in a batch", at_least=2)
+    accumulate: int = _setting(
+        1, "go through the encoders with a batch in this many equal parts: less memory, the same gradient", at_least=1
+    )
     epochs: int = _setting(2, "passes over the training pairs", at_least=1)
     warmup: float = _setting(0.1, "share of all steps in which lr rises linearly from 0", at_least=0, at_most=1)
     schedule: str = _setting("cosine", "lr after the warm-up", choices=("cosine", "constant"))
@@ -117,6 +131,10 @@ class Experiment:
             raise ClipeduError(
                 f"augment={self.augment!r} with image_frozen=True: features of a frozen encoder are computed "
                 "once, so they can't be augmented. Set augment='none' or image_frozen=False"
+            )
+        if self.batch_size % self.accumulate:
+            raise ClipeduError(
+                f"batch_size={self.batch_size} can't be cut into accumulate={self.accumulate} equal parts"
             )
         if self.train_size is not None and self.batch_size > self.train_size:
             raise ClipeduError(f"batch_size={self.batch_size} is larger than the data: train_size={self.train_size}")

@@ -18,9 +18,10 @@ from typing import Any
 from clipedu.course_table import LOSSES, OPTIMIZERS
 from clipedu.experiment import Experiment
 from clipedu.files import write_json
+from clipedu.objective import check_names
 from clipedu.registry import ClipeduError
 from clipedu.runs import Run, load_run
-from clipedu.training import NotFinite, check_names
+from clipedu.training import NotFinite
 from clipedu.workflow import Data, fit, load_data, resume
 
 COURSE_LOSSES, COURSE_OPTIMIZERS = tuple(LOSSES), tuple(OPTIMIZERS)

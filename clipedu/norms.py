@@ -28,7 +28,7 @@ class NormMonitor:
     """Norms per part and step, measured around an optimizer's step.
 
     Args:
-        model: its parameters that require a gradient are watched.
+        model: its parameters that require a gradient are watched, but for scalars (a curvature has a value, not a norm).
         optimizer: any torch optimizer; the monitor registers a hook before and one after its `step`.
 
     Attributes:
@@ -39,7 +39,7 @@ class NormMonitor:
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad and p.ndim > 0]
         if not named:
             raise ClipeduError(f"nothing to watch: no parameter of this {type(model).__name__} requires a gradient")
         part_of = [name.split(".")[0].split("_")[0] for name, _ in named]

@@ -41,7 +41,15 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-__all__ = ["plot_curves", "plot_embedding_map", "plot_grid", "plot_loss", "plot_norms", "plot_similarity"]
+__all__ = [
+    "plot_curves",
+    "plot_embedding_map",
+    "plot_grid",
+    "plot_loss",
+    "plot_norms",
+    "plot_similarity",
+    "plot_watched",
+]
 
 
 def plot_loss(runs: Any) -> Figure:
@@ -171,6 +179,42 @@ def plot_norms(run: Any) -> Figure:
     figure.legend(
         handles, [words.get(part, part) for part in labels], loc="outside lower center", ncols=4, frameon=False
     )
+    return figure
+
+
+WATCHED = (
+    (("image_norm", "text_norm"), "Length of the embeddings: does one side grow?", "median norm in a batch"),
+    (("temperature",), "Learned temperature: lower = a steeper softmax", "temperature"),
+    (("curvature",), "Learned curvature: 0 would be flat space", "curvature c"),
+    (("alpha_image", "alpha_text"), "Learned scale of the embeddings", "alpha"),
+    (("entailment_angle",), "How far images are outside their captions' cones", "radians, mean over a batch"),
+    (("entailed", "saturated"), "Images inside; cones as wide as half the space", "share of a batch"),
+)
+
+
+def plot_watched(run: Any) -> Figure:
+    """What a run learned or measured beside its weights: norms of the embeddings, temperature, curvature, entailment."""
+    history = _rows(run, "history", "training stopped before its first step")
+    panels = [
+        (present, title, label)
+        for names, title, label in WATCHED
+        if (present := [name for name in names if name in history and history[name].notna().any()])
+    ]
+    if not panels:
+        raise ClipeduError(f"run {run.name!r} watched nothing beside its loss and its norms")
+    rows = math.ceil(len(panels) / 2)
+    figure = new_figure(9, 2.7 * rows)
+    axes = figure.subplots(rows, 2, squeeze=False).ravel()
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    colours = {"image_norm": IMAGE, "alpha_image": IMAGE, "text_norm": TEXT, "alpha_text": TEXT}
+    for ax, (names, title, label) in zip(axes, panels, strict=False):
+        for number, name in enumerate(names):
+            colour, dashes = colours.get(name, COLOURS[2 + number]), line_style(number)[1]
+            draw_curve(ax, history["step"], history[name], colour, dashes, name.replace("_", " "))
+        if len(names) > 1:
+            ax.legend(fontsize=9)
+        dress(ax, title, "step (optimizer updates)", label)
     return figure
 
 

@@ -85,7 +85,6 @@ class Run:
             ClipeduError: the run has no checkpoint, or one that is damaged or does not fit.
         """
         from clipedu.data.text import Tokenizer
-        from clipedu.geometry import build_geometry
         from clipedu.models import build_model
 
         tokenizer = Tokenizer.load(self.folder / "tokenizer")
@@ -100,17 +99,31 @@ class Run:
             raise ClipeduError(
                 f"the checkpoint of {self.folder} does not fit its experiment: {str(error)[:300]}"
             ) from None
-        model.tokenizer, model.geometry = tokenizer, build_geometry(experiment.geometry, experiment.embedding_dim)
+        model.tokenizer = tokenizer
         return model.eval()
 
-    def weights(self) -> dict[str, Any]:
-        """The model's tensors by name, from the last checkpoint. Raises ClipeduError: there is none, or it is damaged."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    def geometry(self):
+        """Its geometry, with curvature and scales as they were learned. Raises ClipeduError as `weights`."""
+        from clipedu.geometry import build_geometry
+
+        ex = self.experiment
+        geometry = build_geometry(ex.geometry, ex.embedding_dim, **ex.geometry_options)
+        if geometry.state_dict():
+            learned = self.weights("geometry.")
+            geometry.load_state_dict({name.removeprefix("geometry."): value for name, value in learned.items()})
+        return geometry.eval()
+
+    def weights(self, prefix: str = "") -> dict[str, Any]:
+        """The model's tensors by name, those whose name begins with `prefix`, from the last checkpoint.
+
+        Raises ClipeduError: there is no checkpoint, or it is damaged.
+        """
+        from safetensors import SafetensorError, safe_open
 
         path = self.checkpoint() / "model.safetensors"
         try:
-            return load_file(path)
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise ClipeduError(f"{path} can't be read: {error}") from None
 
@@ -127,7 +140,7 @@ class Run:
             raise ClipeduError(f"{path} can't be read: {error}") from None
 
     def embeddings(self) -> dict[str, Any] | None:
-        """Raw embeddings of the first 1,000 pairs of the retrieval set, as scored: "image" and "text" (its first
+        """Embeddings of the first 1,000 pairs of the retrieval set, as scored: "image" and "text" (its first
         caption), [N, D] each, and "captions"; None before the run is finished. Raises ClipeduError: damaged files."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -177,7 +190,7 @@ class Run:
                 shutil.rmtree(other, ignore_errors=True)
 
     def save_embeddings(self, image, text, captions: list[str]) -> None:
-        """Keep raw embeddings [N, D] of matched images and captions; `embeddings` reads them back."""
+        """Keep embeddings [N, D] of matched images and captions; `embeddings` reads them back."""
         from safetensors.torch import save_file
 
         write_json(self.folder / "captions.json", captions)

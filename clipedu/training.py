@@ -11,24 +11,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from clipedu.data.batches import augment, batches
+from clipedu.accumulation import backward_in_parts
+from clipedu.data.batches import Batch, augment, batches
 from clipedu.data.load import load_pairs
 from clipedu.data.pairs import Pairs
 from clipedu.data.text import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
+from clipedu.device import autocast, pick_device
 from clipedu.experiment import Experiment
 from clipedu.features import frozen_image_features, frozen_text_features
-from clipedu.geometry import GEOMETRIES, build_geometry
-from clipedu.losses import LOSSES, build_loss
+from clipedu.losses import LossOutput
 from clipedu.models import ENCODERS, DualEncoder, build_model
 from clipedu.models.encoders import hub_id
 from clipedu.norms import QUANTITIES, NormMonitor
-from clipedu.optim import OPTIMIZERS, build_optimizer, learning_rate
+from clipedu.objective import build_objective, check_names
+from clipedu.optim import build_optimizer, learning_rate
 from clipedu.registry import ClipeduError
 
 
@@ -41,6 +42,8 @@ class Record:
         steps: of the whole run.
         lr: learning rate of the step.
         loss, terms: value of the loss and of its parts.
+        watch: what else is worth a curve: "image_norm" and "text_norm" (medians over the batch), and what is learned beside
+            the weights: "temperature", "curvature", "alpha_image", ...
         norms: part ("all", "image", "text") -> {"weight", "gradient", "update"}.
         seconds: since the loop began, without the time between records.
         pairs_per_second: of this step, with the loading of its batch.
@@ -52,6 +55,7 @@ class Record:
     lr: float
     loss: float
     terms: dict[str, float]
+    watch: dict[str, float]
     norms: dict[str, dict[str, float]]
     seconds: float
     pairs_per_second: float
@@ -75,7 +79,7 @@ class Trainer:
     features: dict[str, Any]
     step: int = 0
     seconds: float = 0.0
-    _names: list[str] = field(default_factory=list)
+    _names: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -111,28 +115,51 @@ class Trainer:
             group["lr"] = lr
         self.model.train()
         self.loss.train()
-        image = batch.image
+        self.loss.progress = self.step / self.steps
         if "image" not in self.model.frozen:
-            image = (augment(image[0], ex.augment, seed=ex.seed, step=self.step),)
-        with autocast(ex, self.device):
-            image, text = self.model(image, batch.text)
-        output = self.loss(image.float(), text.float(), batch.index)
+            batch.image = (augment(batch.image[0], ex.augment, seed=ex.seed, step=self.step),)
         self.optimizer.zero_grad(set_to_none=True)
-        output.total.backward()
+        if ex.accumulate == 1:
+            output = self._loss_of(*self._encode(batch), batch.index)
+            output.total.backward()
+        else:
+            output = self._backward_in_parts(batch)
         self.monitor.observe_gradients()
         if ex.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), ex.clip_grad)
         self.optimizer.step()
-        self._names = list(output.terms)
-        scalars = torch.stack([output.total.detach(), *output.terms.values()]).to(self.monitor.latest.dtype)
-        return torch.cat([scalars, self.monitor.latest.flatten()])
+        self._names = list(output.terms), list(output.watch)
+        scalars = torch.stack([output.total.detach(), *output.terms.values(), *output.watch.values()])
+        return torch.cat([scalars.to(self.monitor.latest.dtype), self.monitor.latest.flatten()])
+
+    def _encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        with autocast(self.experiment, self.device):
+            return self.model(batch.image, batch.text)
+
+    def _loss_of(self, image: torch.Tensor, text: torch.Tensor, index: torch.Tensor) -> LossOutput:
+        """The loss of a batch, with norms and learned numbers of the geometry to watch."""
+        image, text = image.float(), text.float()
+        output = self.loss(image, text, index)
+        norms = {f"{side}_norm": x.detach().norm(dim=1).median() for side, x in (("image", image), ("text", text))}
+        return replace(output, watch=norms | output.watch | self.model.geometry.watched())
+
+    def _backward_in_parts(self, batch: Batch) -> LossOutput:
+        outputs = []
+
+        def loss(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+            outputs.append(self._loss_of(image, text, batch.index))
+            return outputs[-1].total
+
+        backward_in_parts(self._encode, batch.split(self.experiment.accumulate), loss, self.model)
+        return outputs[-1]
 
     def _record(self, values: list[float], epoch: int, lr: float, elapsed: float) -> Record:
         """The record of the step just done, from the numbers that `_train_on` returned."""
         step, (loss, *rest) = self.step - 1, values
-        terms = dict(zip(self._names, rest, strict=False))
-        parts = self.monitor.parts
-        norms = rest[len(terms) :]
+        (term_names, watch_names), parts = self._names, self.monitor.parts
+        terms = dict(zip(term_names, rest, strict=False))
+        watch = dict(zip(watch_names, rest[len(terms) :], strict=False))
+        norms = rest[len(terms) + len(watch) :]
         by_part = {
             part: {name: norms[k * len(parts) + n] for k, name in enumerate(QUANTITIES)} for n, part in enumerate(parts)
         }
@@ -143,7 +170,16 @@ class Trainer:
                 f"a smaller lr, clip_grad=1, or a larger temperature may help"
             )
         return Record(
-            step, epoch, self.steps, lr, loss, terms, by_part, self.seconds, self.experiment.batch_size / elapsed
+            step,
+            epoch,
+            self.steps,
+            lr,
+            loss,
+            terms,
+            watch,
+            by_part,
+            self.seconds,
+            self.experiment.batch_size / elapsed,
         )
 
     def state(self) -> dict[str, Any]:
@@ -197,12 +233,8 @@ def prepare(experiment: Experiment, *, pairs: Pairs | None = None, tokenizer=Non
     tokenizer = tokenizer or build_tokenizer(experiment, pairs)
     pairs.tokenize(tokenizer)
     model = build_model(experiment, tokenizer.vocab_size).to(device)
-    geometry = build_geometry(experiment.geometry, experiment.embedding_dim)
-    model.tokenizer, model.geometry = tokenizer, geometry
-    temperature = {} if experiment.temperature is None else {"temperature": experiment.temperature}
-    loss = build_loss(
-        experiment.loss, num_samples=len(pairs), geometry=geometry, **temperature, **experiment.loss_options
-    ).to(device)
+    model.tokenizer = tokenizer
+    loss = build_objective(experiment, model.geometry, len(pairs)).to(device)
     optimizer = build_optimizer(
         model,
         experiment.optimizer,
@@ -210,25 +242,17 @@ def prepare(experiment: Experiment, *, pairs: Pairs | None = None, tokenizer=Non
         weight_decay=experiment.weight_decay,
         **experiment.optimizer_options,
     )
-    learned = list(loss.parameters())  # SigLIP's scale and bias; never decayed
-    if learned:
-        optimizer.add_param_group({"name": "loss", "params": learned, "weight_decay": 0.0})
+    of_model = set(model.parameters())
+    learned = {f"loss.{name}": p for name, p in loss.named_parameters() if p not in of_model}
+    if learned:  # temperature, SigLIP's bias: never decayed
+        names, parameters = list(learned), list(learned.values())
+        optimizer.add_param_group({"name": "loss", "params": parameters, "param_names": names, "weight_decay": 0.0})
     features: dict[str, Any] = {}
     if experiment.image_frozen:
         features["image_features"] = frozen_image_features(model, pairs, progress=progress)
     if experiment.text_frozen:
         features["text_features"] = frozen_text_features(model, pairs, progress=progress)
     return Trainer(experiment, device, pairs, model, loss, optimizer, NormMonitor(model, optimizer), features)
-
-
-def check_names(experiment: Experiment) -> None:
-    """Look up the experiment's names, so that an unknown one is told before any data is read. Raises ClipeduError."""
-    for registry, name in (
-        (LOSSES, experiment.loss),
-        (OPTIMIZERS, experiment.optimizer),
-        (GEOMETRIES, experiment.geometry),
-    ):
-        registry[name]
 
 
 def load_train(experiment: Experiment) -> Pairs:
@@ -268,28 +292,3 @@ def build_tokenizer(experiment: Experiment, pairs: Pairs) -> Tokenizer:
         )
     tokenizer.clean = experiment.clean_captions
     return tokenizer
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" takes a GPU where there is one. Raises ClipeduError for a device this machine has not."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ClipeduError(
-            f"device={name!r} can't be used here: {str(error).splitlines()[0]}. Allowed: auto, cpu, "
-            "cuda, cuda:1, mps, where the machine has them"
-        ) from None
-    return device
-
-
-def autocast(experiment: Experiment, device: torch.device):
-    """bf16 autocast where it helps: on a GPU that computes in bf16, or where the experiment asks for it."""
-    wanted = experiment.precision == "bf16" or (
-        experiment.precision == "auto"
-        and device.type == "cuda"
-        and torch.cuda.is_bf16_supported(including_emulation=False)
-    )
-    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()

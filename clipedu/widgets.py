@@ -22,6 +22,7 @@ import ipywidgets
 from clipedu.drawing import draw_curve, dress, line_style, log_where_it_helps, new_figure, to_png
 from clipedu.experiment import Experiment
 from clipedu.losses import LOSSES
+from clipedu.objective import start_temperature
 from clipedu.optim import OPTIMIZERS
 from clipedu.registry import ClipeduError
 
@@ -50,7 +51,7 @@ class LabRun:
     def name(self) -> str:
         """What tells it from the other runs of a lab, e.g. "2: cyclip, adamw, lr 0.002, temperature 0.05"."""
         ex = self.experiment
-        temperature = f", temperature {ex.temperature:g}" if takes_temperature(ex.loss) and ex.temperature else ""
+        temperature = f", temperature {start_temperature(ex):g}" if takes_temperature(ex.loss) else ""
         return f"{self.number}: {ex.loss}, {ex.optimizer}, lr {ex.lr:g}{temperature}"
 
 
@@ -161,7 +162,7 @@ class TrainingLab(ipywidgets.VBox):
             options=list(OPTIMIZERS), value=self.base.optimizer, description="optimizer", **look
         )
         self.lr = _slider("learning rate", LEARNING_RATES, self.base.lr, look)
-        self.temperature = _slider("temperature", TEMPERATURES, self.base.temperature or 0.05, look)
+        self.temperature = _slider("temperature", TEMPERATURES, start_temperature(self.base), look)
         self.about = ipywidgets.HTMLMath(layout=ipywidgets.Layout(max_width="1050px", overflow="auto hidden"))
         self.train_button = ipywidgets.Button(description="Train", button_style="primary", icon="play")
         self.stop_button = ipywidgets.Button(description="Stop", icon="stop", disabled=True)

@@ -21,11 +21,13 @@ from tqdm import tqdm
 from clipedu.data.load import load_pairs
 from clipedu.data.pairs import Pairs
 from clipedu.data.text import Tokenizer
+from clipedu.device import pick_device
 from clipedu.evaluation import average, embed_pairs, evaluate, score_pairs
 from clipedu.experiment import Experiment
 from clipedu.files import write_json
+from clipedu.objective import check_names
 from clipedu.runs import Run, load_run, new_run
-from clipedu.training import NotFinite, Trainer, build_tokenizer, check_names, load_train, pick_device, prepare
+from clipedu.training import NotFinite, Trainer, build_tokenizer, load_train, prepare
 
 KEPT_EMBEDDINGS = 1000
 
@@ -94,9 +96,9 @@ def score(run: Run, model=None, sets: list[Pairs] | None = None, *, progress: bo
         if pairs.split == "zeroshot":
             metrics |= evaluate(model, pairs, progress=progress)
         else:
-            image, text, owner = embed_pairs(model, pairs, progress=progress)
-            metrics |= score_pairs(image, text, owner, model.geometry)
-            _keep_embeddings(run, pairs, image, text, owner)
+            embeddings = embed_pairs(model, pairs, progress=progress)
+            metrics |= score_pairs(model, pairs, embeddings)
+            _keep_embeddings(run, pairs, *embeddings)
     metrics["average"] = average(metrics)
     run.save_metrics(metrics)
     return metrics
@@ -229,6 +231,7 @@ def _append(rows: dict[str, list], record) -> None:
             "lr": record.lr,
             "loss": record.loss,
             **{f"loss/{name}": value for name, value in record.terms.items()},
+            **record.watch,
             "pairs_per_second": record.pairs_per_second,
             "seconds": record.seconds,
         }

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from clipedu.experiment import Experiment
+from clipedu.geometry import build_geometry
 
 COUNTS = {"retrieval_images": 40, "retrieval_captions": 200, "zeroshot_images": 60, "zeroshot_classes": 12}
 
@@ -43,6 +44,7 @@ def fake_run(name="first", *, steps=80, rows=30, average=20.0, status="finished"
         note=note,
         history=history,
         norms=norms,
+        geometry=lambda: build_geometry(experiment.geometry, 8, **experiment.geometry_options),
         embeddings=lambda: {"image": image, "text": text, "captions": captions} if finished else None,
         command=f"clipedu train --loss {experiment.loss} --optimizer {experiment.optimizer} --seed {seed}",
     )

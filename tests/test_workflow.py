@@ -79,6 +79,27 @@ def test_stopped_and_resumed_equals_never_stopped(quick, tmp_path, monkeypatch):
     assert resume(tmp_path / "stopped").metrics == resumed.metrics  # a finished run is not run again
 
 
+def test_what_a_geometry_and_a_loss_learn_is_kept_and_goes_on(quick, tmp_path, monkeypatch):
+    """Curvature, alpha, temperature and the schedule of the cones' radius: stopped and resumed equals never stopped."""
+    options = {"min_radius": 0.3, "final_min_radius": 0.1}
+    experiment = quick.replace(geometry="lorentz", learn_temperature=True, entailment=0.2, entailment_options=options)
+    whole = fit(experiment, tmp_path / "whole", progress=False, report=False)
+    run_until(monkeypatch, 6)
+    with pytest.raises(KeyboardInterrupt):
+        fit(experiment, tmp_path / "stopped", progress=False, report=False)
+    monkeypatch.undo()
+    resumed = resume(tmp_path / "stopped", progress=False, report=False)
+    for column in ("loss", "temperature", "curvature", "alpha_text", "entailment_angle", "saturated"):
+        assert list(resumed.history[column][6:]) == list(whole.history[column][6:]), column
+    assert resumed.metrics == whole.metrics
+    learned = whole.model().geometry
+    assert learned.curvature.item() == whole.geometry().curvature.item() != 1.0
+    assert abs(learned.curvature.item() - whole.history["curvature"].iloc[-1]) < 1e-2
+    repeated = load_run(tmp_path / "whole").model()
+    kept = whole.embeddings()
+    torch.testing.assert_close(repeated.embed_texts(kept["captions"][:3]), kept["text"][:3], rtol=1e-3, atol=1e-4)
+
+
 def test_a_run_killed_before_its_tokenizer_was_written_can_be_resumed(quick, tmp_path):
     new_run(quick, tmp_path / "run")
     run = resume(tmp_path / "run", progress=False, report=False)

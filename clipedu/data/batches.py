@@ -38,6 +38,12 @@ class Batch:
 
         return Batch(self.index, tuple(map(move, self.image)), tuple(map(move, self.text)))
 
+    def split(self, parts: int) -> list[Batch]:
+        """The batch in this many equal parts, in order."""
+        index = self.index.chunk(parts)
+        image, text = ([t.chunk(parts) for t in side] for side in (self.image, self.text))
+        return [Batch(index[k], tuple(t[k] for t in image), tuple(t[k] for t in text)) for k in range(parts)]
+
 
 def epoch_order(rows: int, *, seed: int, epoch: int) -> Tensor:
     """The permutation of 0..rows-1 in which an epoch visits the rows: int64 [rows], from (seed, epoch) alone."""

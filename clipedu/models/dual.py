@@ -3,8 +3,9 @@
     pixels uint8 [B, 3, H, W] -> image features [B, F] -> image embedding [B, D]
     token ids    [B, L], mask -> text features  [B, G] -> text embedding  [B, D]
 
-The embeddings that come out are raw: a vector of any length, the tangent vector at a geometry's root. The geometry (or
-the loss) normalises or maps it; so one model can be looked at in any geometry, and VICReg gets what it needs.
+The embeddings that come out are vectors of any length: tangent vectors at the geometry's root, already multiplied by its
+dimension scaling (1 in the cosine geometry). The geometry (or the loss) normalises or maps them; so one model can be
+looked at in any geometry, and VICReg gets what it needs.
 
 A frozen encoder stays in evaluation mode and gets no gradient; its features can be computed once (`features.py`).
 """
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clipedu.geometry import Geometry, build_geometry
 from clipedu.models.encoders import build_image_encoder, build_text_encoder, feature_width, pixel_stats, pool_text
 from clipedu.registry import ClipeduError
 
@@ -32,11 +34,11 @@ class DualEncoder(nn.Module):
         embedding_dim: D.
         mean, std: of the pixels in 0..1, one number a channel.
         text_pooling: "cls" or "mean".
+        geometry: how its embeddings are compared, a `clipedu.geometry.Geometry`; it may learn.
         frozen: which of "image" and "text" are not trained.
 
     Attributes set by whoever trains or loads the model:
         tokenizer: a `clipedu.data.text.Tokenizer`, so that the model can read captions.
-        geometry: a `clipedu.geometry` geometry, how its embeddings are compared.
     """
 
     def __init__(
@@ -49,11 +51,12 @@ class DualEncoder(nn.Module):
         embedding_dim: int,
         mean,
         std,
+        geometry: Geometry,
         text_pooling: str = "cls",
         frozen: tuple[str, ...] = (),
     ):
         super().__init__()
-        self.tokenizer, self.geometry = None, None
+        self.tokenizer, self.geometry = None, geometry
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
         self.image_projection = nn.Linear(image_width, embedding_dim)
         self.text_projection = nn.Linear(text_width, embedding_dim)
@@ -89,17 +92,25 @@ class DualEncoder(nn.Module):
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return pool_text(hidden, mask, self.text_pooling)
 
+    def project_image(self, features: Tensor) -> Tensor:
+        """Image features [B, F] -> embeddings [B, D]."""
+        return self.geometry.tangent(self.image_projection(features), "image")
+
+    def project_text(self, features: Tensor) -> Tensor:
+        """Text features [B, G] -> embeddings [B, D]."""
+        return self.geometry.tangent(self.text_projection(features), "text")
+
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, H, W] -> raw embeddings [B, D]."""
-        return self.image_projection(self.image_features(pixels))
+        """Pixels [B, 3, H, W] -> embeddings [B, D]."""
+        return self.project_image(self.image_features(pixels))
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids [B, L] and mask [B, L] -> raw embeddings [B, D]."""
-        return self.text_projection(self.text_features(ids, mask))
+        """Token ids [B, L] and mask [B, L] -> embeddings [B, D]."""
+        return self.project_text(self.text_features(ids, mask))
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str], *, strict: bool = True) -> Tensor:
-        """Raw embeddings [T, D] of a user's own texts, in evaluation mode.
+        """Embeddings [T, D] of a user's own texts, in evaluation mode.
 
         Args:
             texts: at least one.
@@ -121,14 +132,14 @@ class DualEncoder(nn.Module):
             return self.encode_text(ids, mask)
 
     def forward(self, image: tuple[Tensor, ...], text: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """What a batch holds -> raw embeddings of both sides, [B, D] each.
+        """What a batch holds -> embeddings of both sides, [B, D] each.
 
         Args:
             image: (pixels,), or (features,) of a frozen image encoder.
             text: (ids, mask), or (features,) of a frozen text encoder.
         """
-        image_embedding = self.image_projection(image[0]) if "image" in self.frozen else self.encode_image(*image)
-        text_embedding = self.text_projection(text[0]) if "text" in self.frozen else self.encode_text(*text)
+        image_embedding = self.project_image(image[0]) if "image" in self.frozen else self.encode_image(*image)
+        text_embedding = self.project_text(text[0]) if "text" in self.frozen else self.encode_text(*text)
         return image_embedding, text_embedding
 
 
@@ -176,6 +187,7 @@ def build_model(experiment, vocab_size: int) -> DualEncoder:
             embedding_dim=ex.embedding_dim,
             mean=mean,
             std=std,
+            geometry=build_geometry(ex.geometry, ex.embedding_dim, **ex.geometry_options),
             text_pooling=ex.text_pooling,
             frozen=tuple(side for side, frozen in (("image", ex.image_frozen), ("text", ex.text_frozen)) if frozen),
         )

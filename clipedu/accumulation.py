@@ -1,0 +1,79 @@
+"""Large batches in little memory: the gradient of one big batch, with only a part of it in the encoders at a time.
+
+A contrastive loss needs all embeddings of a batch at once, so adding up the gradients of small batches is not the same
+(each anchor would see fewer negatives). But embeddings are small; it is what the encoders keep for their backward pass
+that fills the memory. So (Gao et al. 2021, "GradCache", arXiv 2101.06983):
+
+    1. encode every part without keeping anything, and join the embeddings          [B, D]
+    2. the loss of the whole batch, back to the embeddings: dL/d(embeddings)        [B, D]
+    3. encode every part again, now for the gradient, and pass its rows of dL/d(embeddings) on into the encoders
+
+That costs a second forward pass and gives the gradient of the whole batch, to rounding. Dropout draws the same masks in
+both passes. Batch norm is the exception: it normalises within what it is given, so a part is not the batch (an encoder
+with layer norm, such as a ViT, has no such difference); its running averages are updated in the second pass only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def backward_in_parts(
+    encode: Callable[[Any], tuple[Tensor, Tensor]],
+    parts: Sequence[Any],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    model: nn.Module,
+) -> None:
+    """Add the gradient of the whole batch's loss to the `.grad` of all parameters.
+
+    Args:
+        encode: a part -> its image and text embeddings, [b, D] each.
+        parts: of the batch, in order.
+        loss: image and text embeddings of the batch, [B, D] each -> scalar loss.
+        model: what `encode` runs, for its batch norms and its device.
+    """
+    device = next(model.parameters()).device
+    states, embeddings = [], []
+    with torch.no_grad(), running_averages_kept(model):
+        for part in parts:
+            states.append(_random_state(device))
+            embeddings.append(encode(part))
+    after = _random_state(device)
+    image, text = (torch.cat(side).requires_grad_() for side in zip(*embeddings, strict=True))
+    sizes = [len(image_part) for image_part, _ in embeddings]
+    loss(image, text).backward()
+    gradients = zip(image.grad.split(sizes), text.grad.split(sizes), strict=True)
+    for part, state, gradient in zip(parts, states, gradients, strict=True):
+        _set_random_state(device, state)
+        torch.autograd.backward(encode(part), gradient)
+    _set_random_state(device, after)
+
+
+@contextmanager
+def running_averages_kept(model: nn.Module) -> Iterator[None]:
+    """Inside, batch norms in training mode leave their running averages as they are."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def _set_random_state(device: torch.device, state: tuple[Tensor, Tensor | None]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
