@@ -159,15 +159,14 @@ class Lorentz(Rooted):
     def _triangle(self, x: Tensor, y: Tensor) -> Triangle:
         """The triangle of the root, x and y, each [..., D], for matched pairs, in sums that keep all digits.
 
-        What y has more than x, outward and across, is taken from y - x, which is exact for near points.
+        What y has more than x, outward and across, is taken from y - x, which is exact for near points (but across from
+        y itself if that is shorter, and so rounded less).
         """
         x, y = self._within(x), self._within(y)
         (a, u), (b, v) = self._polar(x), self._polar(y)
         root_c, step = self.curvature.sqrt(), y - x
         outward = root_c.square() * (step * (x + y)).sum(-1, keepdim=True) / (a + b)
-        shorter = torch.where(
-            root_c * length(step) < b, step, y
-        )  # both have the same part across u; this is rounded less
+        shorter = torch.where(root_c * length(step) < b, step, y)  # both have the same part across u
         sine = root_c * length(shorter - (shorter * u).sum(-1, keepdim=True) * u) / b
         cosine = (u * v).sum(-1, keepdim=True)
         versine = torch.where(cosine > 0, sine.square() / (1 + cosine.clamp(min=0)), 1 - cosine)

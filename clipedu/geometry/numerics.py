@@ -91,7 +91,7 @@ def arcsin_share(part: float, whole: Tensor) -> Tensor:
 
     Gradient 0 where whole <= part; beyond it falls from infinity, as arcsin's does.
     """
-    other = sqrt(torch.relu((whole - part) * (whole + part)))
+    other = torch.relu((whole - part) * (whole + part)).sqrt()  # relu lets no gradient of sqrt at 0 through
     return torch.atan2(torch.full_like(other, part), other)
 
 

@@ -77,7 +77,9 @@ def test_gradients_of_distances_in_float32(name, rel, radius):
         close(results[0], results[1], tolerance=rel * results[1].norm(dim=1).max().item())
 
 
-def test_a_tight_cluster_far_from_the_root_keeps_its_digits():
+def test_a_tight_cluster_far_from_the_root_keeps_its_digits(monkeypatch):
+    """Centred first, it is no cluster of near pairs: the matrix product does."""
+    monkeypatch.delattr(torch, "cdist")
     x = (100 + 1e-3 * draw(0, 20, WIDE)).float()
     truth = (x.double()[:, None] - x.double()).norm(dim=-1)
     close(build_geometry("euclidean", WIDE).distance(x, x), truth, rel=1e-5)
@@ -113,13 +115,23 @@ def test_exterior_angle_of_collinear_pairs_in_float32(name, radius, way):
     close(truth, [0.0 if way > 1 else math.pi] * 8, tolerance=2e-3)  # y was rounded too
 
 
-@pytest.mark.parametrize("radius", [0.5, 1.0, 4.0, 6.0, 10.0])
+@pytest.mark.parametrize("radius", [0.5, 1.0, 4.0, 6.0, 10.0, 30.0])
 @pytest.mark.parametrize("name", ["euclidean", "lorentz"])
 def test_exterior_angle_of_any_pair_in_float32(name, radius):
-    x, y = ((radius * draw(seed, 50, WIDE)).float() for seed in (0, 1))
-    y[:25] = x[:25] + 0.1 * y[:25]
-    truth = fixed(name, WIDE).exterior_angle(x.double(), y.double())
-    close(build_geometry(name, WIDE).exterior_angle(x, y), truth, tolerance=1e-6)
+    """Value and gradient, of far pairs, near and very near ones, and of images much nearer the root than their texts."""
+    x, z = ((radius * draw(seed, 20, WIDE)).float() for seed in (0, 1))
+    for y in (z, x + 0.1 * z, x + 1e-4 * z, 1e-3 * z):
+        results = []
+        for geometry, dtype in ((build_geometry(name, WIDE), torch.float32), (fixed(name, WIDE), torch.float64)):
+            a, b = x.to(dtype).requires_grad_(), y.to(dtype).requires_grad_()
+            angle = geometry.exterior_angle(a, b)
+            results.append((angle, *torch.autograd.grad(angle.sum(), (a, b))))
+        for single, double in zip(*results, strict=True):
+            close(single, double, tolerance=1e-3 * double.abs().max().item())
+        close(results[0][0], results[1][0], tolerance=1e-6)
+    for y in (1e-3 * x + 1e-7 * z, 1e-12 * z, 0 * z):  # nearly or quite at the root, where the angle has a kink at pi
+        truth = fixed(name, WIDE).exterior_angle(x.double(), y.double())
+        close(build_geometry(name, WIDE).exterior_angle(x, y), truth, tolerance=1e-6)
 
 
 def corners(dtype, root_c=1.0):
@@ -178,6 +190,14 @@ def test_lorentz_stays_true_up_to_40(radius):
         close(geometry.distance(x, y)[0, 0], corner, rel=rel)
 
 
+@pytest.mark.parametrize("share", [0.0, 1e-12, 1e-6, 1e-3, 0.5, 0.999])
+def test_lorentz_on_one_ray_in_float32(share):
+    x = (2 * draw(0, 20, WIDE)).float()
+    truth = fixed("lorentz", WIDE).distance(x.double(), (share * x).double()).diagonal()
+    close(build_geometry("lorentz", WIDE).distance(x, share * x).diagonal(), truth, rel=1e-6)
+    close(truth, (1 - share) * x.double().norm(dim=1), rel=1e-4)
+
+
 def test_lengths_beyond_40_are_taken_as_40():
     geometry = build_geometry("lorentz", 2)
     x, zero = torch.tensor([[100.0, 0.0]]), torch.zeros(1, 2)
@@ -195,6 +215,12 @@ def test_the_zero_vector_is_pulled_as_its_neighbours_are(name):
     jacobian = torch.autograd.functional.jacobian(geometry.expmap0, torch.zeros(5, dtype=torch.float64))
     close(jacobian, torch.eye(5), tolerance=1e-12)
     close(geometry.expmap0(torch.zeros(5)), torch.zeros(5))
+
+
+def test_the_projections_are_flat_at_the_root():
+    geometry, zero = fixed("lorentz", 5, curvature=4.0), torch.zeros(5, dtype=torch.float64)
+    close(torch.autograd.functional.jacobian(geometry.poincare, zero), torch.eye(5), rel=1e-12)  # sqrt(c) / 2
+    close(torch.autograd.functional.jacobian(geometry.klein, zero), 2 * torch.eye(5), rel=1e-12)
 
 
 def test_undefined_exterior_angles_are_right_angles():
