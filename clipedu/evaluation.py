@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 
 from clipedu.data.pairs import Pairs
 from clipedu.features import embed_images_in_chunks, embed_in_chunks, frozen_image_features, frozen_text_features
+from clipedu.hierarchy import hierarchy_scores, norm_summary
 from clipedu.models.dual import DualEncoder, evaluating
 from clipedu.registry import ClipeduError
 
@@ -29,16 +30,16 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
     """Scores of a model on one set: retrieval where it has captions, zero-shot where it has named classes.
 
     Args:
-        model: as `run.model()` returns it, with its tokenizer and geometry. It stays in the mode it is in.
+        model: as `run.model()` returns it, with its tokenizer. It stays in the mode it is in.
         pairs: a retrieval set (split "val") or a labelled one (split "zeroshot", whose captions are not looked at).
     Returns:
-        "tr@1/5/10", "ir@1/5/10", "alignment", "uniformity", "modality_gap" for captions; "top1", "top5" for labels;
-        "average"; and the counts that give the level of chance.
+        "tr@1/5/10", "ir@1/5/10", "alignment", "uniformity", "modality_gap" and the measures of `clipedu.hierarchy` for
+        captions; "top1", "top5" for labels; "average"; and the counts that give the level of chance.
     Raises:
-        ClipeduError: there is nothing to score, or the model has no tokenizer or geometry.
+        ClipeduError: there is nothing to score, or the model has no tokenizer.
     """
-    if model.tokenizer is None or model.geometry is None:
-        raise ClipeduError("this model has no tokenizer or geometry: take the one of a run, run.model(), or set both")
+    if model.tokenizer is None:
+        raise ClipeduError("this model has no tokenizer: take the one of a run, run.model(), or set model.tokenizer")
     captioned = pairs.split != "zeroshot" and bool(pairs.captions(0))
     labelled = pairs.labels is not None and pairs.class_names is not None
     if not captioned and not labelled:
@@ -48,18 +49,27 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
     scores: dict[str, float] = {}
     image = embed_images(model, pairs, progress=progress)
     if captioned:
-        text, owner = embed_captions(model, pairs, progress=progress)
-        scores |= score_pairs(image, text, owner, model.geometry)
+        scores |= score_pairs(model, pairs, (image, *embed_captions(model, pairs, progress=progress)))
     if labelled:
         classes = class_prototypes(model, pairs.class_names, pairs.templates)
         scores |= zero_shot(image, classes, pairs.labels, model.geometry)
     return scores | {"average": average(scores)}
 
 
-def score_pairs(image: Tensor, text: Tensor, owner: Tensor, geometry) -> dict[str, float]:
-    """`retrieval` of all captions, and the `embedding_shape` of images and first captions: [N, D], [T, D], int64 [T]."""
-    first = torch.searchsorted(owner, torch.arange(len(image)))
-    return retrieval(image, text, owner, geometry) | embedding_shape(image, text[first])
+def score_pairs(model: DualEncoder, pairs: Pairs, embeddings: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
+    """All scores of a set with captions, from its embeddings (`embed_pairs`).
+
+    `retrieval` of all captions; `embedding_shape` and `norm_summary` of images and first captions; and where the set knows
+    how generic its captions are (scenes), `hierarchy_scores`.
+    """
+    image, text, owner = embeddings
+    first = text[torch.searchsorted(owner, torch.arange(len(image)))]
+    scores = retrieval(image, text, owner, model.geometry)
+    scores |= embedding_shape(image, first) | norm_summary(model.geometry, image, first)
+    scores["modality_distance"] = model.geometry.distance(
+        *(model.geometry.mean(x)[None] for x in (image, first))
+    ).item()
+    return scores | (hierarchy_scores(model, pairs, embeddings) if hasattr(pairs, "chain") else {})
 
 
 def average(scores: dict[str, float]) -> float:
@@ -75,7 +85,7 @@ def embed_images(model: DualEncoder, pairs: Pairs, *, progress: bool = False) ->
         if "image" not in model.frozen:
             return embed_images_in_chunks(model.encode_image, model, pairs, progress=progress)
         features = frozen_image_features(model, pairs, progress=progress)
-        return model.image_projection(features.to(model.device)).cpu()
+        return model.project_image(features.to(model.device)).cpu()
 
 
 @torch.no_grad()
@@ -91,7 +101,7 @@ def embed_captions(model: DualEncoder, pairs: Pairs, *, progress: bool = False) 
         if "text" not in model.frozen:
             return embed_in_chunks(embed, len(ids), what="captions", progress=progress), owner
         features, _ = frozen_text_features(model, pairs, progress=progress)
-        return model.text_projection(features.to(model.device)).cpu(), owner
+        return model.project_text(features.to(model.device)).cpu(), owner
 
 
 def embed_pairs(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> tuple[Tensor, Tensor, Tensor]:

@@ -141,7 +141,9 @@ class Run:
 
     def embeddings(self) -> dict[str, Any] | None:
         """Embeddings of the first 1,000 pairs of the retrieval set, as scored: "image" and "text" (its first
-        caption), [N, D] each, and "captions"; None before the run is finished. Raises ClipeduError: damaged files."""
+        caption), [N, D] each, and "captions"; for scenes, "phrase" [P, D] and "phrases", captions from generic to specific,
+        and "chain" [R, 6], their numbers for the first rows. None before the run is finished. Raises ClipeduError: damaged.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -149,8 +151,8 @@ class Run:
         if not path.is_file():
             return None
         try:
-            captions = json.loads((self.folder / "captions.json").read_text(encoding="utf-8"))
-            return {**load_file(path), "captions": captions}
+            words = json.loads((self.folder / "captions.json").read_text(encoding="utf-8"))
+            return {**load_file(path), **(words if isinstance(words, dict) else {"captions": words})}
         except (OSError, ValueError, SafetensorError) as error:
             raise ClipeduError(f"the embeddings in {self.folder} can't be read: {error}. Score the run again") from None
 
@@ -189,14 +191,14 @@ class Run:
             if other != target:
                 shutil.rmtree(other, ignore_errors=True)
 
-    def save_embeddings(self, image, text, captions: list[str]) -> None:
-        """Keep embeddings [N, D] of matched images and captions; `embeddings` reads them back."""
+    def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:
+        """Keep what `embeddings` reads back: "image", "text", ... and "captions", ..."""
         from safetensors.torch import save_file
 
-        write_json(self.folder / "captions.json", captions)
+        write_json(self.folder / "captions.json", words)
         partial = self.folder / "embeddings.partial"
         with reported(partial):
-            save_file({"image": image.cpu().contiguous(), "text": text.cpu().contiguous()}, partial)
+            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
             partial.replace(self.folder / "embeddings.safetensors")
 
     def save_frames(self, history, norms) -> None:

@@ -79,6 +79,48 @@ def _binomial(percent: float, trials: float) -> float:
     return 100 * math.sqrt(share * (1 - share) / trials)
 
 
+def scores_text(metrics: Mapping[str, float]) -> str:
+    """The scores as lines for a terminal, with what they mean and what chance would give."""
+    chance = chance_levels(metrics)
+    rows = [
+        ("tr@1", "TR@1", "image -> text: its best-ranked caption is one of its own"),
+        ("ir@1", "IR@1", "text -> image: its own image ranks first"),
+        ("top1", "top-1", "zero-shot: the right class of all"),
+        ("average", "average", "mean of the lines above, the course's score"),
+    ]
+    lines = [f"\n{'score':<9} {'%':>6} {'chance':>7}"]
+    for key, name, meaning in rows:
+        if key in metrics:
+            lines.append(f"{name:<9} {metrics[key]:6.2f} {chance[key]:7.2f}   {meaning}")
+    counts = []
+    if "retrieval_images" in metrics:
+        counts.append(f"{metrics['retrieval_images']} images with {metrics['retrieval_captions']} captions")
+    if "zeroshot_images" in metrics:
+        counts.append(f"{metrics['zeroshot_images']} images in {metrics['zeroshot_classes']} classes")
+    return "\n".join([*lines, f"on {'; '.join(counts)}", *_hierarchy_lines(metrics)])
+
+
+def _hierarchy_lines(metrics: Mapping[str, float]) -> list[str]:
+    """What `clipedu.hierarchy` measured, as far as it did: how far from the root text and image, generic and specific are."""
+    lines = []
+    if "text_nearer_root" in metrics:
+        image, text = metrics["root_distance_image"], metrics["root_distance_text"]
+        nearer = f"text nearer than its image in {100 * metrics['text_nearer_root']:.0f} % of pairs (50: no order)"
+        lines.append(f"distance to the root: images {image:.2f}, captions {text:.2f} (medians); {nearer}")
+    if "generality_within" in metrics:
+        within, pooled = metrics["generality_within"], metrics["generality_pooled"]
+        lines.append(
+            f"rank correlation of that distance with specificity: {within:.2f} within a scene, {pooled:.2f} over all"
+        )
+    if "cone_captions" in metrics:
+        shares = [
+            f"{what} {100 * metrics[f'cone_{what}']:.0f} % (chance {100 * metrics[f'cone_{what}_chance']:.0f})"
+            for what in ("captions", "images")
+        ]
+        lines.append(f"inside the cone of a caption that is true of them: {', '.join(shares)}")
+    return lines
+
+
 def score_table(runs: Sequence[Any]) -> pandas.DataFrame:
     """One row a run, in the course's order: by optimizer, then by loss, then by name.
 

@@ -25,11 +25,12 @@ from clipedu.device import pick_device
 from clipedu.evaluation import average, embed_pairs, evaluate, score_pairs
 from clipedu.experiment import Experiment
 from clipedu.files import write_json
+from clipedu.hierarchy import chains_of, embed_phrases
 from clipedu.objective import check_names
 from clipedu.runs import Run, load_run, new_run
 from clipedu.training import NotFinite, Trainer, build_tokenizer, load_train, prepare
 
-KEPT_EMBEDDINGS = 1000
+KEPT_EMBEDDINGS, KEPT_CHAINS = 1000, 200
 
 
 @dataclass
@@ -98,7 +99,7 @@ def score(run: Run, model=None, sets: list[Pairs] | None = None, *, progress: bo
         else:
             embeddings = embed_pairs(model, pairs, progress=progress)
             metrics |= score_pairs(model, pairs, embeddings)
-            _keep_embeddings(run, pairs, *embeddings)
+            _keep_embeddings(run, model, pairs, *embeddings)
     metrics["average"] = average(metrics)
     run.save_metrics(metrics)
     return metrics
@@ -257,7 +258,13 @@ def _save(run: Run, trainer: Trainer, rows: dict[str, list]) -> None:
     run.save_checkpoint(trainer.step, trainer.model, trainer.state())
 
 
-def _keep_embeddings(run: Run, pairs: Pairs, image, text, owner) -> None:
+def _keep_embeddings(run: Run, model, pairs: Pairs, image, text, owner) -> None:
+    """Keep the first pairs, and where there are chains of captions, those of the first rows, for figures of the hierarchy."""
     rows = torch.arange(min(KEPT_EMBEDDINGS, len(pairs)))
-    first = torch.searchsorted(owner, rows)
-    run.save_embeddings(image[rows], text[first], [pairs.captions(int(row))[0] for row in rows])
+    tensors = {"image": image[rows], "text": text[torch.searchsorted(owner, rows)]}
+    words = {"captions": [pairs.captions(int(row))[0] for row in rows]}
+    if hasattr(pairs, "chain"):
+        phrases, chain = chains_of(pairs, range(min(KEPT_CHAINS, len(pairs))))
+        tensors |= {"phrase": embed_phrases(model, phrases), "chain": chain}
+        words["phrases"] = phrases
+    run.save_embeddings(tensors, words)

@@ -21,6 +21,7 @@ def fake_run(name="first", *, steps=80, rows=30, average=20.0, status="finished"
     history["loss"] = 4 * np.exp(-step / 30) + 0.1 * noise.standard_normal(steps)
     history["loss/contrastive"] = history["loss"] * 0.75
     history["loss/cyclic"] = history["loss"] * 0.25
+    history["image_norm"], history["text_norm"] = 1 + 0.01 * step, 2 - 0.01 * step
     history["pairs_per_second"], history["seconds"] = 1000.0, 0.1 * step
     parts = ("all", "image", "text")
     norms = pd.DataFrame({"step": np.repeat(step, 3), "part": list(parts) * steps})

@@ -366,7 +366,7 @@ def test_what_a_set_has_decides_what_is_scored(scenes):
 
 
 def test_a_model_that_is_not_ready(scenes):
-    with pytest.raises(ClipeduError, match="no tokenizer or geometry"):
+    with pytest.raises(ClipeduError, match="no tokenizer"):
         evaluate(build_model(Experiment(**BASE), 50), scenes[0])
 
 

@@ -74,7 +74,7 @@ def test_everything_is_read_back(run):
     norms = pd.DataFrame({"step": [0, 0], "part": ["all", "text"], "weight": [1.5, 2.5]})
     run.save_frames(history, norms)
     image, text = torch.randn(4, 8), torch.randn(4, 8)
-    run.save_embeddings(image[:, ::2], text, ["ein Hündchen", "b", "c", "d"])
+    run.save_embeddings({"image": image[:, ::2], "text": text}, {"captions": ["ein Hündchen", "b", "c", "d"]})
     again = load_run(run.folder)
     assert (again.status, again.note, again.seconds) == ("finished", "well, with ü", 12.35)
     assert again.metrics == {"tr@1": 12.5, "retrieval_images": 30}
@@ -398,7 +398,7 @@ def test_a_checkpoint_that_is_damaged_or_does_not_fit(run, model, tokenizer):
 
 @pytest.mark.parametrize("name", ["embeddings.safetensors", "captions.json"])
 def test_damaged_embeddings(run, name):
-    run.save_embeddings(torch.zeros(2, 3), torch.zeros(2, 3), ["a", "b"])
+    run.save_embeddings({"image": torch.zeros(2, 3), "text": torch.zeros(2, 3)}, {"captions": ["a", "b"]})
     (run.folder / name).write_text("[")
     assert "the embeddings in" in message_of(run.embeddings) and "Score the run again" in message_of(run.embeddings)
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from clipedu.experiment import Experiment
-from clipedu.scores import at_chance, chance_levels, repeats, score_table, standard_errors, undecided
+from clipedu.scores import at_chance, chance_levels, repeats, score_table, scores_text, standard_errors, undecided
 
 COURSE = {"retrieval_images": 5000, "retrieval_captions": 25009, "zeroshot_images": 50000, "zeroshot_classes": 1000}
 
@@ -112,3 +112,17 @@ def test_repeats_give_mean_and_spread_and_what_differs():
     assert (row.loss, row.runs, row.mean, row.differ) == ("clip", 3, 13.0, "lr, seed")
     assert row.sd == pytest.approx(math.sqrt((9 + 1 + 16) / 2))
     assert len(repeats([run("none")])) == 0
+
+
+def test_scores_as_text():
+    metrics = {"tr@1": 12.5, "ir@1": 10.0, "average": 11.25, "retrieval_images": 40, "retrieval_captions": 200}
+    lines = scores_text(metrics).splitlines()
+    assert lines[2].split()[:3] == ["TR@1", "12.50", "2.50"] and lines[-1] == "on 40 images with 200 captions"
+    assert len(lines) == 6
+    metrics |= {"root_distance_image": 0.5, "root_distance_text": 0.25, "text_nearer_root": 0.9}
+    metrics |= {"generality_within": 0.75, "generality_pooled": -0.5}
+    metrics |= {"cone_captions": 0.2, "cone_captions_chance": 0.05, "cone_images": 0.1, "cone_images_chance": 0.01}
+    root, rank, cones = scores_text(metrics).splitlines()[-3:]
+    assert "images 0.50, captions 0.25" in root and "90 % of pairs" in root
+    assert "0.75 within a scene, -0.50 over all" in rank
+    assert cones.endswith("captions 20 % (chance 5), images 10 % (chance 1)")

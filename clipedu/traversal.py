@@ -1,0 +1,84 @@
+"""Traversal: walk from an image to the root of the space, and read which captions are the nearest on the way.
+
+In a space that knows what is generic, the first captions say all that is in the image, the later ones less and less, and the
+last is the root itself (as in Desai et al. 2023, arXiv 2304.09172). The way is the shortest path of the geometry, walked at
+equal speed: with a root at zero, the tangent vector shrinks in proportion; on a sphere it is an arc of a great circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from clipedu.geometry import Geometry
+
+ROOT = "[ROOT]"
+
+
+class Stop(NamedTuple):
+    """A caption on the way to the root.
+
+    Attributes:
+        share: of the way that was walked when it became the nearest, 0 at the image and 1 at the root.
+        caption: the caption; `ROOT` at the end.
+        distance: of that point of the way to the root.
+    """
+
+    share: float
+    caption: str
+    distance: float
+
+
+def traversal(
+    model,
+    image: Tensor,
+    texts: Sequence[str] | tuple[Tensor, Sequence[str]],
+    root: Tensor,
+    steps: int = 50,
+    min_radius: float | None = None,
+) -> list[Stop]:
+    """`walk_to_root` in a model's geometry, from one image embedding [D].
+
+    Args:
+        texts: captions, which the model embeds, or (their embeddings [T, D], captions).
+    """
+    phrase, captions = texts if isinstance(texts, tuple) else (model.embed_texts(list(texts)), texts)
+    return walk_to_root(model.geometry, image, phrase, captions, root, steps, min_radius)
+
+
+@torch.no_grad()
+def walk_to_root(
+    geometry: Geometry,
+    image: Tensor,
+    text: Tensor,
+    captions: Sequence[str],
+    root: Tensor,
+    steps: int = 50,
+    min_radius: float | None = None,
+) -> list[Stop]:
+    """The captions that are most similar on the shortest path from an image to the root, each when it is first met.
+
+    Args:
+        image: [D], where the path begins; root: [D], where it ends.
+        text: [T, D], embeddings of the T `captions`.
+        steps: points of the path, at equal distances, both ends included; at least 2.
+        min_radius: K: only captions whose cone the point lies in may be named; None lets all.
+    The root itself stands among the captions as `ROOT`, and passes always. It wins a tie, and at the end of the path.
+    Raises:
+        ClipeduError: `min_radius` in a geometry without cones.
+    """
+    image, text, root = image.double(), text.double(), root.double()
+    shares = torch.linspace(0, 1, steps, dtype=image.dtype)
+    stops: dict[str, Stop] = {}
+    for share, point in zip(shares.tolist(), geometry.geodesic(image, root, shares[:, None]), strict=True):
+        similarity = geometry.similarity(point[None], torch.cat([text, root[None]]))[0]
+        if min_radius is not None:
+            outside = geometry.entailment(text, point.expand_as(text), min_radius) > 0
+            similarity[:-1] = similarity[:-1].masked_fill(outside, -torch.inf)
+        best = int(similarity[:-1].argmax())
+        caption = ROOT if share == 1 or similarity[-1] >= similarity[best] else captions[best]
+        stops.setdefault(caption, Stop(share, caption, geometry.distance(point[None], root[None]).item()))
+    return list(stops.values())
