@@ -1,4 +1,4 @@
-"""The command line: `clipedu quickstart | train | evaluate | grid | report | list | lab`.
+"""The command line: `clipedu quickstart | train | evaluate | grid | compare | report | bench | list | lab`.
 
 Each command is a thin layer over a function that a notebook can call too. What a user can mend is told in one line on
 stderr with exit code 2; Ctrl-C says what was kept and how to go on, with exit code 130.
@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from clipedu.bench import add_bench
 from clipedu.experiment import PRESETS, Experiment
 from clipedu.options import add_experiment, experiment_changes
 from clipedu.registry import ClipeduError
+from clipedu.scores import scores_text
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,11 +74,23 @@ def build_parser() -> argparse.ArgumentParser:
     many.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="default: adamw sgd adam")
     add_experiment(many, without=("loss", "optimizer"))
 
+    several = _command(
+        commands, "compare", compare, "one thing changed, over several seeds: mean and deviation of every score"
+    )
+    several.add_argument(
+        "what", metavar="WHAT", help="; ".join(f"{k}: {v}" for k, v in _registries()["comparisons"]().items())
+    )
+    several.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="default: 0 1 2")
+    several.add_argument("--folder", type=Path, help="folder of the comparison (default: runs/<what>-<preset>)")
+    add_experiment(several, without=("seed",))
+
     paper = _command(
         commands, "report", report, "one report on one or many runs: table, curves, settings (HTML and Markdown)"
     )
     paper.add_argument("runs", type=Path, nargs="+", help="folders of runs, or folders that hold runs (a grid's)")
     paper.add_argument("--folder", type=Path, help="where to write it (default: into the folder given first)")
+
+    add_bench(commands)
 
     names = _command(commands, "list", list_names, "names to choose from, with a line on each")
     names.add_argument("kind", nargs="?", choices=sorted(_registries()), help="default: all")
@@ -98,7 +112,7 @@ def quickstart(given: argparse.Namespace) -> None:
         f"Training {experiment.loss.upper()} with {experiment.optimizer} on embedded scenes, {experiment.epochs} epochs ..."
     )
     run = fit(experiment, folder)
-    print_scores(run.metrics)
+    print(scores_text(run.metrics))
     print(f"""
 Trained in {run.seconds:.0f} s. Everything is in {run.folder}/:
   report.html   scores, plots and settings on one page: open it in a browser
@@ -126,7 +140,7 @@ def train(given: argparse.Namespace) -> None:
         folder = given.folder or new_run_folder(experiment)
         given.how_to_go_on = f"If it had begun to train, go on with: clipedu train --resume {folder}"
         run = fit(experiment, folder)
-    print_scores(run.metrics)
+    print(scores_text(run.metrics))
     tell_skipped(run.folder)
     print(f"\nTrained in {run.seconds:.0f} s. Report: {run.folder}/report.html")
 
@@ -150,7 +164,7 @@ def evaluate(given: argparse.Namespace) -> None:
     else:
         metrics = score(run)
         write_report([run], run.folder)
-    print_scores(metrics)
+    print(scores_text(metrics))
 
 
 def grid(given: argparse.Namespace) -> None:
@@ -183,6 +197,30 @@ def grid(given: argparse.Namespace) -> None:
     print(f"\nReport: {write_report(runs, folder, baseline=baseline)}")
 
 
+def compare(given: argparse.Namespace) -> None:
+    from clipedu.compare import comparison_table, comparison_text, run_comparison, variant, write_comparison
+    from clipedu.report import write_report
+    from clipedu.report_parts import HEADINGS
+
+    preset = given.preset or "laptop"
+    base = Experiment.preset(preset, **experiment_changes(given))
+    folder = given.folder or Path("runs") / f"{given.what}-{preset}"
+    given.how_to_go_on = "The same command goes on with the runs that are missing."
+    runs = []
+    for run in run_comparison(given.what, base, seeds=given.seeds, folder=folder):
+        runs.append(run)
+        scores = [f"{HEADINGS[key]} {run.metrics[key]:.2f}" for key in HEADINGS if key in run.metrics]
+        print(
+            f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
+            flush=True,
+        )
+    table = comparison_table(runs)
+    write_report(runs, folder)
+    print(
+        f"\n{comparison_text(table)}\n\nTable: {write_comparison(table, folder)}. Report of all runs: {folder}/report.html"
+    )
+
+
 def report(given: argparse.Namespace) -> None:
     from clipedu.report import write_report
     from clipedu.runs import find_runs
@@ -206,27 +244,6 @@ def open_lab(given: argparse.Namespace) -> None:
     from clipedu.lab import start_lab
 
     start_lab(given.folder, port=given.port, browser=not given.no_browser)
-
-
-def print_scores(metrics: dict[str, float]) -> None:
-    """The scores with what they mean and what chance would give."""
-    images, captions = metrics.get("retrieval_images"), metrics.get("retrieval_captions")
-    classes = metrics.get("zeroshot_classes")
-    rows = [
-        ("tr@1", "TR@1", "image -> text: its best-ranked caption is one of its own", 100 / images if images else None),
-        ("ir@1", "IR@1", "text -> image: its own image ranks first", 100 / images if images else None),
-        ("top1", "top-1", "zero-shot: the right class of all", 100 / classes if classes else None),
-        ("average", "average", "mean of the lines above, the course's score", None),
-    ]
-    print(f"\n{'score':<9} {'%':>6} {'chance':>7}")
-    for key, name, meaning, chance in rows:
-        if key in metrics:
-            print(f"{name:<9} {metrics[key]:6.2f} {f'{chance:.2f}' if chance else '':>7}   {meaning}")
-    counts = [
-        f"{images} images with {captions} captions" if images else "",
-        f"{metrics.get('zeroshot_images')} images in {classes} classes" if classes else "",
-    ]
-    print("on " + "; ".join(filter(None, counts)))
 
 
 def tell_skipped(folder: Path) -> None:
@@ -260,6 +277,7 @@ def _registries() -> dict[str, Any]:
 
     return {
         "presets": of("clipedu.experiment", "PRESETS"),
+        "comparisons": of("clipedu.compare", "COMPARISONS"),
         "losses": of("clipedu.losses", "LOSSES"),
         "optimizers": of("clipedu.optim", "OPTIMIZERS"),
         "geometries": of("clipedu.geometry", "GEOMETRIES"),

@@ -115,9 +115,9 @@ plots.plot_similarity(run)
 # **What you should see** in the scores: TR@1 and IR@1 between 25 and 50 %, top-1 above 8 %. Compare each with chance.
 
 # %%
-from clipedu.cli import print_scores
+from clipedu.scores import scores_text
 
-print_scores(run.metrics)
+print(scores_text(run.metrics))
 
 # %% [markdown]
 # ## 3. Ask it
@@ -206,4 +206,4 @@ print(f"in Python:     run = clipedu.load_run('{run.folder}')")
 # %% [markdown]
 # **Remember:** a guessing model pays $\log B$; read each score beside chance; an `Experiment` repeats a run.
 #
-# **Next:** `05_train.ipynb` opens up every part of this run, and has a lab to compare losses and optimizers.
+# **Next:** `05_train.ipynb`, every part of this run and a lab; `02_losses.ipynb`; `07_embedding_geometry.ipynb`.

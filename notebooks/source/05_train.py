@@ -269,9 +269,9 @@ run = clipedu.fit(experiment)
 # The course's average is their mean. **What you should see:** TR@1 and IR@1 between 30 and 60 %, top-1 above 8 %.
 
 # %%
-from clipedu.cli import print_scores
+from clipedu.scores import scores_text
 
-print_scores(run.metrics)
+print(scores_text(run.metrics))
 
 # %% [markdown]
 # A score is a share of a sample, so it has an error. Two runs closer than three times this error are a draw.

@@ -6,10 +6,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from clipedu.losses import LOSSES, build_loss
+from clipedu.geometry import build_geometry
+from clipedu.losses import LOSSES, Entailed, build_loss
 from clipedu.losses.gathering import gather
 
 STEPS, SIZE = 2, 6
+LEARNING = ("clip", "sogclr", "siglip")
 LIMIT = timedelta(seconds=120)  # a process that waits in vain fails, instead of hanging the tests
 
 
@@ -30,7 +32,8 @@ class Towers(nn.Module):
 def run(name: str, rank: int, world: int) -> dict[str, torch.Tensor]:
     """Two steps; the loss, the gradients and the memory after each. Rank r holds rows r * SIZE / world and on."""
     towers = Towers()
-    loss = build_loss(name, temperature=0.04, num_samples=9).double()
+    loss = build_loss(name, temperature=0.04, num_samples=9, learn_temperature=name != "isogclr").double()
+    loss.stream_above = SIZE - 1 if name in ("dcl", "siglip") else SIZE
     seen = {}
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(step)
@@ -52,10 +55,29 @@ def run(name: str, rank: int, world: int) -> dict[str, torch.Tensor]:
     return seen
 
 
+def run_learning(name: str, rank: int, world: int) -> dict[str, torch.Tensor]:
+    """Gradients of towers, curvature, alpha and temperature, with the entailment term, averaged over the processes."""
+    geometry = build_geometry("lorentz", 4)
+    loss = build_loss(name, temperature=0.2, num_samples=9, geometry=geometry, learn_temperature=True)
+    model = nn.ModuleDict({"towers": Towers(), "loss": Entailed(loss, 0.3, min_radius=0.05).double()})
+    generator = torch.Generator().manual_seed(5)
+    pixels = torch.randn(SIZE, 5, generator=generator, dtype=torch.float64)
+    words = torch.randn(SIZE, 3, generator=generator, dtype=torch.float64)
+    own = slice(rank * SIZE // world, (rank + 1) * SIZE // world)
+    image, text = model["towers"](pixels[own], words[own])
+    image, text = geometry.tangent(image, "image"), geometry.tangent(text, "text")
+    model["loss"](image, text, torch.arange(SIZE)[own]).total.backward()
+    for parameter in model.parameters() if world > 1 else ():
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= world
+    return {key: parameter.grad.clone() for key, parameter in model.named_parameters()}
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=LIMIT)
     seen = {name: run(name, rank, 2) for name in LOSSES}
+    seen |= {f"learning {name}": run_learning(name, rank, 2) for name in LEARNING}
     loss = build_loss("clip").eval()
     if rank == 0:  # an evaluation by one process alone must not wait for the other
         seen["alone"] = {"total": loss(torch.eye(3), torch.eye(3), torch.arange(3)).total}
@@ -66,9 +88,13 @@ def work(rank: int, folder: str) -> None:
 def test_two_processes_equal_one(tmp_path):
     torch.multiprocessing.spawn(work, (str(tmp_path),), nprocs=2)
     expected = {name: run(name, 0, 1) for name in LOSSES}
+    expected |= {f"learning {name}": run_learning(name, 0, 1) for name in LEARNING}
+    for name in LEARNING:
+        learned = {key.split(".")[-1] for key in expected[f"learning {name}"]}
+        assert {"log_curvature", "log_alpha_image", "log_alpha_text", "logit_scale"} <= learned
     for rank in range(2):
         seen = torch.load(tmp_path / f"{rank}.pt")
-        for name in LOSSES:
+        for name in expected:
             assert seen[name].keys() == expected[name].keys()
             for key, value in expected[name].items():
                 torch.testing.assert_close(
