@@ -80,9 +80,7 @@ def embed_space(model, pairs, embeddings: tuple[Tensor, Tensor, Tensor] | None =
         number = {caption: row for row, caption in reversed(list(enumerate(captions)))}
         return Space(model.geometry, image.double(), text, captions, list(number), text[list(number.values())])
     phrases, chain = chains_of(pairs, range(len(pairs)))
-    return Space(
-        model.geometry, image.double(), text, captions, phrases, embed_phrases(model, phrases).double(), chain
-    )
+    return Space(model.geometry, image.double(), text, captions, phrases, embed_phrases(model, phrases).double(), chain)
 
 
 def chains_of(pairs, rows: Iterable[int]) -> tuple[list[str], Tensor]:
@@ -104,7 +102,9 @@ def kept_space(run) -> Space:
     """
     kept = run.embeddings()
     if kept is None or not all(kept[side].isfinite().all() for side in ("image", "text")):
-        raise ClipeduError(f"run {run.name!r} has no embeddings that could be used: finish it, and look whether it diverged")
+        raise ClipeduError(
+            f"run {run.name!r} has no embeddings that could be used: finish it, and look whether it diverged"
+        )
     image, text, captions = kept["image"].double(), kept["text"].double(), kept["captions"]
     if "chain" in kept:
         return Space(run.geometry(), image, text, captions, kept["phrases"], kept["phrase"].double(), kept["chain"])

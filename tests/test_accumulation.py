@@ -12,7 +12,9 @@ class Towers(nn.Module):
     def __init__(self, dropout=0.0, norm=None):
         super().__init__()
         torch.manual_seed(0)
-        self.image = nn.Sequential(nn.Linear(5, 16), norm or nn.Identity(), nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 8))
+        self.image = nn.Sequential(
+            nn.Linear(5, 16), norm or nn.Identity(), nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 8)
+        )
         self.text = nn.Sequential(nn.Linear(7, 16), nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 8))
         self.double()
 

@@ -8,6 +8,22 @@ so that "run all cells" goes on past an exercise that is still to be done.
 """
 
 from clipedu.exercises.base import NotYet, Verdict
+from clipedu.exercises.geometry import (
+    check_expmap0,
+    check_half_aperture,
+    check_lorentz_distance,
+    check_open_gap,
+    check_spearman,
+)
+from clipedu.exercises.losses import (
+    check_clip_weights,
+    check_copies,
+    check_dcl_weights,
+    check_running_average,
+    check_siglip,
+    check_silenced,
+    check_sogclr_weights,
+)
 from clipedu.exercises.training import (
     check_averages,
     check_both_recalls,
@@ -24,6 +40,18 @@ __all__ = [
     "check_both_recalls",
     "check_chance",
     "check_cheat",
+    "check_clip_weights",
+    "check_copies",
+    "check_dcl_weights",
+    "check_expmap0",
+    "check_half_aperture",
+    "check_lorentz_distance",
     "check_lowest_loss",
+    "check_open_gap",
     "check_recall",
+    "check_running_average",
+    "check_siglip",
+    "check_silenced",
+    "check_sogclr_weights",
+    "check_spearman",
 ]

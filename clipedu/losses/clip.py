@@ -12,17 +12,20 @@ hard negatives get nearly all. Once a pair has won (P_ii = Q_ii = 1) its weight 
 0.01 that happens at a margin of about 0.1. The total push is at most 1 / tau.
 
 If all similarities are equal (a collapsed model, or pure guessing) the loss is log B.
+
+A learned temperature (`learn_temperature=True`, as CLIP itself has it) falls while the pairs win, which sharpens the
+quiz, and rises while they lose, which pays for being wrong with being unsure. A model that is always right sends it to
+the bottom of its range (0.01 in cosine geometry).
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import log_softmax
 
 from clipedu.geometry import Geometry
 from clipedu.losses.base import SimilarityLoss
-from clipedu.losses.streamed import STREAM_ABOVE, by_rows
+from clipedu.losses.streamed import STREAM_ABOVE, Part, by_tiles, own_pairs
 
 
 class CLIP(SimilarityLoss):
@@ -47,19 +50,18 @@ class CLIP(SimilarityLoss):
 
     def objective(self, similarity: Tensor) -> dict[str, Tensor]:
         logits = similarity / self.temperature
-        target = torch.arange(len(logits), device=logits.device)
         return {
-            "image_to_text": cross_entropy(logits, target) / 2,
-            "text_to_image": cross_entropy(logits.T, target) / 2,
+            "image_to_text": -log_softmax(logits, dim=1).diagonal().mean() / 2,
+            "text_to_image": -log_softmax(logits, dim=0).diagonal().mean() / 2,
         }
 
     def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
         tau = self.temperature
 
-        def block(first: int, image_rows: Tensor) -> tuple[Tensor, ...]:
-            logits = self.geometry.similarity(image_rows, text) / tau
-            return logits.logsumexp(1), logits.logsumexp(0), logits.diagonal(first)
+        def tile(a: Part, b: Part) -> tuple[Tensor | None, ...]:
+            logits = self.geometry.similarity(a.image, b.text) / tau
+            return logits.logsumexp(1), logits.logsumexp(0), own_pairs(logits, a, b)
 
-        others = (text, tau, *self.geometry.parameters())
-        rows, columns, own = by_rows(block, ("rows", "columns", "rows"), [image], others)
+        kinds = ("rows", "columns", "own")
+        rows, columns, own = by_tiles(tile, kinds, image, text, (tau, *self.geometry.parameters()))
         return {"image_to_text": (rows - own).mean() / 2, "text_to_image": (columns - own).mean() / 2}

@@ -21,7 +21,7 @@ from torch import Tensor
 from clipedu.geometry import Geometry
 from clipedu.losses.base import number
 from clipedu.losses.clip import CLIP
-from clipedu.losses.streamed import by_rows
+from clipedu.losses.streamed import Part, by_tiles
 
 
 class CyCLIP(CLIP):
@@ -64,21 +64,16 @@ class CyCLIP(CLIP):
     def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
         similarity = self.geometry.similarity
 
-        def block(first: int, image_rows: Tensor, text_rows: Tensor) -> tuple[Tensor, ...]:
-            later_image, later_text = image[first:], text[first:]  # what came before is in the mirror cells
-            asymmetry = similarity(image_rows, later_text) - similarity(later_image, text_rows).T
-            difference = similarity(image_rows, later_image) - similarity(text_rows, later_text)
-            return sum_with_mirror(asymmetry.square()), sum_with_mirror(difference.square())
+        def tile(a: Part, b: Part) -> tuple[Tensor, ...]:
+            asymmetry = similarity(a.image, b.text) - similarity(b.image, a.text).T
+            difference = similarity(a.image, b.image) - similarity(a.text, b.text)
+            times = 1 if a.rows == b.rows else 2  # a tile above the diagonal stands for its mirror image, too
+            return times * asymmetry.square().sum(), times * difference.square().sum()
 
-        others = (image, text, *self.geometry.parameters())
-        cross, in_modal = (total / len(image) for total in by_rows(block, ("sum", "sum"), [image, text], others))
+        learned = self.geometry.parameters()
+        cross, in_modal = by_tiles(tile, ("sum", "sum"), image, text, learned, half=True)
         return {
             "clip": sum(super().streamed(image, text, index).values()),
-            "cross": self.cross * cross,
-            "in_modal": self.in_modal * in_modal,
+            "cross": self.cross * cross / len(image),
+            "in_modal": self.in_modal * in_modal / len(image),
         }
-
-
-def sum_with_mirror(upper: Tensor) -> Tensor:
-    """Sum of a block [C, C + rest] of a symmetric matrix and of the mirror image of its rest, [rest, C]."""
-    return 2 * upper.sum() - upper[:, : len(upper)].sum()

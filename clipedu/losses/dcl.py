@@ -9,6 +9,9 @@ the negatives are, and dies out once the pair has won. Leaving the positive out 
 The gradient: dL/dS = (P + Q - 2 I) / (2 B tau) with P and Q softmaxes over the *negatives* only: every anchor has pull
 and push 1 / (2 B tau) a side, always. The value can go below 0 without end. At collapse it is log(B - 1).
 
+A learned temperature has no optimum: dL/dtau is minus the mean margin of the negatives (softmax over them) / tau^2. As
+soon as the pairs win on average, L falls without end as tau goes to 0, and tau goes to the bottom of its range.
+
 This is the cross-modal form: only image-text pairs are negatives. (The paper has two views of one modality, and takes
 negatives within a view too.)
 """
@@ -20,7 +23,7 @@ from torch import Tensor
 from clipedu.geometry import Geometry
 from clipedu.losses.base import SimilarityLoss
 from clipedu.losses.margins import log_sum_negatives
-from clipedu.losses.streamed import STREAM_ABOVE, negatives_by_rows
+from clipedu.losses.streamed import STREAM_ABOVE, negatives_by_tiles
 
 
 class DCL(SimilarityLoss):
@@ -48,5 +51,5 @@ class DCL(SimilarityLoss):
         return {"image_to_text": image / 2, "text_to_image": text / 2}
 
     def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
-        image, text = negatives_by_rows(self.geometry, image, text, self.temperature)[0].mean(-1)
+        image, text = negatives_by_tiles(self.geometry, image, text, self.temperature)[0].mean(-1)
         return {"image_to_text": image / 2, "text_to_image": text / 2}

@@ -10,6 +10,9 @@ first visit, before there is any memory. Three papers, one gradient: a good exer
 The gradient: every anchor has pull and push 1 / B a side, always (see `dcl.py`). The factor tau is the authors' own; it
 makes the gradient about 2 tau times CLIP's.
 
+A learned temperature only falls: dL/dtau is the entropy of the softmax over the negatives (both sides), never negative,
+and at the bottom of its range the soft maximum is the hardest negative alone. CLOOB holds tau fixed, and so should you.
+
 CLOOB applies it to embeddings *retrieved* from a Hopfield network that stores the batch. That step is left out here.
 """
 

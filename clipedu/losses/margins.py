@@ -30,9 +30,9 @@ def margins(similarity: Tensor) -> Tensor:
     return off_diagonal(both - both.diagonal(dim1=-2, dim2=-1).unsqueeze(-1))
 
 
-def without_own(z: Tensor, first: int = 0) -> Tensor:
-    """z [C, B], rows `first` to `first + C` of a matrix [B, B], its own pairs so far down that exp(z) is 0 there."""
-    return torch.diagonal_scatter(z, z.new_full((len(z),), torch.finfo(z.dtype).min), first)
+def without_own(z: Tensor) -> Tensor:
+    """z [C, C] with its own pairs, the diagonal, so far down that exp(z) is 0 there."""
+    return torch.diagonal_scatter(z, z.new_full((len(z),), torch.finfo(z.dtype).min))
 
 
 def log_sum_negatives(z: Tensor) -> Tensor:

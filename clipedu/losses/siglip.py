@@ -22,7 +22,7 @@ from torch.nn.functional import softplus
 from clipedu.geometry import Geometry
 from clipedu.losses.base import SimilarityLoss, number
 from clipedu.losses.margins import without_own
-from clipedu.losses.streamed import STREAM_ABOVE, by_rows
+from clipedu.losses.streamed import STREAM_ABOVE, Part, by_tiles, negatives, own_pairs
 
 
 class SigLIP(SimilarityLoss):
@@ -57,10 +57,10 @@ class SigLIP(SimilarityLoss):
     def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
         tau = self.temperature
 
-        def block(first: int, image_rows: Tensor) -> tuple[Tensor, ...]:
-            logits = self.geometry.similarity(image_rows, text) / tau + self.bias
-            return softplus(-logits.diagonal(first)).sum(), softplus(without_own(logits, first)).sum()
+        def tile(a: Part, b: Part) -> tuple[Tensor | None, ...]:
+            logits = self.geometry.similarity(a.image, b.text) / tau + self.bias
+            return own_pairs(logits, a, b), softplus(negatives(logits, a, b)).sum()
 
-        others = (text, tau, self.bias, *self.geometry.parameters())
-        positives, negatives = (total / len(image) for total in by_rows(block, ("sum", "sum"), [image], others))
-        return {"positives": positives, "negatives": negatives}
+        learned = (tau, self.bias, *self.geometry.parameters())
+        own, total = by_tiles(tile, ("own", "sum"), image, text, learned)
+        return {"positives": softplus(-own).mean(), "negatives": total / len(image)}

@@ -18,6 +18,16 @@ mass 1 / B a side, and none goes dark, however easy. That makes the gradient abo
 larger learning rate, or `scale="clip"`. The name stands for *stochastic optimisation for the global objective*; it is
 first order.
 
+A learned temperature (`learn_temperature=True`; FastCLIP, arXiv 2407.01445) needs a counterweight rho, as one without
+it would only rise: F becomes the mean of tau (log g + rho), both sides, and L is given the slope that it lacks,
+
+$$ \frac{\partial F}{\partial \tau} = \frac{1}{B} \sum_i \Big[ \log u_i + \rho
+   - \frac{1}{B-1} \sum_{j \ne i} w_{ij} \frac{h_{ij}}{\tau} \Big] + \text{texts} $$
+
+which is rho - KL(p || uniform), once u is right: tau settles where the softmax over the negatives counts (B - 1) e^-rho of
+them. The KL of a batch is at most log(B - 1), 4.8 at B = 128; rho must stay well below, or tau only falls.
+(u_i is in units of the tau of its last visit: an approximation that a slow tau keeps good.)
+
 `form="log"` (default) keeps log u: nothing overflows, nothing is added. `form="course"` is the arithmetic of a course's
 starter code, to see what it does: a shift b (running maximum of h / tau, which never comes down), s = u exp(-b), and
 w = exp(h / tau - b) / (s + 1e-8). In true units that floor is 1e-8 exp(b): it silences anchors that are won, and
@@ -35,7 +45,7 @@ from clipedu.geometry import Geometry
 from clipedu.losses.base import choice, number
 from clipedu.losses.margins import log_sum_negatives, margins, without_own
 from clipedu.losses.memory import PerSampleLoss, log_average, zero_with_slope
-from clipedu.losses.streamed import STREAM_ABOVE, by_rows, negatives_by_rows
+from clipedu.losses.streamed import STREAM_ABOVE, Part, by_tiles, negatives, negatives_by_tiles, own_pairs
 
 
 class SogCLR(PerSampleLoss):
@@ -45,7 +55,7 @@ class SogCLR(PerSampleLoss):
         num_samples: rows of the data set, N.
         gamma: weight of the newest batch in the running average, in (0, 1]; where its schedule ends. 1: no memory.
         form: "log", or "course" for the eps-and-shift arithmetic.
-        rho: of a learned temperature, in nats, >= 0.
+        rho: counterweight of a learned temperature, in nats, >= 0; below log(B - 1). Without learning it has no effect.
         gamma_schedule: "constant", or "cosine": from 1 to gamma over the first half of the training.
     """
 
@@ -66,7 +76,7 @@ class SogCLR(PerSampleLoss):
         form: str = "log",
         scale: str = "paper",
         learn_temperature: bool = False,
-        rho: float = 4.0,
+        rho: float = 3.0,
         gamma_schedule: str = "constant",
     ):
         super().__init__(
@@ -100,38 +110,45 @@ class SogCLR(PerSampleLoss):
 
     def objective(self, similarity: Tensor, **memory: Tensor) -> dict[str, Tensor]:
         log_u = memory["log_u"] if self.form == "log" else memory["b"] + torch.log(memory["s"] + self.eps)
-        sums = self._weighted(similarity, similarity.diagonal(), log_u)
-        return self._parts(torch.stack(sums) / (len(similarity) * (len(similarity) - 1)), log_u)
+        own = similarity.diagonal()
+        sums = self._weighted(similarity, without_own(similarity.detach()), (own, log_u[0]), (own, log_u[1]))
+        return self._parts(torch.stack(sums) / (len(own) * (len(own) - 1)), log_u)
 
     def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
-        tau, size = self.temperature_value, len(image)
+        size = len(image)
         with torch.no_grad():  # first walk: the averages
-            log_g, own = negatives_by_rows(self.geometry, image, text, tau)
+            log_g, own = negatives_by_tiles(self.geometry, image, text, self.temperature_value)
             log_g = log_g - math.log(size - 1)
             memory = self._average(log_g, index)
         if self.training:
             self.store(index, memory)
         log_u = memory["log_u"]
 
-        def block(first: int, image_rows: Tensor) -> tuple[Tensor, ...]:  # second walk: the weighted margins
-            similarity = self.geometry.similarity(image_rows, text)
-            return *self._weighted(similarity, own, log_u, first), similarity.diagonal(first)
+        def tile(a: Part, b: Part) -> tuple[Tensor | None, ...]:  # second walk: the weighted margins
+            similarity = self.geometry.similarity(a.image, b.text)
+            images, texts = (own[a.rows], log_u[0, a.rows]), (own[b.rows], log_u[1, b.rows])
+            sums = self._weighted(similarity, negatives(similarity.detach(), a, b), images, texts)
+            return *sums, own_pairs(similarity, a, b)
 
-        others = (text, *self.geometry.parameters())
-        *sums, positives = by_rows(block, ("sum", "sum", "rows"), [image], others)
+        *sums, positives = by_tiles(tile, ("sum", "sum", "own"), image, text, self.geometry.parameters())
         sides = torch.stack(sums) / (size * (size - 1))
         mass = torch.exp(log_g - log_u)  # of an anchor's weights; each has a margin from its own positive
         sides = sides - (mass * (positives - own)).mean(-1)
         return self._parts(sides, log_u)
 
-    def _weighted(self, similarity: Tensor, own: Tensor, log_u: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
-        """Sums of w h with images and with texts as anchors, over rows `first` and on of S: [C, B], [B], [2, B]."""
-        rows = slice(first, first + len(similarity))
-        z = without_own(similarity.detach() / self.temperature_value, first)
-        level = own.detach() / self.temperature_value + log_u  # w = exp(z - level)
-        images = torch.exp(z - level[0, rows, None]) * (similarity - own[rows, None])
-        texts = torch.exp(z - level[1]) * (similarity - own)
-        return images.sum(), texts.sum()
+    def _weighted(
+        self, similarity: Tensor, others: Tensor, images: tuple[Tensor, Tensor], texts: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of w h with images and with texts as anchors, over a piece of S [C, C].
+
+        `others` is the piece without its own pairs, a constant; `images` and `texts` hold the positives and the log u of
+        its rows and of its columns, [C] each.
+        """
+        tau, sums = self.temperature_value, []
+        for (own, log_u), dim in ((images, 1), (texts, 0)):
+            weight = torch.exp(others / tau - (own.detach() / tau + log_u).unsqueeze(dim))
+            sums.append((weight * (similarity - own.unsqueeze(dim))).sum())
+        return tuple(sums)
 
     def _average(self, log_g: Tensor, index: Tensor) -> dict[str, Tensor]:
         return {"log_u": log_average(self.log_u[:, index], log_g, self.current_gamma)}

@@ -104,18 +104,20 @@ def test_pull_and_push_of_onlineclr_balance_once_its_averages_are_steady():
     assert loss.pair_weights(*batch()).sum().abs() < 1e-12
 
 
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", STATELESS)
-def test_gradient_is_the_derivative_of_the_value(name):
+def test_gradient_is_the_derivative_of_the_value(name, seed):
     loss = build_loss(name, temperature=0.5).double()
-    x, y = random_pairs(1, size=4, dim=3)
+    x, y = random_pairs(seed, size=4, dim=3)
     inputs = (x.requires_grad_(), y.requires_grad_())
     assert torch.autograd.gradcheck(lambda a, b: loss(a, b, torch.arange(4)).total, inputs)
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_autocast_and_half_precision_change_nothing_inside(name, dtype):
-    x, y, index = batch(dtype=dtype)
+@pytest.mark.parametrize("seed", range(3))
+def test_autocast_and_half_precision_change_nothing_inside(name, dtype, seed):
+    x, y, index = batch(seed, dtype=dtype)
     half, full = (build_loss(name, temperature=0.04, num_samples=10) for _ in range(2))
     x, y = x.requires_grad_(), y.requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -136,6 +136,12 @@ def test_aligned_pairs_keep_their_gradient_in_the_log_form_only(form, temperatur
         assert_close(probe.step(*oracle_set("C", step), torch.arange(5))[:3], numbers(answer), atol=1e-18)
 
 
+def test_libauc_counts_it_half_of_b_minus_1_times():
+    """Its GCLoss_v2 does not divide the weights by B - 1 a second time, and takes the mean of both sides."""
+    value, image, *_ = Probe("sogclr", temperature=0.07, num_samples=6).step(*oracle_set("A6"), torch.arange(6))
+    assert_close([2.5 * value, 2.5 * image], [4.131339472, 2.865850209])
+
+
 def test_pair_weights_of_the_heat_map():
     weights = build_loss("sogclr", temperature=0.07, num_samples=4).pair_weights(*oracle_set("A"), ROWS)
     answer = [

@@ -1,0 +1,136 @@
+"""`clipedu bench losses`: each loss against open_clip's, or against the course's formula typed out as it is read.
+
+Times are forward and backward together, from raw projections, medians of runs taken in turn after a warm-up. Peak memory
+is that of one step in a fresh process, above what the process held before.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipedu.bench.measure import in_turn, peak, step_of
+from clipedu.bench.peers import TEMPERATURE, contender
+from clipedu.losses.streamed import STREAM_ABOVE
+from clipedu.registry import ClipeduError
+
+AGAINST = [
+    ("clip", "open_clip"),
+    ("siglip", "open_clip"),
+    ("clip", "course"),
+    ("sogclr", "course"),
+    ("cyclip", "course"),
+    ("vicreg", "course"),
+    ("onlineclr", "course"),
+]
+LARGE = ["clip", "sogclr"]
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def bench_losses(
+    batch_sizes: Sequence[int] = (128, 1024, 4096),
+    *,
+    dim: int = 512,
+    large: int = 16_384,
+    threads: int | None = None,
+    write: Callable[[str], None] = _say,
+) -> list[dict[str, Any]]:
+    """Measure, write a Markdown table line by line, and return its rows.
+
+    Args:
+        batch_sizes: for the times.
+        dim: width of the embeddings.
+        large: batch size for peak memory, against open_clip's ClipLoss; 0 leaves that part out.
+        threads: of torch; None takes what it has.
+    Returns:
+        dicts with loss, against, batch, ours and theirs (seconds), ratio; in the part on memory also ours_bytes,
+        theirs_bytes and bytes_ratio.
+    Raises:
+        ClipeduError: open_clip is not installed, or a size that makes no sense.
+    """
+    if any(size < 2 for size in (*batch_sizes, large or 2)):
+        raise ClipeduError(f"a batch has at least 2 pairs, got {[*batch_sizes, large]} (large=0 leaves that part out)")
+    for name, value in (("dim", dim), ("threads", threads)):
+        if value is not None and value < 1:
+            raise ClipeduError(f"{name} must be at least 1, got {value}")
+    contender("open_clip", "clip", 2)  # is it there at all?
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        write(header(dim, device))
+        rows = _times(batch_sizes, dim, device, write)
+        return rows + (_peaks(large, dim, device, write) if large else [])
+    finally:
+        torch.set_num_threads(before)
+
+
+def header(dim: int, device: str) -> str:
+    """What a reader has to know about the numbers that follow: machine, threads, versions, settings."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("clipedu", "torch", "open_clip_torch"))
+    return (
+        f"{_machine(device)}, {torch.get_num_threads()} of {os.cpu_count()} threads; {versions}, Python "
+        f"{platform.python_version()}. float32, D {dim}, temperature {TEMPERATURE}; losses that can stream do above B {STREAM_ABOVE}.\n"
+        "Forward and backward from raw projections; ratio = clipedu / peer, below 1 is faster or smaller.\n"
+    )
+
+
+def _times(batch_sizes: Sequence[int], dim: int, device: str, write: Callable[[str], None]) -> list[dict[str, Any]]:
+    write("| loss | against | B | clipedu, ms | peer, ms | ratio |\n|---|---|---|---|---|---|")
+    rows = []
+    for batch in batch_sizes:
+        for loss, source in AGAINST:
+            ours, theirs = in_turn(*(step_of(who, loss, batch, dim, device) for who in ("clipedu", source)))
+            rows.append(
+                {
+                    "loss": loss,
+                    "against": source,
+                    "batch": batch,
+                    "ours": ours,
+                    "theirs": theirs,
+                    "ratio": ours / theirs,
+                }
+            )
+            write(f"| {loss} | {source} | {batch} | {1e3 * ours:.2f} | {1e3 * theirs:.2f} | **{ours / theirs:.2f}** |")
+    return rows
+
+
+def _peaks(batch: int, dim: int, device: str, write: Callable[[str], None]) -> list[dict[str, Any]]:
+    shared = {"batch": batch, "dim": dim, "device": device, "threads": torch.get_num_threads()}
+    theirs = peak(source="open_clip", loss="clip", **shared)
+    write(
+        f"\nPeak memory of one step at B {batch}, against open_clip's ClipLoss:\n\n"
+        "| loss | peak, MiB | ratio | seconds | ratio |\n|---|---|---|---|---|\n"
+        f"| open_clip ClipLoss | {theirs['bytes'] / 2**20:.0f} | 1 | {theirs['seconds']:.1f} | 1 |"
+    )
+    rows = []
+    for loss in LARGE:
+        ours = peak(source="clipedu", loss=loss, **shared)
+        row = {"loss": loss, "against": "open_clip", "batch": batch}
+        row |= {"ours_bytes": ours["bytes"], "theirs_bytes": theirs["bytes"], "ours": ours["seconds"]}
+        row |= {"theirs": theirs["seconds"], "ratio": ours["seconds"] / theirs["seconds"]}
+        row["bytes_ratio"] = ours["bytes"] / theirs["bytes"]
+        rows.append(row)
+        write(
+            f"| clipedu {loss} | {ours['bytes'] / 2**20:.0f} | **{row['bytes_ratio']:.3f}** | {ours['seconds']:.1f} | "
+            f"**{row['ratio']:.2f}** |"
+        )
+    return rows
+
+
+def _machine(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

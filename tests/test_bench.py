@@ -1,0 +1,110 @@
+"""The bench: its peers compute what we compute, and its table holds what it measured."""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from clipedu.bench import add_bench
+from clipedu.bench.losses import AGAINST, bench_losses
+from clipedu.bench.measure import in_turn, peak
+from clipedu.bench.peers import GAMMA, TEMPERATURE, contender
+from clipedu.losses import build_loss
+from clipedu.registry import ClipeduError
+
+SIZE = 7
+
+
+def batch(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    x, y = (torch.randn(SIZE, 5, generator=generator).requires_grad_() for _ in range(2))
+    return x, y, torch.randperm(SIZE, generator=generator)
+
+
+@pytest.mark.parametrize("loss, source", AGAINST)
+def test_a_peer_has_the_same_values_and_gradients_over_three_steps(loss, source):
+    if source == "open_clip":
+        pytest.importorskip("open_clip")
+    theirs = contender(source, loss, SIZE)
+    options = {"form": "course"} if loss in ("sogclr", "onlineclr") else {}
+    ours = build_loss(loss, temperature=TEMPERATURE, num_samples=SIZE, **options)
+    assert getattr(ours, "gamma", GAMMA) == GAMMA
+    for seed in range(3):
+        x, y, index = batch(seed)
+        total = theirs(x, y, index)
+        expected = ours(x, y, index).total
+        assert total.item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
+        for one, other in zip(torch.autograd.grad(total, (x, y)), torch.autograd.grad(expected, (x, y)), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_our_contender_is_our_loss():
+    x, y, index = batch(0)
+    expected = build_loss("clip", temperature=TEMPERATURE)(x, y, index).total
+    assert torch.equal(contender("clipedu", "clip", SIZE)(x, y, index), expected)
+
+
+def test_in_turn_calls_both_alike_and_takes_the_median(monkeypatch):
+    called, clock = [], {"ours": iter([9.0, 1.0, 5.0, 2.0]), "theirs": iter([9.0, 7.0, 3.0, 30.0])}
+
+    def seconds(who: str) -> float:
+        called.append(who)
+        return next(clock[who])
+
+    monkeypatch.setattr("clipedu.bench.measure._seconds", seconds)
+    assert in_turn("ours", "theirs") == (2.0, 7.0)  # the first call of each was the warm-up, and so slow that 3 must do
+    assert called == ["ours", "theirs"] * 4
+
+
+def test_the_table_holds_what_was_measured():
+    pytest.importorskip("open_clip")
+    lines = []
+    rows = bench_losses([6, 8], dim=4, large=0, threads=1, write=lines.append)
+    assert [(row["loss"], row["against"], row["batch"]) for row in rows] == [
+        (*pair, b) for b in (6, 8) for pair in AGAINST
+    ]
+    assert all(row["ratio"] == row["ours"] / row["theirs"] > 0 for row in rows)
+    text = "\n".join(lines)
+    assert f"torch {torch.__version__.split('+')[0]}" in text and "1 of " in text and "D 4" in text
+    assert f"| cyclip | course | 8 | {1e3 * rows[-3]['ours']:.2f} | {1e3 * rows[-3]['theirs']:.2f} |" in text
+
+
+def test_peak_memory_of_a_fresh_process():
+    """Twice the rows: four times the matrix. Plain CLIP keeps a few matrices of 4 MiB (B 1,024) or 16 MiB (B 2,048)."""
+    small, large = (
+        peak(source="clipedu", loss="clip", batch=b, dim=8, device="cpu", threads=1)["bytes"] for b in (1024, 2048)
+    )
+    assert 4 * 2**20 < small < 20 * 4 * 2**20
+    assert 2.5 < large / small < 5
+
+
+def test_what_can_be_mended_is_one_line(monkeypatch):
+    with pytest.raises(ClipeduError, match="at least 2 pairs, got .*1"):
+        bench_losses([1])
+    with pytest.raises(ClipeduError, match="threads must be at least 1, got 0"):
+        bench_losses([4], threads=0)
+    with pytest.raises(ClipeduError, match="^clip of clipedu at a batch of 1 failed: .*at least 2"):
+        peak(source="clipedu", loss="clip", batch=1, dim=8, device="cpu", threads=1)
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    monkeypatch.setitem(sys.modules, "open_clip.loss", None)
+    with pytest.raises(ClipeduError, match="not installed: pip install open_clip_torch"):
+        bench_losses([4])
+
+
+def test_the_command_is_light_to_add_and_passes_its_options_on(monkeypatch):
+    code = """
+import argparse, json, sys
+from clipedu.bench import add_bench
+add_bench(argparse.ArgumentParser().add_subparsers())
+print(json.dumps("torch" in sys.modules))"""
+    assert json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) is False
+    parser, seen = argparse.ArgumentParser(), {}
+    add_bench(parser.add_subparsers())
+    monkeypatch.setattr("clipedu.bench.losses.bench_losses", lambda sizes, **options: seen.update(options, sizes=sizes))
+    line = "bench losses --batch-sizes 4 8 --dim 3 --large 0 --threads 2"
+    given = parser.parse_args(line.split())
+    given.command(given)
+    assert seen == {"sizes": [4, 8], "dim": 3, "large": 0, "threads": 2}
