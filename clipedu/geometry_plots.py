@@ -144,10 +144,11 @@ def plot_traversal(walks: Mapping[str, list[Stop]], picture: Tensor | None = Non
     Args:
         picture: uint8 [3, H, W], the image, shown on the left.
     """
-    widths = [0.35, *[1] * len(walks)]
+    widths = [1] * len(walks) if picture is None else [0.35, *[1] * len(walks)]
     figure = new_figure(3.5 * sum(widths), 4.6)
-    left, *axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
-    show_picture(left, picture)
+    axes = list(figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0])
+    if picture is not None:
+        show_picture(axes.pop(0), picture)
     for ax, (name, stops) in zip(axes, walks.items(), strict=True):
         draw_walk(ax, stops)
         ax.tick_params(labelleft=ax is axes[0])
@@ -155,10 +156,9 @@ def plot_traversal(walks: Mapping[str, list[Stop]], picture: Tensor | None = Non
     return figure
 
 
-def show_picture(ax: Axes, picture: Tensor | None) -> None:
+def show_picture(ax: Axes, picture: Tensor) -> None:
     """A picture, uint8 [3, H, W], at the top of a panel."""
-    if picture is not None:
-        ax.imshow(picture.permute(1, 2, 0).numpy())
+    ax.imshow(picture.permute(1, 2, 0).numpy())
     ax.set_anchor("N")
     ax.axis("off")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu import plots
 from clipedu.course_table import display_name
+from clipedu.drawing import shorten
 from clipedu.page import Block, Code, Heading, Table, Text
 from clipedu.report_parts import DEFINITIONS, as_text, duration, number, picture, score_name
 from clipedu.scores import at_chance, chance_levels, score_table, standard_errors
@@ -105,7 +106,9 @@ def _traversals(run: Any, images: int = 3) -> Figure:
 
     space = kept_space(run)
     walks = {
-        f"image {row}": walk_to_root(space.geometry, space.image[row], space.phrase, space.phrases, space.root)
+        f"image {row}\n{shorten(space.captions[row], 38)}": walk_to_root(
+            space.geometry, space.image[row], space.phrase, space.phrases, space.root
+        )
         for row in range(min(images, len(space.image)))
     }
     return plot_traversal(walks)
