@@ -280,6 +280,7 @@ def _registries() -> dict[str, Any]:
         "comparisons": of("clipedu.compare", "COMPARISONS"),
         "losses": of("clipedu.losses", "LOSSES"),
         "optimizers": of("clipedu.optim", "OPTIMIZERS"),
+        "decay-laws": of("clipedu.optim", "DECAY_LAWS"),
         "geometries": of("clipedu.geometry", "GEOMETRIES"),
         "encoders": of("clipedu.models", "ENCODERS"),
     }

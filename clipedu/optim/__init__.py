@@ -1,7 +1,16 @@
 """Optimizers by name, what they decay, and the learning rate over a run."""
 
 from clipedu.optim.build import OPTIMIZERS, build_optimizer
+from clipedu.optim.decay import DECAY_LAWS, follow
 from clipedu.optim.groups import describe_groups, parameter_groups
 from clipedu.optim.schedule import learning_rate
 
-__all__ = ["OPTIMIZERS", "build_optimizer", "describe_groups", "learning_rate", "parameter_groups"]
+__all__ = [
+    "DECAY_LAWS",
+    "OPTIMIZERS",
+    "build_optimizer",
+    "describe_groups",
+    "follow",
+    "learning_rate",
+    "parameter_groups",
+]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from clipedu.optim import OPTIMIZERS, build_optimizer
+from clipedu.optim.build import HEADS
+from clipedu.optim.decay import DECAY_LAWS
 from clipedu.registry import ClipeduError
 
 LR, DECAY, STEPS = 0.05, 0.3, 6
@@ -146,3 +151,143 @@ def test_every_entry_builds_steps_and_keeps_plain_state(name, tmp_path):
     again = build_optimizer(model, name, lr=0.5)
     again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert again.param_groups[0]["lr"] == 0.01 and len(OPTIMIZERS[name].description) > 15
+
+
+# -- decoupled decay, its laws, and the heads
+
+DECOUPLED = [name for name, entry in OPTIMIZERS.items() if "decay_law" in entry.defaults]
+
+
+class Dual(nn.Module):
+    """Named as a dual encoder is."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(5)
+        for name in ("image_encoder", *HEADS):
+            setattr(self, name, nn.Linear(4, 3, dtype=torch.float64))
+        for p in self.parameters():
+            p.data = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+
+
+def take(model: nn.Module, optimizer, steps: int, lrs=None, seed: int = 6) -> None:
+    """Steps with the same made-up gradients for every optimizer; the learning rate is that of `lrs`."""
+    generator = torch.Generator().manual_seed(seed)
+    for i in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lrs[i] if lrs else group["lr"]
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.dtype)
+        optimizer.step()
+
+
+def groups_of(optimizer) -> dict[str, list[str]]:
+    return {group["name"]: group["param_names"] for group in optimizer.param_groups}
+
+
+def test_which_names_are_decoupled():
+    assert set(OPTIMIZERS) - set(DECOUPLED) == {
+        *("sgd", "adam", "novograd", "radam", "adagrad", "rmsprop", "adamax", "lamb")
+    }
+    corrected = {name for name in DECOUPLED if OPTIMIZERS[name].defaults["decay_law"] == "corrected"}
+    assert corrected == {"sgdc", "adamc", "lionc", "muonc"}
+    for name in corrected:  # the same but for the law
+        plain = OPTIMIZERS[name[:-1] if name == "muonc" or name == "lionc" else name[:-1] + "w"]
+        assert plain.build is OPTIMIZERS[name].build
+        assert plain.defaults | {"decay_law": "corrected"} == OPTIMIZERS[name].defaults
+
+
+@pytest.mark.parametrize("name", [n for n in DECOUPLED if n not in ("adamp", "adopt")])
+def test_decoupled_decay_shrinks_by_lr_times_lambda_whatever_else(name):
+    """Without a gradient. ADOPT's first step only looks; AdamP decays scale-free weights less."""
+    model = Small()
+    before = model.w.detach().clone()
+    optimizer = build_optimizer(model, name, lr=0.1, weight_decay=0.5)
+    model.w.grad, model.b.grad = torch.zeros_like(model.w), torch.zeros_like(model.b)
+    optimizer.step()
+    torch.testing.assert_close(model.w.detach(), 0.95 * before, rtol=1e-12, atol=1e-12)
+    assert torch.equal(model.b.detach(), Small().b.detach())
+
+
+def test_only_weights_that_are_not_heads_are_corrected():
+    model = Dual()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = build_optimizer(model, "adamc", lr=0.1, weight_decay=0.5)
+    assert groups_of(optimizer) == {
+        "decayed": ["image_encoder.weight"],
+        "head": ["image_projection.weight", "text_projection.weight"],
+        "not decayed": ["image_encoder.bias", "image_projection.bias", "text_projection.bias"],
+    }
+    undecayed = build_optimizer(model, "adamc", lr=0.1, weight_decay=0.0)
+    assert groups_of(undecayed) == groups_of(optimizer)  # so that either's state can be loaded into the other
+    for group in optimizer.param_groups:
+        group["lr"] = 0.025
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    shrink = {"image_encoder.weight": 0.025 * 0.125, **{f"{head}.weight": 0.025 * 0.5 for head in HEADS}}
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.detach(), before[name] * (1 - shrink.get(name, 0)), rtol=1e-13, atol=0)
+
+
+def test_which_modules_are_heads_can_be_said():
+    def decayed(**options):
+        return groups_of(build_optimizer(Dual(), "adamc", lr=0.1, weight_decay=0.5, **options))
+
+    assert decayed(heads=[])["decayed"] == [f"{name}.weight" for name in ("image_encoder", *HEADS)]
+    assert "head" not in decayed(heads=())
+    assert decayed(heads=["image_encoder"])["head"] == ["image_encoder.weight"]
+    assert "decayed" not in decayed(heads=["image_encoder", *HEADS])
+    with pytest.raises(ClipeduError, match=r"heads=\['classifier'\]: this Dual has no module 'classifier'"):
+        decayed(heads=["classifier"])
+
+
+def test_a_constant_law_leaves_all_as_it_was():
+    optimizer = build_optimizer(Dual(), "adamw", lr=0.1, weight_decay=0.5)
+    assert list(groups_of(optimizer)) == ["decayed", "not decayed"]
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not any({"decay_law", "lr_max"} & set(group) for group in optimizer.param_groups)
+    assert type(optimizer) is torch.optim.AdamW
+
+
+@pytest.mark.parametrize("name", DECOUPLED)
+def test_any_decoupled_optimizer_follows_any_law(name):
+    for law in DECAY_LAWS:
+        model = Dual()
+        optimizer = build_optimizer(model, name, lr=0.01, weight_decay=0.5, decay_law=law, lr_max=0.1)
+        take(model, optimizer, 2, lrs=[0.1, 0.05])
+        expected = {"constant": 0.5, "corrected": 0.25, "independent": 1.0}.get(law, pytest.approx(0.25, rel=0.03))
+        assert optimizer.param_groups[0]["weight_decay"] == expected, law
+
+
+def test_a_law_needs_decoupled_decay():
+    with pytest.raises(ClipeduError, match="decay_law='corrected': 'adam' has no decoupled weight decay.*adamw, sgdw"):
+        build_optimizer(Small(), "adam", lr=0.1, decay_law="corrected")
+    with pytest.raises(ClipeduError, match="unknown decay law 'exact'"):
+        build_optimizer(Small(), "adamw", lr=0.1, decay_law="exact")
+    with pytest.raises(ClipeduError, match="lr_max=-1"):
+        build_optimizer(Small(), "adamc", lr=0.1, lr_max=-1)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_that_is_resumed_goes_on_the_same(name, tmp_path):
+    """In float32, as models are: torch's NAdam keeps a number in float32 that it loads as float64 into a float64 model."""
+    lrs = [0.01, 0.02, 0.015, 0.01, 0.005]
+    whole = Dual().float()
+    optimizer = build_optimizer(whole, name, lr=0.02, weight_decay=0.3)
+    take(whole, optimizer, 3, lrs)
+    torch.save({"model": whole.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "state.pt")
+    take(whole, optimizer, 2, lrs[3:], seed=8)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    again = Dual().float()
+    again.load_state_dict(state["model"])
+    optimizer = build_optimizer(again, name, lr=0.001, weight_decay=0.1)
+    optimizer.load_state_dict(state["optimizer"])
+    take(again, optimizer, 2, lrs[3:], seed=8)
+    for a, b, start in zip(again.parameters(), whole.parameters(), Dual().float().parameters(), strict=True):
+        assert torch.equal(a, b) and not torch.equal(a, start) and bool(torch.isfinite(a).all())
+
+
+def test_timm_is_imported_when_one_of_its_names_is_built():
+    code = "import sys, clipedu.optim; sys.exit('timm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
