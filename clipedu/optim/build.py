@@ -26,6 +26,7 @@ from torch import nn
 from clipedu.optim.decay import DECAY_LAWS, follow
 from clipedu.optim.groups import parameter_groups
 from clipedu.optim.renormalized import renormalize
+from clipedu.optim.scion import Scion, ScionC, scion_groups
 from clipedu.registry import ClipeduError, Registry
 
 HEADS = ("image_projection", "text_projection")
@@ -91,6 +92,8 @@ for _name, _build, _description, _paper, _defaults in [
     ("adamc", torch.optim.AdamW, "adamw with corrected weight decay", "2506.02285", _ADAM | _CORRECTED),
     ("lionc", _LION, "lion with corrected weight decay", "2512.08217", _CORRECTED),
     ("muonc", _MUON, "muon with corrected weight decay", "2512.08217", _MUON_OPTIONS | _CORRECTED),
+    ("scion", Scion, "steps of a chosen size in each layer's own norm; its lr is its own", "2502.07529", _CONSTANT),
+    ("scionc", ScionC, "scion with corrected decay: the norm settles where weight_decay says", "2512.08217", {}),
     (
         "adamw-renormalized",
         _adamw_renormalized,
@@ -130,7 +133,7 @@ def build_optimizer(
             a decay that is coupled, a head that is not in the model.
     """
     entry = OPTIMIZERS[name]
-    groups = parameter_groups(model, weight_decay)
+    groups = (scion_groups if name in ("scion", "scionc") else parameter_groups)(model, weight_decay)
     if not groups:
         raise ClipeduError(f"nothing to train: no parameter of this {type(model).__name__} requires a gradient")
     defaults = dict(entry.defaults)
@@ -170,7 +173,7 @@ def _with_head_apart(model: nn.Module, groups: list[dict[str, Any]], heads: Sequ
     result = []
     for group in groups:
         pairs = list(zip(group["param_names"], group["params"], strict=True))
-        if group["name"] == "decayed":
+        if not group["name"].endswith("not decayed"):
             kept = [pair for pair in pairs if pair[1] not in of_heads]
             head = [pair for pair in pairs if pair[1] in of_heads]
             parts = [(group, kept), (group | {"name": "head", "decay_law": "constant"}, head)]
