@@ -13,30 +13,10 @@ from clipedu.optim.scion import Scion, ScionC, scion_groups
 from clipedu.registry import ClipeduError
 
 START = (1.0, -2.0, 0.5, 3.0)
-GRADIENTS = ((0.1, -0.2, 0.3, 0.05), (0.2, 0.1, -0.1, 0.05), (-0.3, 0.05, 0.2, -0.1))
-LRS = (0.1, 0.05, 0.0125)
 
 
 def weight(values=START, dtype=torch.float64) -> nn.Parameter:
     return nn.Parameter(torch.as_tensor(values, dtype=dtype).clone())
-
-
-def run(optimizer: torch.optim.Optimizer, p: nn.Parameter, gradients=GRADIENTS, lrs=LRS) -> Tensor:
-    for gradient, lr in zip(gradients, lrs, strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        p.grad = torch.as_tensor(gradient, dtype=p.dtype)
-        optimizer.step()
-    return p.detach()
-
-
-def matrices(count: int, *shape: int) -> list[Tensor]:
-    g = torch.Generator().manual_seed(5)
-    return [torch.randn(shape, generator=g, dtype=torch.float64) for _ in range(count)]
-
-
-def cosine(total: int, peak: float) -> list[float]:
-    return [peak * (1 + math.cos(math.pi * i / total)) / 2 for i in range(total)]
 
 
 class Model(nn.Module):
