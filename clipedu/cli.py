@@ -1,4 +1,4 @@
-"""The command line: `clipedu quickstart | train | evaluate | grid | compare | report | bench | list | lab`.
+"""The command line: `clipedu quickstart | train | groups | evaluate | grid | compare | report | bench | list | lab`.
 
 Each command is a thin layer over a function that a notebook can call too. What a user can mend is told in one line on
 stderr with exit code 2; Ctrl-C says what was kept and how to go on, with exit code 130.
@@ -61,6 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--resume", type=Path, metavar="RUN", help="go on with a stopped run; takes no other setting")
     add_experiment(one)
 
+    add_experiment(_command(commands, "groups", groups, "what an optimizer decays, corrects and leaves alone: a table"))
+
     again = _command(commands, "evaluate", evaluate, "score a run again: retrieval, zero-shot, embedding shape")
     again.add_argument("run", type=Path, help="a run's folder")
     again.add_argument(
@@ -80,7 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
     several.add_argument(
         "what", metavar="WHAT", help="; ".join(f"{k}: {v}" for k, v in _registries()["comparisons"]().items())
     )
-    several.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="default: 0 1 2")
+    several.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2, or 0 alone with a study")
+    several.add_argument("--variants", nargs="+", metavar="NAME", help="only these (default: all of the comparison)")
     several.add_argument("--folder", type=Path, help="folder of the comparison (default: runs/<what>-<preset>)")
     add_experiment(several, without=("seed",))
 
@@ -145,6 +148,13 @@ def train(given: argparse.Namespace) -> None:
     print(f"\nTrained in {run.seconds:.0f} s. Report: {run.folder}/report.html")
 
 
+def groups(given: argparse.Namespace) -> None:
+    from clipedu.optim import describe_groups
+    from clipedu.training import prepare
+
+    print(describe_groups(prepare(Experiment.preset(given.preset or "laptop", **experiment_changes(given))).optimizer))
+
+
 def evaluate(given: argparse.Namespace) -> None:
     from clipedu.evaluation import average
     from clipedu.evaluation import evaluate as evaluate_model
@@ -198,16 +208,34 @@ def grid(given: argparse.Namespace) -> None:
 
 
 def compare(given: argparse.Namespace) -> None:
-    from clipedu.compare import comparison_table, comparison_text, run_comparison, variant, write_comparison
+    from clipedu.compare import (
+        COMPARISONS,
+        comparison_cells,
+        comparison_table,
+        comparison_text,
+        run_comparison,
+        variant,
+        write_comparison,
+    )
     from clipedu.report import write_report
     from clipedu.report_parts import HEADINGS
 
-    preset = given.preset or "laptop"
-    base = Experiment.preset(preset, **experiment_changes(given))
+    preset, changes = given.preset or "laptop", experiment_changes(given)
+    base = Experiment.preset(preset, **changes)
+    known = COMPARISONS.get(given.what)
+    cells = comparison_cells(
+        given.what,
+        base,
+        given.seeds or (known.seeds if known else ()),
+        given=changes,
+        only=given.variants,
+        per_optimizer=PRESETS[preset].per_optimizer,
+    )
     folder = given.folder or Path("runs") / f"{given.what}-{preset}"
     given.how_to_go_on = "The same command goes on with the runs that are missing."
     runs = []
-    for run in run_comparison(given.what, base, seeds=given.seeds, folder=folder):
+    print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
+    for run in run_comparison(cells, folder):
         runs.append(run)
         scores = [f"{HEADINGS[key]} {run.metrics[key]:.2f}" for key in HEADINGS if key in run.metrics]
         print(
@@ -219,6 +247,8 @@ def compare(given: argparse.Namespace) -> None:
     print(
         f"\n{comparison_text(table)}\n\nTable: {write_comparison(table, folder)}. Report of all runs: {folder}/report.html"
     )
+    if known.study:
+        print(f"\n{known.study(runs, folder)}")
 
 
 def report(given: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Comparisons over seeds: the same experiment with one thing changed, each several times, in one table.
 
-    for run in run_comparison("geometries", Experiment(), seeds=(0, 1, 2), folder="runs/geometries"): ...
+    cells = comparison_cells("geometries", Experiment(), seeds=(0, 1, 2))
+    runs = list(run_comparison(cells, "runs/geometries"))
     comparison_table(runs)          # mean and standard deviation of every score, a row a variant
 
 One seed proves little where the differences are small: another seed draws other data, other first weights and another
@@ -10,14 +11,14 @@ finished run is never run again, and the same command goes on where it was stopp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.experiment import Experiment
 from clipedu.files import write_text
-from clipedu.registry import unknown_name
+from clipedu.registry import ClipeduError, unknown_name
 
 if TYPE_CHECKING:
     import pandas
@@ -27,16 +28,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: the variants by name, each as changes to an experiment, and what all of them share."""
+    """What is compared: the variants by name, each as changes to an experiment.
+
+    Attributes:
+        shared: what all variants have that the preset has not; a setting given by hand goes over it.
+        seeds: how many there are by default.
+        study: what more is made of the runs than a table of scores: writes figures and tables into the folder, and
+            returns what to print of them.
+    """
 
     description: str
     variants: dict[str, dict[str, Any]]
-    shared: dict[str, Any]
+    shared: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    study: Callable[[Sequence[Run], Path], str] | None = None
+
+
+def _norms_study(runs: Sequence[Run], folder: Path) -> str:
+    from clipedu.norms_study import write_study
+
+    return write_study(runs, folder)
+
+
+def _decay_study(runs: Sequence[Run], folder: Path) -> str:
+    from clipedu.decay_study import write_study
+
+    return write_study(runs, folder)
 
 
 # -d^2 starts at temperature 1, for long runs: a learned temperature moves by a factor of 1.2 in the laptop preset's 250 steps,
 # and retrieval stays near 8 %. At 0.03 to 0.1 it reaches 45 %.
 SQUARED = {"geometry": "euclidean-squared", "temperature": 0.1}
+COURSE_LOSSES = ("clip", "cyclip", "vicreg", "sogclr", "onlineclr")
 
 COMPARISONS = {
     "geometries": Comparison(
@@ -53,6 +76,52 @@ COMPARISONS = {
             "lorentz+entailment": {"geometry": "lorentz", "entailment": 0.2, "entailment_options": {"min_radius": 0.1}},
         },
         {"learn_temperature": True},
+    ),
+    # A balance takes time: 2 * (sum of lr * weight_decay) is 16, 8 and 6 for the three. A second moment that forgets within 50
+    # steps, because norms and gradients here change within hundreds.
+    "norms": Comparison(
+        "do weight norms settle where theory says: AdamW at a constant lr and under a cosine, AdamC under a cosine",
+        {
+            "adamw-constant": {"optimizer": "adamw", "schedule": "constant"},
+            "adamw-cosine": {"optimizer": "adamw", "schedule": "cosine"},
+            "adamc-cosine": {"optimizer": "adamc", "schedule": "cosine"},
+        },
+        {
+            "batch_size": 32,
+            "epochs": 8,
+            "lr": 1e-3,
+            "weight_decay": 2.0,
+            "warmup": 0.05,
+            "optimizer_options": {"betas": [0.9, 0.98]},
+            "norms_every": 4,
+        },
+        seeds=(0,),
+        study=_norms_study,
+    ),
+    "decay": Comparison(
+        "the course's table explained: what weight decay does under SGD, Adam (coupled L2) and AdamW, loss by loss",
+        {
+            f"{loss}+{optimizer}": {"loss": loss, "optimizer": optimizer, "loss_options": {}}
+            for loss in COURSE_LOSSES
+            for optimizer in ("sgd", "adam", "adamw")
+        }
+        | {
+            f"{loss}-scaled+{optimizer}": {"loss": loss, "optimizer": optimizer, "loss_options": {"scale": "clip"}}
+            for loss in ("sogclr", "onlineclr")
+            for optimizer in ("sgd", "adam")
+        }
+        | {
+            f"sogclr+{optimizer}-no-decay": {
+                "loss": "sogclr",
+                "optimizer": optimizer,
+                "loss_options": {},
+                "weight_decay": 0.0,
+            }
+            for optimizer in ("adam", "adamw")
+        },
+        {"norms_every": 5},
+        seeds=(0,),
+        study=_decay_study,
     ),
 }
 
@@ -73,21 +142,48 @@ COLUMNS = {
 }
 
 
-def comparison_cells(name: str, base: Experiment, seeds: Sequence[int]) -> dict[int, dict[str, Experiment]]:
+def comparison_cells(
+    name: str,
+    base: Experiment,
+    seeds: Sequence[int],
+    *,
+    given: Collection[str] = (),
+    only: Collection[str] | None = None,
+    per_optimizer: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[int, dict[str, Experiment]]:
     """The experiments of a comparison: seed -> folder name "<variant>-seed<seed>" -> experiment.
 
+    Args:
+        given: fields of `base` that somebody has set: they go over what the comparison shares.
+        only: names of variants; None is all of them.
+        per_optimizer: what a preset changes for the cells of one optimizer, as in a grid.
     Raises:
-        ClipeduError: an unknown comparison, or a base experiment that does not go with a variant.
+        ClipeduError: an unknown comparison or variant, a field in `given` that every variant sets, or a base experiment
+            that does not go with a variant.
     """
     from clipedu.objective import check_names
 
     if name not in COMPARISONS:
         raise unknown_name("comparison", name, COMPARISONS)
     comparison = COMPARISONS[name]
+    for one in only or ():
+        if one not in comparison.variants:
+            raise unknown_name(f"variant of {name!r}", one, comparison.variants)
+    varied = set.intersection(*map(set, comparison.variants.values())) | {"seed"}
+    if clash := sorted(varied & set(given)):
+        raise ClipeduError(f"{clash[0]}={getattr(base, clash[0])!r} can't be given: {name!r} compares by {clash[0]}")
+    free = {key: value for key, value in comparison.shared.items() if key not in given}
+
+    def cell(changes: dict[str, Any], seed: int) -> Experiment:
+        own = (per_optimizer or {}).get(changes.get("optimizer", base.optimizer), {})
+        own = {key: value for key, value in own.items() if key not in given and key not in comparison.shared}
+        return base.replace(**{**free, **own, **changes, "seed": seed})
+
     cells = {
         seed: {
-            f"{variant}-seed{seed}": base.replace(**{**comparison.shared, **changes, "seed": seed})
+            f"{variant}-seed{seed}": cell(changes, seed)
             for variant, changes in comparison.variants.items()
+            if only is None or variant in only
         }
         for seed in seeds
     }
@@ -98,12 +194,12 @@ def comparison_cells(name: str, base: Experiment, seeds: Sequence[int]) -> dict[
 
 
 def run_comparison(
-    name: str, base: Experiment, *, seeds: Sequence[int], folder: str | Path, progress: bool = True
+    cells: Mapping[int, dict[str, Experiment]], folder: str | Path, *, progress: bool = True
 ) -> Iterator[Run]:
-    """Run what is not finished yet, seed by seed; yields every run. Raises ClipeduError as `comparison_cells`."""
+    """Run what is not finished yet of `comparison_cells`, seed by seed; yields every run."""
     from clipedu.grid import run_grid
 
-    for of_seed in comparison_cells(name, base, seeds).values():
+    for of_seed in cells.values():
         yield from run_grid(of_seed, folder, progress=progress)
 
 

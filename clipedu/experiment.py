@@ -113,6 +113,7 @@ class Experiment:
     warmup: float = _setting(0.1, "share of all steps in which lr rises linearly from 0", at_least=0, at_most=1)
     schedule: str = _setting("cosine", "lr after the warm-up", choices=("cosine", "constant"))
     clip_grad: float | None = _setting(None, "largest global gradient norm; none = no clipping", above=0)
+    norms_every: int = _setting(10, "norms of every layer each so many steps (layers.csv)", at_least=1)
     # the machine
     seed: int = _setting(0, "everything random comes from it", at_least=0, at_most=2**63 - 1)
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps")
@@ -279,6 +280,7 @@ PRESETS = {
             "batch_size": 128,
             "epochs": 30,
             "warmup": 1 / 30,
+            "norms_every": 100,
         },
         "the course's recipe: ResNet-50 + DistilBERT, 100k CC3M pairs, 30 epochs; hours on one GPU",
     ),

@@ -10,6 +10,7 @@ from clipedu import plots
 from clipedu.course_table import display_name
 from clipedu.drawing import shorten
 from clipedu.page import Block, Code, Heading, Table, Text
+from clipedu.registry import ClipeduError
 from clipedu.report_parts import DEFINITIONS, as_text, duration, number, picture, score_name
 from clipedu.scores import at_chance, chance_levels, score_table, standard_errors
 
@@ -47,6 +48,7 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
         Heading("Training"),
         picture("loss", lambda: plots.plot_loss(run), "Training loss and learning rate per step."),
         picture("norms", lambda: plots.plot_norms(run), "Norms of weights, gradients and updates per step."),
+        picture("layers", lambda: _layers(run), "Norm of the weights, layer by layer; biases and gains left out."),
         picture(
             "watched", lambda: plots.plot_watched(run), "Lengths of the embeddings, and what was learned beside them."
         ),
@@ -82,6 +84,15 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
         Table(("what", "value"), [(name, as_text(value)) for name, value in run.environment.items()]),
     ]
     return blocks
+
+
+def _layers(run: Any) -> Figure:
+    from clipedu.norm_plots import plot_layers
+
+    rows = run.layers[run.layers["kind"] != "1-D"]
+    if not len(rows):
+        raise ClipeduError("no norms of single layers were kept")
+    return plot_layers(rows)
 
 
 def _root_distances(run: Any) -> Figure:

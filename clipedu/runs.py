@@ -7,6 +7,7 @@
     metrics.json       the scores; there once the run is finished
     history.csv        one row a step: loss, terms, lr, pairs per second
     norms.csv          one row a step and part: weight, gradient, update
+    layers.csv         one row a layer and every `norms_every`-th step: what changed its norm, and how far it turned
     tokenizer/         as trained or fetched
     text_encoder/      its configuration (the image encoder's is in experiment.json)
     checkpoint/        model.safetensors and state.pt (optimizer, loss state, random state; tensors and plain values only)
@@ -23,7 +24,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from clipedu.registry import ClipeduError
 
 @dataclass
 class Run:
-    """One run and its folder. `run.metrics`, `run.history` and `run.norms` are what it measured.
+    """One run and its folder. `run.metrics`, `run.history`, `run.norms` and `run.layers` are what it measured.
 
     Attributes:
         folder: where it lives.
@@ -44,9 +45,9 @@ class Run:
         environment: versions, device and commit it ran with.
         metrics: scores in percent and counts (`clipedu.evaluate`); empty until it is finished.
         history: pandas frame, one row a step.
-        norms: tidy pandas frame of norms, one row a step and part (`clipedu.NormMonitor`).
-        status: "running", "stopped", "failed" or "finished", and `note` on why.
-        seconds: training time, without evaluation.
+        norms: tidy pandas frame of norms, one row a step and part (`clipedu.NormMonitor.totals`).
+        layers: one row a layer and recorded step (`NormMonitor.frame`); no rows in runs of older versions.
+        status: "running", "stopped", "failed" or "finished", and `note` on why; `seconds` of training, without evaluation.
     """
 
     folder: Path
@@ -69,6 +70,12 @@ class Run:
     @property
     def norms(self):
         return self._frame("norms")
+
+    @property
+    def layers(self):
+        from clipedu.norms import COLUMNS
+
+        return self._frame("layers", COLUMNS)
 
     @property
     def command(self) -> str:
@@ -201,9 +208,9 @@ class Run:
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
             partial.replace(self.folder / "embeddings.safetensors")
 
-    def save_frames(self, history, norms) -> None:
-        """Write history.csv and norms.csv."""
-        self._frames = {"history": history, "norms": norms}
+    def save_frames(self, history, norms, layers) -> None:
+        """Write history.csv, norms.csv and layers.csv."""
+        self._frames = {"history": history, "norms": norms, "layers": layers}
         for name, frame in self._frames.items():
             write_text(self.folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.7g"))
 
@@ -215,14 +222,14 @@ class Run:
         self.metrics = dict(metrics)
         write_json(self.folder / "metrics.json", self.metrics)
 
-    def _frame(self, name: str):
-        import pandas as pd
-
+    def _frame(self, name: str, columns: Sequence[str] = ("step",)):
         if name not in self._frames:
+            import pandas as pd
+
             try:
                 self._frames[name] = pd.read_csv(self.folder / f"{name}.csv")
             except (FileNotFoundError, pd.errors.EmptyDataError):  # nothing measured yet, or nothing before it failed
-                self._frames[name] = pd.DataFrame({"step": []})
+                self._frames[name] = pd.DataFrame(columns=columns, dtype=float)
             except (OSError, ValueError) as error:
                 raise ClipeduError(f"{self.folder / f'{name}.csv'} can't be read: {error}") from None
         return self._frames[name]

@@ -190,6 +190,7 @@ class Trainer:
             "data": self.pairs.fingerprint(),
             "optimizer": self.optimizer.state_dict(),
             "loss": self.loss.state_dict(),
+            "monitor": self.monitor.state(),
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -205,6 +206,8 @@ class Trainer:
         self.loss.load_state_dict(state["loss"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.monitor.first_step = self.step
+        if "monitor" in state:  # older versions kept none
+            self.monitor.load_state(state["monitor"])
         torch.set_rng_state(state["random"])
         if state["random_device"] is not None:
             torch.cuda.set_rng_state(state["random_device"], self.device)
@@ -252,7 +255,8 @@ def prepare(experiment: Experiment, *, pairs: Pairs | None = None, tokenizer=Non
         features["image_features"] = frozen_image_features(model, pairs, progress=progress)
     if experiment.text_frozen:
         features["text_features"] = frozen_text_features(model, pairs, progress=progress)
-    return Trainer(experiment, device, pairs, model, loss, optimizer, NormMonitor(model, optimizer), features)
+    monitor = NormMonitor(model, optimizer, every=experiment.norms_every, minibatch=True)
+    return Trainer(experiment, device, pairs, model, loss, optimizer, monitor, features)
 
 
 def load_train(experiment: Experiment) -> Pairs:

@@ -168,7 +168,7 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
         run.save_status("stopped", f"by the user after step {trainer.step} of {trainer.steps}")
         raise
     except NotFinite as error:
-        _frames(run, rows)
+        _frames(run, trainer, rows)
         kept = sorted(run.folder.glob("checkpoint/step-*"))
         note = f"{error}. Last good checkpoint: {kept[-1] if kept else 'none, it failed in its first epoch'}"
         run.seconds = trainer.seconds
@@ -224,7 +224,7 @@ class StopAfterStep:
         self.asked = True
 
 
-def _append(rows: dict[str, list], record) -> None:
+def _append(rows: dict[str, Any], record) -> None:
     rows["history"].append(
         {
             "step": record.step,
@@ -240,21 +240,30 @@ def _append(rows: dict[str, list], record) -> None:
     rows["norms"] += [{"step": record.step, "part": part, **norms} for part, norms in record.norms.items()]
 
 
-def _rows_until(run: Run, step: int) -> dict[str, list]:
+def _rows_until(run: Run, step: int) -> dict[str, Any]:
     """What an earlier part of the run has written, up to the checkpoint's step."""
     frames = {"history": run.history, "norms": run.norms}
-    return {name: frame[frame["step"] < step].to_dict("records") for name, frame in frames.items()}
+    rows = {name: frame[frame["step"] < step].to_dict("records") for name, frame in frames.items()}
+    return rows | {"layers": run.layers[run.layers["step"] < step]}  # too many for dicts
 
 
-def _frames(run: Run, rows: dict[str, list]) -> None:
+def _frames(run: Run, trainer: Trainer, rows: dict[str, Any]) -> None:
+    """Write all rows so far; those of layers are what an earlier part of the run wrote, and what the monitor has since.
+
+    Of a step that failed, and so gave no record, the monitor has rows too: they are left out.
+    """
     import pandas as pd
 
-    run.save_frames(pd.DataFrame(rows["history"]), pd.DataFrame(rows["norms"]))
+    layers = trainer.monitor.frame()
+    layers = layers[layers["step"] <= (rows["history"][-1]["step"] if rows["history"] else -1)]
+    if len(rows["layers"]):
+        layers = pd.concat([rows["layers"], layers], ignore_index=True)
+    run.save_frames(pd.DataFrame(rows["history"]), pd.DataFrame(rows["norms"]), layers)
 
 
-def _save(run: Run, trainer: Trainer, rows: dict[str, list]) -> None:
+def _save(run: Run, trainer: Trainer, rows: dict[str, Any]) -> None:
     run.seconds = trainer.seconds
-    _frames(run, rows)
+    _frames(run, trainer, rows)
     run.save_checkpoint(trainer.step, trainer.model, trainer.state())
 
 

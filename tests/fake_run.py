@@ -8,6 +8,7 @@ import torch
 
 from clipedu.experiment import Experiment
 from clipedu.geometry import build_geometry
+from clipedu.norms import COLUMNS
 
 COUNTS = {"retrieval_images": 40, "retrieval_captions": 200, "zeroshot_images": 60, "zeroshot_classes": 12}
 
@@ -27,6 +28,9 @@ def fake_run(name="first", *, steps=80, rows=30, average=20.0, status="finished"
     norms = pd.DataFrame({"step": np.repeat(step, 3), "part": list(parts) * steps})
     for quantity in ("weight", "gradient", "update"):
         norms[quantity] = np.exp(noise.standard_normal(3 * steps))
+    layers = [("image_encoder.a.weight", "image", "matrix"), ("text_projection.weight", "text", "head")]
+    layers = pd.DataFrame([{"step": s, "layer": n, "part": p, "kind": k} for s in step for n, p, k in layers])
+    layers = layers.reindex(columns=COLUMNS).assign(weight=1.0 + 0.01 * np.repeat(step, 2))
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn(rows, 8, generator=generator)
     text = image + 0.8 * torch.randn(rows, 8, generator=generator) + 0.5
@@ -45,6 +49,7 @@ def fake_run(name="first", *, steps=80, rows=30, average=20.0, status="finished"
         note=note,
         history=history,
         norms=norms,
+        layers=layers,
         geometry=lambda: build_geometry(experiment.geometry, 8, **experiment.geometry_options),
         embeddings=lambda: {"image": image, "text": text, "captions": captions} if finished else None,
         command=f"clipedu train --loss {experiment.loss} --optimizer {experiment.optimizer} --seed {seed}",

@@ -65,6 +65,19 @@ def test_train_on_shards_names_what_it_left_out(tmp_path, capsys):
     assert "on 6 images with 30 captions" in shown and "top-1" not in shown.split("average")[0].replace("zero-shot", "")
 
 
+def test_groups_of_an_experiment_are_shown_and_nothing_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["groups", *TINY, "--optimizer", "adamc", "--weight-decay", "0.07", "--learn-temperature", "true"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    rows = {line.split("  ")[0]: line.split() for line in shown.splitlines()}
+    assert rows["decayed"][3:5] == ["0.07", "corrected"] and rows["head"][3:5] == ["0.07", "constant"]
+    assert rows["not decayed"][4:6] == ["0", "-"] and rows["loss"][1:5] == ["1", "1", "0", "-"]
+    assert list(rows) == ["group", "decayed", "head", "not decayed", "loss", "total"] and not list(tmp_path.iterdir())
+    assert main(["groups", *TINY, "--optimizer", "sgd"]) == 0
+    assert "coupled L2" in capsys.readouterr().out
+
+
 def test_grid_prints_the_time_of_each_cell_and_goes_on(tmp_path, capsys):
     words = ["grid", *TINY, "--losses", "clip", "vicreg", "--optimizers", "adamw", "--folder", str(tmp_path / "grid")]
     assert main(words) == 0

@@ -45,7 +45,7 @@ def test_unknown_comparison_is_told():
 
 def test_base_that_does_not_fit_is_told_before_anything_runs(tmp_path):
     with pytest.raises(ClipeduError, match="vicreg"):
-        next(run_comparison("geometries", SMALL.replace(loss="vicreg"), seeds=[0], folder=tmp_path, progress=False))
+        comparison_cells("geometries", SMALL.replace(loss="vicreg"), [0])
     assert not list(tmp_path.iterdir())
 
 
@@ -80,11 +80,11 @@ def test_written_table_can_be_read_back(tmp_path):
 
 
 def test_comparison_runs_every_variant_once(tmp_path):
-    runs = list(run_comparison("geometries", SMALL, seeds=[3], folder=tmp_path, progress=False))
+    runs = list(run_comparison(comparison_cells("geometries", SMALL, [3]), tmp_path, progress=False))
     assert [run.status for run in runs] == ["finished"] * 5
     assert {run.experiment.seed for run in runs} == {3}
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/metrics.json")}
     assert len(stamps) == 5
-    again = list(run_comparison("geometries", SMALL, seeds=[3], folder=tmp_path, progress=False))
+    again = list(run_comparison(comparison_cells("geometries", SMALL, [3]), tmp_path, progress=False))
     assert [run.metrics for run in again] == [run.metrics for run in runs]
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps

@@ -84,11 +84,11 @@ def test_one_run_defines_its_scores_and_lists_settings_and_environment(single):
 def test_one_run_embeds_its_figures(single):
     _, markdown, folder = single
     html = (folder / "report.html").read_text()
-    assert html.count('src="data:image/png;base64,') == html.count("<img") == 7
+    assert html.count('src="data:image/png;base64,') == html.count("<img") == 8
     assert "http" not in html and "<script" not in html and "my <run>" not in html
     for name in re.findall(r"\]\((plots/[\w-]+\.png)\)", markdown):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
-    assert len(list((folder / "plots").iterdir())) == 7
+    assert len(list((folder / "plots").iterdir())) == 8
 
 
 def test_a_failed_run_is_reported_as_one(tmp_path):
@@ -96,7 +96,7 @@ def test_a_failed_run_is_reported_as_one(tmp_path):
     text, markdown = read([run], tmp_path)
     assert "This run is not finished: failed. the loss is not finite at step 0" in text
     assert "It has no scores" in text
-    assert text.count("No figure here") == 8 and "![" not in markdown
+    assert text.count("No figure here") == 9 and "![" not in markdown
 
 
 def test_a_run_that_learned_nothing_is_called_so(tmp_path):

@@ -22,6 +22,7 @@ from clipedu.environment import environment
 from clipedu.experiment import PRESETS, Experiment
 from clipedu.files import read_json, write_json, write_text
 from clipedu.models import build_model
+from clipedu.norms import COLUMNS
 from clipedu.registry import ClipeduError
 from clipedu.runs import Run, find_runs, load_run, new_run, new_run_folder
 
@@ -72,7 +73,8 @@ def test_everything_is_read_back(run):
     run.save_metrics({"tr@1": 12.5, "retrieval_images": 30})
     history = pd.DataFrame({"step": [0, 1], "loss": [0.1234567, 1e-9], "loss/cyclic": [1.0, 2.0]})
     norms = pd.DataFrame({"step": [0, 0], "part": ["all", "text"], "weight": [1.5, 2.5]})
-    run.save_frames(history, norms)
+    layers = pd.DataFrame({"step": [0], "layer": ["a = b"], "cosine": [-0.25], "Lambda": [1e-3]})
+    run.save_frames(history, norms, layers)
     image, text = torch.randn(4, 8), torch.randn(4, 8)
     run.save_embeddings({"image": image[:, ::2], "text": text}, {"captions": ["ein Hündchen", "b", "c", "d"]})
     again = load_run(run.folder)
@@ -80,6 +82,7 @@ def test_everything_is_read_back(run):
     assert again.metrics == {"tr@1": 12.5, "retrieval_images": 30}
     pd.testing.assert_frame_equal(again.history, history, check_dtype=False)
     pd.testing.assert_frame_equal(again.norms, norms)
+    pd.testing.assert_frame_equal(again.layers, layers)
     pd.testing.assert_frame_equal(run.history, history)
     kept = again.embeddings()
     assert torch.equal(kept["image"], image[:, ::2]) and torch.equal(kept["text"], text)
@@ -90,17 +93,23 @@ def test_everything_is_read_back(run):
 def test_frames_written_twice_are_the_same_file(run):
     """So that a resumed run, which reads the rows before its checkpoint, writes what an uninterrupted one does."""
     history = pd.DataFrame({"step": range(50), "loss": torch.rand(50).double().numpy() ** 20})
-    run.save_frames(history, history)
+    run.save_frames(history, history, history)
     first = (run.folder / "history.csv").read_bytes()
     again = load_run(run.folder)
-    again.save_frames(again.history, again.norms)
+    again.save_frames(again.history, again.norms, again.layers)
     assert (run.folder / "history.csv").read_bytes() == first
 
 
 def test_a_run_that_failed_in_its_first_step_can_be_read(run):
-    run.save_frames(pd.DataFrame([]), pd.DataFrame([]))
+    run.save_frames(pd.DataFrame([]), pd.DataFrame([]), pd.DataFrame([]))
     again = load_run(run.folder)
     assert len(again.history) == len(again.norms) == 0 and list(again.history.columns) == ["step"]
+
+
+def test_a_run_of_an_older_version_has_layers_without_rows(run):
+    run.save_frames(pd.DataFrame({"step": [0]}), pd.DataFrame({"step": [0]}), pd.DataFrame({"step": [0]}))
+    (run.folder / "layers.csv").unlink()
+    assert len(load_run(run.folder).layers) == 0 and tuple(load_run(run.folder).layers.columns) == COLUMNS
 
 
 def test_a_default_folder_is_new_and_says_what_is_in_it(tmp_path, monkeypatch):

@@ -24,6 +24,19 @@ def test_records_tell_what_each_step_did(quick):
             assert record.norms["all"][name] == pytest.approx(parts, rel=1e-5)
 
 
+def test_layers_are_recorded_each_so_many_steps(quick):
+    trainer = prepare(quick.replace(norms_every=3, optimizer="adamc", weight_decay=0.5))
+    rates = [record.lr for record in trainer.run()]
+    frame = trainer.monitor.frame()
+    assert frame["step"].unique().tolist() == [0, 3, 6] and set(frame["part"]) == {"image", "text"}
+    head = frame[frame["layer"] == "text_projection.weight"]
+    body = frame[frame["layer"] == "text_encoder.embeddings.word_embeddings.weight"]
+    assert set(head["kind"]) == {"head"} and set(head["group"]) == {"head"} and set(body["kind"]) == {"matrix"}
+    peak = max(quick.lr, *rates)
+    assert head["shrink"].tolist() == pytest.approx([rates[k] * 0.5 for k in (0, 3, 6)])
+    assert body["shrink"].tolist() == pytest.approx([rates[k] ** 2 / peak * 0.5 for k in (0, 3, 6)])
+
+
 def test_learns_to_match_a_handful_of_scenes():
     experiment = Experiment(train_size=32, batch_size=16, epochs=20, embedding_dim=32, lr=3e-3)
     losses = [record.loss for record in train(experiment)]

@@ -20,6 +20,8 @@ def test_three_lines_of_python(finished):
         (finished.metrics["tr@1"] + finished.metrics["ir@1"] + finished.metrics["top1"]) / 3
     )
     assert len(finished.history) == 8 and len(finished.norms) == 8 * 3
+    tensors = sum(p.requires_grad and p.ndim > 0 for p in finished.model().parameters())
+    assert finished.layers["step"].tolist() == [0] * tensors  # norms_every is 10
 
 
 def test_the_folder_holds_all_that_is_promised(finished):
@@ -30,6 +32,7 @@ def test_the_folder_holds_all_that_is_promised(finished):
         "metrics.json",
         "history.csv",
         "norms.csv",
+        "layers.csv",
         "embeddings.safetensors",
         "captions.json",
         "report.html",
@@ -62,7 +65,7 @@ def test_the_saved_model_scores_as_the_trained_one(finished):
 
 def test_stopped_and_resumed_equals_never_stopped(quick, tmp_path, monkeypatch):
     """Ctrl-C in the middle of an epoch, for a loss with memory and an optimizer with momentum: the numbers go on exactly."""
-    experiment = quick.replace(loss="sogclr")
+    experiment = quick.replace(loss="sogclr", norms_every=3)
     whole = fit(experiment, tmp_path / "whole", progress=False, report=False)
     run_until(monkeypatch, 6)
     with pytest.raises(KeyboardInterrupt):
@@ -70,11 +73,19 @@ def test_stopped_and_resumed_equals_never_stopped(quick, tmp_path, monkeypatch):
     monkeypatch.undo()
     stopped = load_run(tmp_path / "stopped")
     assert stopped.status == "stopped" and "after step 6 of 8" in stopped.note and len(stopped.history) == 6
+    assert stopped.layers["step"].unique().tolist() == [0, 3]
     resumed = resume(tmp_path / "stopped", progress=False, report=False)
     assert resumed.status == "finished"
     assert list(resumed.history["step"]) == list(range(8)) and list(resumed.norms["step"].unique()) == list(range(8))
     # up to float formatting of the rows that were read back from disk, and exactly for those after the stop
     assert list(resumed.history["loss"][6:]) == list(whole.history["loss"][6:])
+    assert resumed.layers["step"].unique().tolist() == [0, 3, 6]
+    assert resumed.layers["layer"].tolist() == whole.layers["layer"].tolist()
+    last = [run.layers[run.layers["step"] == 6].reset_index(drop=True) for run in (resumed, whole)]
+    pd.testing.assert_frame_equal(*last, check_exact=True)
+    decayed = last[0].query("layer == 'image_projection.weight'")
+    shrinks = whole.history["lr"][:7] * experiment.weight_decay
+    assert decayed["Lambda"].item() == pytest.approx(2 * shrinks.sum(), rel=1e-9)
     assert resumed.metrics == whole.metrics
     assert resume(tmp_path / "stopped").metrics == resumed.metrics  # a finished run is not run again
 
@@ -139,9 +150,10 @@ def test_nan_keeps_the_run_and_names_the_last_good_checkpoint(quick, tmp_path, m
 
     monkeypatch.setattr(Trainer, "_train_on", poison)
     with pytest.raises(NotFinite, match=r"step 5 .*Last good checkpoint: .*step-00000004"):
-        fit(quick, tmp_path / "nan", progress=False)
+        fit(quick.replace(norms_every=1), tmp_path / "nan", progress=False)
     run = load_run(tmp_path / "nan")
     assert run.status == "failed" and "step 5" in run.note and len(run.history) == 5
+    assert run.layers["step"].unique().tolist() == list(range(5)), "rows of the step that failed are left out"
     assert run.checkpoint().name == "step-00000004"
 
 
@@ -188,6 +200,21 @@ def test_a_damaged_checkpoint_is_one_line(quick, tmp_path, monkeypatch):
             with pytest.raises(ClipeduError, match=f"{name} can't be read"):
                 resume(tmp_path / "run", progress=False)
         path.write_bytes(whole)
+
+
+def test_a_checkpoint_of_an_older_version_goes_on(quick, tmp_path, monkeypatch):
+    """It kept no layers, and nothing of the monitor: both begin where the run goes on."""
+    run_until(monkeypatch, 5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(quick.replace(norms_every=2), tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    run = load_run(tmp_path / "run")
+    (run.folder / "layers.csv").unlink()
+    state = run.training_state("cpu")
+    del state["monitor"]
+    torch.save(state, run.checkpoint() / "state.pt")
+    resumed = resume(tmp_path / "run", progress=False, report=False)
+    assert resumed.layers["step"].unique().tolist() == [6] and len(resumed.norms) == 8 * 3
 
 
 def test_resume_refuses_other_data(quick, tmp_path, monkeypatch):

@@ -10,12 +10,11 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from clipedu.bench.measure import in_turn, peak, step_of
+from clipedu.bench.measure import in_turn, machine, peak, step_of
 from clipedu.bench.peers import TEMPERATURE, contender
 from clipedu.losses.streamed import STREAM_ABOVE
 from clipedu.registry import ClipeduError
@@ -78,7 +77,7 @@ def header(dim: int, device: str) -> str:
     """What a reader has to know about the numbers that follow: machine, threads, versions, settings."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("clipedu", "torch", "open_clip_torch"))
     return (
-        f"{_machine(device)}, {torch.get_num_threads()} of {os.cpu_count()} threads; {versions}, Python "
+        f"{machine(device)}, {torch.get_num_threads()} of {os.cpu_count()} threads; {versions}, Python "
         f"{platform.python_version()}. float32, D {dim}, temperature {TEMPERATURE}; losses that can stream do above B {STREAM_ABOVE}.\n"
         "Forward and backward from raw projections; ratio = clipedu / peer, below 1 is faster or smaller.\n"
     )
@@ -125,12 +124,3 @@ def _peaks(batch: int, dim: int, device: str, write: Callable[[str], None]) -> l
             f"**{row['ratio']:.2f}** |"
         )
     return rows
-
-
-def _machine(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

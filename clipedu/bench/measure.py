@@ -1,4 +1,4 @@
-"""Seconds and peak bytes of a loss, forward and backward.
+"""Seconds of anything, in turn with its peers; peak bytes of a loss, forward and backward.
 
     python -m clipedu.bench.measure '{"source": "clipedu", "loss": "clip", "batch": 16384, "dim": 512, "device": "cpu", "threads": 1}'
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -40,12 +41,22 @@ def step_of(source: str, loss: str, batch: int, dim: int, device: str) -> Callab
     return step
 
 
-def in_turn(ours: Callable[[], None], theirs: Callable[[], None]) -> tuple[float, float]:
-    """Median seconds of both, called in turn, so that what else the machine does meets both alike; warm-up left out."""
-    warm_up = _seconds(ours) + _seconds(theirs)
+def in_turn(*peers: Callable[[], None]) -> tuple[float, ...]:
+    """Median seconds of each, called in turn, so that what else the machine does meets all alike; warm-up left out."""
+    warm_up = sum(map(_seconds, peers))
     repeats = min(50, max(3, round(SECONDS_A_CELL / warm_up)))
-    pairs = [(_seconds(ours), _seconds(theirs)) for _ in range(repeats)]
-    return tuple(median(side) for side in zip(*pairs, strict=True))
+    rounds = [[_seconds(peer) for peer in peers] for _ in range(repeats)]
+    return tuple(median(side) for side in zip(*rounds, strict=True))
+
+
+def machine(device: str) -> str:
+    """What the numbers were measured on: the GPU's name, or the processor's."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def peak(**what) -> dict[str, float]:

@@ -1,5 +1,18 @@
 """How large weights, gradients and updates are: measured (`NormMonitor`), predicted, and played with."""
 
-from clipedu.norms.monitor import QUANTITIES, NormMonitor
+from clipedu.norms.equilibrium import predicted_norms
+from clipedu.norms.monitor import NormMonitor
+from clipedu.norms.sandbox import Walk, sandbox
+from clipedu.norms.steady import SteadyState, steady_state
+from clipedu.norms.table import COLUMNS, QUANTITIES
 
-__all__ = ["QUANTITIES", "NormMonitor"]
+__all__ = [
+    "COLUMNS",
+    "QUANTITIES",
+    "NormMonitor",
+    "SteadyState",
+    "Walk",
+    "predicted_norms",
+    "sandbox",
+    "steady_state",
+]

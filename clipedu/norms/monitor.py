@@ -1,60 +1,103 @@
-"""`NormMonitor`: how large weights, gradients and updates are, at every step of any optimizer.
+r"""`NormMonitor`: what each step of any optimizer does to each layer's norm and direction.
 
-    weight    ||w||        after the step
-    gradient  ||g||        before clipping
-    update    ||w' - w||   what the step really changed, weight decay included
+Seen from outside, a step takes a weight w to w'. Of that, decay takes the share s (the *shrink*, `clipedu.optim.shrink`), and
+the rest is the optimizer's own update, lr u := (1 - s) w - w'. The squared norm then changes by three things,
 
-Each is the Euclidean norm over all tensors of a part of the model: "all", and one for each word that the model's
-top-level names start with ("image", "text" for a `DualEncoder`). The monitor hooks into `optimizer.step` and knows
-nothing of its internals. It runs foreach kernels over the tensors and keeps small results on the device: numbers reach
-the host when `latest` or `frame` is asked for. It holds one extra copy of the trained weights.
+    ||w'||^2 - ||w||^2 =  -2 (1 - s) <w, lr u>    alignment    the update points along the weight, or against it
+                         + ||lr u||^2             injection    a sideways step leaves the circle: always > 0
+                         - s (2 - s) ||w||^2      decay        always <= 0
+
+which is an identity, whatever the optimizer. Where the three cancel on average the norm stands still: a *balance*. With coupled
+decay s is 0, and what L2 does is a part of u.
+
+`NormMonitor` hooks into `optimizer.step`, knows nothing of its internals, and measures before and after:
 
     with NormMonitor(model, optimizer) as monitor:
         ...                       # the usual loop
-    monitor.frame()               # a tidy pandas frame: step, part, weight, gradient, update
+    monitor.frame()               # one row a layer and recorded step: norms, angle, alignment, injection, decay, ...
+    monitor.totals()              # one row a part of the model and step: weight, gradient, update
+
+It holds one extra copy of the trained weights. Results stay on the device, and reach the host when they are asked for (or
+every 256 steps), in one transfer. In `frame()`, with cos and angle of the whole tensor:
+
+    weight ||w'||     gradient ||g|| before clipping     update ||w' - w||, decay included     cosine cos(w, u)
+    angle between w and w', radians     relative_update ||lr u|| / ||w||     effective_lr lr sqrt((2 - alpha) / alpha)
+    Lambda = 2 * (sum of the shrinks so far): how often decay alone would have divided ||w||^2 by e
+
+effective_lr is the lr that would carry independent updates as far as these, which share their gradients; alpha is the weight
+of the newest gradient, 1 - beta. A step that left every number of a layer as it was (no gradient; a loss scaler that
+skipped it) has taken no share: its shrink is 0.
+Sources: van Laarhoven 2017 (arXiv 1706.05350); Kosson et al. 2023 (arXiv 2305.17212); Chou 2025 (arXiv 2512.08217).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clipedu.norms.layers import Layer, watched_layers
+from clipedu.norms.minibatch import minibatches
+from clipedu.norms.snapshot import Snapshot, squares, wide
+from clipedu.norms.spectral import SpectralNorms
+from clipedu.norms.table import QUANTITIES, add_contributions, layer_table
+from clipedu.optim.groups import HEADS
+from clipedu.optim.shrink import newest_weight, shrink
 from clipedu.registry import ClipeduError
 
-QUANTITIES = ("weight", "gradient", "update")
+_KEPT_ON_DEVICE = 256  # steps
 
 
 class NormMonitor:
-    """Norms per part and step, measured around an optimizer's step.
+    """Norms and what changes them, a layer and a part of the model, measured around an optimizer's step.
 
     Args:
-        model: its parameters that require a gradient are watched, but for scalars (a curvature has a value, not a norm).
+        model: its parameters that require a gradient now are watched, but for single numbers (`layers.py`).
         optimizer: any torch optimizer; the monitor registers a hook before and one after its `step`.
+        every: `frame()` has the steps 0, every, 2 every, ...; `totals()` and Lambda count them all.
+        spectral: also follow each layer's largest singular value (two products with each weight, at recorded steps).
+        minibatch: also tell, at recorded steps, what each minibatch contributes (`minibatch.py`): columns contribution,
+            drift, radial and active. That takes a look into the optimizer's state, and about as long as five norms.
+        heads: names of modules that are output layers, whose rows are of kind "head".
 
     Attributes:
+        layers: what is watched (`clipedu.norms.layers.Layer`), in the order of `frame()`.
         parts: names of the parts, "all" first.
         first_step: number given to the first step seen; set it when a run is resumed.
     Raises:
-        ClipeduError: no parameter requires a gradient.
+        ClipeduError: no parameter requires a gradient, `every` below 1, a head that is not in the model.
     """
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad and p.ndim > 0]
-        if not named:
-            raise ClipeduError(f"nothing to watch: no parameter of this {type(model).__name__} requires a gradient")
-        part_of = [name.split(".")[0].split("_")[0] for name, _ in named]
-        self.parts = ["all", *dict.fromkeys(part_of)]
-        self.first_step = 0
-        self._parameters = [p for _, p in named]
-        device = self._parameters[0].device
-        self._membership = torch.tensor(
-            [[part in ("all", own) for own in part_of] for part in self.parts],
-            dtype=torch.float64 if device.type != "mps" else torch.float32,
-            device=device,
-        )
-        self._before: list[Tensor] = [torch.empty_like(p) for p in self._parameters]
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        every: int = 1,
+        spectral: bool = False,
+        minibatch: bool = False,
+        heads: Sequence[str] = HEADS,
+    ):
+        if every < 1:
+            raise ClipeduError(f"every={every!r} must be at least 1: a row for each so many steps")
+        self.layers: list[Layer] = watched_layers(model, heads)
+        self.parts = ["all", *dict.fromkeys(layer.part for layer in self.layers)]
+        self.first_step, self.every = 0, every
+        self._optimizer = optimizer
+        self._parameters = [layer.parameter for layer in self.layers]
+        self._snapshot = Snapshot(self._parameters)
+        self._device = self._snapshot.device
+        self._spectral = SpectralNorms(self._parameters) if spectral else None
+        member = [[part in ("all", layer.part) for layer in self.layers] for part in self.parts]
+        self._membership = self._tensor(member)
         self._gradient: Tensor | None = None
-        self._steps: list[Tensor] = []
+        self._lambda = self._tensor([0.0] * len(self.layers))
+        self._seen = self._depth = 0
+        self._ending = False
+        self._totals, self._rows, self._contributions = _Kept(), _Kept(), _Kept() if minibatch else None
+        self._settings: list[tuple[int, list[str], np.ndarray]] = []
         self._hooks = [optimizer.register_step_pre_hook(self._pre), optimizer.register_step_post_hook(self._post)]
 
     def __enter__(self) -> NormMonitor:
@@ -68,47 +111,120 @@ class NormMonitor:
         for hook in self._hooks:
             hook.remove()
 
-    @torch.no_grad()
     def observe_gradients(self) -> None:
         """Measure the gradients now; call it before clipping. Without it they are measured when the step begins."""
-        self._gradient = self._norms([p.grad if p.grad is not None else torch.zeros_like(p) for p in self._parameters])
+        self._gradient = squares([p.grad for p in self._parameters], self._device)
 
     @property
     def latest(self) -> Tensor:
         """Norms of the last step, on the device: [3, parts] in the order of `QUANTITIES` and `parts`."""
-        return self._steps[-1]
+        return self._totals.last
 
-    def frame(self):
-        """Everything measured, as a tidy pandas frame with columns step, part, weight, gradient, update."""
+    def totals(self):
+        """The norms of each part: a tidy pandas frame with columns step, part, weight, gradient, update."""
         import pandas as pd
 
-        if not self._steps:
-            return pd.DataFrame(columns=["step", "part", *QUANTITIES])
-        values = torch.stack(self._steps).cpu()  # [steps, 3, parts]
-        steps, _, parts = values.shape
-        columns = {name: values[:, k].flatten().numpy() for k, name in enumerate(QUANTITIES)}
-        return pd.DataFrame(
-            {
-                "step": torch.arange(self.first_step, self.first_step + steps).repeat_interleave(parts).numpy(),
-                "part": self.parts * steps,
-                **columns,
-            }
-        )
+        values = self._totals.all((3, len(self.parts)))  # [steps, 3, parts]
+        steps = np.arange(self.first_step, self.first_step + len(values))
+        columns = {name: values[:, k].reshape(-1) for k, name in enumerate(QUANTITIES)}
+        return pd.DataFrame({"step": steps.repeat(len(self.parts)), "part": self.parts * len(values), **columns})
 
-    @torch.no_grad()
+    def frame(self):
+        """Everything about each layer: a tidy pandas frame with the columns `COLUMNS`, and "spectral" where asked for."""
+        rows = self._rows.all((8 if self._spectral else 7, len(self.layers)))
+        steps = [self.first_step + seen for seen, _, _ in self._settings]
+        frame = layer_table(self.layers, steps, rows, [s[1] for s in self._settings], [s[2] for s in self._settings])
+        if self._contributions is not None:
+            add_contributions(frame, self._contributions.all((5, len(self.layers))), rows[:, 0])
+        return frame
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run has to know besides `first_step`: Lambda of each layer by name, plain values."""
+        names = (layer.name for layer in self.layers)
+        return {"Lambda": dict(zip(names, self._lambda.tolist(), strict=True))}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave; layers that it does not know begin at 0."""
+        self._lambda = self._tensor([state["Lambda"].get(layer.name, 0.0) for layer in self.layers])
+
+    def _tensor(self, values: list) -> Tensor:
+        return torch.tensor(values, dtype=wide(self._device)).to(self._device, non_blocking=True)
+
     def _pre(self, *_) -> None:
+        if self._ending:  # fewer ends than beginnings: an earlier step was broken off by an error
+            self._depth = 0
+        self._depth, self._ending = self._depth + 1, False
+        if self._depth > 1:  # an optimizer whose `step` calls that of its parent runs the hooks of both
+            return
         if self._gradient is None:
             self.observe_gradients()
-        torch._foreach_copy_(self._before, self._parameters)
+        self._snapshot.take()
 
     @torch.no_grad()
     def _post(self, *_) -> None:
-        torch._foreach_sub_(self._before, self._parameters)
-        update, weight = self._norms(self._before), self._norms(self._parameters)
-        self._steps.append(torch.stack([weight, self._gradient, update]))
+        self._depth, self._ending = self._depth - 1, True
+        if self._depth > 0:
+            return
+        recorded = (self.first_step + self._seen) % self.every == 0
+        if recorded and self._contributions is not None:
+            self._contributions.add(
+                minibatches(self._optimizer, self._parameters, self._snapshot.copies, wide(self._device))
+            )
+        after, change, *products = self._snapshot.compare(whole=recorded)
+        names, settings = self._read_groups()
+        shares = torch.where(change > 0, self._tensor(settings[0].tolist()), 0.0)
+        self._lambda = self._lambda + 2 * shares
+        self._totals.add((torch.stack([after, self._gradient, change]) @ self._membership.T).sqrt())
+        if recorded:
+            row = [*products, change, after, self._gradient, shares, self._lambda]
+            if self._spectral:
+                row.append(self._spectral.measure().to(after.dtype))
+            self._rows.add(torch.stack(row))
+            self._settings.append((self._seen, names, settings[1:]))
         self._gradient = None
+        self._seen += 1
 
-    def _norms(self, tensors: list[Tensor]) -> Tensor:
-        """Norm of each part, [parts], from one norm a tensor."""
-        each = torch.stack(torch._foreach_norm(tensors)).to(self._membership.dtype)
-        return (self._membership @ each.square()).sqrt()
+    def _read_groups(self) -> tuple[list[str], np.ndarray]:
+        """Each layer's group, and its shrink, lr, lambda and effective lr in this step, [4, layers].
+
+        Read after the step: a hook that sets them for it (`clipedu.optim.follow`) may run after the monitor's.
+        """
+        groups = {p: (n, group) for n, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
+        names, values = [], []
+        for parameter in self._parameters:
+            if parameter not in groups:
+                names.append("not in the optimizer")
+                values.append((0.0, 0.0, 0.0, 0.0))
+                continue
+            number, group = groups[parameter]
+            lr, alpha = float(group["lr"]), newest_weight(self._optimizer, group, parameter)
+            share = shrink(self._optimizer, group, parameter)
+            names.append(group.get("name", f"group {number}"))
+            values.append((share, lr, float(group.get("weight_decay", 0.0)), lr * ((2 - alpha) / alpha) ** 0.5))
+        return names, np.array(values).T
+
+
+class _Kept:
+    """Small tensors, one a step, that stay on the device until they are asked for or there are many of them."""
+
+    last: Tensor
+
+    def __init__(self):
+        self._on_device: list[Tensor] = []
+        self._on_host: list[np.ndarray] = []
+
+    def add(self, value: Tensor) -> None:
+        self.last = value
+        self._on_device.append(value)
+        if len(self._on_device) == _KEPT_ON_DEVICE:
+            self._flush()
+
+    def all(self, shape: tuple[int, ...]) -> np.ndarray:
+        """[steps, *shape], float64."""
+        self._flush()
+        return np.concatenate([np.empty((0, *shape)), *self._on_host])
+
+    def _flush(self) -> None:
+        if self._on_device:
+            self._on_host.append(torch.stack(self._on_device).cpu().double().numpy())
+            self._on_device = []

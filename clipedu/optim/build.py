@@ -24,12 +24,10 @@ import torch
 from torch import nn
 
 from clipedu.optim.decay import DECAY_LAWS, follow
-from clipedu.optim.groups import parameter_groups
+from clipedu.optim.groups import HEADS, head_apart, parameter_groups
 from clipedu.optim.renormalized import renormalize
 from clipedu.optim.scion import Scion, ScionC, scion_groups
 from clipedu.registry import ClipeduError, Registry
-
-HEADS = ("image_projection", "text_projection")
 
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
 _SGD = {"momentum": 0.9, "nesterov": True}
@@ -113,12 +111,13 @@ def build_optimizer(
     weight_decay: float = 0.0,
     decay_law: str | None = None,
     lr_max: float | None = None,
-    heads: Sequence[str] = HEADS,
+    heads: Sequence[str] | None = None,
     **options: Any,
 ) -> torch.optim.Optimizer:
     """An optimizer over the trainable parameters of `model`; weight decay 0 on biases and norms (`parameter_groups`).
 
-    Under a law other than "constant" the weights of `heads` are a group "head" of their own, whose lambda stays constant.
+    Under a law other than "constant", and for "scionc", the weights of `heads` are a group "head" of their own, whose lambda
+    stays constant.
 
     Args:
         name: one of `OPTIMIZERS`.
@@ -126,20 +125,27 @@ def build_optimizer(
         weight_decay: >= 0, of the decayed group; at the peak where a law changes it.
         decay_law: one of `DECAY_LAWS`, over the default of the entry; only for names that have such a default.
         lr_max: learning rate of the peak, > 0; None is the largest of `lr` and of what a schedule sets up to now.
-        heads: names of modules, as in "image_projection" or "classifier.last"; () for none.
+            Only under a law other than "constant".
+        heads: names of modules, as in "image_projection" or "classifier.last"; () for none, None for `HEADS`. Only
+            where something is corrected.
         options: further arguments of the optimizer, over the defaults of its entry.
     Raises:
         ClipeduError: unknown name, an option the optimizer does not take, a value it refuses, nothing to train, a law for
-            a decay that is coupled, a head that is not in the model.
+            a decay that is coupled, a head that is not in the model, a peak or heads where lambda is constant anyway.
     """
     entry = OPTIMIZERS[name]
-    groups = (scion_groups if name in ("scion", "scionc") else parameter_groups)(model, weight_decay)
-    if not groups:
-        raise ClipeduError(f"nothing to train: no parameter of this {type(model).__name__} requires a gradient")
     defaults = dict(entry.defaults)
     law = _law(name, defaults.pop("decay_law", None), decay_law)
+    _refuse_what_means_nothing(name, law, lr_max, heads)
+    heads = HEADS if heads is None else heads
+    if name in ("scion", "scionc"):
+        groups = scion_groups(model, weight_decay, heads)
+    else:
+        groups = parameter_groups(model, weight_decay)
+    if not groups:
+        raise ClipeduError(f"nothing to train: no parameter of this {type(model).__name__} requires a gradient")
     if law != "constant":
-        groups = _with_head_apart(model, groups, heads)
+        groups = head_apart(model, groups, heads, decay_law="constant")
     try:
         if not (0 <= lr < math.inf and 0 <= weight_decay < math.inf):
             raise ValueError("lr and weight_decay must be finite and at least 0")
@@ -164,22 +170,15 @@ def _law(name: str, default: str | None, given: str | None) -> str:
     return DECAY_LAWS[given].name
 
 
-def _with_head_apart(model: nn.Module, groups: list[dict[str, Any]], heads: Sequence[str]) -> list[dict[str, Any]]:
-    """The groups, with the decayed weights of the modules `heads` moved to a group "head" of constant lambda."""
-    modules = dict(model.named_modules())
-    if missing := [head for head in heads if head not in modules and head not in HEADS]:
-        raise ClipeduError(f"heads={list(heads)!r}: this {type(model).__name__} has no module {missing[0]!r}")
-    of_heads = {p for head in heads if head in modules for p in modules[head].parameters()}
-    result = []
-    for group in groups:
-        pairs = list(zip(group["param_names"], group["params"], strict=True))
-        if not group["name"].endswith("not decayed"):
-            kept = [pair for pair in pairs if pair[1] not in of_heads]
-            head = [pair for pair in pairs if pair[1] in of_heads]
-            parts = [(group, kept), (group | {"name": "head", "decay_law": "constant"}, head)]
-        else:
-            parts = [(group, pairs)]
-        for part, of_part in parts:
-            if of_part:
-                result.append(part | {"param_names": [n for n, _ in of_part], "params": [p for _, p in of_part]})
-    return result
+def _refuse_what_means_nothing(name: str, law: str, lr_max: float | None, heads: Sequence[str] | None) -> None:
+    """Raise ClipeduError for a peak or heads that would be ignored, since lambda is constant everywhere."""
+    if law != "constant":
+        return
+    laws = "; ".join(f"decay_law={key!r}" for key in DECAY_LAWS if key != "constant")
+    if lr_max is not None:
+        raise ClipeduError(f"lr_max={lr_max!r} says nothing to {name!r} here: only a decay law uses it ({laws})")
+    if heads is not None and name != "scionc":
+        raise ClipeduError(
+            f"heads={list(heads)!r} says nothing to {name!r} here: lambda is constant everywhere. Under a decay law "
+            f"heads keep theirs constant ({laws})"
+        )

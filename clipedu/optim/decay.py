@@ -16,8 +16,9 @@ So with a constant lambda a cosine schedule drags the norm down with lr, and the
     independent      lambda * lr_max / lr                      lr_max * lambda             ~ lr^2
                      with kappa = lr_max / (lambda * (2 - lr_max * lambda))
 
-All four agree at the peak. Since half a cosine has the mean 1/2, a corrected run decays half as much as a constant one of equal
-lambda; to compare the two, twice the lambda is usual.
+All four agree at the peak. Over half a cosine lr has the mean 1/2 and lr^2 the mean 3/8 of the peak's: a corrected run of equal lambda
+shrinks 3/4 as much in all as a constant one. Papers give it twice the lambda, which evens the mean lambda_t and shrinks 3/2 as
+much; 4/3 evens the shrink.
 
 Not for every layer: where u keeps pointing along w, as in an output layer whose logits want to grow, there is no such balance,
 and lambda should stay constant there. Give such a group `"decay_law": "constant"`.

@@ -30,24 +30,31 @@ lr a group; here one schedule can serve all groups, and `radius` is their ratio.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from clipedu.optim.groups import HEADS, head_apart, parameter_groups
 from clipedu.optim.lmo import check, lmo
 from clipedu.registry import ClipeduError
 
-
-def effective_step(gamma: float, alpha: float) -> float:
-    """gamma sqrt((2 - alpha) / alpha): the size of independent steps whose sum would grow as fast (Chou, gamma_eff)."""
-    return gamma * math.sqrt((2 - alpha) / alpha)
+_CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
-def corrected_shrink(gamma: float, alpha: float, target: float) -> float:
+def effective_step(gamma: float, alpha: float, nesterov: bool = False) -> float:
+    """gamma sqrt((2 - alpha) / alpha): the size of independent steps whose sum would grow as fast (Chou, gamma_eff).
+
+    With Nesterov momentum successive steps share less, and it is smaller: divided by sqrt(1 + 4 a - 6 a^2 + 2 a^3), a = alpha.
+    """
+    spread = 1 + 4 * alpha - 6 * alpha**2 + 2 * alpha**3 if nesterov else 1.0
+    return gamma * math.sqrt((2 - alpha) / alpha / spread)
+
+
+def corrected_shrink(gamma: float, alpha: float, target: float, nesterov: bool = False) -> float:
     """The share of the weight that ScionC takes away in a step: effective_step^2 / (2 target), so ||theta||^2 -> target."""
-    return effective_step(gamma, alpha) ** 2 / (2 * target)
+    return effective_step(gamma, alpha, nesterov) ** 2 / (2 * target)
 
 
 class Scion(torch.optim.Optimizer):
@@ -63,6 +70,7 @@ class Scion(torch.optim.Optimizer):
         norm: one of `clipedu.optim.lmo.NORMS`.
         radius: > 0, size of the steps, and of the ball of the constrained form.
         polar: how polar factors are found, one of `clipedu.optim.lmo.POLAR_METHODS`.
+        nesterov: step along (1 - alpha) d + alpha g, with d the new buffer: one step ahead of it.
     State: "buffer" (d), of the parameter's dtype; none where alpha is 1.
     Raises:
         ClipeduError: a value out of range, an unknown norm, a parameter of a shape that its norm is not made for.
@@ -77,9 +85,10 @@ class Scion(torch.optim.Optimizer):
         norm: str = "auto",
         radius: float = 1.0,
         polar: str = "polar-express",
+        nesterov: bool = False,
     ):
         settings = {"lr": lr, "weight_decay": weight_decay, "alpha": alpha, "norm": norm, "radius": radius}
-        super().__init__(params, {**settings, "polar": polar})
+        super().__init__(params, {**settings, "polar": polar, "nesterov": nesterov})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in torch; the group's values are checked."""
@@ -125,6 +134,8 @@ class Scion(torch.optim.Optimizer):
                     if not state:
                         state["buffer"] = torch.zeros_like(parameter)
                     direction = state["buffer"].lerp_(parameter.grad, group["alpha"])
+                    if group["nesterov"]:
+                        direction = direction.lerp(parameter.grad, group["alpha"])
                 step = lmo(direction, group["norm"], group["polar"])
                 parameter.mul_(1 - self.shrink(group, parameter)).add_(step, alpha=-group["lr"] * group["radius"])
         return loss
@@ -135,8 +146,8 @@ class ScionC(Scion):
 
     Args as `Scion`, and:
         weight_decay: lambda at the `lr` of construction, which must be the peak of the schedule. Without `target` it
-            says what the target is: peak lr * radius^2 * (2 - alpha) / (2 alpha weight_decay). 0: no shrink. A lambda
-            twice that of plain Scion shrinks about as much over a cosine, half of whose lambda is lost to the schedule.
+            says what the target is: (effective step at the peak)^2 / (2 peak lr weight_decay). 0: no shrink. Over a
+            cosine a lambda 4/3 that of plain Scion shrinks as much in all.
         target: > 0, ||theta||^2 / ||U||^2 to settle at, Chou's c^2; if given, weight_decay is not looked at.
         corrected: False in a group keeps Scion's own shrink, lr * weight_decay, there: right for an output layer, whose
             steps are not independent of its weights.
@@ -155,11 +166,12 @@ class ScionC(Scion):
         norm: str = "auto",
         radius: float = 1.0,
         polar: str = "polar-express",
+        nesterov: bool = False,
         target: float | None = None,
         corrected: bool = True,
     ):
         settings = {"lr": lr, "weight_decay": weight_decay, "alpha": alpha, "norm": norm, "radius": radius}
-        own = {"polar": polar, "target": target, "corrected": corrected}
+        own = {"polar": polar, "nesterov": nesterov, "target": target, "corrected": corrected}
         torch.optim.Optimizer.__init__(self, params, {**settings, **own})
 
     def _check(self, group: dict[str, Any]) -> None:
@@ -172,7 +184,7 @@ class ScionC(Scion):
                 raise ClipeduError(
                     "lr 0 with weight_decay: build ScionC with the peak lr of the schedule, or give target"
                 )
-            squared_step = effective_step(group["radius"], group["alpha"]) ** 2
+            squared_step = effective_step(group["radius"], group["alpha"], group["nesterov"]) ** 2
             group["target"] = group["lr"] * squared_step / (2 * group["weight_decay"])
 
     def shrink(self, group: dict[str, Any], parameter: Tensor) -> float:
@@ -181,57 +193,51 @@ class ScionC(Scion):
             return super().shrink(group, parameter)
         if group["target"] is None or parameter.numel() == 1:
             return 0.0
-        return corrected_shrink(group["lr"] * group["radius"], group["alpha"], group["target"])
+        return corrected_shrink(group["lr"] * group["radius"], group["alpha"], group["target"], group["nesterov"])
 
 
-def scion_groups(
-    model: nn.Module, weight_decay: float, head: tuple[str, ...] = ("image_projection", "text_projection")
-) -> list[dict[str, Any]]:
+def scion_groups(model: nn.Module, weight_decay: float, heads: Sequence[str] = HEADS) -> list[dict[str, Any]]:
     """Groups for `Scion` and `ScionC`: what shapes cannot say, the modules do.
 
-    Embeddings get the norm "embedding", convolutions whose stride is their kernel "patchifier", depthwise ones "row-norm";
-    all else "auto". Two or more axes are decayed, the rest is not, as in `parameter_groups`. (Chou's ViT decays and
-    corrects biases and norms too.) The head is not corrected. Its norm is "auto" as well, that is spectral: a projection
-    into a shared space is a linear layer; for logits over many classes Scion's authors take "sign".
+    Embeddings get the norm "embedding"; convolutions "spectral-conv", or "patchifier" where the stride is the kernel, or
+    "row-norm" where they are depthwise. (At kernel 1 the first two are the same step.) Other weights of three or more axes
+    are stacks of matrices, as a fused [3, d, d] is: "spectral"; tokens and positions [1, n, d] and all else are "auto".
+    Two or more axes are decayed, the rest is not, as in `parameter_groups`. (Chou's ViT decays and corrects biases and
+    norms too.) Heads are not corrected. Their norm is "auto" as well, that is spectral: a projection into a shared space is
+    a linear layer; for logits over many classes Scion's authors take "sign".
 
     Args:
         weight_decay: >= 0, of the decayed groups.
-        head: beginnings of the names of output layers.
+        heads: names of modules that are output layers, as in `build_optimizer`.
     Returns:
         groups with keys "name", "params", "param_names", "weight_decay", "norm" and "corrected".
+    Raises:
+        ClipeduError: a head that is not in the model.
     """
-    groups: dict[str, dict[str, Any]] = {}
-    norms = {f"{path}.weight".lstrip("."): _norm_of(module) for path, module in model.named_modules()}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        norm = norms.get(name, "auto")
-        is_head = name.startswith(tuple(head))
-        decay = weight_decay if parameter.ndim >= 2 else 0.0
-        kind = f"{'head ' * is_head}{norm}, {'decayed' if parameter.ndim >= 2 else 'not decayed'}"
-        group = groups.setdefault(
-            kind,
-            {
-                "name": kind,
-                "params": [],
-                "param_names": [],
-                "weight_decay": decay,
-                "norm": norm,
-                "corrected": not is_head,
-            },
-        )
-        group["params"].append(parameter)
-        group["param_names"].append(name)
-    return list(groups.values())
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    norms = {parameter: _norm_of(module) for module in model.modules() for parameter in _weights_of(module)}
+    for group in parameter_groups(model, weight_decay):
+        for name, parameter in zip(group["param_names"], group["params"], strict=True):
+            norm = norms.get(parameter) or _norm_by_shape(parameter)
+            settings = {"name": f"{norm}, {group['name']}", "norm": norm, "corrected": True}
+            same = groups.setdefault((norm, group["name"]), group | settings | {"params": [], "param_names": []})
+            same["params"].append(parameter)
+            same["param_names"].append(name)
+    return head_apart(model, list(groups.values()), heads, corrected=False)
+
+
+def _weights_of(module: nn.Module) -> list[nn.Parameter]:
+    """The weight of an embedding or a convolution, which `_norm_of` has a norm for."""
+    return [module.weight] if isinstance(module, nn.Embedding | _CONVOLUTIONS) else []
 
 
 def _norm_of(module: nn.Module) -> str:
-    """The norm of a module's weight where its shape would mislead, else "auto"."""
     if isinstance(module, nn.Embedding):
         return "embedding"
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        if module.groups == module.in_channels > 1:
-            return "row-norm"
-        if module.stride == module.kernel_size:
-            return "patchifier"
-    return "auto"
+    if module.groups == module.in_channels > 1:
+        return "row-norm"
+    return "patchifier" if module.stride == module.kernel_size != (1,) * len(module.stride) else "spectral-conv"
+
+
+def _norm_by_shape(parameter: Tensor) -> str:
+    return "spectral" if parameter.ndim == 3 and parameter.shape[0] > 1 else "auto"

@@ -255,7 +255,8 @@ def test_a_constant_law_leaves_all_as_it_was():
 def test_any_decoupled_optimizer_follows_any_law(name):
     for law in DECAY_LAWS:
         model = Dual()
-        optimizer = build_optimizer(model, name, lr=0.01, weight_decay=0.5, decay_law=law, lr_max=0.1)
+        peak = {} if law == "constant" else {"lr_max": 0.1}
+        optimizer = build_optimizer(model, name, lr=0.01, weight_decay=0.5, decay_law=law, **peak)
         take(model, optimizer, 2, lrs=[0.1, 0.05])
         expected = {"constant": 0.5, "corrected": 0.25, "independent": 1.0}.get(law, pytest.approx(0.25, rel=0.03))
         assert optimizer.param_groups[0]["weight_decay"] == expected, law
@@ -268,6 +269,59 @@ def test_a_law_needs_decoupled_decay():
         build_optimizer(Small(), "adamw", lr=0.1, decay_law="exact")
     with pytest.raises(ClipeduError, match="lr_max=-1"):
         build_optimizer(Small(), "adamc", lr=0.1, lr_max=-1)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_peak_and_heads_are_refused_where_lambda_is_constant(name):
+    """They would be ignored."""
+    constant = name not in ("sgdc", "adamc", "lionc", "muonc")
+    if constant:
+        with pytest.raises(ClipeduError, match=rf"lr_max=0.1 says nothing to '{name}' here.*decay_law='corrected'"):
+            build_optimizer(Dual(), name, lr=0.1, lr_max=0.1)
+    if constant and name != "scionc":
+        with pytest.raises(ClipeduError, match=rf"heads=\[\] says nothing to '{name}' here"):
+            build_optimizer(Dual(), name, lr=0.1, heads=())
+    if "decay_law" in OPTIMIZERS[name].defaults:
+        with pytest.raises(ClipeduError, match="lr_max=0.1 says nothing"):
+            build_optimizer(Dual(), name, lr=0.1, lr_max=0.1, decay_law="constant")
+
+
+def test_scions_heads_are_those_of_the_laws():
+    def heads(name, **options):
+        groups = build_optimizer(Dual(), name, lr=0.1, weight_decay=0.5, **options).param_groups
+        return [g["param_names"] for g in groups if g["weight_decay"] > 0 and not g["corrected"]], [
+            g["param_names"] for g in groups if g.get("decay_law") == "constant"
+        ]
+
+    both, first = [[f"{head}.weight" for head in HEADS]], [["image_encoder.weight"]]
+    assert heads("scionc") == (both, [])
+    assert heads("scionc", heads=["image_encoder"]) == (first, [])
+    assert heads("scionc", heads=()) == ([], [])
+    assert heads("scion", decay_law="corrected") == (both, both)
+    assert heads("scion", decay_law="corrected", heads=["image_encoder"]) == (first, first)
+    with pytest.raises(ClipeduError, match="has no module 'classifier'"):
+        heads("scionc", heads=["classifier"])
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adamc", "lion", "lionc", "muon", "muonc", "adopt", "adabelief"])
+@pytest.mark.parametrize("scale", [1e-3, 50.0])
+def test_the_scale_of_the_loss_does_not_matter(name, scale):
+    """Without coupled decay, and but for an epsilon or two: Muon's is in bfloat16."""
+    options = {"eps": 1e-30} if "adam" in name else {}
+    weights = []
+    for factor in (1.0, scale):
+        model, generator = Dual().float(), torch.Generator().manual_seed(2)
+        decay = 0.0 if name == "adam" else 0.5
+        optimizer = build_optimizer(model, name, lr=0.05, weight_decay=decay, **options)
+        for _ in range(5):
+            for p in model.parameters():
+                p.grad = factor * torch.randn(p.shape, generator=generator)
+            optimizer.step()
+        weights.append([p.detach() for p in model.parameters() if p.ndim == 2])
+    for a, b, start in zip(*weights, [p for p in Dual().float().parameters() if p.ndim == 2], strict=True):
+        digits = 5e-3 if "muon" in name else 1e-4
+        torch.testing.assert_close(a, b, rtol=digits, atol=digits)
+        assert (a - start).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from clipedu.optim.build import build_optimizer
 from clipedu.optim.decay import DECAY_LAWS, coefficient, follow
 from clipedu.optim.schedule import learning_rate
 from clipedu.registry import ClipeduError
@@ -136,18 +137,79 @@ def test_lion_against_the_table():
     close(walk(Lion, "corrected", **options)[2], [0.801258300781, -1.83857226562, 0.407484130859, 2.67604248047])
 
 
-def test_as_timm_corrects_it():
+SCHEDULES = {
+    "constant": lambda i: 0.1,
+    "cosine": lambda i: learning_rate(i, peak=0.1, total=25, warmup=1),
+    "warm-up and cosine": lambda i: learning_rate(i, peak=0.1, total=25, warmup=6),
+    "up and down": lambda i: 0.1 * (0.5 + 0.5 * math.sin(i)),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    ("corrected", "ours", "options"),
+    [
+        ("adamc", "adamc", {}),
+        ("adamc", "adamw", {"betas": (0.8, 0.95), "decay_law": "corrected"}),
+        ("sgdc", "sgdc", {}),
+        ("sgdc", "sgdw", {"momentum": 0.5, "nesterov": False, "decay_law": "corrected"}),
+        ("lionc", "lionc", {}),
+        ("lionc", "lion", {"betas": (0.5, 0.7), "decay_law": "corrected"}),
+        ("lapropc", "laprop", {"decay_law": "corrected"}),
+        ("adoptc", "adopt", {"decay_law": "corrected"}),
+    ],
+)
+def test_as_timm_corrects_it(corrected, ours, options, seed, schedule):
+    """timm's peak is the lr of construction."""
     from timm.optim import get_optimizer_class
 
-    pairs = {"adamc": "adamwlegacy", "sgdc": "sgdw", "lionc": "lion"}
-    for corrected, plain in pairs.items():
-        options = {"momentum": 0.9} if plain == "sgdw" else {}
-        w = weight()
-        optimizer = get_optimizer_class(corrected)([w], lr=RATES[0], weight_decay=DECAY, **options)
-        for lr, gradient in zip(RATES, GRADIENTS, strict=True):
-            step(optimizer, [w], lr, gradient)
-        ours = walk(get_optimizer_class(plain), "corrected", **options)[2]
-        torch.testing.assert_close(ours, w.detach(), rtol=1e-13, atol=0)
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    model, theirs = nn.Linear(4, 3, bias=False), nn.Parameter(start.clone())
+    model.weight = nn.Parameter(start.clone())
+    defaults = {"momentum": 0.9, "nesterov": True} if corrected == "sgdc" else {}
+    given = {**defaults, **{key: value for key, value in options.items() if key != "decay_law"}}
+    peer = get_optimizer_class(corrected)([theirs], lr=0.1, weight_decay=DECAY, **given)
+    mine = build_optimizer(model, ours, lr=0.1, weight_decay=DECAY, heads=(), **options)
+    for i in range(25):
+        gradient = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+        step(peer, [theirs], SCHEDULES[schedule](i), gradient)
+        step(mine, [model.weight], SCHEDULES[schedule](i), gradient)
+    torch.testing.assert_close(model.weight, theirs, rtol=1e-11, atol=1e-13)
+    assert (theirs - start).abs().max() > 0.1
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
+@pytest.mark.parametrize("law", DECAY_LAWS)
+def test_muon_under_a_law_is_torchs_muon_with_lambda_set_by_hand(law):
+    """The Newton-Schulz steps are in bfloat16 in both."""
+    generator = torch.Generator().manual_seed(3)
+    start = torch.randn(6, 4, generator=generator)
+    model, theirs = nn.Linear(4, 6, bias=False), nn.Parameter(start.clone())
+    model.weight = nn.Parameter(start.clone())
+    peak = {} if law == "constant" else {"lr_max": 0.1}
+    same = {"ns_coefficients": [(3.4445, -4.7750, 2.0315)] * 5}
+    mine = build_optimizer(model, "muon", lr=0.1, weight_decay=DECAY, decay_law=law, **peak, **same)
+    peer = torch.optim.Muon(
+        [theirs], lr=0.1, weight_decay=DECAY, momentum=0.95, nesterov=True, adjust_lr_fn="match_rms_adamw"
+    )
+    for i in range(12):
+        lr = learning_rate(i, peak=0.1, total=12, warmup=4)
+        gradient = torch.randn(6, 4, generator=generator)
+        for w, optimizer in ((model.weight, mine), (theirs, peer)):
+            w.grad = gradient.clone()
+            optimizer.param_groups[0]["lr"] = lr
+        peer.param_groups[0]["weight_decay"] = {
+            "constant": DECAY,
+            "corrected": DECAY * lr / 0.1,
+            "corrected-exact": (1 - math.sqrt(1 - lr**2 * DECAY * (2 - 0.1 * DECAY) / 0.1)) / lr,
+            "independent": DECAY * 0.1 / lr,
+        }[law]
+        mine.step()
+        peer.step()
+    torch.testing.assert_close(model.weight, theirs, rtol=0, atol=4e-3)
+    assert (theirs - start).abs().max() > 0.2
 
 
 @pytest.mark.parametrize("law", DECAY_LAWS)

@@ -63,6 +63,20 @@ def test_effective_step(alpha, ratio):
     assert effective_step(0.3, alpha) == pytest.approx(0.3 * ratio, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("alpha", "ratio"), [(1, 1), (0.5, 1.309307), (0.2, 2.389699), (0.1, 3.762708), (0.05, 5.736240), (0.02, 9.584856)]
+)
+def test_effective_step_with_nesterov(alpha, ratio):
+    """A table, and what it means: of steps u_t = sum_k c_k g_(t-k), (sum of c)^2 over the sum of c^2."""
+    assert effective_step(0.3, alpha, nesterov=True) == pytest.approx(0.3 * ratio, rel=1e-6)
+    assert corrected_shrink(0.3, alpha, 2.0, nesterov=True) == pytest.approx((0.3 * ratio) ** 2 / 4, rel=1e-6)
+    buffer, steps = 0.0, []
+    for g in [1.0] + [0.0] * 3000:
+        buffer = (1 - alpha) * buffer + alpha * g
+        steps.append((1 - alpha) * buffer + alpha * g)
+    assert sum(steps) ** 2 / sum(c * c for c in steps) == pytest.approx(ratio**2, rel=1e-6)
+
+
 def test_shrink_of_the_published_vit_run():
     assert corrected_shrink(0.01, 0.1, 1.1875) == pytest.approx(8e-4, rel=1e-12)
     p = weight()
@@ -82,14 +96,16 @@ def test_without_gradient_only_the_shrink_remains():
 # --- rules typed out ---
 
 
-def naive(w: Tensor, gradients, lrs, *, decay=0.0, alpha=0.1, radius=1.0, target=None) -> Tensor:
+def naive(w: Tensor, gradients, lrs, *, decay=0.0, alpha=0.1, radius=1.0, target=None, nesterov=False) -> Tensor:
     """Scion on a matrix in the spectral norm, its polar factor by SVD."""
     average = torch.zeros_like(w)
     for g, lr in zip(gradients, lrs, strict=True):
         average = (1 - alpha) * average + alpha * g
-        u, _, vh = torch.linalg.svd(average, full_matrices=False)
+        ahead = (1 - alpha) * average + alpha * g if nesterov else average
+        u, _, vh = torch.linalg.svd(ahead, full_matrices=False)
         gamma = lr * radius
-        shrink = lr * decay if target is None else gamma**2 * (2 - alpha) / (2 * alpha * target)
+        spread = 1 + 4 * alpha - 6 * alpha**2 + 2 * alpha**3 if nesterov else 1
+        shrink = lr * decay if target is None else gamma**2 * (2 - alpha) / (2 * alpha * target * spread)
         w = (1 - shrink) * w - gamma * (w.shape[0] / w.shape[1]) ** 0.5 * (u @ vh)
     return w
 
@@ -103,6 +119,9 @@ def naive(w: Tensor, gradients, lrs, *, decay=0.0, alpha=0.1, radius=1.0, target
         {"decay": 0.3, "alpha": 1.0},
         {"alpha": 0.5, "target": 1.2},
         {"radius": 3.0, "target": 0.7},
+        {"decay": 0.3, "alpha": 0.2, "nesterov": True},
+        {"alpha": 0.2, "target": 0.7, "radius": 2.0, "nesterov": True},
+        {"alpha": 1.0, "nesterov": True},
     ],
 )
 def test_update_rule_of_a_matrix(options):
@@ -203,6 +222,14 @@ def test_the_head_keeps_a_constant_lambda_and_scalars_are_left_alone():
         group["lr"] = 0.05
     shrinks = [optimizer.shrink(g, p) for g in optimizer.param_groups for p in g["params"]]
     assert shrinks == pytest.approx([0.5 * 0.05**2 / 0.1, 0, 0.05 * 0.25, 0], rel=1e-12)
+
+
+def test_lambda_of_the_peak_says_the_target_with_nesterov_too():
+    p = weight()
+    optimizer = ScionC([p], lr=0.1, weight_decay=0.5, alpha=0.2, nesterov=True, radius=3.0)
+    group = optimizer.param_groups[0]
+    assert optimizer.shrink(group, p) == pytest.approx(0.1 * 0.5, rel=1e-12)
+    assert group["target"] == pytest.approx(0.1 * 9 * 2.389699**2 / (2 * 0.5), rel=1e-6)
 
 
 def test_a_schedule_of_alpha_is_followed():

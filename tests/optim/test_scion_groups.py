@@ -25,14 +25,17 @@ class Model(nn.Module):
         self.patches = nn.Conv2d(3, 6, 4, stride=4)
         self.conv = nn.Conv2d(6, 6, 3, padding=1)
         self.depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False)
+        self.pointwise = nn.Conv2d(6, 6, 1, bias=False)
         self.position = nn.Parameter(torch.zeros(1, 4, 6))
+        self.qkv_w = nn.Parameter(torch.eye(6).repeat(3, 1, 1))
         self.words = nn.Embedding(10, 6)
         self.norm = nn.LayerNorm(6)
         self.image_projection = nn.Linear(6, 5, bias=False)
         self.scale = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, pixels: Tensor, words: Tensor) -> Tensor:
-        x = self.depthwise(self.conv(self.patches(pixels))).flatten(2).mT + self.position
+        x = self.pointwise(self.depthwise(self.conv(self.patches(pixels)))).flatten(2).mT + self.position
+        x = x @ self.qkv_w.sum(0)
         return self.scale * self.image_projection(self.norm(x.mean(1) + self.words(words).mean(1))).pow(2).mean()
 
 
@@ -59,13 +62,15 @@ def test_groups_say_what_shapes_cannot():
     names = {name: group["param_names"] for name, group in groups.items()}
     assert names == {
         "auto, not decayed": ["scale", "patches.bias", "conv.bias", "norm.weight", "norm.bias"],
-        "auto, decayed": ["position", "conv.weight"],
+        "auto, decayed": ["position"],
+        "spectral, decayed": ["qkv_w"],
+        "spectral-conv, decayed": ["conv.weight", "pointwise.weight"],
         "patchifier, decayed": ["patches.weight"],
         "row-norm, decayed": ["depthwise.weight"],
         "embedding, decayed": ["words.weight"],
         "head auto, decayed": ["image_projection.weight"],
     }
-    assert all(group["weight_decay"] == (0.2 if ", decayed" in name else 0) for name, group in groups.items())
+    assert all(group["weight_decay"] == (0 if "not decayed" in name else 0.2) for name, group in groups.items())
     assert [name for name, group in groups.items() if not group["corrected"]] == ["head auto, decayed"]
     assert groups["embedding, decayed"]["norm"] == "embedding"
     frozen = model()

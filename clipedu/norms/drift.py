@@ -1,0 +1,78 @@
+r"""*Drift*: the balance of a weight whose contributions know of it.
+
+The balance of `equilibrium.py` rests on contributions that are noise. On a trained model two things can be looked at, at any
+step and from one gradient: how long a contribution q is, and its cosine with the weight,
+
+    tuc    E||q||^2          the step will add -lr q in the end, all of it, little by little
+    drift  cos(w, q)         > 0: this minibatch wants w shorter, < 0: longer, 0: it does not care
+
+(`minibatch.py` measures both.) Where drift is not 0, each step also takes lr ||w|| ||q|| drift away, and decay meets both. With x = ||w||, T = tuc and c = drift
+
+$$ s (2 - s)\, x^2 + 2\, \mathrm{lr}\, (1 - s)\, c \sqrt{T}\, x = \mathrm{lr}^2\, T $$
+
+whose positive root is `norm_with_drift`; c = 0 gives the balance without. Momentum needs no place here: each minibatch is
+counted once. Not counted is how gradients of neighbouring steps resemble each other.
+
+Which layers drift? A layer that a normalisation follows can't change the output by its length, so <w, g> = 0 (Euler), and
+nearly so for q. Others have a length that they want: the feed-forward layers of a transformer shrink under noise, queries and
+keys grow. There decay and noise do not set the norm alone.
+
+Derived here; checked against random walks in the tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from clipedu.norms.contribution import average, contribution_factor
+from clipedu.registry import ClipeduError
+
+
+def norm_with_drift(lr: float, shrink: float, tuc: float, drift: float = 0.0) -> float:
+    """||w|| at which decay, injection and drift balance; inf where nothing holds it.
+
+    Args:
+        lr: learning rate, >= 0.
+        shrink: lr * weight_decay, in [0, 1).
+        tuc: E||q||^2, squared length of a minibatch's total contribution, before lr.
+        drift: mean cosine of w and q, in [-1, 1].
+    Raises:
+        ClipeduError: a shrink or drift out of range.
+    """
+    if not 0 <= shrink < 1 or not -1 <= drift <= 1:
+        raise ClipeduError(f"shrink {shrink:g} must be in [0, 1) and drift {drift:g} in [-1, 1]")
+    share, pull = shrink * (2 - shrink), (1 - shrink) * drift
+    root = math.sqrt(pull**2 + share)
+    if pull + root == 0 or (share == 0 and pull <= 0):
+        return math.inf
+    return lr * math.sqrt(tuc) / (pull + root)  # the positive root without cancellation
+
+
+def predicted_with_drift(
+    start: float,
+    lr: Sequence[float],
+    shrink: Sequence[float],
+    tuc: Sequence[float] | float,
+    drift: Sequence[float] | float = 0.0,
+    alpha: float = 1.0,
+) -> np.ndarray:
+    """||w|| after each step, [steps], from sizes and drifts that may change: the whole curve, transients and all.
+
+    Args:
+        start: ||w|| before the first step.
+        lr, shrink, tuc, drift: of each step, as in `norm_with_drift`.
+        alpha: weight of the newest gradient, 1 - beta: what arrives late has been shrunk less often, which takes a share of
+            about shrink / alpha off tuc.
+    """
+    lr, shrink, tuc, drift = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (lr, shrink, tuc, drift)))
+    memory, squares, n = average(alpha), np.empty(len(lr)), start**2
+    for t, (step, s, size, c) in enumerate(
+        zip(lr.tolist(), shrink.tolist(), tuc.tolist(), drift.tolist(), strict=True)
+    ):
+        size *= contribution_factor(memory, keep=1 - s) / contribution_factor(memory)
+        n = (1 - s) ** 2 * n + step**2 * size - 2 * step * (1 - s) * c * math.sqrt(n * size)
+        n = squares[t] = max(n, 0.0)
+    return np.sqrt(squares)

@@ -1,0 +1,52 @@
+"""Which tensors are watched, and of which kind they are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from clipedu.norms.layers import KINDS, watched_layers
+from clipedu.registry import ClipeduError
+
+
+class Tower(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.text_embedding = nn.Embedding(7, 4)
+        self.text_mixer = nn.Conv1d(4, 4, 3)
+        self.text_norm = nn.LayerNorm(4)
+        self.text_decoder = nn.Linear(4, 7, bias=False)
+        self.text_decoder.weight = self.text_embedding.weight
+        self.image_projection = nn.Linear(4, 3)
+        self.temperature = nn.Parameter(torch.tensor(1.0))
+        self.frozen = nn.Linear(2, 2).requires_grad_(False)
+
+
+def test_names_parts_and_kinds():
+    model = Tower()
+    layers = watched_layers(model)
+    assert [(layer.name, layer.part, layer.kind) for layer in layers] == [
+        ("text_embedding.weight = text_decoder.weight", "text", "tied"),
+        ("text_mixer.weight", "text", "matrix"),
+        ("text_mixer.bias", "text", "1-D"),
+        ("text_norm.weight", "text", "1-D"),
+        ("text_norm.bias", "text", "1-D"),
+        ("image_projection.weight", "image", "head"),
+        ("image_projection.bias", "image", "1-D"),
+    ]
+    assert {layer.kind for layer in layers} == set(KINDS)
+    assert layers[0].parameter is model.text_decoder.weight and layers[5].parameter is model.image_projection.weight
+
+
+def test_other_heads():
+    kinds = {layer.name: layer.kind for layer in watched_layers(Tower(), heads=("text_mixer",))}
+    assert kinds["text_mixer.weight"] == "head" and kinds["image_projection.weight"] == "matrix"
+    assert {layer.kind for layer in watched_layers(Tower(), heads=())} == {"tied", "matrix", "1-D"}
+    with pytest.raises(ClipeduError, match="this Tower has no module 'classifer'"):
+        watched_layers(Tower(), heads=("text_mixer", "classifer"))
+
+
+def test_nothing_to_watch():
+    with pytest.raises(ClipeduError, match="nothing to watch: no parameter of this Tower requires a gradient"):
+        watched_layers(Tower().requires_grad_(False))
