@@ -1,4 +1,4 @@
-"""The command line: `clipedu quickstart | train | groups | evaluate | grid | compare | report | bench | list | lab`.
+"""The command line: `clipedu quickstart | train | groups | evaluate | grid | compare | report | bench | data | list | lab`.
 
 Each command is a thin layer over a function that a notebook can call too. What a user can mend is told in one line on
 stderr with exit code 2; Ctrl-C says what was kept and how to go on, with exit code 130.
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from clipedu.bench import add_bench
+from clipedu.compare_cli import add_compare
+from clipedu.data_cli import add_data
 from clipedu.experiment import PRESETS, Experiment
 from clipedu.options import add_experiment, experiment_changes
 from clipedu.registry import ClipeduError
@@ -76,16 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     many.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="default: adamw sgd adam")
     add_experiment(many, without=("loss", "optimizer"))
 
-    several = _command(
-        commands, "compare", compare, "one thing changed, over several seeds: mean and deviation of every score"
-    )
-    several.add_argument(
-        "what", metavar="WHAT", help="; ".join(f"{k}: {v}" for k, v in _registries()["comparisons"]().items())
-    )
-    several.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2, or 0 alone with a study")
-    several.add_argument("--variants", nargs="+", metavar="NAME", help="only these (default: all of the comparison)")
-    several.add_argument("--folder", type=Path, help="folder of the comparison (default: runs/<what>-<preset>)")
-    add_experiment(several, without=("seed",))
+    add_compare(commands)
 
     paper = _command(
         commands, "report", report, "one report on one or many runs: table, curves, settings (HTML and Markdown)"
@@ -94,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     paper.add_argument("--folder", type=Path, help="where to write it (default: into the folder given first)")
 
     add_bench(commands)
+    add_data(commands)
 
     names = _command(commands, "list", list_names, "names to choose from, with a line on each")
     names.add_argument("kind", nargs="?", choices=sorted(_registries()), help="default: all")
@@ -205,50 +199,6 @@ def grid(given: argparse.Namespace) -> None:
     if baseline:
         print(f"{'ridge, no CLIP':<20} {baseline['tr@1']:6.2f} {baseline['ir@1']:6.2f}   ({baseline['seconds']:.0f} s)")
     print(f"\nReport: {write_report(runs, folder, baseline=baseline)}")
-
-
-def compare(given: argparse.Namespace) -> None:
-    from clipedu.compare import (
-        COMPARISONS,
-        comparison_cells,
-        comparison_table,
-        comparison_text,
-        run_comparison,
-        variant,
-        write_comparison,
-    )
-    from clipedu.report import write_report
-    from clipedu.report_parts import HEADINGS
-
-    preset, changes = given.preset or "laptop", experiment_changes(given)
-    base = Experiment.preset(preset, **changes)
-    known = COMPARISONS.get(given.what)
-    cells = comparison_cells(
-        given.what,
-        base,
-        given.seeds or (known.seeds if known else ()),
-        given=changes,
-        only=given.variants,
-        per_optimizer=PRESETS[preset].per_optimizer,
-    )
-    folder = given.folder or Path("runs") / f"{given.what}-{preset}"
-    given.how_to_go_on = "The same command goes on with the runs that are missing."
-    runs = []
-    print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
-    for run in run_comparison(cells, folder):
-        runs.append(run)
-        scores = [f"{HEADINGS[key]} {run.metrics[key]:.2f}" for key in HEADINGS if key in run.metrics]
-        print(
-            f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
-            flush=True,
-        )
-    table = comparison_table(runs)
-    write_report(runs, folder)
-    print(
-        f"\n{comparison_text(table)}\n\nTable: {write_comparison(table, folder)}. Report of all runs: {folder}/report.html"
-    )
-    if known.study:
-        print(f"\n{known.study(runs, folder)}")
 
 
 def report(given: argparse.Namespace) -> None:

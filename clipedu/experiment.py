@@ -53,7 +53,9 @@ class Experiment:
     text_length: int = _setting(24, "longest caption in tokens, [CLS] and [SEP] included", at_least=3)
     clean_captions: bool = _setting(False, "lower case, no punctuation, first 30 words, as the course does")
     augment: str = _setting(
-        "none", "random resized crop (area 0.5-1) and flip, on the device", choices=("none", "crop", "crop-flip")
+        "none",
+        "on the device: random resized crop (area 0.5-1), flip, the course's RandAugment",
+        choices=("none", "crop", "crop-flip", "crop-flip-randaugment"),
     )
     # the model
     image_encoder: str = _setting("test_resnet", "any timm model, or a name that `clipedu list encoders` shows")
@@ -265,7 +267,7 @@ PRESETS = {
             "image_size": 256,
             "text_length": 30,
             "clean_captions": True,
-            "augment": "crop-flip",
+            "augment": "crop-flip-randaugment",
             "resize": "squash",
             "image_encoder": "resnet50",
             "image_weights": "pretrained",

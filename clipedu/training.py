@@ -11,13 +11,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from clipedu.accumulation import backward_in_parts
-from clipedu.data.batches import Batch, augment, batches
+from clipedu.data.augment import augment
+from clipedu.data.batches import Batch, batches
+from clipedu.data.feed import Prefetch, hold
 from clipedu.data.load import load_pairs
 from clipedu.data.pairs import Pairs
 from clipedu.data.text import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
@@ -95,18 +98,24 @@ class Trainer:
         while self.step < self.steps:
             epoch, skip = divmod(self.step, self.steps_per_epoch)
             began = time.perf_counter()
-            for batch in batches(
+            source = batches(
                 self.pairs, batch_size=ex.batch_size, seed=ex.seed, epoch=epoch, skip=skip, **self.features
-            ):
-                lr = learning_rate(
-                    self.step, peak=ex.lr, total=self.steps, warmup=round(ex.warmup * self.steps), schedule=ex.schedule
-                )
-                values = self._train_on(batch.to(self.device), lr).tolist()
-                elapsed = time.perf_counter() - began
-                self.step += 1
-                self.seconds += elapsed
-                yield self._record(values, epoch, lr, elapsed)
-                began = time.perf_counter()  # what is done with a record is not the step's time
+            )
+            with closing(Prefetch(source, self.device)) as ahead:
+                for batch in ahead:
+                    lr = learning_rate(
+                        self.step,
+                        peak=ex.lr,
+                        total=self.steps,
+                        warmup=round(ex.warmup * self.steps),
+                        schedule=ex.schedule,
+                    )
+                    values = self._train_on(batch, lr).tolist()
+                    elapsed = time.perf_counter() - began
+                    self.step += 1
+                    self.seconds += elapsed
+                    yield self._record(values, epoch, lr, elapsed)
+                    began = time.perf_counter()  # what is done with a record is not the step's time
 
     def _train_on(self, batch, lr: float) -> torch.Tensor:
         """One step. Returns loss, terms and norms in one tensor on the device, so that the host waits once a step."""
@@ -117,7 +126,9 @@ class Trainer:
         self.loss.train()
         self.loss.progress = self.step / self.steps
         if "image" not in self.model.frozen:
-            batch.image = (augment(batch.image[0], ex.augment, seed=ex.seed, step=self.step),)
+            pixels = batch.image[0]
+            how = {"seed": ex.seed, "step": self.step, "first": batch.first, "of": batch.of}
+            batch.image = (augment(pixels, ex.augment, **how),)
         self.optimizer.zero_grad(set_to_none=True)
         if ex.accumulate == 1:
             output = self._loss_of(*self._encode(batch), batch.index)
@@ -253,6 +264,8 @@ def prepare(experiment: Experiment, *, pairs: Pairs | None = None, tokenizer=Non
     features: dict[str, Any] = {}
     if experiment.image_frozen:
         features["image_features"] = frozen_image_features(model, pairs, progress=progress)
+    elif (held := hold(pairs, device, progress=progress)) is not None:
+        features["held"] = held
     if experiment.text_frozen:
         features["text_features"] = frozen_text_features(model, pairs, progress=progress)
     monitor = NormMonitor(model, optimizer, every=experiment.norms_every, minibatch=True)

@@ -213,7 +213,7 @@ def test_the_course_preset_is_the_recipe_of_the_course():
         "resnet50", "distilbert-base-uncased", "pretrained", "pretrained")  # fmt: skip
     assert (ex.image_size, ex.text_length, ex.embedding_dim, ex.text_pooling) == (256, 30, 256, "cls")
     assert (ex.temperature, ex.lr, ex.weight_decay, ex.batch_size, ex.epochs) == (0.01, 2e-4, 0.02, 128, 30)
-    assert (ex.loss, ex.optimizer, ex.schedule, ex.augment) == ("clip", "adamw", "cosine", "crop-flip")
+    assert (ex.loss, ex.optimizer, ex.schedule, ex.augment) == ("clip", "adamw", "cosine", "crop-flip-randaugment")
 
 
 def test_every_field_says_what_it_is():

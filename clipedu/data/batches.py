@@ -1,42 +1,46 @@
-"""Batches: which rows, in which order, and what is done to them on the device.
+"""Batches: which rows, and in which order.
 
 The order of an epoch is a permutation drawn from (seed, epoch) alone, so a run that is resumed in the middle of an epoch
 goes on with the same rows; so are the caption each row shows (one of its captions, another one each epoch) and the
 augmentation. The last, smaller batch of an epoch is dropped, as the course does: batch size enters most losses.
+
+Several processes share a batch: the order is cut into the same batches for all, and then each batch into one piece a
+process (`share`). So the pieces of a step together are the batch that one process would have had, whatever their number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clipedu.data.pairs import Pairs
-from clipedu.registry import ClipeduError, unknown_name
-
-AUGMENTATIONS = ("none", "crop", "crop-flip")
+from clipedu.data.seeded import seeded
+from clipedu.registry import ClipeduError
 
 
 @dataclass
 class Batch:
     """One batch, on the CPU until `to`. `image` is (pixels,) or (features,); `text` is (ids, mask) or (features,).
 
-    `index` stays on the CPU, where a loss can check it without waiting for the device.
+    `index` stays on the CPU, where a loss can check it without waiting for the device. `first` says where in the batch of
+    all processes these rows begin, and `of` how many that batch has, as `augment` wants to know.
     """
 
     index: Tensor
     image: tuple[Tensor, ...]
     text: tuple[Tensor, ...]
+    first: int = 0
+    of: int | None = None
 
     def to(self, device: torch.device) -> Batch:
-        def move(t: Tensor) -> Tensor:
-            return t.to(device, non_blocking=True)
+        return self.map(lambda t: t.to(device, non_blocking=True))
 
-        return Batch(self.index, tuple(map(move, self.image)), tuple(map(move, self.text)))
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with `change` done to all that the model sees."""
+        return replace(self, image=tuple(map(change, self.image)), text=tuple(map(change, self.text)))
 
     def split(self, parts: int) -> list[Batch]:
         """The batch in this many equal parts, in order."""
@@ -47,12 +51,30 @@ class Batch:
 
 def epoch_order(rows: int, *, seed: int, epoch: int) -> Tensor:
     """The permutation of 0..rows-1 in which an epoch visits the rows: int64 [rows], from (seed, epoch) alone."""
-    return torch.randperm(rows, generator=_generator(seed, epoch, 0))
+    return torch.randperm(rows, generator=seeded(seed, epoch, 0))
 
 
 def caption_choice(rows: int, *, seed: int, epoch: int) -> Tensor:
     """Random numbers, int64 [rows], from (seed, epoch): row r shows its caption number choice[r] % number of captions."""
-    return torch.randint(0, 2**31, (rows,), generator=_generator(seed, epoch, 1))
+    return torch.randint(0, 2**31, (rows,), generator=seeded(seed, epoch, 1))
+
+
+def share(batch_size: int, rank: int, ranks: int) -> slice:
+    """Which rows of a batch process `rank` of `ranks` takes: equal pieces in order, the first ones larger by one if it
+    doesn't divide. (A loss that gathers the batch needs equal ones.)
+
+    Raises:
+        ClipeduError: no such rank, or fewer rows than processes.
+    """
+    if not 0 <= rank < ranks:
+        raise ClipeduError(f"rank={rank} of {ranks} processes: give 0 to {ranks - 1}")
+    if batch_size < ranks:
+        raise ClipeduError(
+            f"batch_size={batch_size} can't be shared by {ranks} processes: give at least one row to each"
+        )
+    least, larger = divmod(batch_size, ranks)
+    start = rank * least + min(rank, larger)
+    return slice(start, start + least + (rank < larger))
 
 
 def batches(
@@ -62,6 +84,9 @@ def batches(
     seed: int,
     epoch: int,
     skip: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    held: Tensor | None = None,
     image_features: Tensor | None = None,
     text_features: tuple[Tensor, Tensor] | None = None,
 ) -> Iterator[Batch]:
@@ -69,58 +94,29 @@ def batches(
 
     Args:
         pairs: tokenized pairs.
+        batch_size: rows of all processes together.
+        rank, ranks: this process takes its `share` of each batch.
+        held: uint8 [N, 3, H, W], all pixels on some device (`clipedu.data.feed.hold`): taken instead of reading them.
         image_features: [N, F], one a row, taken instead of pixels (frozen image encoder).
         text_features: ([T, G], first caption of each row [N + 1]), taken instead of tokens (frozen text encoder).
     Raises:
-        ClipeduError: a batch larger than the data.
+        ClipeduError: a batch larger than the data, or one that can't be shared.
     """
     rows = len(pairs)
     if batch_size > rows:
         raise ClipeduError(
             f"batch_size={batch_size} is larger than the data: {pairs.name}/{pairs.split} has {rows} pairs"
         )
+    own = share(batch_size, rank, ranks)
     order = epoch_order(rows, seed=seed, epoch=epoch)
     choice = caption_choice(rows, seed=seed, epoch=epoch)
+    ready = held if image_features is None else image_features
     for start in range(skip * batch_size, rows - batch_size + 1, batch_size):
-        index = order[start : start + batch_size]
-        image = (pairs.pixels(index),) if image_features is None else (image_features[index],)
+        index = order[start + own.start : start + own.stop]
+        image = pairs.pixels(index) if ready is None else ready[index.to(ready.device)]
         if text_features is None:
             text = pairs.tokens(index, choice[index])
         else:
             features, first = text_features
             text = (features[first[index] + choice[index] % (first[index + 1] - first[index])],)
-        yield Batch(index, image, text)
-
-
-def augment(pixels: Tensor, how: str, *, seed: int, step: int) -> Tensor:
-    """Random resized crop (area 0.5 to 1, aspect 3/4 to 4/3) and, for "crop-flip", a mirror with probability 1/2.
-
-    One batched pass on the pixels' device; the parameters come from (seed, step).
-
-    Args:
-        pixels: uint8 or float [B, 3, H, W] in 0..255.
-        how: "none", "crop" or "crop-flip".
-    Returns:
-        float32 [B, 3, H, W] in 0..255, or `pixels` itself for "none".
-    Raises:
-        ClipeduError: an unknown `how`.
-    """
-    if how not in AUGMENTATIONS:
-        raise unknown_name("augment", how, AUGMENTATIONS)
-    if how == "none":
-        return pixels
-    count = len(pixels)
-    u = torch.rand(count, 5, generator=_generator(seed, step, 2))
-    area, aspect = 0.5 + 0.5 * u[:, 0], torch.exp((2 * u[:, 1] - 1) * torch.log(torch.tensor(4 / 3)))
-    width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
-    mirror = torch.where(u[:, 4] < 0.5, -1.0, 1.0) if how == "crop-flip" else torch.ones(count)
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0], theta[:, 0, 2] = width * mirror, (2 * u[:, 2] - 1) * (1 - width)
-    theta[:, 1, 1], theta[:, 1, 2] = height, (2 * u[:, 3] - 1) * (1 - height)
-    grid = F.affine_grid(theta.to(pixels.device), list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-
-def _generator(*key: int) -> torch.Generator:
-    """A generator whose seed mixes several numbers, so that neighbours are unrelated."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+        yield Batch(index, (image,), text, own.start, batch_size)

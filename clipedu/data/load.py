@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from clipedu.data.pairs import Pairs
+from clipedu.data.fetch import check_finished
+from clipedu.data.manifests import data_home, manifest_names
 from clipedu.registry import ClipeduError, unknown_name
+
+if TYPE_CHECKING:
+    from clipedu.data.pairs import Pairs
 
 
 def load_pairs(
@@ -22,14 +27,15 @@ def load_pairs(
 
     Args:
         name_or_folder: "scenes" (drawn, needs no download), a folder of .tar shards, or the name of such a folder in the
-            folder that the environment variable `CLIPEDU_DATA` names.
+            folder that the environment variable `CLIPEDU_DATA` names (~/.cache/clipedu/data where it is not set).
         split: "train", "val" or "zeroshot".
         image_size: height and width of the images, in pixels.
         size: how many pairs; None takes all of a folder, and a split's usual number of scenes.
         seed: which scenes are drawn; shards are the same for every seed.
         resize: how shards' images become square, "crop" or "squash" (see `clipedu.data.images`).
     Raises:
-        ClipeduError: an unknown name, split or resize, or a set that can't be used as asked.
+        ClipeduError: an unknown name, split or resize, a set that was not fetched or not to the end, or one that can't be
+            used as asked.
     """
     if name_or_folder == "scenes":
         from clipedu.data.scenes import Scenes
@@ -42,26 +48,24 @@ def load_pairs(
 
 
 def available() -> list[str]:
-    """The names that `load_pairs` knows here: "scenes", and the folders of shards in `CLIPEDU_DATA`."""
+    """The names that `load_pairs` knows here: "scenes", and the folders of shards where data sets lie."""
     from clipedu.data.samples import shard_paths
 
-    home = _home()
-    folders = sorted(home.iterdir()) if home and home.is_dir() else []
+    home = data_home()
+    folders = sorted(home.iterdir()) if home.is_dir() else []
     return ["scenes", *(folder.name for folder in folders if shard_paths(folder))]
 
 
-def _home() -> Path | None:
-    home = os.environ.get("CLIPEDU_DATA")
-    return Path(home).expanduser() if home else None
-
-
 def _folder(name_or_folder: str | os.PathLike) -> Path:
-    folder, home = Path(name_or_folder).expanduser(), _home()
-    if folder.exists():
-        return folder
-    if home and str(name_or_folder) == folder.name and (home / folder.name).is_dir():
-        return home / folder.name
-    where = "CLIPEDU_DATA is not set" if home is None else f"CLIPEDU_DATA is {home}"
+    given, home = Path(name_or_folder).expanduser(), data_home()
+    named = str(name_or_folder) == given.name
+    for folder in (given, home / given.name) if named else (given,):
+        if folder.exists():
+            check_finished(folder)
+            return folder
+    if named and given.name in manifest_names():
+        raise ClipeduError(f"{given.name} is not in {home}: fetch it with: clipedu data fetch {given.name}")
+    where = f"CLIPEDU_DATA is {home}" if os.environ.get("CLIPEDU_DATA") else f"CLIPEDU_DATA is not set, so {home}"
     raise ClipeduError(
         f"{unknown_name('data set', str(name_or_folder), available())}, or a folder of .tar shards ({where})"
     )

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clipedu.data.tokens import kept
 from clipedu.registry import ClipeduError
 
 
@@ -31,6 +33,7 @@ class Pairs:
         class_names: one name a class (index = label), or None.
         templates: prompt templates with one "{}" each, for zero-shot classification.
         skipped: one line for each sample that was left out, and why.
+        cache: the folder of what was made from the set and kept on disk, or None.
     """
 
     name: str = ""
@@ -41,6 +44,7 @@ class Pairs:
     templates: Sequence[str] = ("a photo of a {}.",)
     skipped: Sequence[str] = ()
 
+    cache: Path | None = None  # a folder in which tokens can be kept for the next time
     _tokenizer: Any = None  # the one that made what follows
     _ids: np.ndarray | None = None  # int32 [captions of all rows, L]
     _lengths: np.ndarray | None = None  # tokens in each caption, [CLS] and [SEP] included
@@ -67,6 +71,8 @@ class Pairs:
     def tokenize(self, tokenizer) -> Pairs:
         """Encode all captions once with `tokenizer` (a `clipedu.data.text.Tokenizer`), so that `tokens` can hand them out.
 
+        A set that has a `cache` keeps them there (see `clipedu.data.tokens`).
+
         Raises:
             ClipeduError: a row has no caption.
         """
@@ -80,7 +86,7 @@ class Pairs:
                 raise ClipeduError(f"{self.name}/{self.split} has {what}: it can't be used to train or for retrieval")
             texts += captions
             first.append(len(texts))
-        self._ids, self._lengths = tokenizer.encode(texts)
+        self._ids, self._lengths = tokenizer.encode(texts) if self.cache is None else kept(self.cache, tokenizer, texts)
         self._first = np.asarray(first)
         self._tokenizer = tokenizer
         return self

@@ -1,17 +1,13 @@
-"""Which samples of a folder's shards become rows, and their pixels, one after the other."""
+"""Which samples of a folder's shards become rows, and of which classes they may be."""
 
 from __future__ import annotations
 
-import os
+import hashlib
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
-from clipedu.data import images
+from clipedu.data.classnames import IMAGENET_CLASSES, imagenet_classes
 from clipedu.data.tars import Sample, read_shard
 from clipedu.registry import ClipeduError
 
@@ -64,7 +60,7 @@ def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int
         progress: told the bytes of each shard that was read.
     """
     captioned = labelled = None
-    seen: dict[str, Sample] = {}
+    seen: dict[str, tuple[bytes, str]] = {}  # key -> what the first sample of that name says, and in which shard
     for name, path in shards.items():
         samples = list(read_shard(path, name))
         good = [sample for sample in samples if not sample.trouble]
@@ -75,9 +71,11 @@ def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int
             sample.captions = sample.captions if captioned else []
             sample.label = sample.label if labelled else None
             if not sample.trouble:
-                twin = seen.setdefault(sample.key, sample)
-                if twin is not sample and _facts(twin) == _facts(sample):
-                    sample.trouble = f"duplicate key, the same sample is in {twin.shard}"
+                facts = _facts(sample)
+                twin, shard = seen.get(sample.key, (None, ""))
+                seen.setdefault(sample.key, (facts, name))
+                if twin == facts:
+                    sample.trouble = f"duplicate key, the same sample is in {shard}"
                 elif captioned and not sample.captions:
                     sample.trouble = "no caption" if sample.captions is None else "empty caption"
                 elif labelled and sample.label is None:
@@ -88,33 +86,8 @@ def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int
         progress(path.stat().st_size)
 
 
-def _facts(sample: Sample) -> tuple:
-    return sample.size, sample.captions, sample.label
-
-
-def decoded(samples: Iterable[Sample], size: int, resize: str) -> Iterator[tuple[Sample, np.ndarray | None]]:
-    """Samples in order, each with its pixels, uint8 [3, size, size], or None and its `trouble`. Decodes in threads."""
-
-    def work(sample: Sample) -> tuple[Sample, np.ndarray | None]:
-        if not sample.trouble:
-            try:
-                return sample, images.decode(sample.read(), size, resize)
-            except (OSError, images.BadImage) as error:
-                sample.trouble = str(error)
-        return sample, None
-
-    workers = min(16, os.cpu_count() or 1)
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque = deque()
-    try:
-        for sample in samples:
-            waiting.append(pool.submit(work, sample))
-            if len(waiting) > 8 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _facts(sample: Sample) -> bytes:
+    return hashlib.blake2b(repr((sample.size, sample.captions, sample.label)).encode(), digest_size=12).digest()
 
 
 def until(samples: Iterator[Sample], count: int) -> Iterator[Sample]:
@@ -124,3 +97,15 @@ def until(samples: Iterator[Sample], count: int) -> Iterator[Sample]:
         count -= not sample.trouble
         if count == 0:
             return
+
+
+def class_names(folder: Path, shards: Iterable[str]) -> tuple[int, Callable[[], list[str]]] | None:
+    """How many classes there are, and a function that names them; None if the folder doesn't say."""
+    file = folder / "classnames.txt"
+    if file.is_file():
+        names = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [name.strip() for name in names if name.strip()]
+        return len(names), lambda: names
+    if any("imagenet" in name.lower() for name in (folder.resolve().name, *shards)):
+        return IMAGENET_CLASSES, imagenet_classes
+    return None

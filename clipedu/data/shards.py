@@ -16,26 +16,17 @@ it, ImageNet's if the name of the folder or of a shard says "imagenet". "zerosho
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from clipedu.data import cache, images
-from clipedu.data.classnames import IMAGENET_CLASSES, PHOTO_TEMPLATES, imagenet_classes
+from clipedu.data.classnames import PHOTO_TEMPLATES
+from clipedu.data.decode import find_source, open_source
 from clipedu.data.pairs import Pairs
-from clipedu.data.samples import SPLITS, decoded, shard_names, until, usable
-from clipedu.data.tars import Sample
-from clipedu.registry import ClipeduError, unknown_name
-
-VERSION = 1  # of the cache: raise it when the same shards give other pixels or rows
-_PATIENCE = 2.0  # seconds before a progress bar appears
+from clipedu.registry import ClipeduError
 
 
 class Shards(Pairs):
@@ -47,8 +38,12 @@ class Shards(Pairs):
         image_size: height and width of the images, in pixels, 1 to 1024.
         size: take the first `size` rows; None takes all.
         resize: "crop" or "squash", see `clipedu.data.images`.
+        workers: processes that decode, the first time; None takes all cores where it is worth it.
+        progress: show bars meanwhile.
     Attributes:
         keys: one a row: the name of its files in the shard.
+        dropped: what was left out, (shard and key, why); `skipped` has the same as lines.
+        cache: the folder of the decoded images and tokens.
     Raises:
         ClipeduError: no such folder, no shards, no usable pair, fewer pairs than `size`, no labels for "zeroshot", or a
             cache folder that can't be written.
@@ -62,29 +57,23 @@ class Shards(Pairs):
         image_size: int = 32,
         size: int | None = None,
         resize: str = "crop",
+        workers: int | None = None,
+        progress: bool = True,
     ):
-        if split not in SPLITS:
-            raise unknown_name("split", split, SPLITS)
-        if resize not in images.RESIZE:
-            raise unknown_name("resize", resize, images.RESIZE)
-        if not 1 <= image_size <= 1024:
-            raise ClipeduError(f"image_size={image_size} can't be used: give 1 to 1024 pixels")
+        source = find_source(folder, split, image_size, resize)
         if size is not None and size < 1:
             raise ClipeduError(f"size={size} can't be used: give at least 1 pair, or None for all")
-        self.folder = Path(folder).expanduser()
-        self.name = self.folder.resolve().name
+        self.folder, self.name = source.folder, source.name
         self.split, self.image_size, self.resize = split, image_size, resize
-        self._shards, unused = shard_names(self.folder, split)
-        names = _class_names(self.folder, self._shards)
 
-        self._pixels, rows = self._open(size, None if names is None else names[0])
+        self.cache, self._pixels, rows = open_source(source, size, workers, progress)
         self.keys: list[str] = rows["keys"][:size]
         self._captions: list[list[str]] = rows["captions"][:size]
-        seen = [line for row, line in rows["skipped"] if size is None or row < size]
-        self.skipped = unused + seen
+        self.dropped = [(where, why) for row, where, why in rows["skipped"] if size is None or row < size]
+        self.skipped = source.unused + [f"{where}: {why}" for where, why in self.dropped]
         if rows["labels"] is not None:
             self.labels = torch.tensor(rows["labels"][:size])
-            self.class_names = None if names is None else names[1]()
+            self.class_names = None if source.names is None else source.names[1]()
             self.templates = PHOTO_TEMPLATES
         if split == "zeroshot":
             self._check_zeroshot()
@@ -117,96 +106,3 @@ class Shards(Pairs):
             raise ClipeduError(
                 f"{self.folder} has no class names: add classnames.txt, one name a line in order of the index"
             )
-
-    def _open(self, size: int | None, classes: int | None) -> tuple[np.ndarray, dict]:
-        """Pixels and rows from the cache: of the whole set if they are there, else of the first `size` rows; or make them."""
-        stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self._shards.values()]
-        facts = [VERSION, stats, classes, self.image_size, self.resize]
-        name = f"{self.name}-{self.image_size}px"
-        entries = [cache.entry_folder(name, [*facts, None]), cache.entry_folder(name, [*facts, size])]
-        for attempt in range(2):
-            for entry in entries[: 1 if size is None else 2]:
-                if (found := cache.load(entry)) is not None:
-                    if size is not None and len(found[0]) < size:
-                        raise self._too_few(size, f"only {len(found[0])}")
-                    return found
-            if attempt == 0:
-                self._decode(entries[1], size, classes)
-        raise ClipeduError(
-            f"{entries[1]} was written but can't be read: delete it, or set CLIPEDU_CACHE to another folder"
-        )
-
-    def _decode(self, entry: Path, size: int | None, classes: int | None) -> None:
-        """Read the shards, decode what they hold, and write the cache entry."""
-        total = sum(path.stat().st_size for path in self._shards.values())
-        with tqdm(
-            desc=f"reading {self.name}",
-            total=total,
-            unit="B",
-            unit_scale=True,
-            delay=_PATIENCE,
-            mininterval=0.5,
-            leave=False,
-        ) as bar:
-            samples = usable(self._shards, classes, bar.update)
-            first = list(samples if size is None else until(samples, size))
-        good = sum(not sample.trouble for sample in first)
-        if size is not None and 0 < good < size:
-            raise self._too_few(size, f"at most {good}")
-
-        rows: dict[str, list] = {"keys": [], "captions": [], "labels": [], "skipped": []}
-
-        def kept() -> Iterator[np.ndarray]:
-            parts = (decoded(part, self.image_size, self.resize) for part in (first, samples))
-            for sample, pixels in itertools.chain.from_iterable(parts):
-                if pixels is None:
-                    rows["skipped"].append((len(rows["keys"]), _line(sample)))
-                    continue
-                rows["keys"].append(sample.key)
-                rows["captions"].append(sample.captions or [])
-                rows["labels"].append(sample.label)
-                bar.update()
-                yield pixels
-                if len(rows["keys"]) == size:
-                    return
-            if not rows["keys"]:
-                raise self._none_left([line for _, line in rows["skipped"]])
-            if size is not None:
-                raise self._too_few(size, f"only {len(rows['keys'])}")
-
-        def table() -> dict:
-            return rows | {"labels": None if None in rows["labels"] else rows["labels"]}
-
-        bar = tqdm(
-            desc=f"decoding {self.name}", total=size or good, unit="img", delay=_PATIENCE, mininterval=0.5, leave=False
-        )
-        with bar, images.quiet():
-            cache.store(entry, self.image_size, kept(), table)
-
-    def _too_few(self, size: int, there: str) -> ClipeduError:
-        return ClipeduError(f"size={size} is more than there is: {self.name}/{self.split} has {there} pairs")
-
-    def _none_left(self, skipped: list[str]) -> ClipeduError:
-        why = (
-            f"{len(skipped)} skipped, e.g. {skipped[0]}"
-            if skipped
-            else "its shards hold no KEY.jpg with KEY.txt or KEY.json"
-        )
-        return ClipeduError(f"{self.folder} has no usable pair ({why}): check the shards or fetch them again")
-
-
-def _line(sample: Sample) -> str:
-    text = ": ".join(part for part in (sample.shard, sample.key, sample.trouble) if part)
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _class_names(folder: Path, shards: Iterable[str]) -> tuple[int, Callable[[], list[str]]] | None:
-    """How many classes there are, and a function that names them; None if the folder doesn't say."""
-    file = folder / "classnames.txt"
-    if file.is_file():
-        names = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        names = [name.strip() for name in names if name.strip()]
-        return len(names), lambda: names
-    if any("imagenet" in name.lower() for name in (folder.resolve().name, *shards)):
-        return IMAGENET_CLASSES, imagenet_classes
-    return None

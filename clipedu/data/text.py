@@ -10,6 +10,8 @@ tokenizer whose `clean` is set does so to every text it encodes.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+TOKENS_VERSION = 1  # raise it when `encode` or `clean_caption` comes out differently
 _CHUNK = 20_000  # captions at a time: the backend's result takes about 100 times the memory of the ids
 _STRIPPED = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~"), "-": " ", "/": " "})
 
@@ -99,6 +102,14 @@ class Tokenizer:
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.backend_tokenizer.no_padding()
         return self.tokenizer.backend_tokenizer.encode(text).ids
+
+    def identity(self) -> str:
+        """A hash of everything that `encode` depends on: equal ones give equal tokens."""
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
+        backend = self.tokenizer.backend_tokenizer.to_str()
+        facts = [TOKENS_VERSION, backend, self.length, self.tokenizer.pad_token, self.pad_id, self.clean]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the tokenizer, its length and `clean` included, to a folder that `Tokenizer.load` reads."""

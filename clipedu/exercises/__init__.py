@@ -8,6 +8,14 @@ so that "run all cells" goes on past an exercise that is still to be done.
 """
 
 from clipedu.exercises.base import NotYet, Verdict
+from clipedu.exercises.data import (
+    check_half_life,
+    check_hamming,
+    check_my_rows,
+    check_sampling_error,
+    check_surplus,
+    check_swap_sides,
+)
 from clipedu.exercises.geometry import (
     check_expmap0,
     check_half_aperture,
@@ -73,14 +81,18 @@ __all__ = [
     "check_expmap0",
     "check_fair_decay",
     "check_half_aperture",
+    "check_half_life",
+    "check_hamming",
     "check_lion",
     "check_lorentz_distance",
     "check_lowest_loss",
     "check_mean_cosine",
+    "check_my_rows",
     "check_open_gap",
     "check_recall",
     "check_running_average",
     "check_same_walk",
+    "check_sampling_error",
     "check_scionc_shrink",
     "check_settling",
     "check_sgd",
@@ -88,4 +100,6 @@ __all__ = [
     "check_silenced",
     "check_sogclr_weights",
     "check_spearman",
+    "check_surplus",
+    "check_swap_sides",
 ]

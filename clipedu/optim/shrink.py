@@ -64,6 +64,7 @@ def newest_weight(optimizer: torch.optim.Optimizer, group: dict[str, Any], param
 
 
 def is_decoupled(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> bool:
+    """Whether a group's weight decay is a shrink of the weight, and not L2 in the gradient."""
     for flag in _FLAGS:
         if flag in group:
             return bool(group[flag])

@@ -1,4 +1,4 @@
-"""Order, captions and augmentation of batches, all from the seed."""
+"""Order and captions of batches, all from the seed, on one process or several."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipedu.data.batches import augment, batches, caption_choice, epoch_order
+from clipedu.data.batches import batches, caption_choice, epoch_order, share
 from clipedu.data.pairs import Pairs
 from clipedu.registry import ClipeduError
 
@@ -83,7 +83,6 @@ def test_the_global_random_state_is_neither_used_nor_changed():
     torch.manual_seed(5)
     before = torch.get_rng_state()
     one = epoch(Numbered(20))
-    augment(one[0].image[0], "crop-flip", seed=0, step=0)
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(6)
     assert all(same(a, b) for a, b in zip(one, epoch(Numbered(20)), strict=True))
@@ -146,77 +145,42 @@ def test_to_moves_what_the_model_sees():
     assert {t.device.type for t in (*batch.image, *batch.text)} == {"meta"} and batch.index.device.type == "cpu"
 
 
-# augmentation
+# several processes
 
 
-def noise(count: int = 16, size: int = 12) -> torch.Tensor:
-    return torch.randint(256, (count, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+@pytest.mark.parametrize("size, ranks", [(6, 2), (5, 2), (7, 3), (9, 1), (4, 4)])
+def test_pieces_of_a_batch_are_the_batch(size, ranks):
+    pairs = Numbered(23)
+    whole = epoch(pairs, batch_size=size, epoch=3)
+    parts = [epoch(pairs, batch_size=size, epoch=3, rank=rank, ranks=ranks) for rank in range(ranks)]
+    assert {len(part) for part in parts} == {len(whole)}
+    for step, batch in enumerate(whole):
+        own = [part[step] for part in parts]
+        lengths = [len(piece.index) for piece in own]
+        assert sum(lengths) == size and max(lengths) - min(lengths) <= 1 and lengths == sorted(lengths, reverse=True)
+        assert torch.equal(torch.cat([piece.index for piece in own]), batch.index)
+        assert torch.equal(torch.cat([piece.image[0] for piece in own]), batch.image[0])
+        assert torch.equal(torch.cat([piece.text[0] for piece in own]), batch.text[0])
+        assert [piece.first for piece in own] == [sum(lengths[:rank]) for rank in range(ranks)]
+        assert {piece.of for piece in own} == {size}
 
 
-def ramp(count: int, size: int) -> torch.Tensor:
-    """Brightness grows from left to right: its place can be read off a pixel."""
-    return torch.linspace(20, 220, size).expand(count, 3, size, size).contiguous()
+def test_a_rank_resumes_in_the_middle_of_an_epoch():
+    pairs = Numbered(23)
+    whole, rest = epoch(pairs, rank=1, ranks=2), epoch(pairs, rank=1, ranks=2, skip=2)
+    assert all(same(a, b) for a, b in zip(whole[2:], rest, strict=True))
 
 
-def test_none_is_the_same_tensor():
-    pixels = noise()
-    assert augment(pixels, "none", seed=0, step=0) is pixels
+@pytest.mark.parametrize(
+    "rank, ranks, message", [(2, 2, "give 0 to 1"), (-1, 2, "rank=-1"), (0, 6, "batch_size=5 can't be shared by 6")]
+)
+def test_shares_that_are_none(rank, ranks, message):
+    with pytest.raises(ClipeduError, match=message):
+        share(5, rank, ranks)
 
 
-@pytest.mark.parametrize("how", ["crop", "crop-flip"])
-def test_shape_type_range_and_repeatability(how):
-    pixels = noise(64)
-    got = augment(pixels, how, seed=3, step=9)
-    assert got.shape == pixels.shape and got.dtype == torch.float32
-    assert got.min() >= -1e-3 and got.max() <= 255 + 1e-3
-    assert torch.equal(got, augment(pixels, how, seed=3, step=9))
-    assert not torch.equal(got, augment(pixels, how, seed=3, step=10))
-    assert not torch.equal(got, augment(pixels, how, seed=4, step=9))
-    assert torch.equal(pixels, noise(64))
-
-
-@pytest.mark.parametrize("how", ["crop", "crop-flip"])
-def test_a_constant_image_stays_constant(how):
-    pixels = torch.full((32, 3, 9, 9), 137, dtype=torch.uint8)
-    torch.testing.assert_close(augment(pixels, how, seed=0, step=1), pixels.float(), rtol=0, atol=1e-3)
-
-
-def crop_of(picture: torch.Tensor) -> tuple[float, float, float]:
-    """Left edge, right edge and slope's sign of the crop of a ramp, in fractions of the picture's width."""
-    place = (picture[0, 0] - 20) / 200 * (1 - 1 / len(picture[0])) + 0.5 / len(picture[0])  # centre of each pixel
-    step = float(place[1:].sub(place[:-1])[5:-5].mean()) / 2
-    return float(place[5]) - 11 * step, float(place[-6]) + 11 * step, step
-
-
-def test_crops_lie_in_the_picture_and_have_the_promised_area():
-    size = 48
-    across = augment(ramp(300, size), "crop", seed=0, step=0)
-    down = augment(ramp(300, size).transpose(2, 3).contiguous(), "crop", seed=0, step=0).transpose(2, 3)
-    areas, aspects = [], []
-    for x, y in zip(across, down, strict=True):
-        left, right, slope = crop_of(x)
-        top, bottom, _ = crop_of(y)
-        assert slope > 0 and min(left, top) > -0.01 and max(right, bottom) < 1.01
-        areas.append((right - left) * (bottom - top))
-        aspects.append((right - left) / (bottom - top))
-    assert 0.49 < min(areas) < 0.55 and 0.9 < max(areas) < 1.01
-    assert 0.74 < min(aspects) < 0.85 and 1.2 < max(aspects) < 1.35
-
-
-def test_crop_flip_mirrors_about_half_and_crops_alike():
-    pixels = ramp(400, 24)
-    plain, flipped = (augment(pixels, how, seed=2, step=5) for how in ("crop", "crop-flip"))
-    mirrored = [torch.allclose(b, a.flip(-1), atol=1e-2) for a, b in zip(plain, flipped, strict=True)]
-    kept = [torch.allclose(b, a, atol=1e-2) for a, b in zip(plain, flipped, strict=True)]
-    assert all(a != b for a, b in zip(mirrored, kept, strict=True))
-    assert 150 < sum(mirrored) < 250
-
-
-def test_pictures_of_a_batch_are_cropped_differently():
-    got = augment(noise(1).expand(8, -1, -1, -1), "crop", seed=0, step=0)
-    assert len({tuple(picture.flatten().tolist()) for picture in got}) == 8
-
-
-def test_an_unknown_augmentation():
-    with pytest.raises(ClipeduError, match="unknown augment 'flip'. .*none, crop, crop-flip"):
-        augment(noise(), "flip", seed=0, step=0)
+def test_pixels_that_are_held_are_taken_instead_of_read(monkeypatch):
+    pairs = Numbered(23)
+    held, plain = pairs.pixels(torch.arange(23)), epoch(pairs)
+    monkeypatch.setattr(pairs, "pixels", None)
+    assert all(same(a, b) for a, b in zip(plain, epoch(pairs, held=held), strict=True))

@@ -11,7 +11,7 @@ from clipedu.norms.snapshot import Snapshot, squares
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=["as it is", "blocks", "small blocks", "foreach", "foreach in float32"])
+@pytest.fixture(params=["mixed", "blocks", "small blocks", "foreach", "foreach in float32"])
 def way(request, monkeypatch):
     """Each way through memory, whatever the device: the result may not depend on it."""
     if request.param == "mixed":
@@ -76,6 +76,12 @@ def test_it_reads_and_never_writes(way):
     assert change.tolist() == [0] * len(weights)
     torch.testing.assert_close(before, after, rtol=1e-6, atol=0)
     torch.testing.assert_close(along, torch.zeros_like(along), rtol=0, atol=1e-12)
+
+
+def test_a_dense_tensor_is_read_in_the_order_of_its_memory_without_a_copy():
+    for tensor in tensors()[:10]:
+        flat = snapshot._flat(tensor)
+        assert flat.stride() == (1,) and flat.data_ptr() == tensor.data_ptr() and len(flat) == tensor.numel()
 
 
 def test_squares_of_gradients_some_of_them_missing(way):

@@ -151,6 +151,14 @@ def test_coupled_decay_takes_nothing_apart_from_the_update(name):
     assert group["weight_decay"] == DECAY and shrink(optimizer, group, group["params"][0]) == 0
 
 
+@pytest.mark.parametrize("name", ["adopt", "rmsproptf", "novograd", "lamb", "lars", "nadamlegacy", "radamlegacy"])
+def test_coupled_decay_of_timm(name):
+    optimizer = timm_optimizer(name)(model_at())
+    group = optimizer.param_groups[0]
+    optimizer.state[group["params"][0]]["step"] = 1  # Adopt's first step is another matter
+    assert group["weight_decay"] == DECAY and shrink(optimizer, group, group["params"][0]) == 0
+
+
 @pytest.mark.parametrize("kind", [torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adam])
 def test_torchs_flag_says_which(kind):
     for flag, expected in ((False, 0.0), (True, LR * DECAY)):

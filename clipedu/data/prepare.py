@@ -1,0 +1,177 @@
+"""Ready before training: decode a set into the cache, and prove that what is there is what the shards hold.
+
+Opening a set decodes it too (`clipedu.data.shards`), with the same code and the same result. Here it is done on purpose,
+and told about: what was left out and why, how long it took, how large it is. It can be stopped at any time, also with
+kill -9; the same call goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from tqdm.auto import tqdm
+
+from clipedu.data import cache
+from clipedu.data.decode import Source, decoded, find_source, how_many, open_source, parts, spread, table
+from clipedu.data.tars import Sample
+from clipedu.registry import ClipeduError
+
+
+@dataclass(frozen=True)
+class CacheReport:
+    """What `prepare_cache` made, or found already there.
+
+    Attributes:
+        folder: of the entry.
+        rows: how many images it has.
+        dropped: every sample that was left out: ("shard: key", why).
+        seconds: what this call took.
+        bytes: of the entry on disk.
+    """
+
+    folder: Path
+    rows: int
+    dropped: tuple[tuple[str, str], ...]
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class CacheCheck:
+    """What `verify_cache` found.
+
+    Attributes:
+        folder: of the entry.
+        rows: how many images it has.
+        compared: how many of them were decoded again and compared, every pixel of them.
+        problems: a line each; empty where the cache is right.
+    """
+
+    folder: Path
+    rows: int
+    compared: int
+    problems: tuple[str, ...]
+
+
+def prepare_cache(
+    name_or_folder: str | os.PathLike,
+    split: str = "train",
+    *,
+    image_size: int = 32,
+    resize: str = "crop",
+    workers: int | None = None,
+    progress: bool = True,
+) -> CacheReport:
+    """Decode each image of a set once, so that it opens at once from now on.
+
+    Args:
+        name_or_folder, split, image_size, resize: as for `load_pairs`.
+        workers: processes; None takes all cores where it is worth it. The result is the same.
+        progress: show bars.
+    Raises:
+        ClipeduError: as `Shards`; or no space for the pixels.
+    """
+    start = time.perf_counter()
+    source = find_source(_folder(name_or_folder), split, image_size, resize)
+    entry, pixels, rows = open_source(source, None, workers, progress)
+    dropped = tuple((where, why) for _, where, why in rows["skipped"])
+    size = sum(path.stat().st_size for path in entry.iterdir())
+    return CacheReport(entry, len(pixels), dropped, time.perf_counter() - start, size)
+
+
+def verify_cache(
+    name_or_folder: str | os.PathLike,
+    split: str = "train",
+    *,
+    image_size: int = 32,
+    resize: str = "crop",
+    images: int | None = 1000,
+    workers: int | None = None,
+    progress: bool = True,
+) -> CacheCheck:
+    """Read the shards again and compare: keys, captions, labels, what was left out, and pixels, bit for bit.
+
+    Args:
+        name_or_folder, split, image_size, resize, workers, progress: as for `prepare_cache`.
+        images: how many to decode again, evenly spread over the rows; None takes all. Those that could not be decoded
+            are always tried again.
+    Raises:
+        ClipeduError: there is no cache to verify, or an unknown set, split or resize.
+    """
+    source = find_source(_folder(name_or_folder), split, image_size, resize)
+    entry = source.entry()
+    if (found := cache.load(entry)) is None:
+        raise ClipeduError(
+            f"{source.name}/{split} has no whole cache at {image_size} px in {cache.cache_folder()}: make it first "
+            "(clipedu data cache)"
+        )
+    pixels, rows = found
+    samples = list(source.index(progress))
+    good = [sample for sample in samples if not sample.trouble]
+    there = len(rows["keys"]) + len(rows["holes"])
+    if len(good) != there:
+        return CacheCheck(entry, len(pixels), 0, (f"the shards have {len(good)} images, the cache {there}",))
+
+    slots = np.delete(np.arange(len(good)), rows["holes"])
+    wanted = len(slots) if images is None else min(images, len(slots))
+    chosen = slots[np.linspace(0, len(slots) - 1, wanted).round().astype(int)].tolist()
+    tried = sorted({*chosen, *rows["holes"]})
+    failed, wrong = _again(source, entry / cache.PIXELS, tried, good, workers, progress)
+    was = f"; the cache is by Pillow {rows['pillow']}, this is {PIL.__version__}" * (rows["pillow"] != PIL.__version__)
+    problems = [f"{good[slot].shard}: {good[slot].key}: other pixels{was}" for slot in wrong]
+    return CacheCheck(entry, len(pixels), len(chosen), (*problems, *_differences(rows, table(samples, failed))))
+
+
+def _again(source: Source, file: Path, tried: list[int], good: list[Sample], workers: int | None, progress: bool):
+    """Decode some slots again: {slot: why it failed}, and which slots have other pixels."""
+    failed: dict[int, str] = {}
+    wrong: list[int] = []
+    jobs = [
+        (file, tried[start : start + len(part)], part, source.image_size, source.resize)
+        for start, part in parts([good[slot] for slot in tried])
+    ]
+    results = spread(_compare_part, jobs, how_many(workers, len(tried)))
+    for bad, other in tqdm(results, f"comparing {source.name}", len(jobs), leave=False, delay=2, disable=not progress):
+        failed |= bad
+        wrong += other
+    return failed, wrong
+
+
+def _compare_part(file: Path, slots: list[int], samples: list[Sample], size: int, resize: str):
+    """What `_again` returns, for some slots and their samples."""
+    stored = np.load(file, mmap_mode="r")
+    failed, wrong = {}, []
+    for slot, image in zip(slots, decoded(samples, size, resize), strict=True):
+        if isinstance(image, str):
+            failed[slot] = image
+        elif not np.array_equal(stored[slot], image):
+            wrong.append(slot)
+    return failed, wrong
+
+
+def _differences(there: dict[str, Any], expected: dict[str, Any]) -> Iterator[str]:
+    """A line for each part of rows.json that is not what the shards say."""
+    for part in ("keys", "captions", "labels", "skipped", "holes"):
+        if there[part] == expected[part]:
+            continue
+        where = ""
+        if isinstance(there[part], list) and isinstance(expected[part], list):
+            both = zip(there[part], expected[part], strict=False)
+            first = next((i for i, (a, b) in enumerate(both) if a != b), None)
+            where = " have another number" if first is None else f" differ, first at number {first}"
+        yield f"{part}{where or ' differ'}: not as the shards have them"
+
+
+def _folder(name_or_folder: str | os.PathLike) -> Path:
+    from clipedu.data.load import _folder as find
+
+    if name_or_folder == "scenes":
+        raise ClipeduError("scenes are drawn when they are asked for: they have no shards, and need no cache")
+    return find(name_or_folder)

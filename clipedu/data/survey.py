@@ -1,0 +1,157 @@
+"""What is in a set of pairs: words and lengths of captions, copies, dead links, and which captions a mirror makes false.
+
+Functions from captions and pixels to numbers; `clipedu.data_plots` draws them. "Words" are those of `clean_caption`: lower case, no
+punctuation, the first 30.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from clipedu.data import language
+from clipedu.data.pairs import Pairs
+from clipedu.data.scenes import Attributes, Scenes
+from clipedu.data.text import clean_caption
+
+CHUNK = 1024
+
+
+class LinkRot(NamedTuple):
+    """How many links of a list were dead: `lost` as a share, so many `years` after the list was published."""
+
+    what: str
+    years: float
+    lost: float
+
+
+# CC3M's 3,318,333 links: Sharma et al., July 2018; CC12M's: Changpinyo et al., February 2021.
+LINK_ROT = (
+    LinkRot("CC3M, December 2021", 3.4, 0.124),  # 2,905,954 pairs are left in the mirror pixparse/cc3m-wds
+    LinkRot("CC3M, 2024", 6.0, 0.30),  # as users told who fetched it; "30 % and more"
+    LinkRot("CC12M, October 2025", 4.7, 0.377),  # likewise
+)
+
+
+def all_captions(pairs: Pairs) -> list[str]:
+    """Every caption of every row, in order."""
+    return [caption for row in range(len(pairs)) for caption in pairs.captions(row)]
+
+
+def words(caption: str) -> list[str]:
+    """The words of a caption, cleaned as the course does."""
+    return clean_caption(caption).split()
+
+
+def word_counts(captions: Iterable[str]) -> Counter[str]:
+    """How often each word is there, most frequent first."""
+    counts = Counter(word for caption in captions for word in words(caption))
+    return Counter(dict(counts.most_common()))
+
+
+def repeats(items: Iterable[Hashable]) -> list[list[int]]:
+    """Places that hold the same item, for each item that is there more than once; the most frequent first."""
+    places: dict[Hashable, list[int]] = {}
+    for place, item in enumerate(items):
+        places.setdefault(item, []).append(place)
+    return sorted((group for group in places.values() if len(group) > 1), key=len, reverse=True)
+
+
+def pixel_digests(pairs: Pairs) -> list[str]:
+    """A hash of each row's pixels: equal for pictures that are equal to the last bit, and (all but certainly) only for them."""
+    found = []
+    for rows in torch.arange(len(pairs)).split(CHUNK):
+        found += [hashlib.blake2b(picture.tobytes()).hexdigest() for picture in pairs.pixels(rows).numpy()]
+    return found
+
+
+def difference_hash(pixels: Tensor) -> Tensor:
+    """64 answers to "is it brighter than its right neighbour?", on the picture made grey and shrunk to 8 x 9.
+
+    Scaling, compression and brightness hardly change them; so pictures whose answers differ in few places look alike.
+
+    Args:
+        pixels: [B, 3, H, W].
+    Returns:
+        bool [B, 64].
+    """
+    small = adaptive_avg_pool2d(pixels.float().mean(1, keepdim=True), (8, 9))[:, 0]
+    return (small[:, :, :-1] > small[:, :, 1:]).flatten(1)
+
+
+def difference_hashes(pairs: Pairs) -> Tensor:
+    """`difference_hash` of every row, bool [N, 64]."""
+    return torch.cat([difference_hash(pairs.pixels(rows)) for rows in torch.arange(len(pairs)).split(CHUNK)])
+
+
+def hamming(one: Tensor, other: Tensor) -> Tensor:
+    """In how many bits each of bool [N, K] differs from each of bool [M, K]: int64 [N, M]."""
+    one, other = one.float(), other.float()
+    return (one @ (1 - other).T + (1 - one) @ other.T).long()
+
+
+def near_copies(hashes: Tensor, at_most: int) -> Tensor:
+    """Pairs of rows whose hashes differ in at most so many bits: int64 [K, 2], the lower row first, the nearest pair first."""
+    found, distances = [], []
+    for start in range(0, len(hashes), CHUNK):
+        distance = hamming(hashes[start : start + CHUNK], hashes)
+        one, other = (distance <= at_most).nonzero(as_tuple=True)
+        later = other > one + start
+        found.append(torch.stack([one + start, other], 1)[later])
+        distances.append(distance[one, other][later])
+    return torch.cat(found)[torch.cat(distances).argsort(stable=True)]
+
+
+def sampling_error(share: float, sample: int, population: int) -> float:
+    """Relative standard error of how often a word is in a random sample, if `share` of the population's captions have it.
+
+    sqrt((1 - p) / (p n) x (N - n) / (N - 1)): the second factor says that nothing is drawn twice (Cochran 1977, section 3.2).
+    """
+    return math.sqrt((1 - share) / (share * sample) * (population - sample) / max(1, population - 1))
+
+
+def half_life(lost: float, years: float) -> float:
+    """After how many years half of the links are dead, if each year takes the same share of those that are left."""
+    return years * math.log(2) / -math.log1p(-lost)
+
+
+def mirrored(scenes: Attributes) -> Attributes:
+    """What is in the scenes' mirror images, as far as captions name it: relations, places and centres change sides."""
+    sideways = (scenes.relation == 0) | (scenes.relation == 1)
+    centre = scenes.centre.clone()
+    centre[..., 0] = 1 - centre[..., 0]
+    return replace(
+        scenes,
+        relation=torch.where(sideways, scenes.relation ^ 1, scenes.relation),
+        place=scenes.place // 3 * 3 + 2 - scenes.place % 3,
+        centre=centre,
+    )
+
+
+def falsified(scenes: Scenes, rows: Sequence[int]) -> list[bool]:
+    """For each caption of these rows, in order: is it false of the mirror image? (It is true of the picture.)"""
+    other = mirrored(scenes.attributes[torch.as_tensor(rows)])
+    return [
+        not bool(language.holds(meaning, other[place : place + 1]))
+        for place, row in enumerate(rows)
+        for meaning, _ in scenes.claims(row)
+    ]
+
+
+def names_a_side(caption: str) -> bool:
+    """Does the caption say "left" or "right"?"""
+    return not {"left", "right"}.isdisjoint(words(caption))
+
+
+def swap_sides(caption: str) -> str:
+    """The caption with "left" and "right" exchanged: what is true of the mirror image, where these words mean sides."""
+    other = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost"}
+    return " ".join(other.get(word, word) for word in words(caption))
