@@ -70,7 +70,7 @@ def number(value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError):
-        raise NotYet(f"return one number for each score, not a {type(value).__name__}") from None
+        raise NotYet(f"return one number, not a {type(value).__name__}") from None
 
 
 def close(value: float, other: float) -> bool:

@@ -140,6 +140,11 @@ def build_optimizer(
     heads = HEADS if heads is None else heads
     if name in ("scion", "scionc"):
         groups = scion_groups(model, weight_decay, heads)
+        if set_by_groups := sorted({"norm", "corrected"} & set(options)):
+            raise ClipeduError(
+                f"{set_by_groups[0]}={options[set_by_groups[0]]!r} can't be given to {name!r} here: each layer has its own, by its "
+                "kind. clipedu.optim.scion.Scion takes groups of your own"
+            )
     else:
         groups = parameter_groups(model, weight_decay)
     if not groups:

@@ -346,3 +346,9 @@ def test_a_run_that_is_resumed_goes_on_the_same(name, tmp_path):
 def test_timm_is_imported_when_one_of_its_names_is_built():
     code = "import sys, clipedu.optim; sys.exit('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("option", [{"norm": "sign"}, {"corrected": False}])
+def test_what_scions_groups_say_themselves_is_not_ignored_silently(option):
+    with pytest.raises(ClipeduError, match=f"{next(iter(option))}=.* can't be given to 'scion' here"):
+        build_optimizer(Small(), "scion", lr=0.1, **option)
