@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipedu.course_table import display_name
-from clipedu.drawing import COLOURS, dress, new_figure, plain
+from clipedu.drawing import COLOURS, dress, log_in_words, new_figure, plain
 from clipedu.files import write_text
 from clipedu.norms_study import markdown
 from clipedu.registry import ClipeduError
@@ -116,11 +116,11 @@ def plot_decay(runs: Sequence[Run]) -> Figure:
         label = "||w|| / ||w|| at the start" if ax is axes[0, 0] else ""
         dress(ax, f"{display_name(name)}: what is left, median layer", "", label)
         ax.axhline(1, color="#666666", linewidth=0.8)
-        ax.set_yscale("log")
+        log_in_words(ax.yaxis)
     for ax in axes[1]:
         dress(ax, "How hard decay pulls, median layer", "step", "||λ w|| / ||g||" if ax is axes[1, 0] else "")
         ax.axhline(1, color="#666666", linewidth=0.8)
-        ax.set_yscale("log")
+        log_in_words(ax.yaxis)
     figure.legend(
         list(handles.values()), [plain(name) for name in handles], loc="outside lower center", ncols=4, frameon=False
     )

@@ -88,6 +88,16 @@ def log_where_it_helps(ax: Axes, values: pandas.Series) -> None:
         ax.set_ylim(0.5 * positive.quantile(0.01), 2 * positive.max())
 
 
+def log_in_words(axis: Any) -> None:
+    """A log axis with the ticks 0.1, 0.2, 0.5, 1, 2, 5, ... and no others."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
 def plain(text: Any) -> str:
     """Text that matplotlib takes literally: a `$` starts no formula, and a leading `_` hides no legend entry."""
     text = str(text).replace("$", r"\$")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipedu.drawing import COLOURS, dress, line_style, new_figure, plain
+from clipedu.drawing import COLOURS, dress, line_style, log_in_words, new_figure, plain
 from clipedu.files import write_text
 from clipedu.norms.drift import predicted_with_drift
 from clipedu.registry import ClipeduError
@@ -145,7 +145,7 @@ def plot_study(runs: Sequence[Run]) -> Figure:
         ax.fill_between([low, high], [0.95 * low, 0.95 * high], [1.05 * low, 1.05 * high], color="#dddddd", zorder=0)
         ax.set(xlim=(low, high), ylim=(low, high))
     dress(axes[0, 0], "Weights: measured (lines), predicted from settings (dots)", "step", "||w|| / its balance")
-    _log_in_words(axes[0, 0].yaxis)
+    log_in_words(axes[0, 0].yaxis)
     axes[0, 0].axhline(1, color="#666666", linewidth=0.8)
     dress(axes[0, 1], "Gradients: do they grow as the weights shrink?", "step", "||g|| / ||g|| at 40 % of the run")
     dress(
@@ -198,18 +198,8 @@ def _draw_ends(ax, tables: list[pandas.DataFrame], runs: Sequence[Run], way: str
             colour = COLOURS[number]
             look = {"edgecolors": colour, **face} if normalised else {"color": colour}
             ax.scatter(rows["measured"] / rows[way], rows["measured"], marker=mark, s=28, linewidths=1.2, **look)
-    _log_in_words(ax.xaxis)
-    _log_in_words(ax.yaxis)
-
-
-def _log_in_words(axis) -> None:
-    """A log axis with the ticks 0.1, 0.2, 0.5, 1, 2, 5, ... and no others."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
+    log_in_words(ax.xaxis)
+    log_in_words(ax.yaxis)
 
 
 def write_study(runs: Sequence[Run], folder: str | Path) -> str:

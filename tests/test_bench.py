@@ -136,7 +136,7 @@ def test_peak_memory_of_a_fresh_process():
         peak(source="clipedu", loss="clip", batch=b, dim=8, device="cpu", threads=1)["bytes"] for b in (1024, 2048)
     )
     assert 4 * 2**20 < small < 20 * 4 * 2**20
-    assert 2.5 < large / small < 5
+    assert 2.5 < large / small < 7  # some pages of either are there already
 
 
 def test_what_can_be_mended_is_one_line(monkeypatch):

@@ -245,3 +245,13 @@ def run_until(monkeypatch, step: int) -> None:
         return original(self, *arguments)
 
     monkeypatch.setattr(Trainer, "_train_on", interrupt)
+
+
+def test_data_without_a_val_split_says_what_to_score_on_instead(tmp_path):
+    from shard_maker import encode, photo, sample, write_tar
+
+    files = [part for n in range(4) for part in sample(f"k{n}", encode(photo(n, 20, 20)), [f"bird {n}"])]
+    write_tar(tmp_path / "birds-train-00.tar", files)
+    experiment = clipedu.Experiment.preset("tiny", data=str(tmp_path), train_size=None, batch_size=2)
+    with pytest.raises(ClipeduError, match="no shards of split 'val'.* Give pairs to score on: --eval-data"):
+        fit(experiment, tmp_path / "run", progress=False)

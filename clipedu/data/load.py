@@ -57,12 +57,15 @@ def available() -> list[str]:
 
 
 def _folder(name_or_folder: str | os.PathLike) -> Path:
+    from clipedu.data.samples import shard_paths
+
     given, home = Path(name_or_folder).expanduser(), data_home()
     named = str(name_or_folder) == given.name
-    for folder in (given, home / given.name) if named else (given,):
-        if folder.exists():
-            check_finished(folder)
-            return folder
+    places = [folder for folder in ((given, home / given.name) if named else (given,)) if folder.exists()]
+    # of two by that name, one with shards: the pictures that `data manifest --captions` packed may lie right here
+    for folder in sorted(places, key=lambda folder: not shard_paths(folder)):
+        check_finished(folder)
+        return folder
     if named and given.name in manifest_names():
         raise ClipeduError(f"{given.name} is not in {home}: fetch it with: clipedu data fetch {given.name}")
     where = f"CLIPEDU_DATA is {home}" if os.environ.get("CLIPEDU_DATA") else f"CLIPEDU_DATA is not set, so {home}"

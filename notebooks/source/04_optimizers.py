@@ -380,8 +380,8 @@ cells = comparison_cells("decay", base, [0], only=only)
 runs = list(run_comparison(cells, f"runs/04-decay-{SCALE}"))
 
 # %% [markdown]
-# **What you should see:** nothing lost under AdamW, at any pressure. Under Adam SogCLR starts at about 5 and sinks lowest, until its weights
-# are small enough for a pressure below 1; scaled, it goes with CLIP.
+# **What you should see:** nothing lost under AdamW, at any pressure. Under Adam SogCLR, whose pressure starts above 1, sinks lowest; scaled,
+# it goes with CLIP. (Scores of runs this short say little.)
 
 # %%
 plot_decay(runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 from shard_maker import make_shards
 
 from clipedu.data.load import available, load_pairs
@@ -95,3 +96,20 @@ def test_unknown_split(name):
 def test_size_larger_than_the_set():
     with pytest.raises(ClipeduError, match="size=7 .* 6 pairs"):
         load_pairs("flowers", image_size=8, size=7)
+
+
+def test_a_folder_of_pictures_does_not_hide_the_set_packed_from_it(tmp_path, monkeypatch):
+    """`clipedu data manifest birds --captions ...` and then `--data birds`, both from the folder above."""
+    from clipedu.data.own import pack
+
+    monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "birds").mkdir()
+    table = ["image,caption"]
+    for n in range(3):
+        Image.new("RGB", (40, 30), (80 * n, 9, 9)).save(tmp_path / "birds" / f"{n}.png")
+        table.append(f"{n}.png,bird {n}")
+    (tmp_path / "birds" / "captions.csv").write_text("\n".join(table))
+    pack("birds", "birds/captions.csv")
+    assert len(load_pairs("birds", image_size=16)) == 3
