@@ -20,7 +20,7 @@ import torch
 from clipedu.accumulation import backward_in_parts
 from clipedu.data.augment import augment
 from clipedu.data.batches import Batch, batches
-from clipedu.data.feed import Prefetch, hold
+from clipedu.data.feed import feed, hold
 from clipedu.data.load import load_pairs
 from clipedu.data.pairs import Pairs
 from clipedu.data.text import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
@@ -101,7 +101,7 @@ class Trainer:
             source = batches(
                 self.pairs, batch_size=ex.batch_size, seed=ex.seed, epoch=epoch, skip=skip, **self.features
             )
-            with closing(Prefetch(source, self.device)) as ahead:
+            with closing(feed(source, self.device)) as ahead:
                 for batch in ahead:
                     lr = learning_rate(
                         self.step,

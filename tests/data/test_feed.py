@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from clipedu.data.batches import Batch, batches
-from clipedu.data.feed import DEPTH, Prefetch, hold
+from clipedu.data.feed import DEPTH, Prefetch, feed, hold
 from clipedu.data.scenes import Scenes
 from clipedu.data.text import train_tokenizer
 from clipedu.registry import ClipeduError
@@ -264,3 +264,15 @@ def test_on_a_gpu_both_ways_give_the_batches_of_the_plain_loop(scenes):
         for one, two in zip(plain, Prefetch(fed, device), strict=True):
             assert {t.device.type for t in (*two.image, *two.text)} == {"cuda"}
             assert torch.equal(one.image[0], two.image[0].cpu()) and torch.equal(one.text[0], two.text[0].cpu())
+
+
+def test_the_cpu_gets_its_batches_without_a_thread(scenes):
+    source = batches(scenes, batch_size=16, seed=0, epoch=0)
+    assert feed(source, "cpu") is source
+    before = threading.active_count()
+    assert len(list(source)) == 4 and threading.active_count() == before
+
+
+def test_another_device_gets_them_ahead():
+    ahead = feed(iter(()), "meta")
+    assert isinstance(ahead, Prefetch) and list(ahead) == []
