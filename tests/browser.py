@@ -31,6 +31,11 @@ NO_NEWS = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": T
 PICTURE = ".jp-OutputArea .widget-image"
 
 
+def accept_dialog(dialog) -> None:
+    """Press the default button of a dialog that JupyterLab has put over the page."""
+    dialog.locator(".jp-mod-accept").first.click()
+
+
 @contextmanager
 def notebook_page(scratch: Path, notebook, *, height: int = 900):
     """The page of a notebook that is open in JupyterLab, its kernel idle. With CLIPEDU_SCREENSHOTS, a folder, a picture is kept."""
@@ -45,6 +50,9 @@ def notebook_page(scratch: Path, notebook, *, height: int = 900):
         with sync_playwright() as p:
             browser = p.chromium.launch(executable_path=chromium, args=FLAGS.split())
             page = browser.new_page(viewport={"width": 1280, "height": height})
+            page.add_locator_handler(
+                page.locator(".jp-Dialog"), accept_dialog
+            )  # e.g. which kernel: it would catch the clicks
             page.set_default_timeout(1000 * PATIENCE)
             page.goto("about:blank")
             wait_for_server(address)
