@@ -160,19 +160,18 @@ def verify_set(given: argparse.Namespace) -> None:
 
 
 def _verify_caches(found, given: argparse.Namespace) -> None:
-    from clipedu.data.prepare import verify_cache
+    from clipedu.data.prepare import has_cache, verify_cache
 
-    wrong = 0
-    for split in found.pairs:
-        check = verify_cache(found.folder, split, image_size=given.image_size, resize=given.resize)
+    shape = {"image_size": given.image_size, "resize": given.resize}
+    splits = [split for split in found.pairs if has_cache(found.folder, split, **shape)]
+    for split in splits or list(found.pairs)[:1]:  # of none, say how to make one
+        check = verify_cache(found.folder, split, **shape)
         _fact(split, f"cache of {check.rows} images, {check.compared} decoded again, {len(check.problems)} problems")
         for problem in check.problems:
             _fact("!", problem)
-        wrong += len(check.problems)
-    if wrong:
-        raise ClipeduError(
-            f"the cache is not what the shards hold: delete {check.folder} and give: clipedu data cache {given.name}"
-        )
+        if check.problems:
+            again = f"clipedu data cache {given.name} --split {split} --image-size {given.image_size} --resize {given.resize}"
+            raise ClipeduError(f"the cache is not what the shards hold: delete {check.folder} and give: {again}")
 
 
 def cache_set(given: argparse.Namespace) -> None:

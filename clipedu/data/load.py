@@ -44,7 +44,7 @@ def load_pairs(
 
     from clipedu.data.shards import Shards
 
-    return Shards(_folder(name_or_folder), split, image_size=image_size, size=size, resize=resize)
+    return Shards(find_folder(name_or_folder), split, image_size=image_size, size=size, resize=resize)
 
 
 def available() -> list[str]:
@@ -56,14 +56,15 @@ def available() -> list[str]:
     return ["scenes", *(folder.name for folder in folders if shard_paths(folder))]
 
 
-def _folder(name_or_folder: str | os.PathLike) -> Path:
+def find_folder(name_or_folder: str | os.PathLike) -> Path:
+    """Where a set lies that is named, or given as a folder. Raises ClipeduError: nowhere, or only a part of it."""
     from clipedu.data.samples import shard_paths
 
     given, home = Path(name_or_folder).expanduser(), data_home()
     named = str(name_or_folder) == given.name
     places = [folder for folder in ((given, home / given.name) if named else (given,)) if folder.exists()]
-    # of two by that name, one with shards: the pictures that `data manifest --captions` packed may lie right here
-    for folder in sorted(places, key=lambda folder: not shard_paths(folder)):
+    if places:  # of two by that name the one with shards: the pictures that `data manifest` packed may lie right here
+        folder = next(filter(shard_paths, places), places[0])
         check_finished(folder)
         return folder
     if named and given.name in manifest_names():

@@ -86,6 +86,11 @@ def prepare_cache(
     return CacheReport(entry, len(pixels), dropped, time.perf_counter() - start, size)
 
 
+def has_cache(name_or_folder: str | os.PathLike, split: str, *, image_size: int, resize: str = "crop") -> bool:
+    """Whether `verify_cache` has something to verify."""
+    return cache.load(find_source(_folder(name_or_folder), split, image_size, resize).entry()) is not None
+
+
 def verify_cache(
     name_or_folder: str | os.PathLike,
     split: str = "train",
@@ -170,8 +175,8 @@ def _differences(there: dict[str, Any], expected: dict[str, Any]) -> Iterator[st
 
 
 def _folder(name_or_folder: str | os.PathLike) -> Path:
-    from clipedu.data.load import _folder as find
+    from clipedu.data.load import find_folder
 
     if name_or_folder == "scenes":
         raise ClipeduError("scenes are drawn when they are asked for: they have no shards, and need no cache")
-    return find(name_or_folder)
+    return find_folder(name_or_folder)

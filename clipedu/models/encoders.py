@@ -3,7 +3,8 @@
     timm names          resnet50, vit_small_patch16_224, mobilenetv2_100, ...
     transformers names  a hub id (distilbert-base-uncased) or a model type (distilbert, bert, roberta): then from its
                         default configuration, which needs no network
-    our own             entries of `ENCODERS`: one of the above with settings that fit the embedded scenes
+    our own             entries of `ENCODERS`: one of the above with settings that fit the embedded scenes, and vision
+                        transformers with registers, summary tokens and the fractal mask (`clipedu.models.vit`)
 
 Weights are "random", "pretrained" (fetched from the hub by timm or transformers) or the path of a .safetensors file.
 """
@@ -29,21 +30,38 @@ def _image_entry(name: str, timm_name: str, description: str, **options: Any) ->
     ENCODERS.add(name, build_image_encoder, description, defaults={"timm": timm_name, **options})
 
 
+def _vit_entries(size: str, patch_size: int, img_size: int, base: int, registers: int, **shape: int) -> None:
+    """Plain, with registers, and fractal: the same vision transformer with a grid of img_size / patch_size patches a side."""
+    grid, name = img_size // patch_size, f"vit_{size}_patch{patch_size}_{img_size}"
+    shape |= {"img_size": img_size, "patch_size": patch_size, "base": base}
+    what = f"vision transformer, {shape['embed_dim']} wide, {grid} x {grid} patches"
+    _image_entry(name, name, what, **shape)
+    own = {"extra": "registers", "registers": registers}
+    _image_entry(f"{name}_reg{registers}", f"{name}_reg{registers}", f"{what}, {registers} registers", **shape, **own)
+    fractal = f"{what}, {registers} summary tokens (windows {base} x {base}) under the fractal mask"
+    _image_entry(f"fractal_{name}", f"fractal_{name}", fractal, **shape, extra="fractal")
+
+
 def _text_entry(name: str, model: str, description: str, **config: Any) -> None:
     ENCODERS.add(name, build_text_encoder, description, defaults={"transformers": model, **config})
 
 
-def build_image_encoder(name: str, weights: str = "random", **options: Any) -> nn.Module:
+def build_image_encoder(
+    name: str, weights: str = "random", *, image_size: int | None = None, **options: Any
+) -> nn.Module:
     """A timm model without its classifier: pixels [B, 3, H, W] (normalised) -> features [B, F].
 
     Args:
         name: an image entry of `ENCODERS` or any name timm knows.
         weights: "random", "pretrained" or the path of a .safetensors file with the model's state dict.
+        image_size: H and W; a model that timm says has a fixed input size (a ViT) is built for it. None leaves it as it is.
         options: further arguments of `timm.create_model`.
     Raises:
         ClipeduError: unknown name or option, weights that can't be had or don't fit.
     """
     import timm
+
+    import clipedu.models.vit  # noqa: F401  its names become timm's
 
     settings = dict(ENCODERS[name].defaults) if name in ENCODERS else {"timm": name}
     if "timm" not in settings:
@@ -56,6 +74,12 @@ def build_image_encoder(name: str, weights: str = "random", **options: Any) -> n
         known = dict.fromkeys(_names("timm") + near)
         raise ClipeduError(f"{unknown_name('image encoder', name, known)}, or any other timm model")
     pretrained = weights == "pretrained"
+    if pretrained and name in ENCODERS and not timm.models.is_model_pretrained(timm_name):
+        raise ClipeduError(
+            f"image encoder {name!r} has no pretrained weights: use image_weights='random', or another encoder"
+        )
+    if image_size is not None and timm.get_pretrained_cfg(timm_name).fixed_input_size:
+        settings["img_size"] = image_size
     hub = from_hub(f"pretrained weights of image encoder {name!r}", "image_weights") if pretrained else nullcontext()
     with _one_line(f"image encoder {name!r}", "image_options", options), hub:
         model = timm.create_model(timm_name, pretrained=pretrained, num_classes=0, **{**settings, **options})
@@ -246,3 +270,6 @@ _text_entry(
 _text_entry(
     "distilbert-base-uncased", "distilbert", "the course's text encoder, 66 M parameters", hub="distilbert-base-uncased"
 )
+_vit_entries("nano", 4, 32, base=2, registers=21, embed_dim=64, depth=4, num_heads=4)
+_vit_entries("tiny", 4, 64, base=4, registers=17, embed_dim=192, depth=12, num_heads=3)
+_vit_entries("small", 16, 256, base=4, registers=17, embed_dim=384, depth=12, num_heads=6)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from clipedu.norms.contribution import heavy_ball
+from clipedu.norms.snapshot import wide
 
 
 @torch.no_grad()
@@ -64,7 +65,8 @@ def contributed(optimizer: torch.optim.Optimizer, group: dict, parameter: Tensor
     if isinstance(optimizer, torch.optim.Adam):
         if "exp_avg_sq" not in state or group["amsgrad"]:
             return None
-        square = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
+        step = torch.as_tensor(state["step"])  # a fused optimizer keeps it on the device: the host must not wait for it
+        square = state["exp_avg_sq"] / (1 - group["betas"][1] ** step.to(wide(step.device))).to(parameter.dtype)
         return gradient / (square.sqrt() + group["eps"])
     if type(optimizer).__name__ in ("SGD", "SGDW"):
         return gradient * heavy_ball(group["momentum"], group["dampening"], group["nesterov"]).total
@@ -74,4 +76,4 @@ def contributed(optimizer: torch.optim.Optimizer, group: dict, parameter: Tensor
 def active_numbers(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
     """How many numbers of a parameter have had a gradient so far, a tensor: rows of words that never came have none."""
     square = optimizer.state.get(parameter, {}).get("exp_avg_sq")
-    return torch.tensor(parameter.numel()) if square is None else (square > 0).sum()
+    return parameter.new_full((), parameter.numel()) if square is None else (square > 0).sum()

@@ -1,0 +1,243 @@
+"""Vision transformers with extra tokens: registers, summary tokens and the fractal mask, on timm's models.
+
+    timm.create_model("fractal_vit_small_patch16_256")                    # after `import clipedu.models.vit`
+    clipedu train --image-encoder fractal_vit_nano_patch4_32 --image-options extra=registers pos_embed=alibi
+
+Four things can be chosen of every name here, by options of the same names:
+
+    extra      which tokens go along with the patches (`EXTRA`); the mean over *patches* is the image's feature
+    pos_embed  how a patch is told where it is (`POSITIONS`)
+    summary    what summary tokens hold at first (`SUMMARY`); by default what goes with the position encoding
+    base       windows of base x base; how many summary tokens that makes
+
+All of the computing is timm's: `VisionTransformer`, and `Eva` where it has to rotate (RoPE). What is added is a mask, kept in
+a buffer that no checkpoint holds, and first values of tokens. All are drawn alike, as in the paper's code (Xavier for each of
+Q, K and V, LeCun for the patches), so that two models that differ in one option differ in nothing else.
+
+The paper has no RoPE and no ALiBi with registers: these are ours. There registers carry neither rotation nor bias.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
+from timm.models import VisionTransformer, build_model_with_cfg, generate_default_cfgs, named_apply, register_model
+from timm.models.eva import Eva
+from timm.models.vision_transformer import init_weights_vit_jax
+from torch import Tensor, nn
+
+from clipedu.models.encoders import ENCODERS
+from clipedu.models.fractal import bases_of, fractal_mask, grids_of, summary_sides
+from clipedu.models.positions import alibi_bias, sincos2d
+from clipedu.registry import ClipeduError, Entry, unknown_name
+
+EXTRA = {
+    "none": "patches alone",
+    "wide": "patches alone, and a wider MLP that costs what the summary tokens would",
+    "registers": "learned tokens that all see, thrown away at the end; as many as there would be summary tokens",
+    "summary": "a token for each window, all tokens see all",
+    "fractal": "a token for each window, under the fractal mask",
+}
+POSITIONS = {
+    "none": "nothing tells a patch where it is (NoPE)",
+    "sincos2d": "fixed sines and cosines of row and column, added to the patches",
+    "learned": "a learned vector for each place, added to the patches",
+    "alibi": "attention is lowered by the distance of two patches",
+    "rope": "queries and keys are rotated by row and column (axial RoPE)",
+}
+SUMMARY = {
+    "zero": "zeros, all alike, not learned",
+    "sincos2d": "the codes of their own grid, not learned",
+    "learned": "a learned vector each",
+}
+# What the paper's code gives them; for RoPE, which it has not, learned ones: zeros without a mask would stay alike for ever.
+SUMMARY_OF = {"none": "zero", "sincos2d": "sincos2d", "learned": "learned", "alibi": "zero", "rope": "learned"}
+
+
+class Masked:
+    """Mixin before a timm class: a mask of its own, wherever none is passed. bool (True = may attend) or added to the scores."""
+
+    attn_mask: Tensor | None
+
+    def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, **how: Any) -> Tensor:
+        return super().forward_features(x, attn_mask=self.attn_mask if attn_mask is None else attn_mask, **how)
+
+    def forward_intermediates(self, x: Tensor, *args: Any, attn_mask: Tensor | None = None, **how: Any):
+        mask = self.attn_mask if attn_mask is None else attn_mask
+        return super().forward_intermediates(x, *args, attn_mask=mask, **how)
+
+    def set_input_size(self, *args: Any, **how: Any) -> None:
+        """Tokens and mask are made for one grid. Raises ClipeduError."""
+        raise ClipeduError("the size of this image encoder can't be changed: build it again with another img_size")
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """timm leaves checkpointing out, silently, where there is a mask. Raises ClipeduError instead."""
+        if enable and self.attn_mask is not None:
+            raise ClipeduError(
+                "gradient checkpointing does not go with an attention mask; accumulate=4 saves memory too"
+            )
+        super().set_grad_checkpointing(enable)
+
+
+class MaskedViT(Masked, VisionTransformer):
+    """timm's VisionTransformer with a mask of its own."""
+
+
+class MaskedEva(Masked, Eva):
+    """timm's Eva, a vision transformer that can rotate, with a mask of its own."""
+
+
+def build_vit(
+    *,
+    img_size: int,
+    patch_size: int,
+    embed_dim: int,
+    depth: int,
+    num_heads: int,
+    mlp_ratio: float = 4.0,
+    extra: str = "none",
+    base: int | None = None,
+    registers: int | None = None,
+    summary: str | None = None,
+    pos_embed: str = "sincos2d",
+    **options: Any,
+) -> VisionTransformer | Eva:
+    """A vision transformer: pixels [B, 3, H, W] -> mean over patches [B, embed_dim], then timm's head if there are classes.
+
+    Args:
+        img_size: H = W, pixels; a multiple of `patch_size`.
+        mlp_ratio: hidden width of the MLP over `embed_dim`. extra="wide" takes more (`matched_mlp_ratio`).
+        extra, pos_embed, summary: see `EXTRA`, `POSITIONS`, `SUMMARY`.
+        base: of the windows; the grid, img_size / patch_size, must be a power of it.
+        registers: how many; None takes as many as there would be summary tokens.
+        options: further arguments of timm's class, e.g. num_classes, drop_path_rate.
+    Returns:
+        the model, with attributes `grid` (patches a side), `sides` (of the levels of summary tokens, coarsest first;
+        empty without them), timm's `num_prefix_tokens`, and `attn_mask` (None, bool [L, L], or float [1, heads, L, L]).
+    Raises:
+        ClipeduError: an unknown choice, an option that would be ignored, or a grid that can't carry the windows.
+    """
+    _check(extra, pos_embed, summary, registers, options)
+    grid = img_size // patch_size
+    sides = [] if registers is not None or extra == "none" else _sides(img_size, patch_size, base)
+    tokens = registers if registers is not None else sum(side * side for side in sides)
+    if extra == "wide":
+        mlp_ratio, tokens = matched_mlp_ratio(grid**2, tokens, embed_dim, mlp_ratio), 0
+    sides = sides if extra in ("summary", "fractal") else []
+
+    shape = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim, "depth": depth}
+    shape |= {"num_heads": num_heads, "mlp_ratio": mlp_ratio, "class_token": False, "global_pool": "avg"}
+    if pos_embed == "rope":
+        rotary = {"use_rot_pos_emb": True, "use_abs_pos_emb": False, "attn_type": "rope"}
+        model = MaskedEva(**shape, **rotary, num_reg_tokens=tokens, use_fc_norm=False, **options)
+    else:
+        added = "learn" if pos_embed in ("sincos2d", "learned") else "none"
+        model = MaskedViT(**shape, pos_embed=added, reg_tokens=tokens, no_embed_class=True, fc_norm=False, **options)
+    model.grid, model.sides = grid, sides
+    _draw(model)
+    _fill(model, pos_embed, (summary or SUMMARY_OF[pos_embed]) if sides else "learned")
+    mask = fractal_mask(grid, base) if extra == "fractal" else None
+    if pos_embed == "alibi":
+        bias = alibi_bias([*sides, grid], num_heads, 0 if sides else tokens).float()
+        mask = (bias if mask is None else bias.masked_fill(~mask, -torch.inf))[None]
+    model.register_buffer("attn_mask", mask, persistent=False)
+    return model
+
+
+def matched_mlp_ratio(patches: int, tokens: int, dim: int, mlp_ratio: float = 4.0) -> float:
+    """The MLP ratio with which `patches` alone cost what `patches + tokens` do with `mlp_ratio`.
+
+    A block of N tokens takes N d^2 (4 + 2 ratio) multiply-adds in its linear layers and 2 N^2 d in its attention.
+    """
+    longer = patches + tokens
+    cost = longer * dim * (4 + 2 * mlp_ratio) + 2 * longer**2
+    return ((cost - 2 * patches**2) / (patches * dim) - 4) / 2
+
+
+def _check(extra: str, pos_embed: str, summary: str | None, registers: int | None, options: dict[str, Any]) -> None:
+    for kind, given, allowed in (("extra", extra, EXTRA), ("pos_embed", pos_embed, POSITIONS)):
+        if given not in allowed:
+            raise unknown_name(kind, given, allowed)
+    if summary is not None and summary not in SUMMARY:
+        raise unknown_name("summary", summary, SUMMARY)
+    if summary is not None and extra not in ("summary", "fractal"):
+        raise ClipeduError(f"summary={summary!r} needs summary tokens: extra='summary' or 'fractal', not {extra!r}")
+    if registers is not None and (extra != "registers" or registers < 1):
+        raise ClipeduError(f"registers={registers} needs extra='registers', not {extra!r}, and at least 1")
+    for name in ("patch_drop_rate", "dynamic_img_size"):
+        if options.get(name):
+            raise ClipeduError(f"{name}={options[name]!r} would change the tokens, for which the mask is made")
+
+
+def _sides(img_size: int, patch_size: int, base: int | None) -> list[int]:
+    """`summary_sides` of an image; the error names sizes of images and patches that can."""
+    grid = img_size // patch_size
+    try:
+        if base is None:
+            raise ClipeduError(f"windows need a base. Bases that fit a grid of {grid} x {grid}: {bases_of(grid)}")
+        return summary_sides(grid, base)
+    except ClipeduError as error:
+        if base is None or base < 2:
+            raise
+        sizes = ", ".join(str(patch_size * n) for n in grids_of(base, 64))
+        patches = ", ".join(str(img_size // n) for n in grids_of(base, img_size) if img_size % n == 0)
+        raise ClipeduError(
+            f"img_size={img_size} with patch_size={patch_size}: {error}. So with this patch_size and base take img_size "
+            f"{sizes}; with this img_size and base patch_size {patches or '(none)'}"
+        ) from None
+
+
+@torch.no_grad()
+def _draw(model: nn.Module) -> None:
+    """First weights, the same for both of timm's classes: as big_vision's ViT, Q, K and V each by themselves."""
+    named_apply(init_weights_vit_jax, model)
+    for block in model.blocks:
+        bound = math.sqrt(3 / model.embed_dim)
+        nn.init.uniform_(block.attn.qkv.weight, -bound, bound)
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, pos_embed: str, content: str) -> None:
+    """First values of position codes and extra tokens; the fixed ones require no gradient."""
+    std = model.embed_dim**-0.5
+    if pos_embed == "learned":
+        nn.init.normal_(model.pos_embed, std=std)
+    elif pos_embed == "sincos2d":
+        model.pos_embed.copy_(sincos2d(model.grid, model.embed_dim)[None])
+        model.pos_embed.requires_grad_(False)
+    if model.reg_token is None:
+        return
+    if content == "learned":
+        nn.init.normal_(model.reg_token, std=std)
+    elif content == "zero":
+        model.reg_token.zero_()
+    else:
+        model.reg_token.copy_(torch.cat([sincos2d(side, model.embed_dim) for side in model.sides])[None])
+    model.reg_token.requires_grad_(content == "learned")
+
+
+def _register(entry: Entry) -> None:
+    """Make an entry of `ENCODERS` a name that `timm.create_model` knows."""
+    settings = {name: value for name, value in entry.defaults.items() if name != "timm"}
+
+    def make(pretrained: bool = False, **changes: Any) -> nn.Module:
+        return build_model_with_cfg(build_vit, entry.name, pretrained, **{**settings, **changes})
+
+    make.__name__, make.__doc__ = entry.name, entry.description
+    default_cfgs[entry.name] = generate_default_cfgs({entry.name: PIXELS})[entry.name]
+    register_model(make)
+
+
+PIXELS = {
+    "mean": IMAGENET_INCEPTION_MEAN,
+    "std": IMAGENET_INCEPTION_STD,
+    "fixed_input_size": True,
+    "classifier": "head",
+}
+default_cfgs: dict[str, Any] = {}  # where timm looks for what it has to know of a model
+for _entry in ENCODERS.values():
+    if "patch_size" in _entry.defaults:
+        _register(_entry)
