@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 
 from clipedu.data.pairs import Pairs
 from clipedu.features import embed_images_in_chunks, embed_in_chunks, frozen_image_features, frozen_text_features
+from clipedu.foils import foil_scores
 from clipedu.hierarchy import hierarchy_scores, norm_summary
 from clipedu.models.dual import DualEncoder, evaluating
 from clipedu.registry import ClipeduError
@@ -34,7 +35,7 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
         pairs: a retrieval set (split "val") or a labelled one (split "zeroshot", whose captions are not looked at).
     Returns:
         "tr@1/5/10", "ir@1/5/10", "alignment", "uniformity", "modality_gap" and the measures of `clipedu.hierarchy` for
-        captions; "top1", "top5" for labels; "average"; and the counts that give the level of chance.
+        captions, for those of scenes also of `clipedu.foils`; "top1", "top5" for labels; "average"; and the counts that give the level of chance.
     Raises:
         ClipeduError: there is nothing to score, or the model has no tokenizer.
     """
@@ -60,7 +61,7 @@ def score_pairs(model: DualEncoder, pairs: Pairs, embeddings: tuple[Tensor, Tens
     """All scores of a set with captions, from its embeddings (`embed_pairs`).
 
     `retrieval` of all captions; `embedding_shape` and `norm_summary` of images and first captions; and where the set knows
-    how generic its captions are (scenes), `hierarchy_scores`.
+    what its captions claim (scenes), `hierarchy_scores` and `foil_scores`.
     """
     image, text, owner = embeddings
     first = text[torch.searchsorted(owner, torch.arange(len(image)))]
@@ -69,7 +70,9 @@ def score_pairs(model: DualEncoder, pairs: Pairs, embeddings: tuple[Tensor, Tens
     scores["modality_distance"] = model.geometry.distance(
         *(model.geometry.mean(x)[None] for x in (image, first))
     ).item()
-    return scores | (hierarchy_scores(model, pairs, embeddings) if hasattr(pairs, "chain") else {})
+    if hasattr(pairs, "chain"):
+        scores |= hierarchy_scores(model, pairs, embeddings) | foil_scores(model, pairs, image)
+    return scores
 
 
 def average(scores: dict[str, float]) -> float:

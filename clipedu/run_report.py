@@ -17,6 +17,15 @@ from clipedu.scores import at_chance, chance_levels, score_table, standard_error
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+WRONG = {
+    "shape": "the shape of the first object",
+    "colour": "the colour of the first object",
+    "size": "the size of the first object",
+    "background": "the background",
+    "place": "where the object is",
+    "relation": "how the objects stand to each other (above for below)",
+    "binding": "whose colour is whose (the two objects exchange them)",
+}
 SHAPES = {
     "alignment": "mean squared distance of matched unit embeddings, 0 to 4: lower = pairs are closer",
     "uniformity": "log of the mean of exp(-2 x squared distance) within a modality, 0 or less: lower = better spread out",
@@ -32,6 +41,10 @@ SHAPES = {
     "cone_images": "share of (caption, its image) with the image in the caption's cone",
     "cone_images_chance": "the same with an image that does not fit",
     "cone_saturated": "share of captions whose cone is half the space, and holds any image",
+    **{
+        f"foil_{name}": f"true caption before one that is wrong in {what}, in percent; chance 50"
+        for name, what in WRONG.items()
+    },
 }
 
 

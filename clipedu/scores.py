@@ -97,7 +97,7 @@ def scores_text(metrics: Mapping[str, float]) -> str:
         counts.append(f"{metrics['retrieval_images']} images with {metrics['retrieval_captions']} captions")
     if "zeroshot_images" in metrics:
         counts.append(f"{metrics['zeroshot_images']} images in {metrics['zeroshot_classes']} classes")
-    return "\n".join([*lines, f"on {'; '.join(counts)}", *_hierarchy_lines(metrics)])
+    return "\n".join([*lines, f"on {'; '.join(counts)}", *_hierarchy_lines(metrics), *_foil_lines(metrics)])
 
 
 def _hierarchy_lines(metrics: Mapping[str, float]) -> list[str]:
@@ -119,6 +119,12 @@ def _hierarchy_lines(metrics: Mapping[str, float]) -> list[str]:
         ]
         lines.append(f"inside the cone of a caption that is true of them: {', '.join(shares)}")
     return lines
+
+
+def _foil_lines(metrics: Mapping[str, float]) -> list[str]:
+    """What `clipedu.foils` measured, if it did."""
+    told = [f"{key.removeprefix('foil_')} {value:.0f}" for key, value in metrics.items() if key.startswith("foil_")]
+    return [f"true caption before one wrong in its ... (%, chance 50): {', '.join(told)}"] if told else []
 
 
 def score_table(runs: Sequence[Any]) -> pandas.DataFrame:

@@ -13,6 +13,7 @@ from clipedu.data.language import Dice, say
 from clipedu.data.scenes import Scenes, meanings
 from clipedu.data.survey import mirrored
 from clipedu.evaluation import embed_images
+from clipedu.foils import prefers
 
 
 def side_scores(model, scenes: Scenes) -> dict[str, float]:
@@ -28,13 +29,7 @@ def side_scores(model, scenes: Scenes) -> dict[str, float]:
     rows = [row for row, (claim, other) in enumerate(zip(claims, others, strict=True)) if claim != other]
     image = embed_images(model, scenes)[rows]
     true, false = (model.embed_texts([say(told[row], Dice(0)) for row in rows]) for told in (claims, others))
-    similarity = model.geometry.similarity
-    ahead = torch.stack(
-        [
-            similarity(image[k : k + 1], true[k : k + 1]) > similarity(image[k : k + 1], false[k : k + 1])
-            for k in range(len(rows))
-        ]
-    ).flatten()
+    ahead = prefers(model.geometry, image, true, false)
     two = torch.tensor([claims[row].relation is not None for row in rows])
     return {
         "one object": 100 * ahead[~two].double().mean().item(),

@@ -271,5 +271,6 @@ _text_entry(
     "distilbert-base-uncased", "distilbert", "the course's text encoder, 66 M parameters", hub="distilbert-base-uncased"
 )
 _vit_entries("nano", 4, 32, base=2, registers=21, embed_dim=64, depth=4, num_heads=4)
+_vit_entries("nano", 8, 64, base=2, registers=21, embed_dim=64, depth=4, num_heads=4)
 _vit_entries("tiny", 4, 64, base=4, registers=17, embed_dim=192, depth=12, num_heads=3)
 _vit_entries("small", 16, 256, base=4, registers=17, embed_dim=384, depth=12, num_heads=6)

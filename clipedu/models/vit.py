@@ -121,6 +121,9 @@ def build_vit(
         ClipeduError: an unknown choice, an option that would be ignored, or a grid that can't carry the windows.
     """
     _check(extra, pos_embed, summary, registers, options)
+    seed = torch.randint(
+        2**62, ()
+    ).item()  # drawn before anything else: first weights don't depend on how many tokens there are
     grid = img_size // patch_size
     sides = [] if registers is not None or extra == "none" else _sides(img_size, patch_size, base)
     tokens = registers if registers is not None else sum(side * side for side in sides)
@@ -137,8 +140,10 @@ def build_vit(
         added = "learn" if pos_embed in ("sincos2d", "learned") else "none"
         model = MaskedViT(**shape, pos_embed=added, reg_tokens=tokens, no_embed_class=True, fc_norm=False, **options)
     model.grid, model.sides = grid, sides
-    _draw(model)
-    _fill(model, pos_embed, (summary or SUMMARY_OF[pos_embed]) if sides else "learned")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        _draw(model)
+        _fill(model, pos_embed, (summary or SUMMARY_OF[pos_embed]) if sides else "learned")
     mask = fractal_mask(grid, base) if extra == "fractal" else None
     if pos_embed == "alibi":
         bias = alibi_bias([*sides, grid], num_heads, 0 if sides else tokens).float()
@@ -177,10 +182,12 @@ def _sides(img_size: int, patch_size: int, base: int | None) -> list[int]:
     grid = img_size // patch_size
     try:
         if base is None:
-            raise ClipeduError(f"windows need a base. Bases that fit a grid of {grid} x {grid}: {bases_of(grid)}")
+            raise ClipeduError(
+                f"windows need a base. Bases that fit a grid of {grid} x {grid}: {', '.join(map(str, bases_of(grid))) or 'none'}"
+            )
         return summary_sides(grid, base)
     except ClipeduError as error:
-        if base is None or base < 2:
+        if base is None or base < 2:  # no size of image or patch would help
             raise
         sizes = ", ".join(str(patch_size * n) for n in grids_of(base, 64))
         patches = ", ".join(str(img_size // n) for n in grids_of(base, img_size) if img_size % n == 0)

@@ -1,7 +1,8 @@
 """Which parameters are decayed, which are corrected, which are left alone: rules by shape, and the table that shows them.
 
     decayed       two or more axes: the weights of linear layers, convolutions and embeddings
-    not decayed   fewer than two: biases, gains and biases of norms, a temperature
+    not decayed   fewer than two: biases, gains and biases of norms, a temperature; and what a module exempts by a method
+                  `no_weight_decay()`, as timm's vision transformers do: position codes, class token, registers
     head          decayed weights of the output layers; apart only where a law changes lambda, since theirs stays constant
 
 The rule goes by shape, not by name, so that no fused or renamed weight slips through: "ends in .weight" would decay the gains
@@ -36,20 +37,33 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """Two groups for a torch optimizer: "decayed" (two or more axes) and "not decayed" (decay 0).
 
     Args:
-        model: its parameters that require a gradient are taken, a shared one once.
+        model: its parameters that require a gradient are taken, a shared one once. A module in it may have a method
+            `no_weight_decay()` that returns names of its own parameters (timm's convention).
         weight_decay: >= 0, of the decayed group.
     Returns:
         groups with keys "name", "params", "param_names" and "weight_decay"; an empty group is left out.
     """
     groups: dict[str, dict[str, Any]] = {}
+    exempt = _exempt(model)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        kind, decay = ("decayed", weight_decay) if parameter.ndim >= 2 else ("not decayed", 0.0)
+        decayed = parameter.ndim >= 2 and name not in exempt
+        kind, decay = ("decayed", weight_decay) if decayed else ("not decayed", 0.0)
         group = groups.setdefault(kind, {"name": kind, "params": [], "param_names": [], "weight_decay": decay})
         group["params"].append(parameter)
         group["param_names"].append(name)
     return list(groups.values())
+
+
+def _exempt(model: nn.Module) -> set[str]:
+    """Names of the parameters that a module of the model does not want decayed."""
+    return {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        if hasattr(module, "no_weight_decay")
+        for name in module.no_weight_decay()
+    }
 
 
 def head_apart(
@@ -126,4 +140,6 @@ def _why(group: dict[str, Any]) -> str:
         return "output layer: its steps aren't independent of its weights"
     if axes == {False}:
         return "fewer than two axes: biases, norms, scalars"
+    if group.get("name") == "not decayed":
+        return "fewer than two axes, or exempt: position codes, class token, registers"
     return "two or more axes" if axes == {True} else "any shape"

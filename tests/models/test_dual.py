@@ -259,7 +259,7 @@ def test_what_does_not_fit_is_told():
     ):
         built(text_length=600)
     with pytest.raises(ClipeduError, match="image_size=32 does not fit the image encoder"):
-        built(image_encoder="vit_tiny_patch16_224", image_options={"depth": 1})
+        built(image_encoder="vit_tiny_patch16_224", image_options={"depth": 1, "img_size": 64})
     with pytest.raises(ClipeduError, match="unknown image encoder 'resnet51'"):
         built(image_encoder="resnet51")
     with pytest.raises(ClipeduError, match="'test_resnet' is an image encoder|unknown text encoder"):
