@@ -17,6 +17,7 @@ from torch import Tensor
 
 from clipedu.drawing import to_png
 from clipedu.mask_plots import level_names, plot_mask, plot_who_sees, token_at, token_name
+from clipedu.models.cost import block_cost
 from clipedu.models.fractal import fractal_mask, summary_sides
 from clipedu.registry import ClipeduError
 
@@ -139,15 +140,10 @@ def in_words(grid: int, base: int, token: int) -> list[str]:
         f"{int(part.sum())} of {len(part)} {'patches' if level == 'patches' else f'on level {level}'}"
         for level, part in zip(level_names(grid, base), parts, strict=True)
     )
-    more = block_cost(count) / block_cost(patches) - 1
+    more = block_cost(count, WIDTH) / block_cost(patches, WIDTH) - 1
     return [
         f"{tokens} and {patches:,} patches: a sequence of L = {count:,} tokens; {share}",
         f"In one block {name} sees {int(mask[token].sum()):,} tokens, itself among them: {seen}.",
         f"A block of ViT-S (d = {WIDTH}) on N tokens takes 12 N d² + 2 N² d multiply-adds: the summary tokens add {more:.1%}. "
         "The mask saves none of them: dense attention computes what it hides.",
     ]
-
-
-def block_cost(tokens: int, dim: int = WIDTH) -> int:
-    """Multiply-adds of one block, 12 N d^2 + 2 N^2 d: linear layers (MLP ratio 4) and attention, masked or not."""
-    return 12 * tokens * dim**2 + 2 * tokens**2 * dim

@@ -44,7 +44,7 @@ def answers(scenes: Scenes) -> dict[str, Tensor]:
 
 
 def ask(
-    encoder: nn.Module, *, seed: int = 0, steps: int = 1000, lr: float = 1e-3, train_size: int = 16_000,
+    encoder: nn.Module, *, seed: int = 0, steps: int = 300, lr: float = 1e-3, train_size: int = 16_000,
     test_size: int = 4_000, image_size: int = 32, device: str | torch.device = "cpu", progress: bool = False,
 ) -> dict[str, float]:  # fmt: skip
     """Train an image encoder on all three questions, and say how often it is right on scenes it has not seen, in percent.

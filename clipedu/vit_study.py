@@ -9,6 +9,10 @@ interval is Student's, 95 %, over the seeds:
     mean of the differences +- t(0.975, n - 1) * their standard deviation / sqrt(n)          t = 4.30 for 3 seeds, 2.78 for 5
 
 With three seeds such an interval is wide, and it is what three seeds can say. Of 20 intervals one misses the truth.
+
+Learned summary tokens without a mask *are* registers. So with the position encodings "learned" and "rope" the arms "summary"
+and "registers" are one model, to the digit; and with "none" and "alibi", where summary tokens are zeros, "summary" has copies
+of one constant token.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
 ARMS = ("plain", "wide", "registers", "summary", "fractal", "fractal-learned")
 PEERS = ("plain", "wide", "registers", "summary")  # what the fractal mask is held against
+PLACELESS = ("none", "learned", "alibi", "rope")  # what fixed codes are held against
 SCORES = {
     "average": "average",
     "tr@1": "TR@1",
@@ -109,65 +114,73 @@ def vit_table(runs: Sequence[Run]) -> pandas.DataFrame:
     return pandas.DataFrame(made)
 
 
-def differences(runs: Sequence[Run], arm: str = "fractal", peers: Sequence[str] = PEERS) -> pandas.DataFrame:
-    """`arm` minus each peer, with the same position encoding, paired by seed.
+def differences(
+    runs: Sequence[Run], one: str = "fractal", others: Sequence[str] = PEERS, axis: str = "arm"
+) -> pandas.DataFrame:
+    """`one` minus each of `others`, all else being equal, paired by seed.
 
-    Columns: peer, positions ("all": the mean over the position encodings that both have, seed by seed), score, difference,
-    +- (half-width; nan for one seed), seeds.
+    Args:
+        axis: "arm" or "positions": of which of the two `one` and `others` are names.
+    Returns:
+        a frame with columns one, other, at (the other factor's name; "all": its mean over all names that both have, seed by
+        seed), score, difference, +- (half-width of the interval; nan for one seed) and seeds.
     """
     import pandas
 
+    at = "positions" if axis == "arm" else "arm"
     frame = measurements(runs)
-    wide = frame.pivot_table(index=["positions", "seed"], columns="arm", values=[k for k in SCORES if k in frame])
+    wide = frame.pivot_table(index=[at, "seed"], columns=axis, values=[key for key in SCORES if key in frame])
     made = []
-    for peer in peers:
+    for other in others:
         for key in SCORES:
-            if (key, arm) not in wide or (key, peer) not in wide:
+            if (key, one) not in wide or (key, other) not in wide:
                 continue
-            difference = (wide[key, arm] - wide[key, peer]).dropna()
-            groups = {name: part for name, part in difference.groupby("positions", sort=False)}
+            difference = (wide[key, one] - wide[key, other]).dropna()
+            groups = dict(list(difference.groupby(at, sort=False)))
             if len(groups) > 1:
                 groups["all"] = difference.groupby("seed").mean()
-            for positions, part in groups.items():
+            for name, part in groups.items():
                 mean, half = interval(part)
-                made.append(
-                    {
-                        "peer": peer,
-                        "positions": positions,
-                        "score": key,
-                        "difference": mean,
-                        "+-": half,
-                        "seeds": len(part),
-                    }
-                )
-    return pandas.DataFrame(made, columns=["peer", "positions", "score", "difference", "+-", "seeds"])
+                made.append((one, other, name, key, mean, half, len(part)))
+    return pandas.DataFrame(made, columns=["one", "other", "at", "score", "difference", "+-", "seeds"])
 
 
-def in_words(table: pandas.DataFrame, arm: str = "fractal") -> list[str]:
-    """What `differences` say: a line a peer and score over all position encodings, and which single ones stand out."""
-    lines = []
-    for (peer, key), rows in table.groupby(["peer", "score"], sort=False):
-        whole = rows[rows["positions"] == "all"] if (rows["positions"] == "all").any() else rows
-        if whole["+-"].isna().all():
-            continue
-        single = rows[rows["positions"] != "all"]
-        apart = single[single["difference"].abs() > single["+-"]]
-        told = "; ".join(f"{r.positions} {r.difference:+.1f}" for r in apart.itertuples())
-        mean, half = whole["difference"].iloc[0], whole["+-"].iloc[0]
-        verdict = "no difference shown" if abs(mean) <= half else "more" if mean > 0 else "less"
+def verdict(runs: Sequence[Run]) -> list[str]:
+    """What the runs say, a sentence a question; at the end, how many differences would be found if there were none."""
+    asked = [("registers", ("plain", "wide"), "arm"), ("fractal", PEERS, "arm"), ("sincos2d", PLACELESS, "positions")]
+    lines, counted, found = [], 0, 0
+    for one, others, axis in asked:
+        table = differences(runs, one, others, axis)
+        for other, rows in table.groupby("other", sort=False):
+            whole = rows[rows["at"] == "all"] if (rows["at"] == "all").any() else rows
+            whole = whole[whole["score"].isin(_told(whole["score"])) & whole["+-"].notna()]
+            if len(whole):
+                told = [
+                    f"{SCORES[r.score]} {r.difference:+.1f} ± {r.half:.1f}"
+                    for r in whole.rename(columns={"+-": "half"}).itertuples()
+                ]
+                lines.append(f"{one} - {other}: {', '.join(told)}")
+            if axis == "arm":
+                counted += len(whole)
+                found += int((whole["difference"].abs() > whole["+-"]).sum())
+    if counted:
         lines.append(
-            f"{arm} - {peer}, {SCORES[key]}: {mean:+.1f} ± {half:.1f}: {verdict}; "
-            f"alone {len(apart)} of {len(single)} encodings differ{f' ({told})' if told else ''}"
+            f"Of these {counted} differences between arms {found} exclude 0; "
+            f"if none were real, {counted / 20:.1f} would by chance"
         )
     return lines
+
+
+def _told(keys) -> list[str]:
+    """Which scores a sentence or a table shows: with foils the first ranks and these, else the first ten ranks."""
+    foils = [key for key in SCORES if key.startswith("foil_") and key in set(keys)]
+    return ["average", "tr@1", "ir@1", "top1", *(foils or ["tr@10", "ir@10"])]
 
 
 def plot_vit(runs: Sequence[Run]) -> Figure:
     """Scores of every variant with 95 % intervals: a panel a score, position encodings along it, a colour and mark an arm."""
     table = vit_table(runs)
-    keys = [key for key in ("tr@1", "ir@1", "foil_place", "foil_relation", "foil_binding") if key in table]
-    if "foil_place" not in table:
-        keys = [key for key in ("tr@1", "ir@1", "tr@10", "ir@10") if key in table]
+    keys = [key for key in _told(table) if key in table and key not in ("average", "ir@1", "top1")]
     positions = list(dict.fromkeys(table["positions"]))
     arms = [arm for arm in ARMS if arm in set(table["arm"])]
     figure = new_figure(10, 2.4 * len(keys) + 0.6)
@@ -183,6 +196,7 @@ def plot_vit(runs: Sequence[Run]) -> Figure:
         if key in CHANCE:
             ax.axhline(CHANCE[key], color="#666666", linewidth=0.8, linestyle=":")
             ax.text(len(positions) - 0.5, CHANCE[key], " chance", va="center", fontsize=8, color="#666666")
+            ax.set_ylim(30, 105)
         title = f"True caption before one wrong in its {SCORES[key]}" if key in CHANCE else SCORES[key]
         dress(ax, title, "", "%")
         for left in range(1, len(positions)):
@@ -199,7 +213,7 @@ def plot_vit(runs: Sequence[Run]) -> Figure:
 
 def table_text(table: pandas.DataFrame) -> str:
     """`vit_table` as Markdown, "mean ± half-width" a cell."""
-    keys = [key for key in SCORES if key in table]
+    keys = [key for key in _told(table) if key in table]
     head = ["variant", "tokens", "MMACs", "parameters", "runs", *(SCORES[key] for key in keys)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for _, row in table.iterrows():
@@ -215,17 +229,17 @@ def table_text(table: pandas.DataFrame) -> str:
 
 
 def write_study(runs: Sequence[Run], folder: str | Path) -> str:
-    """Write vit.png, vit.md, vit.csv and vit-differences.csv into `folder`; returns the verdict with the paths."""
-    folder = Path(folder)
-    table, apart = vit_table(runs), differences(runs)
-    said = in_words(apart)
-    said += in_words(differences(runs, "registers", ("plain", "wide")), "registers")
+    """Write vit.png, vit.md, vit.csv and vit-differences.csv into `folder`; returns table and verdict with the paths."""
+    import pandas
+
+    folder, table = Path(folder), vit_table(runs)
+    said = "\n".join(f"- {line}" for line in verdict(runs))
+    text = f"{table_text(table)}\n\n{said}".rstrip()
+    apart = pandas.concat([differences(runs), differences(runs, "sincos2d", PLACELESS, "positions")])
     write_text(folder / "vit.csv", table.to_csv(index=False))
     write_text(folder / "vit-differences.csv", apart.to_csv(index=False))
-    verdict = "\n".join(f"- {line}" for line in said)
-    write_text(
-        folder / "vit.md",
-        f"# Extra tokens and position encodings\n\n{__doc__}\n{table_text(table)}\n\n## Differences, paired by seed\n\n{verdict}\n\n![scores](vit.png)\n",
-    )
+    write_text(folder / "vit.md", f"# Extra tokens and position encodings\n\n{__doc__}\n{text}\n\n![scores](vit.png)\n")
     plot_vit(runs).savefig(folder / "vit.png")
-    return f"{table_text(table)}\n\n{verdict}\n\nFigure: {folder}/vit.png. Tables: {folder}/vit.md, {folder}/vit.csv, {folder}/vit-differences.csv"
+    return (
+        f"{text}\n\nFigure: {folder}/vit.png. Tables: {folder}/vit.md, {folder}/vit.csv, {folder}/vit-differences.csv"
+    )

@@ -11,7 +11,7 @@ from clipedu.registry import ClipeduError
 pytest.importorskip("ipywidgets", reason="widgets need: pip install ipywidgets")
 
 from clipedu import mask_lab
-from clipedu.mask_lab import MaskLab, block_cost, in_words
+from clipedu.mask_lab import MaskLab, in_words
 
 
 @pytest.fixture
@@ -121,13 +121,6 @@ def test_words_are_those_of_the_paper_s_setting():
     assert "add 37.6%" in in_words(16, 2, 0)[2]
     with pytest.raises(ClipeduError, match="no token 273"):
         in_words(16, 4, 273)
-
-
-def test_block_cost_is_counted_by_hand():
-    tokens, dim = 5, 8
-    linear = tokens * (dim * 3 * dim + dim * dim + 2 * dim * 4 * dim)  # QKV, out, MLP
-    attention = 2 * tokens * tokens * dim  # scores and weighted sum
-    assert block_cost(tokens, dim) == linear + attention
 
 
 def test_no_output_widget_is_used(sketched):

@@ -221,7 +221,10 @@ def check_for_mha(for_mha: Callable[[Tensor], Tensor]) -> str:
             continue
         added, least = mask.float(), torch.tensor(-torch.inf)
         for known, why in (
-            (mask, "as it was, and so it blocks all that should see each other. The first code of the paper had it so"),
+            (
+                mask,
+                "as it was, and so it blocks all that should see each other. An early version of the paper's code had it so",
+            ),
             (~mask.T, "turned round, and transposed: in both, rows are queries"),
             (added, "a float mask is *added* to the scores, and 1 blocks nothing: it takes 0 and -inf"),
             (
@@ -319,7 +322,7 @@ def check_place_code(place_code: Callable[[int, int, int], Tensor]) -> str:
             f"for row {row}, column {column} and {dim} numbers, number {place} (from 0) is {given[place].item():.4f}, and it "
             f"should be {right[place].item():.4f}."
         )
-    return "so a *linear* map can move a code by one column: the four numbers of a frequency turn by a fixed angle."
+    return "so a *linear* map can move a code by one column: each pair sin x w, cos x w turns by the angle w."
 
 
 @exercise

@@ -29,6 +29,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import init_weights_vit_jax
 from torch import Tensor, nn
 
+from clipedu.models.cost import matched_mlp_ratio
 from clipedu.models.encoders import ENCODERS
 from clipedu.models.fractal import bases_of, fractal_mask, grids_of, summary_sides
 from clipedu.models.positions import alibi_bias, sincos2d
@@ -150,16 +151,6 @@ def build_vit(
         mask = (bias if mask is None else bias.masked_fill(~mask, -torch.inf))[None]
     model.register_buffer("attn_mask", mask, persistent=False)
     return model
-
-
-def matched_mlp_ratio(patches: int, tokens: int, dim: int, mlp_ratio: float = 4.0) -> float:
-    """The MLP ratio with which `patches` alone cost what `patches + tokens` do with `mlp_ratio`.
-
-    A block of N tokens takes N d^2 (4 + 2 ratio) multiply-adds in its linear layers and 2 N^2 d in its attention.
-    """
-    longer = patches + tokens
-    cost = longer * dim * (4 + 2 * mlp_ratio) + 2 * longer**2
-    return ((cost - 2 * patches**2) / (patches * dim) - 4) / 2
 
 
 def _check(extra: str, pos_embed: str, summary: str | None, registers: int | None, options: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from clipedu.models.encoders import ENCODERS, build_image_encoder, feature_width
 from clipedu.models.fractal import fractal_mask, summary_sides
 from clipedu.models.positions import sincos2d
-from clipedu.models.vit import EXTRA, POSITIONS, SUMMARY, SUMMARY_OF, build_vit, matched_mlp_ratio
+from clipedu.models.vit import EXTRA, POSITIONS, SUMMARY, SUMMARY_OF, build_vit
 from clipedu.registry import ClipeduError
 
 TINY = {"img_size": 16, "patch_size": 4, "embed_dim": 48, "depth": 4, "num_heads": 4, "base": 2, "num_classes": 10}
@@ -318,10 +318,6 @@ def test_wide_costs_what_summary_tokens_would(name):
     wide = gmacs(timm.create_model(name, extra="wide", num_classes=0))
     assert wide == pytest.approx(gmacs(timm.create_model(name, extra="fractal", num_classes=0)), rel=2e-3)
     assert wide > 1.05 * gmacs(timm.create_model(name, num_classes=0))
-
-
-def test_matched_ratio_without_extra_tokens_is_the_ratio():
-    assert matched_mlp_ratio(64, 0, 48, 4.0) == pytest.approx(4.0)
 
 
 # permutations of the patches
