@@ -81,6 +81,15 @@ def name_tokens(model: nn.Module) -> Tokens:
     return Tokens((*names, *patches), len(names), (rows, columns), windows)
 
 
+def reads_attention(model: nn.Module) -> bool:
+    """Whether `attention_maps` and `token_norms` can read this model: a vision transformer of timm with its usual blocks."""
+    try:
+        _vision_transformer(model)
+    except ClipeduError:
+        return False
+    return True
+
+
 def attention_maps(model: nn.Module, pixels: Tensor) -> Tensor:
     """Attention weights of every block and head, as in evaluation (no dropout); the model is left as it was.
 

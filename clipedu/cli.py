@@ -216,8 +216,10 @@ def list_names(given: argparse.Namespace) -> None:
     registries = _registries()
     for kind in [given.kind] if given.kind else registries:
         print(f"{kind}:")
-        for name, description in registries[kind]().items():
-            print(f"  {name:<24} {description}")
+        entries = registries[kind]()
+        width = max(map(len, entries))
+        for name, description in entries.items():
+            print(f"  {name:<{width}} {description}")
 
 
 def open_lab(given: argparse.Namespace) -> None:

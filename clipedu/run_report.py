@@ -85,6 +85,7 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
         picture(
             "traversals", lambda: _traversals(run), "Ways from images to the root, and the nearest captions on them."
         ),
+        *_token_blocks(run),
         Heading("Settings"),
         Table(
             ("setting", "value", "meaning"),
@@ -97,6 +98,30 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
         Table(("what", "value"), [(name, as_text(value)) for name, value in run.environment.items()]),
     ]
     return blocks
+
+
+def _token_blocks(run: Any) -> list[Block]:
+    """Attention and token norms of a vision transformer, from what the run keeps of them; nothing for other encoders."""
+    from clipedu.attention_plots import plot_attention, plot_token_norms
+    from clipedu.kept_tokens import kept_tokens
+
+    if not (kept := kept_tokens(run.folder) if hasattr(run, "folder") else None):
+        return []
+    tokens, found = kept
+    norms = {run.experiment.image_encoder: (found["norms"], tokens)}
+    return [
+        Heading("Tokens of the image encoder"),
+        picture(
+            "attention",
+            lambda: plot_attention(found["maps"].float(), tokens, found["pixels"]),
+            "Where tokens of the first picture look, block by block. Each map has a scale of its own.",
+        ),
+        picture(
+            "token-norms",
+            lambda: plot_token_norms(norms, found["pixels"]),
+            "Norms of tokens: artifacts would be patches far above the others, the ones that registers were invented for.",
+        ),
+    ]
 
 
 def _layers(run: Any) -> Figure:

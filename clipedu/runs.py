@@ -11,7 +11,7 @@
     tokenizer/         as trained or fetched
     text_encoder/      its configuration (the image encoder's is in experiment.json)
     checkpoint/        model.safetensors and state.pt (optimizer, loss state, random state; tensors and plain values only)
-    embeddings.safetensors, captions.json, plots/, report.html, report.md
+    embeddings.safetensors, captions.json, tokens.safetensors, tokens.json, plots/, report.html, report.md
 
 A file is written under another name and then renamed, and a checkpoint is dropped only when the next one is whole: what
 is there can be read, whenever the run was killed.

@@ -49,7 +49,11 @@ SCORES = {
     "foil_relation": "relation",
     "foil_binding": "binding",
 }
-CHANCE = {"foil_place": 50, "foil_relation": 50, "foil_binding": 50}
+FOILED = {
+    "foil_place": "place",
+    "foil_relation": "relation (below for above)",
+    "foil_binding": "binding (the two colours exchanged)",
+}  # chance is 50 %
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -193,11 +197,11 @@ def plot_vit(runs: Sequence[Run]) -> Figure:
             ax.errorbar(
                 place, rows[key], rows[f"{key} +-"].fillna(0), fmt=mark, color=colour, capsize=3, label=arm, ms=5
             )
-        if key in CHANCE:
-            ax.axhline(CHANCE[key], color="#666666", linewidth=0.8, linestyle=":")
-            ax.text(len(positions) - 0.5, CHANCE[key], " chance", va="center", fontsize=8, color="#666666")
+        if key in FOILED:
+            ax.axhline(50, color="#666666", linewidth=0.8, linestyle=":")
+            ax.text(len(positions) - 0.5, 50, " chance", va="center", fontsize=8, color="#666666")
             ax.set_ylim(30, 105)
-        title = f"True caption before one wrong in its {SCORES[key]}" if key in CHANCE else SCORES[key]
+        title = f"True caption before one wrong in its {FOILED[key]}" if key in FOILED else SCORES[key]
         dress(ax, title, "", "%")
         for left in range(1, len(positions)):
             ax.axvline(left - 0.5, color="#cccccc", linewidth=0.8)

@@ -26,7 +26,9 @@ from clipedu.evaluation import average, embed_pairs, evaluate, score_pairs
 from clipedu.experiment import Experiment
 from clipedu.files import write_json
 from clipedu.hierarchy import chains_of, embed_phrases
+from clipedu.kept_tokens import keep_tokens
 from clipedu.objective import check_names
+from clipedu.registry import ClipeduError
 from clipedu.runs import Run, load_run, new_run
 from clipedu.training import NotFinite, Trainer, build_tokenizer, load_train, prepare
 
@@ -100,6 +102,7 @@ def score(run: Run, model=None, sets: list[Pairs] | None = None, *, progress: bo
             embeddings = embed_pairs(model, pairs, progress=progress)
             metrics |= score_pairs(model, pairs, embeddings)
             _keep_embeddings(run, model, pairs, *embeddings)
+            keep_tokens(run.folder, model, pairs)
     metrics["average"] = average(metrics)
     run.save_metrics(metrics)
     return metrics
@@ -134,7 +137,14 @@ def evaluation_sets(experiment: Experiment) -> list[Pairs]:
     The zero-shot set is `zeroshot_data`, or else that of the training data if it is a set that comes with one (scenes).
     """
     shared: dict[str, Any] = {"image_size": experiment.image_size, "resize": experiment.resize, "seed": experiment.seed}
-    sets = [load_pairs(experiment.eval_data or experiment.data, "val", **shared)]
+    try:
+        sets = [load_pairs(experiment.eval_data or experiment.data, "val", **shared)]
+    except ClipeduError as error:
+        if experiment.eval_data is not None or "no shards of split" not in str(error):
+            raise
+        raise ClipeduError(
+            f"{error}. Give pairs to score on: --eval-data NAME, or put a split 'val' into the data"
+        ) from None
     zeroshot = experiment.zeroshot_data or ("scenes" if experiment.data == "scenes" else None)
     if zeroshot is not None:
         sets.append(load_pairs(zeroshot, "zeroshot", **shared))

@@ -307,3 +307,12 @@ def test_norms_names_and_pixels_have_to_belong_together():
         artifacts(made_up()[..., 1:], TOKENS)
     with pytest.raises(ClipeduError, match="norms of 50 images don't go with the pixels of 3"):
         artifacts(made_up(), TOKENS, pictures())
+
+
+def test_which_models_can_be_read():
+    import timm
+
+    from clipedu.attention import reads_attention
+
+    assert reads_attention(timm.create_model("test_vit", num_classes=0))
+    assert not reads_attention(timm.create_model("test_resnet", num_classes=0))
