@@ -61,6 +61,18 @@ def test_fetch_verify_cache(root, home, birds, monkeypatch, capsys):
     assert "cache of 12 images, 12 decoded again, 0 problems" in capsys.readouterr().out
 
 
+def test_verify_looks_at_the_caches_that_there_are(root, home, birds, monkeypatch, capsys):
+    with serving(root, monkeypatch):
+        run("fetch", birds, "--yes")
+    with pytest.raises(ClipeduError, match="clipedu data cache"):  # none yet: how to make one
+        run("verify", birds, "--image-size", 20)
+    run("cache", "birds", "--image-size", 20, "--split", "val")
+    capsys.readouterr()
+    run("verify", birds, "--image-size", 20)
+    shown = capsys.readouterr().out
+    assert "cache of 2 images" in shown and "cache of 12 images" not in shown
+
+
 def test_verify_tells_damage_and_fails(root, home, birds, monkeypatch, capsys):
     with serving(root, monkeypatch):
         run("fetch", birds, "--yes")

@@ -17,14 +17,10 @@ from clipedu.exercises.data import (
     check_swap_sides,
 )
 from clipedu.exercises.fractal import (
-    check_block_macs,
     check_for_mha,
     check_may_attend,
-    check_paired_interval,
-    check_place_code,
     check_reach,
     check_summary_tokens,
-    check_unchanged,
 )
 from clipedu.exercises.geometry import (
     check_expmap0,
@@ -68,6 +64,12 @@ from clipedu.exercises.training import (
     check_cheat,
     check_lowest_loss,
     check_recall,
+)
+from clipedu.exercises.vit import (
+    check_block_macs,
+    check_paired_interval,
+    check_place_code,
+    check_unchanged,
 )
 
 __all__ = [

@@ -73,6 +73,14 @@ def number(value: Any) -> float:
         raise NotYet(f"return one number, not a {type(value).__name__}") from None
 
 
+def numbers(answer: Any, what: str, names: str) -> list[float]:
+    """The answer as floats, as many as there are names. Raises NotYet otherwise."""
+    count = len(names.split(", "))
+    if not isinstance(answer, (tuple, list)) or len(answer) != count:
+        raise NotYet(f"return {what}: `return {names}`")
+    return [number(value) for value in answer]
+
+
 def close(value: float, other: float) -> bool:
     """Equal but for rounding."""
     return math.isclose(value, other, rel_tol=1e-5, abs_tol=1e-9)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from clipedu.exercises.base import NotYet, close, compare, exercise, number
+from clipedu.exercises.base import NotYet, close, compare, exercise, number, numbers
 from clipedu.optim import learning_rate
 from clipedu.optim.decay import coefficient
 from clipedu.optim.scion import corrected_shrink, effective_step
@@ -22,7 +21,7 @@ def check_settling(settling: Callable[[float, float, float], tuple[float, float]
         s = lr * decay
         norm, tau = lr**2 * size / (1 - (1 - s) ** 2), -1 / (2 * math.log(1 - s))
         case = f"lr {lr:g}, weight_decay {decay:g} and C {size:g}"
-        given = _numbers(settling(lr, decay, size), "the settled square, and the time constant", "norm_squared, tau")
+        given = numbers(settling(lr, decay, size), "the settled square, and the time constant", "norm_squared, tau")
         _not_swapped(given, (norm, tau), "norm_squared, tau")
         wrong = {
             lr * size / (2 * decay): "that is its first order. Solve n = (1 - s)^2 n + lr^2 C as it is",
@@ -100,7 +99,7 @@ def check_adamw_steady(adamw_steady: Callable[[float, float, int, float], tuple[
         shorter = math.sqrt((1 - beta) / (1 + beta))  # Adam's u, for the averaging
         turn = math.sqrt(2 * lr * decay) * shorter
         case = f"lr {lr:g}, weight_decay {decay:g}, {size} numbers and beta1 {beta:g}"
-        given = _numbers(adamw_steady(lr, decay, size, beta), "the norm, and the angle", "norm, rotation")
+        given = numbers(adamw_steady(lr, decay, size, beta), "the norm, and the angle", "norm, rotation")
         _not_swapped(given, (norm, turn), "norm, rotation")
         wrong = {
             norm**2: "that is the square of the norm",
@@ -201,7 +200,7 @@ def check_balance(balance: Callable[[Tensor, Tensor, float], tuple[float, float,
         moved = w - new
         alignment, decay = -2 * (1 - shrink) * inner, -(1 - (1 - shrink) ** 2) * square
         names = "alignment, injection, decay"
-        given = _numbers(balance(w.clone(), new.clone(), shrink), "three parts", names)
+        given = numbers(balance(w.clone(), new.clone(), shrink), "three parts", names)
         case = f"a step with shrink {shrink:g}"
         wrong = {
             math.sqrt(sizes): "it is a square: ||lr u||^2",
@@ -230,14 +229,6 @@ def check_balance(balance: Callable[[Tensor, Tensor, float], tuple[float, float,
         }
         compare(given[2], decay, wrong, f"the decay of {case}")
     return "an identity, with no assumption in it: whatever the optimizer, the three add up to the change of ||w||^2."
-
-
-def _numbers(answer: Any, what: str, names: str) -> list[float]:
-    """The answer as floats, as many as there are names. Raises NotYet otherwise."""
-    count = len(names.split(", "))
-    if not isinstance(answer, (tuple, list)) or len(answer) != count:
-        raise NotYet(f"return {what}: `return {names}`")
-    return [number(value) for value in answer]
 
 
 def _not_swapped(given: list[float], right: tuple[float, float], names: str) -> None:

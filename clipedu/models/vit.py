@@ -70,6 +70,10 @@ class Masked:
         mask = self.attn_mask if attn_mask is None else attn_mask
         return super().forward_intermediates(x, *args, attn_mask=mask, **how)
 
+    def no_weight_decay(self) -> set[str]:
+        """Codes and tokens are not decayed, as in the paper's code; older versions of timm forget the registers."""
+        return {"pos_embed", "reg_token"}
+
     def set_input_size(self, *args: Any, **how: Any) -> None:
         """Tokens and mask are made for one grid. Raises ClipeduError."""
         raise ClipeduError("the size of this image encoder can't be changed: build it again with another img_size")

@@ -6,7 +6,8 @@ import statistics
 import pytest
 import torch
 
-from clipedu.exercises import fractal as ex
+from clipedu import exercises as ex
+from clipedu.exercises.vit import _keeps, _layouts, _rigid
 from clipedu.layouts import keeps_windows, permute_tiles
 from clipedu.models.fractal import fractal_mask, summary_sides
 from clipedu.models.vit import build_vit
@@ -115,7 +116,7 @@ def at_levels(pick):
     """Windows of some sizes only."""
 
     def answer(layout, grid, base):
-        return all(ex._keeps(layout, grid, [side]) for side in pick(summary_sides(grid, base)))
+        return all(_keeps(layout, grid, [side]) for side in pick(summary_sides(grid, base)))
 
     return answer
 
@@ -288,7 +289,7 @@ FAMOUS = [
     ),
     (ex.check_unchanged, at_levels(lambda sides: sides[-1:]), "smallest windows alone"),
     (ex.check_unchanged, at_levels(lambda sides: sides[:2]), "largest windows alone"),
-    (ex.check_unchanged, lambda p, n, k: ex._rigid(p, n, []), "not only mirroring"),
+    (ex.check_unchanged, lambda p, n, k: _rigid(p, n, []), "not only mirroring"),
     (ex.check_unchanged, lambda p, n, k: unchanged(p, n, k) or n == 4, "and it should be False"),
     (ex.check_unchanged, lambda p, n, k: p, "True or False"),
     (ex.check_paired_interval, half(lambda n, d, *_: 1.96 * d.std() / n**0.5), "many seeds"),
@@ -347,7 +348,7 @@ def test_famous_errors_are_named(check, answer, lesson):
     assert not verdict.passed and lesson in verdict.message, verdict
 
 
-@pytest.mark.parametrize("name, layout, grid, base", ex._layouts(), ids=[row[0] for row in ex._layouts()])
+@pytest.mark.parametrize("name, layout, grid, base", _layouts(), ids=[row[0] for row in _layouts()])
 def test_what_the_check_calls_unchanged_is_what_a_model_does(name, layout, grid, base):
     """A model without places, under the mask, summary tokens zero: float64, weights large enough to show a difference."""
     shape = {"img_size": 2 * grid, "patch_size": 2, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 5}
