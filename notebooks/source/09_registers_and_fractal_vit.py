@@ -630,6 +630,8 @@ print(lab.script)
 #
 # - Give the toy tasks `pos_embed="alibi"` and `"rope"`. Which task can *distances* never solve? (Mirror the picture.)
 # - `SCALE = "laptop"`, more epochs: when does `foil_place` leave chance? With which `pos_embed` first?
+# - With a network: `timm.create_model("vit_large_patch14_dinov2", pretrained=True, img_size=224)`, and its twin
+#   `vit_large_patch14_reg4_dinov2`: are there artifacts in the one, and not in the other? (Not tried by us.)
 # - Train `extra="summary"` with `pos_embed="none"`: summary tokens that are all zeros, and no mask. Why is that a single register?
 #
 # **Remember:** registers are room to write, summary tokens are room with a place, a mask says who may look. Each can be checked in a minute;
