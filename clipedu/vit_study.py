@@ -238,7 +238,7 @@ def write_study(runs: Sequence[Run], folder: str | Path) -> str:
 
     folder, table = Path(folder), vit_table(runs)
     said = "\n".join(f"- {line}" for line in verdict(runs))
-    text = f"{table_text(table)}\n\n{said}".rstrip()
+    text = f"Mean ± half of Student's 95 % interval:\n\n{table_text(table)}\n\n{said}".rstrip()
     apart = pandas.concat([differences(runs), differences(runs, "sincos2d", PLACELESS, "positions")])
     write_text(folder / "vit.csv", table.to_csv(index=False))
     write_text(folder / "vit-differences.csv", apart.to_csv(index=False))
