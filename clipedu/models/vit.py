@@ -78,6 +78,10 @@ class Masked:
         """Tokens and mask are made for one grid. Raises ClipeduError."""
         raise ClipeduError("the size of this image encoder can't be changed: build it again with another img_size")
 
+
+class MaskedViT(Masked, VisionTransformer):
+    """timm's VisionTransformer with a mask of its own."""
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """timm leaves checkpointing out, silently, where there is a mask. Raises ClipeduError instead."""
         if enable and self.attn_mask is not None:
@@ -85,10 +89,6 @@ class Masked:
                 "gradient checkpointing does not go with an attention mask; accumulate=4 saves memory too"
             )
         super().set_grad_checkpointing(enable)
-
-
-class MaskedViT(Masked, VisionTransformer):
-    """timm's VisionTransformer with a mask of its own."""
 
 
 class MaskedEva(Masked, Eva):

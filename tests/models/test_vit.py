@@ -488,6 +488,17 @@ def test_what_would_be_ignored_is_refused():
     build_vit(**TINY, extra="registers").set_grad_checkpointing()  # no mask: timm's own
 
 
+def test_checkpointing_goes_with_rope_and_changes_nothing():
+    model, x = lively(extra="fractal", pos_embed="rope").train(), pictures()
+    gradients = []
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable)
+        model.zero_grad()
+        model(x).square().sum().backward()
+        gradients.append(model.reg_token.grad.clone())
+    assert torch.allclose(*gradients, atol=1e-10) and gradients[0].any()
+
+
 def test_tokens_and_codes_are_not_decayed():
     from clipedu.optim import build_optimizer
 
