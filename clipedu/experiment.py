@@ -63,7 +63,7 @@ class Experiment:
     image_frozen: bool = _setting(False, "train only the projection on top; features are computed once and kept")
     image_options: dict[str, Any] = _options(
         "further arguments of timm.create_model, e.g. pad_type=same",
-        taken=("name", "weights", "model_name", "pretrained", "num_classes"),
+        taken=("name", "weights", "image_size", "model_name", "pretrained", "num_classes"),
     )
     pixel_stats: str = _setting(
         "auto",

@@ -28,6 +28,7 @@ from torch import Tensor
 from clipedu.data.draw import BACKGROUNDS, COLOURS, SHAPES, SIZES
 from clipedu.data.language import PLACES, Dice, Meaning, say
 from clipedu.data.scenes import Scenes, meanings
+from clipedu.hierarchy import embed_phrases
 
 TILE = 64  # images and captions compared at once, though only those of one pair are asked for
 
@@ -98,12 +99,13 @@ def foil_scores(model, scenes: Scenes, image: Tensor) -> dict[str, float]:
         "foil_shape", "foil_colour", ...: one for each of `FOILS` that some scene can have.
     """
     scores = {}
+    true = embed_phrases(model, [say(meaning, Dice(0)) for meaning in meanings(scenes.attributes)])
     for name in FOILS:
         if made := foils(scenes, name):
-            rows, *captions = zip(*made, strict=True)
-            true, false = (model.embed_texts(list(said), strict=False).cpu() for said in captions)
+            rows = [row for row, _, _ in made]
+            false = embed_phrases(model, [foil for _, _, foil in made])
             scores[f"foil_{name}"] = (
-                100 * prefers(model.geometry, image[list(rows)], true, false).double().mean().item()
+                100 * prefers(model.geometry, image[rows], true[rows], false).double().mean().item()
             )
     return scores
 

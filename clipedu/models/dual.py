@@ -169,9 +169,7 @@ def build_model(experiment, vocab_size: int) -> DualEncoder:
     ex = experiment
     with torch.random.fork_rng(devices=[]):
         _seed(ex.seed, part=0)
-        image = build_image_encoder(
-            ex.image_encoder, ex.image_weights, **{"image_size": ex.image_size, **ex.image_options}
-        )
+        image = build_image_encoder(ex.image_encoder, ex.image_weights, image_size=ex.image_size, **ex.image_options)
         _seed(ex.seed, part=1)
         text = build_text_encoder(ex.text_encoder, ex.text_weights, vocab_size=vocab_size, **ex.text_options)
         longest = getattr(text.config, "max_position_embeddings", ex.text_length)

@@ -15,6 +15,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
+from clipedu.experiment import Experiment
 from clipedu.models.encoders import ENCODERS, build_image_encoder, feature_width
 from clipedu.models.fractal import fractal_mask, summary_sides
 from clipedu.models.positions import sincos2d
@@ -428,6 +429,11 @@ def test_a_vit_is_built_for_the_size_that_the_experiment_asks_for():
     assert encoder.grid == 16 and encoder.num_prefix_tokens == 85
     assert build_image_encoder("test_vit", image_size=64).patch_embed.img_size == (64, 64)
     assert build_image_encoder("vit_nano_patch4_32", image_size=64, img_size=16).grid == 4  # an option goes over it
+
+
+def test_the_image_size_is_a_setting_of_the_experiment_and_no_option():
+    message = told(Experiment, image_options={"image_size": 64})
+    assert "'image_size' can't be among them, the experiment sets it itself" in message
 
 
 def told(build, *names, **options) -> str:
