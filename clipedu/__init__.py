@@ -9,13 +9,13 @@ Public names are imported on first use, so that `import clipedu` costs nothing a
 
 from __future__ import annotations
 
-import importlib
+from clipedu.utils.lazy import lazy_exports
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "ClipeduError": "registry",
-    "Experiment": "experiment",
+_HOMES = {
+    "ClipeduError": "utils.errors",
+    "Experiment": "config.experiment",
     "load_pairs": "data.load",
     "build_geometry": "geometry",
     "GEOMETRIES": "geometry",
@@ -30,26 +30,17 @@ _HOME = {
     "sandbox": "norms",
     "ENCODERS": "models",
     "build_model": "models",
-    "fractal_mask": "models.fractal",
-    "attention_maps": "attention",
-    "token_norms": "attention",
-    "train": "training",
-    "fit": "workflow",
-    "resume": "workflow",
-    "evaluate": "evaluation",
-    "Run": "runs",
-    "load_run": "runs",
+    "fractal_mask": "models.fractal_mask",
+    "attention_maps": "inference.attention",
+    "token_norms": "inference.attention",
+    "artifacts": "evaluation.token_artifacts",
+    "train": "training.setup",
+    "fit": "workflow.pipeline",
+    "resume": "workflow.pipeline",
+    "evaluate": "evaluation.scoring",
+    "Run": "runs.run",
+    "load_run": "runs.run",
+    "doctor": "utils.doctor",
 }
-__all__ = sorted(_HOME)
 
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module 'clipedu' has no attribute {name!r}. Public names: {', '.join(__all__)}")
-    value = getattr(importlib.import_module(f"clipedu.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_exports(__name__, _HOMES)

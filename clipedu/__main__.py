@@ -2,6 +2,6 @@
 
 import sys
 
-from clipedu.cli import main
+from clipedu.cli.parser import main
 
 sys.exit(main())

@@ -36,14 +36,14 @@ from torch import Tensor
 from clipedu.bench.measure import machine
 from clipedu.data.augment import augment
 from clipedu.data.batches import batches
-from clipedu.data.feed import Prefetch
 from clipedu.data.load import load_pairs
 from clipedu.data.pairs import Pairs
-from clipedu.data.samples import shard_names
-from clipedu.data.scenes import Scenes
-from clipedu.data.tars import Sample, read_shard
-from clipedu.data.text import train_tokenizer
-from clipedu.registry import ClipeduError
+from clipedu.data.prefetch import Prefetch
+from clipedu.data.scenes.dataset import Scenes
+from clipedu.data.shards.samples import shard_names
+from clipedu.data.shards.tar_reader import Sample, read_shard
+from clipedu.data.tokenizer import train_tokenizer
+from clipedu.utils.errors import ClipeduError
 
 PHOTOGRAPHS = "flickr8k"  # measured too where $CLIPEDU_DATA has it
 ROUNDS = 3

@@ -16,8 +16,8 @@ import torch
 
 from clipedu.bench.measure import in_turn, machine, peak, step_of
 from clipedu.bench.peers import TEMPERATURE, contender
-from clipedu.losses.streamed import STREAM_ABOVE
-from clipedu.registry import ClipeduError
+from clipedu.losses.streaming import STREAM_ABOVE
+from clipedu.utils.errors import ClipeduError
 
 AGAINST = [
     ("clip", "open_clip"),

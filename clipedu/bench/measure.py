@@ -20,7 +20,7 @@ from statistics import median
 import torch
 
 from clipedu.bench.peers import contender
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 SECONDS_A_CELL = 2.0
 

@@ -26,7 +26,7 @@ from clipedu.bench.measure import in_turn, machine
 from clipedu.losses import build_loss
 from clipedu.norms import NormMonitor
 from clipedu.optim import build_optimizer
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 OBSERVERS = ("monitor", "loop", "hooks")
 

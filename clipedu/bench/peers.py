@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, relu
 
 from clipedu.losses import build_loss
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 Contender = Callable[[Tensor, Tensor, Tensor], Tensor]
 TEMPERATURE = 0.07

@@ -1,1 +1,1 @@
-"""Where pairs come from: embedded scenes, shards on disk, and how a batch of them is drawn."""
+"""Pairs of images and captions: embedded scenes, shards on disk, and how a batch of them is drawn."""

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipedu.data.seeded import seeded
-from clipedu.registry import ClipeduError, unknown_name
+from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.seeding import seeded
 
 AUGMENTATIONS = ("none", "crop", "crop-flip", "crop-flip-randaugment")
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from clipedu.data.pairs import Pairs
-from clipedu.data.seeded import seeded
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.seeding import seeded
 
 
 @dataclass
@@ -96,7 +96,7 @@ def batches(
         pairs: tokenized pairs.
         batch_size: rows of all processes together.
         rank, ranks: this process takes its `share` of each batch.
-        held: uint8 [N, 3, H, W], all pixels on some device (`clipedu.data.feed.hold`): taken instead of reading them.
+        held: uint8 [N, 3, H, W], all pixels on some device (`clipedu.data.prefetch.hold`): taken instead of reading them.
         image_features: [N, F], one a row, taken instead of pixels (frozen image encoder).
         text_features: ([T, G], first caption of each row [N + 1]), taken instead of tokens (frozen text encoder).
     Raises:

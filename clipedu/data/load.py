@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipedu.data.fetch import check_finished
-from clipedu.data.manifests import data_home, manifest_names
-from clipedu.registry import ClipeduError, unknown_name
+from clipedu.data.sources.fetching import check_finished
+from clipedu.data.sources.manifests import data_home, manifest_names
+from clipedu.utils.errors import ClipeduError, unknown_name
 
 if TYPE_CHECKING:
     from clipedu.data.pairs import Pairs
@@ -32,24 +32,24 @@ def load_pairs(
         image_size: height and width of the images, in pixels.
         size: how many pairs; None takes all of a folder, and a split's usual number of scenes.
         seed: which scenes are drawn; shards are the same for every seed.
-        resize: how shards' images become square, "crop" or "squash" (see `clipedu.data.images`).
+        resize: how shards' images become square, "crop" or "squash" (see `clipedu.data.shards.images`).
     Raises:
         ClipeduError: an unknown name, split or resize, a set that was not fetched or not to the end, or one that can't be
             used as asked.
     """
     if name_or_folder == "scenes":
-        from clipedu.data.scenes import Scenes
+        from clipedu.data.scenes.dataset import Scenes
 
         return Scenes(split, size, image_size, seed)
 
-    from clipedu.data.shards import Shards
+    from clipedu.data.shards.dataset import Shards
 
     return Shards(find_folder(name_or_folder), split, image_size=image_size, size=size, resize=resize)
 
 
 def available() -> list[str]:
     """The names that `load_pairs` knows here: "scenes", and the folders of shards where data sets lie."""
-    from clipedu.data.samples import shard_paths
+    from clipedu.data.shards.samples import shard_paths
 
     home = data_home()
     folders = sorted(home.iterdir()) if home.is_dir() else []
@@ -58,7 +58,7 @@ def available() -> list[str]:
 
 def find_folder(name_or_folder: str | os.PathLike) -> Path:
     """Where a set lies that is named, or given as a folder. Raises ClipeduError: nowhere, or only a part of it."""
-    from clipedu.data.samples import shard_paths
+    from clipedu.data.shards.samples import shard_paths
 
     given, home = Path(name_or_folder).expanduser(), data_home()
     named = str(name_or_folder) == given.name

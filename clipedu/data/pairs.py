@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipedu.data.tokens import kept
-from clipedu.registry import ClipeduError
+from clipedu.data.token_cache import kept
+from clipedu.utils.errors import ClipeduError
 
 
 class Pairs:
@@ -69,9 +69,9 @@ class Pairs:
         return digest.hexdigest()[:16]
 
     def tokenize(self, tokenizer) -> Pairs:
-        """Encode all captions once with `tokenizer` (a `clipedu.data.text.Tokenizer`), so that `tokens` can hand them out.
+        """Encode all captions once with `tokenizer` (a `clipedu.data.tokenizer.Tokenizer`), so that `tokens` can hand them out.
 
-        A set that has a `cache` keeps them there (see `clipedu.data.tokens`).
+        A set that has a `cache` keeps them there (see `clipedu.data.token_cache`).
 
         Raises:
             ClipeduError: a row has no caption.

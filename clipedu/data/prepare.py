@@ -1,6 +1,6 @@
 """Ready before training: decode a set into the cache, and prove that what is there is what the shards hold.
 
-Opening a set decodes it too (`clipedu.data.shards`), with the same code and the same result. Here it is done on purpose,
+Opening a set decodes it too (`clipedu.data.shards.dataset`), with the same code and the same result. Here it is done on purpose,
 and told about: what was left out and why, how long it took, how large it is. It can be stopped at any time, also with
 kill -9; the same call goes on.
 """
@@ -18,10 +18,10 @@ import numpy as np
 import PIL
 from tqdm.auto import tqdm
 
-from clipedu.data import cache
-from clipedu.data.decode import Source, decoded, find_source, how_many, open_source, parts, spread, table
-from clipedu.data.tars import Sample
-from clipedu.registry import ClipeduError
+from clipedu.data.shards import pixel_cache as cache
+from clipedu.data.shards.decoding import Source, decoded, find_source, how_many, open_source, parts, spread, table
+from clipedu.data.shards.tar_reader import Sample
+from clipedu.utils.errors import ClipeduError
 
 
 @dataclass(frozen=True)

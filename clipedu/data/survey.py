@@ -1,6 +1,6 @@
 """What is in a set of pairs: words and lengths of captions, copies, dead links, and which captions a mirror makes false.
 
-Functions from captions and pixels to numbers; `clipedu.data_plots` draws them. "Words" are those of `clean_caption`: lower case, no
+Functions from captions and pixels to numbers; `clipedu.plots.data` draws them. "Words" are those of `clean_caption`: lower case, no
 punctuation, the first 30.
 """
 
@@ -9,18 +9,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from clipedu.data import language
 from clipedu.data.pairs import Pairs
-from clipedu.data.scenes import Attributes, Scenes
-from clipedu.data.text import clean_caption
+from clipedu.data.tokenizer import clean_caption
 
 CHUNK = 1024
 
@@ -121,29 +118,6 @@ def sampling_error(share: float, sample: int, population: int) -> float:
 def half_life(lost: float, years: float) -> float:
     """After how many years half of the links are dead, if each year takes the same share of those that are left."""
     return years * math.log(2) / -math.log1p(-lost)
-
-
-def mirrored(scenes: Attributes) -> Attributes:
-    """What is in the scenes' mirror images, as far as captions name it: relations, places and centres change sides."""
-    sideways = (scenes.relation == 0) | (scenes.relation == 1)
-    centre = scenes.centre.clone()
-    centre[..., 0] = 1 - centre[..., 0]
-    return replace(
-        scenes,
-        relation=torch.where(sideways, scenes.relation ^ 1, scenes.relation),
-        place=scenes.place // 3 * 3 + 2 - scenes.place % 3,
-        centre=centre,
-    )
-
-
-def falsified(scenes: Scenes, rows: Sequence[int]) -> list[bool]:
-    """For each caption of these rows, in order: is it false of the mirror image? (It is true of the picture.)"""
-    other = mirrored(scenes.attributes[torch.as_tensor(rows)])
-    return [
-        not bool(language.holds(meaning, other[place : place + 1]))
-        for place, row in enumerate(rows)
-        for meaning, _ in scenes.claims(row)
-    ]
 
 
 def names_a_side(caption: str) -> bool:

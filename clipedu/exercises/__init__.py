@@ -16,12 +16,7 @@ from clipedu.exercises.data import (
     check_surplus,
     check_swap_sides,
 )
-from clipedu.exercises.fractal import (
-    check_for_mha,
-    check_may_attend,
-    check_reach,
-    check_summary_tokens,
-)
+from clipedu.exercises.fractal import check_for_mha, check_may_attend, check_reach, check_summary_tokens
 from clipedu.exercises.geometry import (
     check_expmap0,
     check_half_aperture,
@@ -65,12 +60,7 @@ from clipedu.exercises.training import (
     check_lowest_loss,
     check_recall,
 )
-from clipedu.exercises.vit import (
-    check_block_macs,
-    check_paired_interval,
-    check_place_code,
-    check_unchanged,
-)
+from clipedu.exercises.vit import check_block_macs, check_paired_interval, check_place_code, check_unchanged
 
 __all__ = [
     "NotYet",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clipedu.exercises.base import NotYet, compare, exercise, numbers
-from clipedu.models.fractal import fractal_mask, summary_sides, tokens
+from clipedu.models.fractal_mask import fractal_mask, summary_sides, tokens
 
 Token = tuple[int, int, int]  # size, top, left of its window, in patches
 

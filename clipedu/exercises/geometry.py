@@ -143,7 +143,7 @@ def check_open_gap(open_gap: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) 
 @exercise
 def check_spearman(spearman: Callable[[Tensor, Tensor], float]) -> str:
     """`spearman(radius [N], level [N])`: rank correlation, equal values sharing the mean of their ranks."""
-    from clipedu.hierarchy import rank_correlation
+    from clipedu.utils.statistics import rank_correlation
 
     noise = torch.Generator().manual_seed(0)
     for level in (torch.arange(6), torch.arange(4).repeat_interleave(3)):

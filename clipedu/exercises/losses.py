@@ -226,7 +226,7 @@ def _batches() -> list[tuple[Tensor, float]]:
 
 
 def _library(name: str, similarity: Tensor, temperature: float) -> Tensor:
-    from clipedu.loss_batch import examine
+    from clipedu.toys.similarity_batch import examine
 
     return examine(name, similarity, temperature=temperature).weights
 

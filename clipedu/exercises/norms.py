@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clipedu.exercises.base import NotYet, close, compare, exercise, number, numbers
 from clipedu.optim import learning_rate
-from clipedu.optim.decay import coefficient
+from clipedu.optim.decay_laws import coefficient
 from clipedu.optim.scion import corrected_shrink, effective_step
 
 

@@ -40,7 +40,7 @@ def check_recall(recall_at_1: Callable[[Tensor], float]) -> str:
             8 * right / 100: "that is the number of hits: divide by the number of images, and give percent",
         }
         compare(recall_at_1(s), right, wrong, "a matrix of 8 images and 8 captions")
-    return "your recall agrees with clipedu.evaluation.retrieval on random matrices."
+    return "your recall agrees with clipedu.evaluation.recall.retrieval on random matrices."
 
 
 @exercise
@@ -64,7 +64,7 @@ def check_both_recalls(recalls: Callable[[Tensor, Tensor], tuple[float, float]])
         by_image = 100 * sum(bool((s[:, owner == i].argmax(0) == i).any()) for i in range(6)) / 6
         wrong = {by_image: "you count images with at least one good caption; IR@1 counts captions"}
         compare(given[1], ir, wrong, "IR@1 of 6 images with 3 captions each")
-    return "both directions agree with clipedu.evaluation.retrieval. A table shows no sign of a swap: read how a paper defines them."
+    return "both directions agree with clipedu.evaluation.recall.retrieval. A table shows no sign of a swap: read how a paper defines them."
 
 
 @exercise
@@ -106,7 +106,7 @@ def check_lowest_loss(lowest_loss: Callable[[int, float], float]) -> str:
 @exercise
 def check_averages(wrong_averages: Callable[[Any], list[tuple[str, str]]]) -> str:
     """`wrong_averages(table)`: (optimizer, loss) of the published rows whose printed average is not the mean of its scores."""
-    from clipedu.course_table import course_table
+    from clipedu.config.course import course_table
 
     table = course_table()
     right = {(row.optimizer, row.loss) for row in table[table["corrected"]].itertuples()}
@@ -136,7 +136,7 @@ class _Product:
 
 def _recalls(similarity: Tensor, owner: Tensor) -> tuple[float, float]:
     """TR@1 and IR@1 of a similarity matrix [N, T], by the library."""
-    from clipedu.evaluation import retrieval
+    from clipedu.evaluation.recall import retrieval
 
     scores = retrieval(similarity, torch.eye(similarity.shape[1], dtype=similarity.dtype), owner, _Product())
     return scores["tr@1"], scores["ir@1"]

@@ -10,9 +10,9 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from clipedu.exercises.base import NotYet, compare, exercise, numbers
-from clipedu.layouts import keeps_windows
-from clipedu.models.fractal import summary_sides
-from clipedu.models.positions import sincos2d
+from clipedu.models.fractal_mask import summary_sides
+from clipedu.models.position_codes import sincos2d
+from clipedu.toys.patch_permutations import keeps_windows
 
 
 @exercise

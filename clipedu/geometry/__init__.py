@@ -16,7 +16,8 @@ from clipedu.geometry.base import Geometry, full_precision
 from clipedu.geometry.euclidean import Euclidean, EuclideanInner, EuclideanSquared
 from clipedu.geometry.lorentz import Lorentz, LorentzInner, LorentzSquared
 from clipedu.geometry.sphere import Cosine, Elliptic
-from clipedu.registry import ClipeduError, Registry
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.registry import Registry
 
 __all__ = ["GEOMETRIES", "Cosine", "Euclidean", "Geometry", "Lorentz", "build_geometry", "full_precision"]
 

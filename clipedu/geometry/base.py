@@ -26,7 +26,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 
 def full_precision(method: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -53,7 +53,7 @@ from torch import Tensor
 from clipedu.geometry.base import full_precision
 from clipedu.geometry.numerics import few_pairs, is_number, length, over_self, sqrt, squared_distances, unit
 from clipedu.geometry.rooted import Rooted
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 CURVATURES = (0.1, 10.0)
 

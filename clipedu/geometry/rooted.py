@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from clipedu.geometry.base import Geometry, full_precision
 from clipedu.geometry.numerics import arcsin_share, is_number
-from clipedu.registry import ClipeduError, unknown_name
+from clipedu.utils.errors import ClipeduError, unknown_name
 
 SIDES = ("image", "text")
 

@@ -24,7 +24,8 @@ from clipedu.losses.onlineclr import OnlineCLR
 from clipedu.losses.siglip import SigLIP
 from clipedu.losses.sogclr import SogCLR
 from clipedu.losses.vicreg import VICReg
-from clipedu.registry import ClipeduError, Registry
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.registry import Registry
 
 __all__ = ["LOSSES", "Entailed", "Loss", "LossOutput", "SimilarityLoss", "build_loss"]
 

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from clipedu.geometry import Cosine, Geometry
-from clipedu.losses.gathering import gather
-from clipedu.registry import ClipeduError, unknown_name
+from clipedu.losses.distributed import gather
+from clipedu.utils.errors import ClipeduError, unknown_name
 
 
 @dataclass(frozen=True)

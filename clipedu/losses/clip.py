@@ -25,7 +25,7 @@ from torch.nn.functional import log_softmax
 
 from clipedu.geometry import Geometry
 from clipedu.losses.base import SimilarityLoss
-from clipedu.losses.streamed import STREAM_ABOVE, Part, by_tiles, own_pairs
+from clipedu.losses.streaming import STREAM_ABOVE, Part, by_tiles, own_pairs
 
 
 class CLIP(SimilarityLoss):

@@ -21,7 +21,7 @@ from torch import Tensor
 from clipedu.geometry import Geometry
 from clipedu.losses.base import number
 from clipedu.losses.clip import CLIP
-from clipedu.losses.streamed import Part, by_tiles
+from clipedu.losses.streaming import Part, by_tiles
 
 
 class CyCLIP(CLIP):

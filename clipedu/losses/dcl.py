@@ -23,7 +23,7 @@ from torch import Tensor
 from clipedu.geometry import Geometry
 from clipedu.losses.base import SimilarityLoss
 from clipedu.losses.margins import log_sum_negatives
-from clipedu.losses.streamed import STREAM_ABOVE, negatives_by_tiles
+from clipedu.losses.streaming import STREAM_ABOVE, negatives_by_tiles
 
 
 class DCL(SimilarityLoss):

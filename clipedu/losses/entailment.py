@@ -25,7 +25,7 @@ from torch import Tensor
 
 from clipedu.geometry import Geometry
 from clipedu.losses.base import Loss, LossOutput, SimilarityLoss, number
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 
 class Entailed(Loss):

@@ -34,7 +34,7 @@ from clipedu.geometry import Geometry
 from clipedu.losses.base import number
 from clipedu.losses.margins import log_mean_exp, margins
 from clipedu.losses.memory import PerSampleLoss, log_average
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 
 class ISogCLR(PerSampleLoss):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from clipedu.geometry import Geometry
 from clipedu.losses.base import SimilarityLoss, choice, number
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 
 def log_average(log_u: Tensor, log_g: Tensor, gamma: float, first_is_g: bool = True) -> Tensor:

@@ -22,7 +22,7 @@ from torch.nn.functional import softplus
 from clipedu.geometry import Geometry
 from clipedu.losses.base import SimilarityLoss, number
 from clipedu.losses.margins import without_own
-from clipedu.losses.streamed import STREAM_ABOVE, Part, by_tiles, negatives, own_pairs
+from clipedu.losses.streaming import STREAM_ABOVE, Part, by_tiles, negatives, own_pairs
 
 
 class SigLIP(SimilarityLoss):

@@ -45,7 +45,7 @@ from clipedu.geometry import Geometry
 from clipedu.losses.base import choice, number
 from clipedu.losses.margins import log_sum_negatives, margins, without_own
 from clipedu.losses.memory import PerSampleLoss, log_average, zero_with_slope
-from clipedu.losses.streamed import STREAM_ABOVE, Part, by_tiles, negatives, negatives_by_tiles, own_pairs
+from clipedu.losses.streaming import STREAM_ABOVE, Part, by_tiles, negatives, negatives_by_tiles, own_pairs
 
 
 class SogCLR(PerSampleLoss):

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from clipedu.losses.base import Loss, number
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 
 def invariance(x: Tensor, y: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Two encoders and two projections: `DualEncoder`, and the names of encoders it can be built from."""
 
-from clipedu.models.dual import DualEncoder, build_model
-from clipedu.models.encoders import ENCODERS
+from clipedu.models.catalog import ENCODERS
+from clipedu.models.dual_encoder import DualEncoder, build_model
 
 __all__ = ["ENCODERS", "DualEncoder", "build_model"]

@@ -29,11 +29,12 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import init_weights_vit_jax
 from torch import Tensor, nn
 
+from clipedu.models.catalog import ENCODERS
 from clipedu.models.cost import matched_mlp_ratio
-from clipedu.models.encoders import ENCODERS
-from clipedu.models.fractal import bases_of, fractal_mask, grids_of, summary_sides
-from clipedu.models.positions import alibi_bias, sincos2d
-from clipedu.registry import ClipeduError, Entry, unknown_name
+from clipedu.models.fractal_mask import bases_of, fractal_mask, grids_of, summary_sides
+from clipedu.models.position_codes import alibi_bias, sincos2d
+from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.registry import Entry
 
 EXTRA = {
     "none": "patches alone",

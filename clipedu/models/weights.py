@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from clipedu.hub import quiet, reachable
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.hub import quiet, reachable
 
 
 def load_weights(model: nn.Module, weights: str, name: str) -> None:
@@ -74,3 +75,14 @@ def from_hub(what: str, setting: str) -> Iterator[None]:
         ) from None
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def one_line_errors(what: str, option: str, given: dict[str, Any]) -> Iterator[None]:
+    """Each model refuses an option in its own way, and with any kind of error: tell it in one line."""
+    try:
+        yield
+    except ClipeduError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise ClipeduError(f"{what}{f' with {option}={given}' if given else ''} can't be built: {error}") from None

@@ -38,7 +38,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipedu.registry import ClipeduError, unknown_name
+from clipedu.utils.errors import ClipeduError, unknown_name
 
 NORMALISERS = ("none", "adam", "vector", "sign", "polar")
 

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from clipedu.norms.contribution import average, contribution_factor
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 
 def norm_with_drift(lr: float, shrink: float, tuc: float, drift: float = 0.0) -> float:

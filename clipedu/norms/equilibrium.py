@@ -46,7 +46,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from clipedu.norms.contribution import average, contribution_factor, lion
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 
 def balance(lr: float, shrink: float, injected: float = 1.0) -> float:

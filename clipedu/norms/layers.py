@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from clipedu.optim.groups import HEADS
-from clipedu.registry import ClipeduError
+from clipedu.optim.param_groups import HEADS
+from clipedu.utils.errors import ClipeduError
 
 KINDS = ("matrix", "head", "1-D", "tied")
 

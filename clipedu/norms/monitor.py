@@ -1,6 +1,6 @@
 r"""`NormMonitor`: what each step of any optimizer does to each layer's norm and direction.
 
-Seen from outside, a step takes a weight w to w'. Of that, decay takes the share s (the *shrink*, `clipedu.optim.shrink`), and
+Seen from outside, a step takes a weight w to w'. Of that, decay takes the share s (the *shrink*, `clipedu.optim.shrinkage`), and
 the rest is the optimizer's own update, lr u := (1 - s) w - w'. The squared norm then changes by three things,
 
     ||w'||^2 - ||w||^2 =  -2 (1 - s) <w, lr u>    alignment    the update points along the weight, or against it
@@ -44,9 +44,9 @@ from clipedu.norms.minibatch import minibatches
 from clipedu.norms.snapshot import Snapshot, squares, wide
 from clipedu.norms.spectral import SpectralNorms
 from clipedu.norms.table import QUANTITIES, add_contributions, layer_table
-from clipedu.optim.groups import HEADS
-from clipedu.optim.shrink import newest_weight, shrink
-from clipedu.registry import ClipeduError
+from clipedu.optim.param_groups import HEADS
+from clipedu.optim.shrinkage import newest_weight, shrink
+from clipedu.utils.errors import ClipeduError
 
 _KEPT_ON_DEVICE = 256  # steps
 

@@ -1,8 +1,8 @@
 """Optimizers by name, what they decay, and the learning rate over a run."""
 
-from clipedu.optim.build import OPTIMIZERS, build_optimizer
-from clipedu.optim.decay import DECAY_LAWS, follow
-from clipedu.optim.groups import describe_groups, parameter_groups
+from clipedu.optim.decay_laws import DECAY_LAWS, follow
+from clipedu.optim.factory import OPTIMIZERS, build_optimizer
+from clipedu.optim.param_groups import describe_groups, parameter_groups
 from clipedu.optim.schedule import learning_rate
 
 __all__ = [

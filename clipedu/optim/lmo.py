@@ -40,7 +40,8 @@ import math
 import torch
 from torch import Tensor
 
-from clipedu.registry import ClipeduError, Registry, unknown_name
+from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.registry import Registry
 
 _NEWTON_SCHULZ = [(3.4445, -4.7750, 2.0315)] * 5  # Jordan et al. 2024 (Muon): steep at 0, never settles at 1
 _POLAR_EXPRESS = [  # Amsel et al. 2025 (arXiv 2505.16932), Algorithm 1: the best five steps for values in [0.001, 1]

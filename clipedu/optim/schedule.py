@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from clipedu.registry import unknown_name
+from clipedu.utils.errors import unknown_name
 
 SCHEDULES = ("cosine", "constant")
 

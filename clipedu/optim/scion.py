@@ -36,9 +36,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clipedu.optim.groups import HEADS, head_apart, parameter_groups
 from clipedu.optim.lmo import check, lmo
-from clipedu.registry import ClipeduError
+from clipedu.optim.param_groups import HEADS, head_apart, parameter_groups
+from clipedu.utils.errors import ClipeduError
 
 _CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
 

@@ -34,7 +34,7 @@ import torch
 
 import clipedu
 from clipedu import plots
-from clipedu.lab import doctor
+from clipedu.utils.doctor import doctor
 
 doctor()
 
@@ -45,7 +45,7 @@ doctor()
 # Widgets have two halves, in Python and in the browser. Move the slider: the number below should follow.
 
 # %%
-from clipedu.widgets import slider_check
+from clipedu.widgets.controls import slider_check
 
 slider_check()
 
@@ -115,7 +115,7 @@ plots.plot_similarity(run)
 # **What you should see** in the scores: TR@1 and IR@1 between 25 and 50 %, top-1 above 8 %. Compare each with chance.
 
 # %%
-from clipedu.scores import scores_text
+from clipedu.report.score_table import scores_text
 
 print(scores_text(run.metrics))
 
@@ -127,7 +127,7 @@ print(scores_text(run.metrics))
 # **What you should see:** the right colour nearly always, the right shape only sometimes.
 
 # %%
-from clipedu.evaluation import embed_images
+from clipedu.inference.embed import embed_images
 
 model, scenes = run.model(), clipedu.load_pairs("scenes", "val", size=1000)
 image_embeddings = embed_images(model, scenes)

@@ -32,9 +32,9 @@ import math
 import torch
 
 import clipedu
-from clipedu import data_plots as plots
 from clipedu.data import survey
 from clipedu.data.load import available
+from clipedu.plots import data as plots
 
 # %%
 SIZE = 4000
@@ -371,8 +371,8 @@ check_my_rows(my_rows)
 import time
 
 from clipedu.data.batches import batches
-from clipedu.data.feed import Prefetch
-from clipedu.data.text import train_tokenizer
+from clipedu.data.prefetch import Prefetch
+from clipedu.data.tokenizer import train_tokenizer
 
 scenes.tokenize(train_tokenizer(captions["scenes"], length=30))
 source = Prefetch(batches(scenes, batch_size=64, seed=0, epoch=0))
@@ -394,7 +394,7 @@ print(f"trained in {run.seconds:.0f} s: {run.folder}/report.html")
 # Does this model know left from right? **What you should see:** numbers near 50 %: so small a run has not learned it yet.
 
 # %%
-from clipedu.sides import side_scores
+from clipedu.evaluation.foils import side_scores
 
 test = clipedu.load_pairs("scenes", "val", image_size=32)
 for objects, score in side_scores(run.model(), test).items():

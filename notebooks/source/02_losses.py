@@ -31,8 +31,8 @@ import torch
 from IPython.display import Markdown
 
 import clipedu
-from clipedu import loss_plots as plots
-from clipedu.loss_batch import examine, scene_batch, similarity_losses
+from clipedu.plots import losses as plots
+from clipedu.toys.similarity_batch import examine, scene_batch, similarity_losses
 
 # %%
 SCALE = "tiny"
@@ -57,7 +57,7 @@ plots.plot_batch(batch)
 # How far is a pair ahead of its best rival, in its row or column? The blue star by 0.5; below zero, somebody else wins.
 
 # %%
-from clipedu.loss_batch import lead
+from clipedu.toys.similarity_batch import lead
 
 for name, ahead in zip(batch.names, lead(S), strict=True):
     print(f"{name:14} {ahead:+.2f}")
@@ -244,7 +244,7 @@ print("infoloob - 2 tau dcl", (infoloob - 2 * tau * dcl).abs().max().item())
 # nothing before; now a push in each loss, nine times as strong or more.
 
 # %%
-from clipedu.loss_batch import with_false_negative
+from clipedu.toys.similarity_batch import with_false_negative
 
 edited = with_false_negative(S, 0, 1)
 for loss in ("clip", "dcl", "sogclr", "siglip"):
@@ -368,7 +368,7 @@ check_sogclr_weights(sogclr_weights)
 # from visit 33 on. The course's $\log u$ stops near 32: its anchor stays dark for good.
 
 # %%
-from clipedu.loss_batch import remembered, with_rivals
+from clipedu.toys.similarity_batch import remembered, with_rivals
 
 visits = [S] * 5 + [with_rivals(S, 0.45)] + [S] * 34
 histories = {
@@ -407,7 +407,7 @@ check_silenced(silenced)
 # nearly all after one ahead by 0.2.
 
 # %%
-from clipedu.loss_batch import silenced as silenced_pairs
+from clipedu.toys.similarity_batch import silenced as silenced_pairs
 
 temperatures, counts = (0.005, 0.01, 0.02, 0.05), {"no bad batch": []}
 for temperature in temperatures:
@@ -450,7 +450,7 @@ plots.plot_sizes(sizes)
 # 3. Choose `sogclr`, press *Remember*, then lower the ring's own similarity. Its pull grows: by how much at most? Why? Then raise it.
 
 # %%
-from clipedu.loss_lab import LossLab
+from clipedu.widgets.losses import LossLab
 
 lab = LossLab()
 lab

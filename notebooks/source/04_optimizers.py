@@ -28,8 +28,8 @@
 import torch
 
 import clipedu
-from clipedu import descent_plots as plots
-from clipedu.descent import coupled_minimum, descend
+from clipedu.plots import optimizers as plots
+from clipedu.toys.landscapes import coupled_minimum, descend
 
 # %%
 SCALE = "tiny"
@@ -190,7 +190,7 @@ check_decides(decay_decides)
 # for 20 steps and look at its gradients. (The red box is progress, no error.)
 
 # %%
-from clipedu.training import prepare
+from clipedu.training.setup import prepare
 
 trainer = prepare(experiment)
 records = trainer.run()
@@ -363,8 +363,8 @@ for entry in clipedu.OPTIMIZERS.values():
 # Six short runs; `-scaled` is SogCLR's loss times $1/(2\tau)$. **Predict:** which loses most of its weights?
 
 # %%
-from clipedu.compare import comparison_cells, run_comparison
-from clipedu.decay_study import coincide, decay_table, plot_decay
+from clipedu.studies.decay import coincide, decay_table, plot_decay
+from clipedu.studies.runner import comparison_cells, run_comparison
 
 only = [
     "clip+adam",
@@ -413,7 +413,7 @@ decay_table(runs).round(2)
 # 4. Noise 5: who needs momentum?
 
 # %%
-from clipedu.optimizer_lab import OptimizerLab
+from clipedu.widgets.optimizers import OptimizerLab
 
 lab = OptimizerLab()
 lab

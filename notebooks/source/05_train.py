@@ -53,7 +53,9 @@ experiment = clipedu.Experiment.preset(SCALE, batch_size=64, epochs=4)
 # %%
 from textwrap import fill
 
-from clipedu.training import Trainer, build_tokenizer, load_train, prepare
+from clipedu.training.datasets import build_tokenizer, load_train
+from clipedu.training.setup import prepare
+from clipedu.training.trainer import Trainer
 
 pairs = load_train(experiment)
 pixels = pairs.pixels(torch.arange(6))
@@ -269,7 +271,7 @@ run = clipedu.fit(experiment)
 # The course's average is their mean. **What you should see:** TR@1 and IR@1 between 30 and 60 %, top-1 above 8 %.
 
 # %%
-from clipedu.scores import scores_text
+from clipedu.report.score_table import scores_text
 
 print(scores_text(run.metrics))
 
@@ -277,7 +279,7 @@ print(scores_text(run.metrics))
 # A score is a share of a sample, so it has an error. Two runs closer than three times this error are a draw.
 
 # %%
-from clipedu.scores import standard_errors
+from clipedu.evaluation.uncertainty import standard_errors
 
 for name, error in standard_errors(run.metrics).items():
     print(f"{name:8} {run.metrics[name]:5.1f} +- {error:.1f}")
@@ -287,7 +289,7 @@ for name, error in standard_errors(run.metrics).items():
 # the second, and so on, sometimes by little.
 
 # %%
-from clipedu.evaluation import embed_images
+from clipedu.inference.embed import embed_images
 
 model, scenes = run.model(), clipedu.load_pairs("scenes", "zeroshot", size=4)
 classes = [f"a {scenes.class_names[label]}" for label in scenes.labels]
@@ -372,7 +374,7 @@ plots.plot_embedding_map(run)
 # 3. `sogclr` remembers every picture. Does it help here?
 
 # %%
-from clipedu.widgets import TrainingLab
+from clipedu.widgets.training import TrainingLab
 
 lab = TrainingLab(experiment)
 lab
@@ -398,7 +400,7 @@ lab.status.value
 # Five losses, three optimizers, 100,000 photographs: published by students of a course. Nobody recomputed the last column.
 
 # %%
-from clipedu.course_table import course_table
+from clipedu.config.course import course_table
 
 table = course_table().drop(columns=["average", "corrected"])
 table

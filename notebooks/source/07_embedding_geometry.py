@@ -35,7 +35,7 @@ import pandas
 import torch
 
 import clipedu
-import clipedu.geometry_plots as plots
+import clipedu.plots.geometry as plots
 
 # %%
 SCALE = "tiny"
@@ -156,7 +156,7 @@ text = ax.set(xlabel="distance r of both from the root", ylabel="their distance,
 # has no root; its stand-in is the mean direction.)
 
 # %%
-from clipedu.hierarchy import embed_space, norm_summary
+from clipedu.evaluation.embedding_space import embed_space, norm_summary
 
 pairs = clipedu.load_pairs("scenes", "val")
 # fast: pairs = clipedu.load_pairs("scenes", "val", size=100)
@@ -293,7 +293,7 @@ for name in ("lorentz", "lorentz + cones"):
 # **What you should see:** shares above chance; with cones, `cone_images` at least three times that of plain lorentz.
 
 # %%
-from clipedu.hierarchy import hierarchy_scores
+from clipedu.evaluation.hierarchy import hierarchy_scores
 
 cones = {name: hierarchy_scores(runs[name].model(), pairs) for name in list(settings)[1:]}
 pandas.DataFrame(cones).round(2)
@@ -316,7 +316,7 @@ for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
 # **What you should see:** a long caption first, `[ROOT]` last.
 
 # %%
-from clipedu.traversal import walk_to_root
+from clipedu.evaluation.traversals import walk_to_root
 
 walks = {}
 for name, s in spaces.items():
@@ -389,7 +389,7 @@ for name in ("euclidean-squared", "euclidean"):
 # 2. Turn on the cones: which captions are gone? Raise $K$ until they are back.
 
 # %%
-from clipedu.geometry_lab import GeometryLab
+from clipedu.widgets.geometry import GeometryLab
 
 lab = GeometryLab(spaces, pairs)
 lab

@@ -32,8 +32,8 @@ import pandas
 import torch
 
 import clipedu
-from clipedu import norm_plots as plots
 from clipedu.norms import predicted_norms, sandbox, steady_state
+from clipedu.plots import norms as plots
 
 # %%
 SCALE = "tiny"
@@ -615,7 +615,7 @@ plots.plot_rotation(layers["adamc"], turns, chosen)
 # **Your own run:** `norms_study` makes the same table of any AdamW run. Here of section 7's, whose $\lambda$ is larger.
 
 # %%
-from clipedu.norms_study import steady_table, summary_table
+from clipedu.studies.norms import steady_table, summary_table
 
 tables = {name: steady_table(run) for name, run in runs.items()}
 summary_table(tables).round(3)
@@ -640,7 +640,7 @@ frame[["drift", "radial", "cosine"]].groupby(what).mean().round(4)
 # 3. Show the cosine. Which momentum makes it 0? Does the normaliser matter?
 
 # %%
-from clipedu.norm_lab import NormLab
+from clipedu.widgets.norms import NormLab
 
 lab = NormLab()
 lab

@@ -32,9 +32,9 @@ import pandas
 import torch
 
 import clipedu
-from clipedu import mask_plots as plots
-from clipedu.models.fractal import fractal_mask, summary_sides, tokens
+from clipedu.models.fractal_mask import fractal_mask, summary_sides, tokens
 from clipedu.models.vit import build_vit
+from clipedu.plots import masks as plots
 
 # %%
 SCALE = "tiny"
@@ -401,7 +401,7 @@ check_unchanged(unchanged)
 # Now the models, with large random weights in float64, so that what changes is seen and what does not is rounding.
 
 # %%
-from clipedu.layouts import LAYOUTS, permutation, permute_tiles
+from clipedu.toys.patch_permutations import LAYOUTS, permutation, permute_tiles
 
 arms = {
     "no extra": {"pos_embed": "none"},
@@ -445,7 +445,7 @@ table.map("{:.0e}".format)
 # - *quadrant*: one is marked; in which window? (chance 0.25)
 
 # %%
-from clipedu.window_tasks import accuracy_after_training
+from clipedu.toys.window_tasks import accuracy_after_training
 
 steps, rows = 150, {}
 # fast: steps = 3
@@ -490,8 +490,9 @@ scores[["tr@1", "ir@1", "foil_colour", "foil_place"]].round(1)
 # 0 % outliers. Extra tokens are about as long as patches.
 
 # %%
-from clipedu.attention import artifacts, attention_maps, name_tokens, token_norms
-from clipedu.attention_plots import plot_attention, plot_token_norms
+from clipedu.evaluation.token_artifacts import artifacts
+from clipedu.inference.attention import attention_maps, name_tokens, token_norms
+from clipedu.plots.attention import plot_attention, plot_token_norms
 
 models = {name: run.model() for name, run in runs.items()}
 norms = {name: (token_norms(m, pixels), name_tokens(m)) for name, m in models.items()}
@@ -588,7 +589,7 @@ for t in (1.96, 4.303):
 # digit, where both are learned: without a mask they are the same.) Seed by seed, with `sincos2d`:
 
 # %%
-from clipedu.vit_study import interval
+from clipedu.utils.statistics import interval
 
 registers = torch.tensor([63.4, 59.9, 62.7])
 fractal = torch.tensor([64.7, 60.8, 63.8])
@@ -609,7 +610,7 @@ print(f"TR@1: {mean:.1f} ± {half:.1f}")
 # 3. Choose a patch, and then "2 blocks". By way of which token does it see everything?
 
 # %%
-from clipedu.mask_lab import MaskLab
+from clipedu.widgets.masks import MaskLab
 
 lab = MaskLab()
 lab

@@ -9,17 +9,8 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from clipedu.data.augment import (
-    AUGMENTATIONS,
-    ENHANCE,
-    OPERATIONS,
-    ROTATE,
-    SHEAR,
-    augment,
-    operate,
-    rand_augment,
-)
-from clipedu.registry import ClipeduError
+from clipedu.data.augment import AUGMENTATIONS, ENHANCE, OPERATIONS, ROTATE, SHEAR, augment, operate, rand_augment
+from clipedu.utils.errors import ClipeduError
 
 MOVES = ("shear-x", "shear-y", "translate-x", "translate-y", "rotate")
 FIRST_RELEASE = [[215.89784, 35.093338], [55.483315, 208.04286]]  # leftmost and rightmost pixel of two ramps

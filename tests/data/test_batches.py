@@ -8,7 +8,7 @@ import torch
 
 from clipedu.data.batches import batches, caption_choice, epoch_order, share
 from clipedu.data.pairs import Pairs
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 
 class Numbered(Pairs):

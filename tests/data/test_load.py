@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from PIL import Image
-from shard_maker import make_shards
 
 from clipedu.data.load import available, load_pairs
-from clipedu.data.scenes import Scenes
-from clipedu.data.shards import Shards
-from clipedu.registry import ClipeduError
+from clipedu.data.scenes.dataset import Scenes
+from clipedu.data.shards.dataset import Shards
+from clipedu.utils.errors import ClipeduError
+from tests.helpers.shard_maker import make_shards
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,7 @@ def test_size_larger_than_the_set():
 
 def test_a_folder_of_pictures_does_not_hide_the_set_packed_from_it(tmp_path, monkeypatch):
     """`clipedu data manifest birds --captions ...` and then `--data birds`, both from the folder above."""
-    from clipedu.data.own import pack
+    from clipedu.data.sources.packing import pack
 
     monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "cache"))

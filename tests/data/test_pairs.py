@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clipedu.data.pairs import Pairs
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 TEXTS = [["a bb", "ccc"], ["dddd e f"], ["g", "h i", "j k l"]]
 

@@ -15,13 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from shard_maker import DAMAGE, encode, make_shards, photo, sample, write_tar
 
-from clipedu.data import cache, decode, images, prepare, tokens
+from clipedu.data import prepare
+from clipedu.data import token_cache as tokens
 from clipedu.data.prepare import prepare_cache, verify_cache
-from clipedu.data.shards import Shards
-from clipedu.data.text import Tokenizer, train_tokenizer
-from clipedu.registry import ClipeduError
+from clipedu.data.shards import decoding as decode
+from clipedu.data.shards import images
+from clipedu.data.shards import pixel_cache as cache
+from clipedu.data.shards.dataset import Shards
+from clipedu.data.tokenizer import Tokenizer, train_tokenizer
+from clipedu.utils.errors import ClipeduError
+from tests.helpers.shard_maker import DAMAGE, encode, make_shards, photo, sample, write_tar
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +126,7 @@ def test_size_in_rounds_over_images_that_fail(tmp_path, monkeypatch):
 
 
 def test_workers_do_not_import_torch():
-    code = "import sys, clipedu.data.decode; print('torch' in sys.modules)"
+    code = "import sys, clipedu.data.shards.decoding; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
@@ -180,7 +184,7 @@ def raising_at(number, error):
 
 SLOW = """
 import sys, time
-from clipedu.data import decode, images
+from clipedu.data.shards import decoding as decode, images
 from clipedu.data.prepare import prepare_cache
 real = images.decode
 def slow(*args):
@@ -318,7 +322,7 @@ def test_reading_a_large_map_takes_little_memory(tmp_path, cache_home):
     code = f"""
 import re, numpy as np
 from pathlib import Path
-from clipedu.data import cache
+from clipedu.data.shards import pixel_cache as cache
 cache.RELEASE = 2**24
 pixels, _ = cache.load(Path({str(entry)!r}))
 for start in range(0, 10_000, 100):

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from clipedu.data import language, survey
-from clipedu.data.draw import SHAPES, draw
-from clipedu.data.scenes import Scenes
+from clipedu.data import survey
+from clipedu.data.scenes import captions as language
+from clipedu.data.scenes.dataset import Scenes
+from clipedu.data.scenes.drawing import SHAPES, draw
+from clipedu.data.scenes.mirror import falsified, mirrored
 from clipedu.data.survey import (
     LINK_ROT,
     all_captions,
     difference_hash,
     difference_hashes,
-    falsified,
     half_life,
     hamming,
-    mirrored,
     names_a_side,
     near_copies,
     pixel_digests,
@@ -185,8 +185,7 @@ def test_swapping_sides():
 
 def test_a_swapped_caption_is_true_of_the_mirror():
     """The words and the attributes agree: a caption whose sides are swapped says what is in the mirror image."""
-    from clipedu.data.language import Dice, say
-    from clipedu.data.scenes import meanings
+    from clipedu.data.scenes.captions import Dice, meanings, say
 
     scenes = Scenes("val", 100)
     for claim, other in zip(meanings(scenes.attributes), meanings(mirrored(scenes.attributes)), strict=True):

@@ -8,9 +8,9 @@ import torch
 
 from clipedu import exercises as ex
 from clipedu.exercises.vit import _keeps, _layouts, _rigid
-from clipedu.layouts import keeps_windows, permute_tiles
-from clipedu.models.fractal import fractal_mask, summary_sides
+from clipedu.models.fractal_mask import fractal_mask, summary_sides
 from clipedu.models.vit import build_vit
+from clipedu.toys.patch_permutations import keeps_windows, permute_tiles
 
 
 def summary_tokens(grid, base):

@@ -205,7 +205,7 @@ def test_the_learners_changes_in_place_do_not_reach_the_check():
 
 def test_copies_cost_what_the_library_says():
     """A perfect model with equal captions, cold: the floor that `check_copies` asks for."""
-    from clipedu.loss_batch import examine
+    from clipedu.toys.similarity_batch import examine
 
     s = torch.eye(8, dtype=torch.float64)
     s[:3, :3] = 1

@@ -10,7 +10,7 @@ from matplotlib.mathtext import MathTextParser
 
 import clipedu
 from clipedu.geometry import GEOMETRIES, Geometry, build_geometry
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 from .oracle import LORENTZ, NAMES, ROOTED, draw
 

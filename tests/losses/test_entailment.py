@@ -5,7 +5,7 @@ import torch
 
 from clipedu.geometry import build_geometry
 from clipedu.losses import Entailed, build_loss
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 TEXTS = torch.tensor([[0.3, 0.4, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.8]], dtype=torch.float64)
 IMAGES = torch.tensor([[0.6, 0.9, 0.1], [1.5, -0.2, 0.3], [0.1, -0.3, 1.4]], dtype=torch.float64)

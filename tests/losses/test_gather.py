@@ -8,7 +8,7 @@ from torch import nn
 
 from clipedu.geometry import build_geometry
 from clipedu.losses import LOSSES, Entailed, build_loss
-from clipedu.losses.gathering import gather
+from clipedu.losses.distributed import gather
 
 STEPS, SIZE = 2, 6
 LEARNING = ("clip", "sogclr", "siglip")

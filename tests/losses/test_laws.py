@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from clipedu.losses import LOSSES, build_loss
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 from .oracle import Dot, assert_close, gradients, random_pairs
 

@@ -8,7 +8,7 @@ from matplotlib.mathtext import MathTextParser
 import clipedu
 from clipedu.geometry import build_geometry
 from clipedu.losses import LOSSES, Loss, build_loss
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 from .oracle import ROWS, oracle_set
 

@@ -7,7 +7,7 @@ import torch
 
 from clipedu.losses import build_loss
 from clipedu.losses.memory import gamma_at
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 from .oracle import assert_close, random_pairs
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clipedu.losses import build_loss
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 from .oracle import COLLAPSED, ROWS, Probe, assert_close, cosines, numbers, oracle_set, random_pairs
 

@@ -8,7 +8,7 @@ import torch
 from clipedu.geometry import Cosine
 from clipedu.losses import LOSSES, build_loss
 from clipedu.losses.margins import margins, off_diagonal
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 from .oracle import assert_close, random_pairs
 

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 from clipedu.losses import build_loss
 from clipedu.losses.vicreg import covariance, invariance, variance
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 from .oracle import COLLAPSED, ROWS, assert_close, checksum, gradients, numbers, oracle_set, random_pairs
 

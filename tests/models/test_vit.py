@@ -15,12 +15,13 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
-from clipedu.experiment import Experiment
-from clipedu.models.encoders import ENCODERS, build_image_encoder, feature_width
-from clipedu.models.fractal import fractal_mask, summary_sides
-from clipedu.models.positions import sincos2d
+from clipedu.config.experiment import Experiment
+from clipedu.models.catalog import ENCODERS
+from clipedu.models.fractal_mask import fractal_mask, summary_sides
+from clipedu.models.image_encoders import build_image_encoder, feature_width
+from clipedu.models.position_codes import sincos2d
 from clipedu.models.vit import EXTRA, POSITIONS, SUMMARY, SUMMARY_OF, build_vit
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 TINY = {"img_size": 16, "patch_size": 4, "embed_dim": 48, "depth": 4, "num_heads": 4, "base": 2, "num_classes": 10}
 every_arm = pytest.mark.parametrize("extra, pos_embed", list(itertools.product(EXTRA, POSITIONS)))

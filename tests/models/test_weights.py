@@ -11,10 +11,11 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from clipedu.models.dual import build_model
-from clipedu.models.encoders import build_image_encoder, build_text_encoder
+from clipedu.models.dual_encoder import build_model
+from clipedu.models.image_encoders import build_image_encoder
+from clipedu.models.text_encoders import build_text_encoder
 from clipedu.models.weights import from_hub
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 SMALL = {"dim": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32}
 

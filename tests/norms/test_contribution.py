@@ -5,17 +5,9 @@ import math
 import pytest
 import torch
 
-from clipedu.norms.contribution import (
-    Memory,
-    average,
-    contribution_factor,
-    fade_of,
-    heavy_ball,
-    lion,
-    nesterov,
-)
+from clipedu.norms.contribution import Memory, average, contribution_factor, fade_of, heavy_ball, lion, nesterov
 from clipedu.optim.scion import effective_step
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 MEMORIES = [
     average(0.1),

@@ -7,7 +7,7 @@ import torch
 
 from clipedu.norms import predicted_norms
 from clipedu.norms.drift import norm_with_drift, predicted_with_drift
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 LR, SHRINK, SIZE = 0.02, 0.01, 400
 

@@ -18,9 +18,9 @@ from clipedu.norms.equilibrium import (
     time_constant,
 )
 from clipedu.optim import learning_rate
-from clipedu.optim.decay import coefficient
+from clipedu.optim.decay_laws import coefficient
 from clipedu.optim.scion import effective_step
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 # lr, lambda, C, n_0, then ||w||^2 after 1, 10, 100, 1000 steps and in the end, its first order, the time constant
 WALKS = [

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from clipedu.norms.layers import KINDS, watched_layers
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 
 class Tower(nn.Module):

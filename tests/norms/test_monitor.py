@@ -10,7 +10,7 @@ from torch import nn
 
 from clipedu.norms import QUANTITIES, NormMonitor
 from clipedu.optim import build_optimizer
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 
 class Model(nn.Module):

@@ -11,8 +11,8 @@ from torch import nn
 from clipedu.norms import COLUMNS, NormMonitor
 from clipedu.norms import monitor as room
 from clipedu.optim import OPTIMIZERS, build_optimizer, follow
-from clipedu.optim.shrink import shrink
-from clipedu.registry import ClipeduError
+from clipedu.optim.shrinkage import shrink
+from clipedu.utils.errors import ClipeduError
 
 COUPLED = {"sgd", "adam", "novograd", "radam", "adagrad", "rmsprop", "adamax", "lamb"}
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clipedu.optim.lmo import NORMS, POLAR_METHODS, auto_norm, lmo, polar, row_norm
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 A = torch.tensor([[1, 2, -1], [0.5, -1, 3]], dtype=torch.float64)
 POLAR_A = torch.tensor(

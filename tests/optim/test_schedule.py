@@ -7,7 +7,7 @@ import math
 import pytest
 
 from clipedu.optim.schedule import learning_rate
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 
 def rates(**settings) -> list[float]:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clipedu.optim.groups import parameter_groups
+from clipedu.optim.param_groups import parameter_groups
 from clipedu.optim.scion import Scion, ScionC, scion_groups
-from clipedu.registry import ClipeduError
+from clipedu.utils.errors import ClipeduError
 
 START = (1.0, -2.0, 0.5, 3.0)
 

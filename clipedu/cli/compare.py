@@ -1,0 +1,60 @@
+"""`clipedu compare WHAT`: the command, and what it prints on the way."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clipedu.config.command_line import add_experiment, experiment_changes
+from clipedu.config.experiment import Experiment
+from clipedu.config.presets import PRESETS
+from clipedu.studies.comparison import comparison_table, comparison_text, variant, write_comparison
+from clipedu.studies.runner import COMPARISONS, comparison_cells, run_comparison
+
+
+def add_compare(commands) -> argparse.ArgumentParser:
+    """Add `compare` to the sub-commands of an argument parser; `given.command(given)` runs it."""
+    text = "one thing changed, over several seeds: mean and deviation of every score"
+    parser = commands.add_parser("compare", help=text, description=text)
+    parser.add_argument("what", metavar="WHAT", help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items()))
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2; 0 for norms and decay")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these (default: all of the comparison)")
+    parser.add_argument("--folder", type=Path, help="folder of the comparison (default: runs/<what>-<preset>)")
+    add_experiment(parser, without=("seed",))
+    parser.set_defaults(command=compare)
+    return parser
+
+
+def compare(given: argparse.Namespace) -> None:
+    from clipedu.evaluation.metrics import HEADINGS
+    from clipedu.report.writer import write_report
+
+    preset, changes = given.preset or "laptop", experiment_changes(given)
+    base = Experiment.preset(preset, **changes)
+    known = COMPARISONS.get(given.what)
+    cells = comparison_cells(
+        given.what,
+        base,
+        given.seeds or (known.seeds if known else ()),
+        given=changes,
+        only=given.variants,
+        per_optimizer=PRESETS[preset].per_optimizer,
+    )
+    folder = given.folder or Path("runs") / f"{given.what}-{preset}"
+    given.how_to_go_on = "The same command goes on with the runs that are missing."
+    runs = []
+    print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
+    for run in run_comparison(cells, folder):
+        runs.append(run)
+        scores = [f"{HEADINGS[key]} {run.metrics[key]:.2f}" for key in HEADINGS if key in run.metrics]
+        print(
+            f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
+            flush=True,
+        )
+    table = comparison_table(runs)
+    write_report(runs, folder)
+    print(
+        f"\n{comparison_text(table)}\n\nTable: {write_comparison(table, folder)}. Report of all runs: {folder}/report.html"
+    )
+    if known.study:
+        print(f"\n{known.study(runs, folder)}")

@@ -1,0 +1,148 @@
+"""The command line: `clipedu quickstart | train | groups | evaluate | grid | compare | report | bench | data | list | lab`.
+
+Each command is a thin layer over a function that a notebook can call too. What a user can mend is told in one line on
+stderr with exit code 2; Ctrl-C says what was kept and how to go on, with exit code 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from clipedu.cli.bench import add_bench
+from clipedu.cli.compare import add_compare
+from clipedu.cli.data import add_data
+from clipedu.cli.evaluate import evaluate, report
+from clipedu.cli.grid import grid
+from clipedu.cli.train import groups, quickstart, train
+from clipedu.config.command_line import add_experiment
+from clipedu.utils.errors import ClipeduError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 2 something the user can mend, 130 stopped by Ctrl-C)."""
+    parser = build_parser()
+    given = parser.parse_args(arguments)
+    try:
+        given.command(given)
+    except ClipeduError as error:
+        print(f"clipedu: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nclipedu: stopped; what was done is kept. " + getattr(given, "how_to_go_on", ""), file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from clipedu import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="clipedu",
+        description="Train, score and look into CLIP, from two CPU cores up.",
+        epilog="Start with: clipedu quickstart",
+    )
+    parser.add_argument("--version", action="version", version=f"clipedu {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    quick = _command(
+        commands, "quickstart", quickstart, "train, score and report CLIP on the embedded scenes (about a minute)"
+    )
+    quick.add_argument(
+        "--folder", type=Path, help="folder of the run (default: runs/quickstart, or the next free number)"
+    )
+
+    one = _command(commands, "train", train, "train and score one experiment")
+    one.add_argument("--folder", type=Path, help="folder of the run (default: runs/<time>-<data>-<loss>-<optimizer>)")
+    one.add_argument("--resume", type=Path, metavar="RUN", help="go on with a stopped run; takes no other setting")
+    add_experiment(one)
+
+    add_experiment(_command(commands, "groups", groups, "what an optimizer decays, corrects and leaves alone: a table"))
+
+    again = _command(commands, "evaluate", evaluate, "score a run again: retrieval, zero-shot, embedding shape")
+    again.add_argument("run", type=Path, help="a run's folder")
+    again.add_argument(
+        "--eval-data", help="another retrieval set than the run's own (its scores are printed, not kept)"
+    )
+    again.add_argument("--zeroshot-data", help="another zero-shot set than the run's own (printed, not kept)")
+
+    many = _command(commands, "grid", grid, "the course's grid: five losses x three optimizers")
+    many.add_argument("--folder", type=Path, help="folder of the grid (default: runs/grid-<preset>)")
+    many.add_argument("--losses", nargs="+", metavar="LOSS", help="default: clip sogclr cyclip vicreg onlineclr")
+    many.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="default: adamw sgd adam")
+    add_experiment(many, without=("loss", "optimizer"))
+
+    add_compare(commands)
+
+    paper = _command(
+        commands, "report", report, "one report on one or many runs: table, curves, settings (HTML and Markdown)"
+    )
+    paper.add_argument("runs", type=Path, nargs="+", help="folders of runs, or folders that hold runs (a grid's)")
+    paper.add_argument("--folder", type=Path, help="where to write it (default: into the folder given first)")
+
+    add_bench(commands)
+    add_data(commands)
+
+    names = _command(commands, "list", list_names, "names to choose from, with a line on each")
+    names.add_argument("kind", nargs="?", choices=sorted(_registries()), help="default: all")
+
+    lab = _command(commands, "lab", open_lab, "JupyterLab on the notebooks, on this machine only, with a token")
+    lab.add_argument("--folder", type=Path, default=Path("clipedu-notebooks"), help="where your copies of them live")
+    lab.add_argument("--port", type=int, default=8888)
+    lab.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
+    return parser
+
+
+def list_names(given: argparse.Namespace) -> None:
+    registries = _registries()
+    for kind in [given.kind] if given.kind else registries:
+        print(f"{kind}:")
+        entries = registries[kind]()
+        width = max(map(len, entries))
+        for name, description in entries.items():
+            print(f"  {name:<{width}} {description}")
+
+
+def open_lab(given: argparse.Namespace) -> None:
+    from clipedu.cli.jupyter import start_lab
+
+    start_lab(given.folder, port=given.port, browser=not given.no_browser)
+
+
+def _command(commands, name: str, function, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _registries() -> dict[str, Any]:
+    """Kind -> function that gives names and descriptions; heavy imports happen only when it is called."""
+
+    def of(module: str, name: str):
+        def describe() -> dict[str, str]:
+            import importlib
+
+            registry = getattr(importlib.import_module(module), name)
+            return {key: entry.description for key, entry in registry.items()}
+
+        return describe
+
+    return {
+        "presets": of("clipedu.config.experiment", "PRESETS"),
+        "comparisons": of("clipedu.studies.runner", "COMPARISONS"),
+        "losses": of("clipedu.losses", "LOSSES"),
+        "optimizers": of("clipedu.optim", "OPTIMIZERS"),
+        "decay-laws": of("clipedu.optim", "DECAY_LAWS"),
+        "geometries": of("clipedu.geometry", "GEOMETRIES"),
+        "encoders": of("clipedu.models", "ENCODERS"),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

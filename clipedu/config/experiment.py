@@ -1,0 +1,224 @@
+"""`Experiment`: one frozen dataclass that says a whole run, and nothing else.
+
+Everything a run depends on is a field here, so two runs with equal experiments on one machine give the same numbers,
+and a run's folder needs one small JSON file to be repeated. An experiment is checked when it is made: a wrong value is
+a one-line `ClipeduError` that names the field, what was given and what is allowed.
+
+    Experiment(loss="sogclr", lr=1e-3)              # the laptop preset with two changes
+    Experiment.preset("course", data="my-shards")   # the course's recipe on your own data
+
+This room knows no torch: names of losses and optimizers are checked against their registries when a run is prepared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipedu.config.presets import PRESETS
+from clipedu.utils.errors import ClipeduError, unknown_name
+
+
+def _setting(default: Any, text: str, **check: Any) -> Any:
+    """A field with a one-line description (`--help` and the report show it) and what its value must fulfil."""
+    return field(default=default, metadata={"text": text, **check})
+
+
+def _options(text: str, taken: tuple[str, ...]) -> Any:
+    """A field of further arguments of a builder, without the names in `taken`, which the experiment gives it itself."""
+    return field(default_factory=dict, metadata={"text": text, "taken": taken})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One training run. Field descriptions are in the metadata; `clipedu train --help` prints them all.
+
+    Raises:
+        ClipeduError: an unknown field, or a value that is not allowed.
+    """
+
+    # the data
+    data: str = _setting("scenes", "training pairs: scenes, a folder of .tar shards, or a name under $CLIPEDU_DATA")
+    train_size: int | None = _setting(
+        None, "use the first N training pairs; none = all of them (16,000 scenes)", at_least=2
+    )
+    eval_data: str | None = _setting(None, "retrieval set (its val split); none = that of the training data")
+    zeroshot_data: str | None = _setting(
+        None, "labelled images for zero-shot; none = those of the training data, if any"
+    )
+    image_size: int = _setting(32, "height and width of the images, pixels", at_least=8, at_most=1024)
+    resize: str = _setting("crop", "how photographs become square", choices=("crop", "squash"))
+    text_length: int = _setting(24, "longest caption in tokens, [CLS] and [SEP] included", at_least=3)
+    clean_captions: bool = _setting(False, "lower case, no punctuation, first 30 words, as the course does")
+    augment: str = _setting(
+        "none",
+        "on the device: random resized crop (area 0.5-1), flip, the course's RandAugment",
+        choices=("none", "crop", "crop-flip", "crop-flip-randaugment"),
+    )
+    # the model
+    image_encoder: str = _setting("test_resnet", "any timm model, or a name that `clipedu list encoders` shows")
+    image_weights: str = _setting("random", "random, pretrained (from the hub), or a .safetensors file")
+    image_frozen: bool = _setting(False, "train only the projection on top; features are computed once and kept")
+    image_options: dict[str, Any] = _options(
+        "further arguments of timm.create_model, e.g. pad_type=same",
+        taken=("name", "weights", "image_size", "model_name", "pretrained", "num_classes"),
+    )
+    pixel_stats: str = _setting(
+        "auto",
+        "mean and std of pixels; auto = those the image encoder was made with",
+        choices=("auto", "imagenet", "inception", "clip"),
+    )
+    text_encoder: str = _setting("distilbert-nano", "any transformers text model, or a name that `clipedu list` shows")
+    text_weights: str = _setting("random", "random, pretrained (from the hub), or a .safetensors file")
+    text_frozen: bool = _setting(False, "train only the projection on top; features are computed once and kept")
+    text_options: dict[str, Any] = _options(
+        "changes to the text model's config, e.g. dropout=0.2", taken=("name", "weights", "vocab_size")
+    )
+    text_pooling: str = _setting(
+        "mean", "cls: hidden state of the first token; mean: over all tokens", choices=("cls", "mean")
+    )
+    embedding_dim: int = _setting(128, "width of the shared embedding", at_least=1)
+    # the objective
+    loss: str = _setting("clip", "name of the loss: `clipedu list losses`")
+    temperature: float | None = _setting(
+        None, "softmax temperature of the loss; none = where the geometry starts (cosine 0.05)", above=0
+    )
+    learn_temperature: bool = _setting(False, "learn the temperature, from this start, as logit_scale = -log of it")
+    loss_options: dict[str, Any] = _options(
+        "further arguments of build_loss, e.g. gamma=0.5",
+        taken=("name", "temperature", "learn_temperature", "geometry", "num_samples"),
+    )
+    geometry: str = _setting("cosine", "how two embeddings are compared: `clipedu list geometries`")
+    geometry_options: dict[str, Any] = _options(
+        "further arguments of build_geometry, e.g. learn_curvature=false", taken=("name", "dim")
+    )
+    entailment: float = _setting(
+        0.0, "weight of the entailment loss, text above image; Euclidean and hyperbolic (0.2 in MERU)", at_least=0
+    )
+    entailment_options: dict[str, Any] = _options(
+        "min_radius (0.1), and final_min_radius to change it linearly over the run", taken=("loss", "weight")
+    )
+    # the optimizer
+    optimizer: str = _setting("adamw", "name of the optimizer: `clipedu list optimizers`")
+    lr: float = _setting(3e-3, "peak learning rate", above=0)
+    weight_decay: float = _setting(0.02, "weight decay of tensors with two or more dimensions", at_least=0)
+    optimizer_options: dict[str, Any] = _options(
+        "further arguments of the optimizer, e.g. momentum=0.9", taken=("model", "name", "lr", "weight_decay")
+    )
+    batch_size: int = _setting(128, "pairs in a batch", at_least=2)
+    accumulate: int = _setting(
+        1, "go through the encoders with a batch in this many equal parts: less memory, the same gradient", at_least=1
+    )
+    epochs: int = _setting(2, "passes over the training pairs", at_least=1)
+    warmup: float = _setting(0.1, "share of all steps in which lr rises linearly from 0", at_least=0, at_most=1)
+    schedule: str = _setting("cosine", "lr after the warm-up", choices=("cosine", "constant"))
+    clip_grad: float | None = _setting(None, "largest global gradient norm; none = no clipping", above=0)
+    norms_every: int = _setting(10, "norms of every layer each so many steps (layers.csv)", at_least=1)
+    # the machine
+    seed: int = _setting(0, "everything random comes from it", at_least=0, at_most=2**63 - 1)
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps")
+    precision: str = _setting("auto", "auto: bf16 where the device is good at it", choices=("auto", "fp32", "bf16"))
+
+    def __new__(cls, **settings: Any):
+        for name in settings:
+            if name not in cls.__dataclass_fields__:
+                raise unknown_name("field of Experiment", name, sorted(cls.__dataclass_fields__))
+        return super().__new__(cls)
+
+    def __post_init__(self):
+        for spec in dataclasses.fields(self):
+            object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
+        if self.augment != "none" and self.image_frozen:
+            raise ClipeduError(
+                f"augment={self.augment!r} with image_frozen=True: features of a frozen encoder are computed "
+                "once, so they can't be augmented. Set augment='none' or image_frozen=False"
+            )
+        if self.batch_size % self.accumulate:
+            raise ClipeduError(
+                f"batch_size={self.batch_size} can't be cut into accumulate={self.accumulate} equal parts"
+            )
+        if self.train_size is not None and self.batch_size > self.train_size:
+            raise ClipeduError(f"batch_size={self.batch_size} is larger than the data: train_size={self.train_size}")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Experiment:
+        """A named starting point (`PRESETS`), with changes.
+
+        Raises:
+            ClipeduError: unknown preset or field, or a value that is not allowed.
+        """
+        if name not in PRESETS:
+            raise unknown_name("preset", name, PRESETS)
+        return cls(**{**PRESETS[name].settings, **changes})
+
+    def replace(self, **changes: Any) -> Experiment:
+        """The same experiment with some fields changed."""
+        return type(self)(**{**dataclasses.asdict(self), **changes})
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Experiment:
+        """Inverse of `to_json`. Raises ClipeduError for text that is not one."""
+        try:
+            settings = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ClipeduError(f"this is not an experiment in JSON: {error}") from None
+        if not isinstance(settings, dict):
+            raise ClipeduError(f"an experiment in JSON is an object of settings, not a {type(settings).__name__}")
+        return cls(**settings)
+
+    def changed(self, preset: str = "laptop") -> dict[str, Any]:
+        """The fields in which this experiment differs from a preset: an ablation that shows only what differs."""
+        base = Experiment.preset(preset)
+        return {
+            spec.name: getattr(self, spec.name)
+            for spec in dataclasses.fields(self)
+            if getattr(self, spec.name) != getattr(base, spec.name)
+        }
+
+
+def _checked(spec: dataclasses.Field, value: Any) -> Any:
+    """A field's value as it is kept, so that equal experiments compare equal before and after JSON. Raises ClipeduError."""
+    given = f"{spec.name}={value!r}"
+    base, optional, _ = str(spec.type).partition(" | None")
+    if value is None and optional:
+        return None
+    kind = base.split("[")[0]
+    wanted = {"str": str, "int": int, "float": (int, float), "bool": bool, "dict": dict}[kind]
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
+        article = "an" if kind == "int" else "a"
+        raise ClipeduError(f"{given} must be {'none or ' if optional else ''}{article} {kind}")
+    if kind == "float":
+        value = float(value)  # so that 1 and 1.0 are the same experiment
+        if not math.isfinite(value):
+            raise ClipeduError(f"{given} must be a finite number")
+    if kind == "dict":
+        value = _checked_options(spec, value)
+    if value == "":
+        raise ClipeduError(f"{given} must not be empty")
+    rules = spec.metadata
+    if "choices" in rules and value not in rules["choices"]:
+        raise unknown_name(spec.name, value, rules["choices"])
+    bounds = {"at_least": lambda v, b: v >= b, "at_most": lambda v, b: v <= b, "above": lambda v, b: v > b}
+    for word, holds in bounds.items():
+        if word in rules and not holds(value, rules[word]):
+            raise ClipeduError(f"{given} must be {word.replace('_', ' ')} {rules[word]}")
+    return value
+
+
+def _checked_options(spec: dataclasses.Field, options: dict) -> dict[str, Any]:
+    """A copy that JSON can hold: tuples become lists."""
+    for name in options:
+        if not isinstance(name, str):
+            raise ClipeduError(f"{spec.name}={options!r}: the name {name!r} must be a str")
+        if name in spec.metadata["taken"]:
+            raise ClipeduError(f"{spec.name}={options!r}: {name!r} can't be among them, the experiment sets it itself")
+    try:
+        return json.loads(json.dumps(options, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ClipeduError(f"{spec.name}={options!r} can't be kept in JSON: {error}") from None

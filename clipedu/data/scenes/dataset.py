@@ -1,0 +1,114 @@
+"""Scenes: captioned pictures that need no download, drawn when they are asked for.
+
+One or two objects (10 shapes x 10 colours x 3 sizes) stand somewhere on one of five backgrounds, under some noise. A scene
+is a pure function of (seed, split, row): each attribute comes from a hash of these and of its own name, not from a
+generator that others have drawn from. So scene 17 is the same in a set of 100 and in one of 100,000, and in any batch.
+Three splits:
+
+- train: row = number of the scene. Five captions a row, from generic to specific, most of them specific.
+- val: the first scenes of their stream of which no two fit one most specific description; five paraphrases of it a row.
+  So each caption is true of exactly one image, and retrieval has one right answer.
+- zeroshot: one object a scene; the class is shape x colour (100 classes, equally often), size, place, background and noise
+  vary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from clipedu.data.pairs import Pairs
+from clipedu.data.scenes import captions as language
+from clipedu.data.scenes.captions import Dice, Meaning, meanings
+from clipedu.data.scenes.drawing import COLOURS, SHAPES, draw
+from clipedu.data.scenes.sampling import MAX_VAL, SPLITS, VERSION, _Hash, distinct_rows, sample
+from clipedu.utils.errors import ClipeduError, unknown_name
+
+CAPTIONS = 5  # a row
+TRAIN_LEVELS = ((5,), (5,), (5, 4), (4, 3), (0, 1, 2, 2, 3, 3))  # of a chain, from which each of them is picked
+CACHE_BYTES = 2**30
+
+
+class Scenes(Pairs):
+    """Drawn scenes as `Pairs`. The same arguments give the same set, on any machine up to one level of rounding.
+
+    Args:
+        split: "train", "val" or "zeroshot".
+        size: how many rows; None takes 16,000 for train and 1,000 for the others. A smaller set is the beginning of a
+            larger one.
+        image_size: 32 to 224.
+        seed: another seed gives other scenes.
+    Raises:
+        ClipeduError: for an unknown split, or a size or image size that is out of range.
+    """
+
+    name = "scenes"
+    templates = ("a {}", "a picture of a {}", "there is a {}", "a {} in a picture", "this picture shows a {}")
+
+    def __init__(self, split: str = "train", size: int | None = None, image_size: int = 32, seed: int = 0):
+        if split not in SPLITS:
+            raise unknown_name("split of scenes", split, SPLITS)
+        size = SPLITS[split] if size is None else size
+        if size < 1:
+            raise ClipeduError(f"scenes need a size of at least 1, not {size}")
+        if split == "val" and size > MAX_VAL:
+            raise ClipeduError(f"scenes have at most {MAX_VAL} distinct validation images, not {size}")
+        if not 32 <= image_size <= 224:
+            raise ClipeduError(f"scenes are drawn at an image size of 32 to 224 pixels, not {image_size}")
+        self.split, self.image_size, self.seed = split, image_size, seed
+        self.rows = distinct_rows(seed, split, size) if split == "val" else torch.arange(size)
+        self.attributes = sample(seed, split, self.rows)
+        words = _Hash(seed, split, self.rows)
+        self._dice = torch.stack([words.bits(f"words {k}") for k in range(CAPTIONS)], 1).tolist()
+        self._meanings = meanings(self.attributes)
+        self._cache: Tensor | None = None
+        if split == "zeroshot":
+            self.labels = self.attributes.shape[:, 0] * len(COLOURS) + self.attributes.colour[:, 0]
+            self.class_names = [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def pixels(self, index: Tensor) -> Tensor:
+        """Images of the rows `index` (int64 [B]) as uint8 [B, 3, H, W]. All are drawn at first use if 1 GiB holds them."""
+        if self._cache is None and len(self) * 3 * self.image_size**2 <= CACHE_BYTES:
+            self._cache = draw(self.attributes, self.image_size)
+        return draw(self.attributes[index], self.image_size) if self._cache is None else self._cache[index]
+
+    def captions(self, row: int) -> list[str]:
+        """Five captions of train and val rows; none of zeroshot rows, which have labels."""
+        return [caption for _, caption in self.claims(row)]
+
+    def claims(self, row: int) -> list[tuple[Meaning, str]]:
+        """The captions of one row, each with what it claims."""
+        if self.split == "zeroshot":
+            return []
+        claims = []
+        for k, number in enumerate(self._dice[row]):
+            dice, meaning, form = Dice(number), self._meanings[row], None
+            if self.split == "val":
+                form = self._dice[row][0] % 1009 + k  # five sentences that differ
+                inverted = k % 2 == 1
+            else:
+                inverted = dice.pick((False, True))
+            if meaning.relation is not None and inverted:
+                meaning = meaning.inverted()
+            if self.split == "train":
+                meaning = meaning.at_level(dice.pick(TRAIN_LEVELS[k]), dice)
+            claims.append((meaning, language.say(meaning, dice, form)))
+        return claims
+
+    def chain(self, row: int) -> list[str]:
+        """Six captions from generic to specific: each is true of some of the scenes that the one before it is true of."""
+        return [language.say(meaning, Dice(0)) for meaning in self.chain_meanings(row)]
+
+    def chain_meanings(self, row: int) -> list[Meaning]:
+        """What each caption of `chain(row)` claims."""
+        number = self._dice[row][0]
+        return [self._meanings[row].at_level(level, Dice(number)) for level in range(language.LEVELS)]
+
+    def fingerprint(self) -> str:
+        what = f"{self.name}/{self.split}/{len(self)}/{self.image_size}/{self.seed}/version {VERSION}"
+        return hashlib.sha256(what.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Shards: WebDataset archives on disk, read, decoded once and cached."""

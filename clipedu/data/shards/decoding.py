@@ -1,0 +1,266 @@
+"""From shards to a cache entry: which images, in which slots, decoded by whom.
+
+The index comes first: one pass over the headers of the tars says which samples are to be rows. They are numbered in order,
+and number i has slot i of the entry. What follows can be done by any number of processes, in any order, with the same
+bytes in the end: a part, some hundred neighbouring slots, is decoded, written to its place, and noted as done.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import PIL
+from tqdm.auto import tqdm
+
+from clipedu.data.shards import images
+from clipedu.data.shards import pixel_cache as cache
+from clipedu.data.shards.samples import SPLITS, class_names, shard_names, until, usable
+from clipedu.data.shards.tar_reader import Sample
+from clipedu.utils.errors import ClipeduError, unknown_name
+
+VERSION = 2  # of the cache: raise it when the same shards give other pixels or rows
+PART = 256  # slots
+FEW = 2000  # images that are decoded before other processes would have started
+_PATIENCE = 2.0  # seconds before a progress bar appears
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is to be decoded, and how: the shards of one split of a folder, at one image size."""
+
+    folder: Path
+    split: str
+    image_size: int
+    resize: str
+    shards: dict[str, Path]  # name -> path, in order
+    unused: list[str]  # a line for each shard that belongs to no split
+    names: tuple[int, Callable[[], list[str]]] | None  # how many classes, and a function that names them
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    def entry(self, size: int | None = None) -> Path:
+        """Where the cache has the first `size` rows (None: all): another place once a shard has changed."""
+        stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.shards.values()]
+        facts = [VERSION, stats, self.names and self.names[0], self.image_size, self.resize, size]
+        return cache.entry_folder(f"{self.name}-{self.image_size}px", facts)
+
+    def index(self, progress: bool) -> Iterator[Sample]:
+        """The samples of all shards in order, with `trouble` where one can't be a row."""
+        total = sum(path.stat().st_size for path in self.shards.values())
+        with _bar(f"reading {self.name}", total, "B", progress) as bar:
+            yield from usable(self.shards, self.names and self.names[0], bar.update)
+
+
+def find_source(folder: str | os.PathLike, split: str, image_size: int, resize: str) -> Source:
+    """Check what was asked for, and look which shards it is about. Raises ClipeduError."""
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    if resize not in images.RESIZE:
+        raise unknown_name("resize", resize, images.RESIZE)
+    if not 1 <= image_size <= 1024:
+        raise ClipeduError(f"image_size={image_size} can't be used: give 1 to 1024 pixels")
+    folder = Path(folder).expanduser()
+    shards, unused = shard_names(folder, split)
+    return Source(folder, split, image_size, resize, shards, unused, class_names(folder, shards))
+
+
+def open_source(
+    source: Source, size: int | None = None, workers: int | None = None, progress: bool = True
+) -> tuple[Path, cache.Pixels, dict[str, Any]]:
+    """The cache entry, its pixels and its rows: of the whole set if it is there, else of the first `size` rows; or make it.
+
+    Args and errors are those of `decode_source`.
+    """
+    entries = [source.entry(), source.entry(size)]
+    for attempt in range(2):
+        for entry in entries[: 1 if size is None else 2]:
+            if (found := cache.load(entry)) is not None:
+                if size is not None and len(found[0]) < size:
+                    raise too_few(source, size, f"only {len(found[0])}")
+                return entry, *found
+        if attempt == 0:
+            decode_source(source, size, workers, progress)
+    raise ClipeduError(f"{entries[1]} was written but can't be read: delete it, or set CLIPEDU_CACHE to another folder")
+
+
+def decode_source(source: Source, size: int | None, workers: int | None = None, progress: bool = True) -> None:
+    """Write the cache entry of the first `size` rows (None: all), or go on where an earlier attempt was stopped.
+
+    Args:
+        workers: processes; None takes all cores for a large set, and none but this one for a small set.
+    Raises:
+        ClipeduError: no usable pair, fewer than `size`, no space, or shards that change meanwhile.
+    """
+    if workers is not None and workers < 1:
+        raise ClipeduError(f"workers={workers} can't be used: give at least 1, or None for all cores")
+    entry = source.entry(size)
+    try:
+        with cache.Draft(entry, source.image_size) as draft:
+            if draft.finished():  # by a process that was waited for
+                return
+            count, rows = _decode(draft, source, size, workers, progress)
+            _check_unchanged(source, size, entry)
+            draft.finish(count, rows)
+    except OSError as error:
+        raise cache.cannot_write(error) from None
+
+
+def _decode(draft: cache.Draft, source: Source, size: int | None, workers: int | None, progress: bool):
+    """Fill the slots of a draft; returns how many there are, and the rows."""
+    index = source.index(progress)
+    samples: list[Sample] = []
+    good: list[Sample] = []
+    failed: dict[int, str] = {}
+    while size is None or len(good) - len(failed) < size:
+        more = list(index if size is None else until(index, size - len(good) + len(failed)))
+        new = [sample for sample in more if not sample.trouble]
+        samples += more
+        there = len(good) + len(new) - len(failed)
+        if size is not None and 0 < there < size:
+            raise too_few(source, size, f"{'only' if failed else 'at most'} {there}")
+        if not new:
+            break
+        failed |= _fill(draft, source, len(good), new, workers, progress)
+        good += new
+    rows = table(samples, failed)
+    if not rows["keys"]:
+        raise _none_left(source, rows)
+    return len(good), rows
+
+
+def table(samples: list[Sample], failed: dict[int, str]) -> dict[str, Any]:
+    """The rows of an entry, for rows.json: of all samples, and of the slots whose images could not be decoded."""
+    rows: dict[str, Any] = {"keys": [], "captions": [], "labels": [], "skipped": [], "holes": sorted(failed)}
+    slot = -1
+    for sample in samples:
+        slot += not sample.trouble
+        if trouble := sample.trouble or failed.get(slot):
+            where = ": ".join(part for part in (sample.shard, sample.key) if part)
+            rows["skipped"].append([len(rows["keys"]), _one_line(where), _one_line(trouble)])
+            continue
+        rows["keys"].append(sample.key)
+        rows["captions"].append(sample.captions or [])
+        rows["labels"].append(sample.label)
+    labels = None if None in rows["labels"] else rows["labels"]
+    return rows | {"labels": labels, "pillow": PIL.__version__}
+
+
+def spread(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator[Any]:
+    """`work(*job)` of each job, in order, in this many processes (1: in this one).
+
+    The processes don't import the user's script again, so it needs no `if __name__ == "__main__"`.
+    """
+    if workers == 1:
+        yield from (work(*job) for job in jobs)
+        return
+    from joblib import Parallel, delayed
+
+    # Idle ones end after a few seconds, so that none outlives a process that is killed.
+    pool = Parallel(workers, batch_size=1, return_as="generator", max_nbytes=None, idle_worker_timeout=5)
+    try:
+        with closing(pool(delayed(work)(*job) for job in jobs)) as results:
+            yield from results
+    except BrokenExecutor:
+        raise ClipeduError(
+            f"one of {workers} decoding processes was killed, perhaps for lack of memory: start again with fewer "
+            "workers; what is decoded already is kept"
+        ) from None
+
+
+def parts(samples: list[Sample]) -> Iterator[tuple[int, list[Sample]]]:
+    """Runs of at most `PART` samples, each with the number of its first."""
+    return ((start, samples[start : start + PART]) for start in range(0, len(samples), PART))
+
+
+def how_many(workers: int | None, count: int) -> int:
+    """Processes for that many images."""
+    if workers is not None:
+        return workers
+    if count < FEW:
+        return 1
+    from joblib import cpu_count
+
+    return min(cpu_count(), 32)
+
+
+def _fill(draft: cache.Draft, source: Source, first: int, samples: list[Sample], workers: int | None, progress: bool):
+    """Decode the samples into the slots from `first` on; returns {slot: why it failed}."""
+    missing, failed = [], {}
+    for start, part in parts(samples):
+        span = (first + start, first + start + len(part))
+        failed |= draft.done.get(span, {})
+        if span not in draft.done:
+            missing.append((*span, part))
+    count = sum(len(part) for *_, part in missing)
+    _check_room(count, source)
+    jobs = [(draft.folder, start, part, source.image_size, source.resize) for start, _, part in missing]
+    with _bar(f"decoding {source.name}", len(samples), "img", progress) as bar:
+        bar.update(len(samples) - count)
+        for (start, stop, _), bad in zip(missing, spread(_decode_part, jobs, how_many(workers, count)), strict=True):
+            failed |= bad
+            bar.update(stop - start)
+    return failed
+
+
+def _decode_part(folder: Path, start: int, samples: list[Sample], size: int, resize: str) -> dict[int, str]:
+    return cache.write_part(folder, start, size, decoded(samples, size, resize))
+
+
+def decoded(samples: Iterable[Sample], size: int, resize: str) -> Iterator[Any]:
+    """The pixels of each sample, uint8 [3, size, size], or in one line why there are none."""
+    with images.quiet():
+        for sample in samples:
+            try:
+                yield images.decode(sample.read(), size, resize)
+            except (OSError, images.BadImage) as error:
+                yield str(error) or type(error).__name__
+
+
+def too_few(source: Source, size: int, there: str) -> ClipeduError:
+    return ClipeduError(f"size={size} is more than there is: {source.name}/{source.split} has {there} pairs")
+
+
+def _none_left(source: Source, rows: dict[str, Any]) -> ClipeduError:
+    why = "its shards hold no KEY.jpg with KEY.txt or KEY.json"
+    if skipped := rows["skipped"]:
+        why = f"{len(skipped)} skipped, e.g. {skipped[0][1]}: {skipped[0][2]}"
+    return ClipeduError(f"{source.folder} has no usable pair ({why}): check the shards or fetch them again")
+
+
+def _check_unchanged(source: Source, size: int | None, entry: Path) -> None:
+    try:
+        same = source.entry(size) == entry
+    except OSError:  # a shard is gone
+        same = False
+    if not same:
+        raise ClipeduError(f"the shards in {source.folder} changed while they were read: start again")
+
+
+def _check_room(count: int, source: Source) -> None:
+    needed, folder = cache.slot_offset(count, source.image_size), cache.cache_folder()
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ClipeduError(
+            f"decoding {source.name} at {source.image_size} px takes {needed / 1e9:.1f} GB more, and {folder} has "
+            f"{free / 1e9:.1f} GB free: free some space, take smaller images, or set CLIPEDU_CACHE to another folder"
+        )
+
+
+def _bar(what: str, total: int, unit: str, progress: bool) -> tqdm:
+    return tqdm(
+        desc=what, total=total, unit=unit, unit_scale=unit == "B", delay=_PATIENCE, mininterval=0.5, leave=False,
+        disable=not progress,
+    )  # fmt: skip
+
+
+def _one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,111 @@
+"""Which samples of a folder's shards become rows, and of which classes they may be."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from clipedu.data.class_names import IMAGENET_CLASSES, imagenet_classes
+from clipedu.data.shards.tar_reader import Sample, read_shard
+from clipedu.utils.errors import ClipeduError
+
+# split -> words of shard names, first choice and second choice
+SPLITS = {"train": (("train",),), "val": (("val", "validation"), ("test",))}
+SPLITS["zeroshot"] = SPLITS["val"]
+_WORDS = frozenset(word for choice in SPLITS["train"] + SPLITS["val"] for word in choice)
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The .tar files in a folder and in those of its subfolders that are called like a split, in order."""
+    paths = [*folder.glob("*.tar"), *(path for word in _WORDS for path in folder.glob(f"{word}/*.tar"))]
+    return sorted(path for path in paths if path.is_file())
+
+
+def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
+    """The shards of one split, name to path in order, and a line for each shard that belongs to no split.
+
+    Raises:
+        ClipeduError: no such folder, no shards in it, or none of this split.
+    """
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise ClipeduError(f"{folder} {what}: give a folder that holds .tar shards")
+    shards = {path.relative_to(folder).as_posix(): path for path in shard_paths(folder)}
+    if not shards:
+        raise ClipeduError(
+            f"{folder} holds no .tar shards: give a folder of tars with KEY.jpg and KEY.txt or KEY.json in them"
+        )
+    words = {name: _WORDS.intersection(re.split("[^a-z]+", name.lower())) for name in shards}
+    if not any(words.values()):
+        return shards, []
+    none = f"not used, its name has none of the words {', '.join(sorted(_WORDS))}"
+    unused = [f"{name}: {none}" for name in shards if not words[name]]
+    for choice in SPLITS[split]:
+        if chosen := {name: path for name, path in shards.items() if words[name].intersection(choice)}:
+            return chosen, unused
+    there = ", ".join(sorted(set.union(*map(set, words.values()))))
+    raise ClipeduError(f"{folder} has no shards of split {split!r}: their names say {there}")
+
+
+def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int], object]) -> Iterator[Sample]:
+    """All samples of some shards in order, with `trouble` where one can't be a row of this set.
+
+    The first shard says what kind of set it is: captions (labels) are needed if most of its samples have them.
+
+    Args:
+        shards: name to path.
+        classes: how many classes there are; None if that is not known.
+        progress: told the bytes of each shard that was read.
+    """
+    captioned = labelled = None
+    seen: dict[str, tuple[bytes, str]] = {}  # key -> what the first sample of that name says, and in which shard
+    for name, path in shards.items():
+        samples = list(read_shard(path, name))
+        good = [sample for sample in samples if not sample.trouble]
+        if good and captioned is None:
+            labelled = sum(sample.label is not None for sample in good) * 2 > len(good)
+            captioned = sum(sample.captions is not None for sample in good) * 2 > len(good) or not labelled
+        for sample in samples:
+            sample.captions = sample.captions if captioned else []
+            sample.label = sample.label if labelled else None
+            if not sample.trouble:
+                facts = _facts(sample)
+                twin, shard = seen.get(sample.key, (None, ""))
+                seen.setdefault(sample.key, (facts, name))
+                if twin == facts:
+                    sample.trouble = f"duplicate key, the same sample is in {shard}"
+                elif captioned and not sample.captions:
+                    sample.trouble = "no caption" if sample.captions is None else "empty caption"
+                elif labelled and sample.label is None:
+                    sample.trouble = "no class index"
+                elif labelled and classes is not None and sample.label >= classes:
+                    sample.trouble = f"bad class index {sample.label}, there are {classes} classes"
+            yield sample
+        progress(path.stat().st_size)
+
+
+def _facts(sample: Sample) -> bytes:
+    return hashlib.blake2b(repr((sample.size, sample.captions, sample.label)).encode(), digest_size=12).digest()
+
+
+def until(samples: Iterator[Sample], count: int) -> Iterator[Sample]:
+    """The samples up to the `count`-th good one."""
+    for sample in samples:
+        yield sample
+        count -= not sample.trouble
+        if count == 0:
+            return
+
+
+def class_names(folder: Path, shards: Iterable[str]) -> tuple[int, Callable[[], list[str]]] | None:
+    """How many classes there are, and a function that names them; None if the folder doesn't say."""
+    file = folder / "classnames.txt"
+    if file.is_file():
+        names = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [name.strip() for name in names if name.strip()]
+        return len(names), lambda: names
+    if any("imagenet" in name.lower() for name in (folder.resolve().name, *shards)):
+        return IMAGENET_CLASSES, imagenet_classes
+    return None

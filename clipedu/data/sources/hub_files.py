@@ -1,0 +1,238 @@
+"""Files of a hub's repository: listed with their checksums, and downloaded so that a cut costs nothing.
+
+The hub's own client compares sizes, not contents, and begins again in a new process. Here a file grows in one place, named by its
+checksum; each attempt, in this process or a later one, asks only for the bytes that are missing (HTTP Range), and the file is
+taken only when its sha256 is the one that the hub's metadata says. Addresses, login, and redirects are the client's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from urllib.parse import quote
+
+from clipedu.data.sources.manifests import safe_name
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.hub import check_reachable, explained, http_error, quiet, status_of
+
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds between attempts that brought nothing; after the last one we give up
+SAME_AGAIN = 2  # how often a file may arrive whole and wrong
+_BUSY = (408, 425, 429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository: its path there, its size in bytes, and its checksum.
+
+    `digest` is "sha256-..." for large files (LFS), "git-..." for small ones, as the hub keeps them.
+    """
+
+    path: str
+    size: int
+    digest: str
+
+    @property
+    def staged(self) -> str:
+        """What the file is called until its set is whole: another name for other contents."""
+        return f"{quote(self.path, safe='')}.{self.digest[-16:]}"
+
+
+class Stopped(Exception):
+    """Another thread has failed or the user has pressed Ctrl-C; what has arrived is kept."""
+
+
+def find_commit(repository: str, revision: str) -> str:
+    """The full commit of a revision: 40 digits as they are, the beginning of one, or the name of a branch.
+
+    Raises:
+        ClipeduError: no such repository or revision, not allowed, or no way to the hub.
+    """
+    from huggingface_hub import HfApi
+
+    check_reachable(repository)
+    if re.fullmatch("[0-9a-f]{40}", revision):
+        return revision
+    with quiet(), explained(repository):
+        if not re.fullmatch("[0-9a-f]{7,39}", revision):
+            return HfApi().dataset_info(repository, revision=revision).sha
+        commits = [commit.commit_id for commit in HfApi().list_repo_commits(repository, repo_type="dataset")]
+    for commit in commits:
+        if commit.startswith(revision):
+            return commit
+    raise ClipeduError(f"{repository} has no commit that begins with {revision!r}: it was rewritten since")
+
+
+def list_files(repository: str, commit: str) -> dict[str, RemoteFile]:
+    """All files of a repository, path to file.
+
+    Raises:
+        ClipeduError: the hub can't be asked, or not at this commit.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    with quiet(), explained(repository):
+        tree = HfApi().list_repo_tree(repository, recursive=True, revision=commit, repo_type="dataset")
+        entries = [entry for entry in tree if isinstance(entry, RepoFile)]
+    digests = [f"sha256-{entry.lfs.sha256}" if entry.lfs else f"git-{entry.blob_id}" for entry in entries]
+    return {
+        entry.path: RemoteFile(entry.path, entry.size, digest) for entry, digest in zip(entries, digests, strict=True)
+    }
+
+
+def choose(there: dict[str, RemoteFile], wanted: tuple[str, ...]) -> list[RemoteFile]:
+    """The files that have one of the names or match one of the patterns in `wanted`, in that order.
+
+    Raises:
+        ClipeduError: one is not there, or has no name of a file inside a set.
+    """
+    found: dict[str, RemoteFile] = {}
+    for name in wanted:
+        paths = [name] if name in there else sorted(path for path in there if fnmatchcase(path, name))
+        if not paths:
+            raise ClipeduError(
+                f"the repository has no file {name!r} at the revision of the manifest (it has {len(there)} others): "
+                "the set has changed on the hub, look for a newer clipedu"
+            )
+        try:
+            found |= {safe_name(path): there[path] for path in paths}
+        except ValueError as error:
+            raise ClipeduError(f"the repository can't be fetched: {error}") from None
+    return list(found.values())
+
+
+def download(
+    repository: str,
+    commit: str,
+    file: RemoteFile,
+    folder: Path,
+    *,
+    progress: Callable[[int], object],
+    stop: threading.Event,
+) -> Path:
+    """Get one file, whole and checked, or raise and keep what has arrived for the next call.
+
+    Args:
+        folder: gets STAGED.part while the file grows, and STAGED when it is whole (see `RemoteFile.staged`).
+        progress: told how many bytes have come, and a negative number when bytes are thrown away.
+        stop: raises `Stopped` soon after it is set.
+    Returns:
+        where the file is.
+    Raises:
+        ClipeduError: not there, not allowed, no way to the hub, wrong contents twice, or a disk that is full.
+    """
+    from huggingface_hub import hf_hub_url
+
+    whole, part = folder / file.staged, folder / f"{file.staged}.part"
+    if whole.is_file() and whole.stat().st_size == file.size:
+        progress(file.size)
+        return whole
+    url = hf_hub_url(repository, file.path, repo_type="dataset", revision=commit)
+    here = _length(part)
+    progress(here)
+    for _ in range(SAME_AGAIN):
+        with explained(repository), _writing(part):
+            _fill(part, url, file.size, progress, stop)
+            if digest_of(part, file.digest, stop) == file.digest:
+                part.replace(whole)
+                return whole
+            progress(-_length(part))
+            part.unlink()
+    raise ClipeduError(
+        f"{file.path} of {repository} arrived {SAME_AGAIN} times with other contents than the hub says ({file.digest[:15]}...): "
+        "something on the way changes it, try another network or later"
+    )
+
+
+def digest_of(path: Path, like: str, stop: threading.Event | None = None) -> str:
+    """The checksum of a file in the form of `like` ("sha256-..." or "git-...")."""
+    kind = like.partition("-")[0]
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode()) if kind == "git" else hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+            if stop is not None and stop.is_set():
+                raise Stopped
+    return f"{kind}-{digest.hexdigest()}"
+
+
+def _fill(part: Path, url: str, size: int, progress: Callable[[int], object], stop: threading.Event) -> None:
+    """Append to `part` until it has `size` bytes, over as many connections as it takes."""
+    idle = 0
+    if (extra := _length(part) - size) > 0:  # begun by something else
+        part.unlink()
+        progress(-extra - size)
+    while (before := _length(part)) < size or not part.exists():
+        try:
+            _continue(part, url, size, progress, stop)
+            error = None
+        except http_error() as failure:
+            if (status := status_of(failure)) is not None and status not in _BUSY:
+                raise
+            error = failure
+        idle = 0 if _length(part) > before else idle + 1
+        if idle > len(WAITS):
+            raise error or ClipeduError(f"{url} gives no more than {before} of {size} bytes: try again later")
+        if _length(part) < size and stop.wait(max(WAITS[max(idle - 1, 0)], _asked_to_wait(error))):
+            raise Stopped
+
+
+def _continue(part: Path, url: str, size: int, progress: Callable[[int], object], stop: threading.Event) -> None:
+    """One connection: ask for what is missing, and append what comes."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    here = _length(part)
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with get_session().stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
+        hf_raise_for_status(response)
+        if here and response.status_code != 206:  # the whole file, whatever was asked for
+            progress(-here)
+            here = 0
+        with part.open("ab") as file:
+            file.truncate(here)
+            for chunk in response.iter_bytes():
+                if stop.is_set():
+                    raise Stopped
+                chunk = chunk[: size - here]  # more than there should be is for the checksum to find
+                file.write(chunk)
+                file.flush()
+                here += len(chunk)
+                progress(len(chunk))
+                if here == size:
+                    break
+            os.fsync(file.fileno())
+
+
+def _asked_to_wait(error: Exception | None) -> float:
+    """Seconds that a busy server asks for, at most five minutes."""
+    asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
+    return min(float(asked), 300.0) if asked.isdigit() else 0.0
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """An error of the disk, not of the network, becomes one line."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, (HfHubHTTPError, ConnectionError, TimeoutError)) or error.errno is None:
+            raise
+        raise ClipeduError(
+            f"{path.parent} can't be written ({error.strerror}): what has arrived is kept, make room and the same "
+            "command goes on"
+        ) from None

@@ -1,0 +1,227 @@
+"""From captions to tokens.
+
+A caption of up to `length` tokens becomes one row of numbers: [CLS], its word pieces, [SEP], and padding. What doesn't fit
+is cut off before [SEP]. `encode` works on the tokenizer's Rust backend and is done once a data set (`Pairs.tokenize`).
+
+Three ways to a tokenizer: trained on the captions themselves (needs no network), the text model's own from the Hugging Face
+hub, or loaded from a folder in which one was saved. `clean_caption` is what the course does to captions beforehand; a
+tokenizer whose `clean` is set does so to every text it encodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.files import read_json, write_json
+from clipedu.utils.hub import quiet, reachable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+TOKENS_VERSION = 1  # raise it when `encode` or `clean_caption` comes out differently
+_CHUNK = 20_000  # captions at a time: the backend's result takes about 100 times the memory of the ids
+_STRIPPED = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~"), "-": " ", "/": " "})
+
+
+class Tokenizer:
+    """Captions to fixed-length rows of token ids.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        length: tokens a caption, the special ones included.
+    Attributes:
+        length: see above.
+        vocab_size: how many different ids there are.
+        pad_id: the id that fills up short captions.
+        truncated: how many texts of the last `encode` were cut.
+        clean: whether texts go through `clean_caption` first; False unless it is set.
+    Raises:
+        ClipeduError: a length that is too short for any word or longer than the model's limit, an empty vocabulary, or a
+            tokenizer that marks neither the beginning nor the end of a text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, length: int):
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else every later fork prints a warning
+        if not 3 <= length <= tokenizer.model_max_length:
+            limit = f" and at most {tokenizer.model_max_length}" if length > 3 else ""
+            raise ClipeduError(f"a length of {length} tokens can't be used: give at least 3{limit}")
+        if len(tokenizer) <= len(SPECIAL):
+            raise ClipeduError(f"the tokenizer knows only {len(tokenizer)} tokens: its vocabulary file is missing")
+        self.tokenizer = tokenizer
+        if len(self._whole("")) == 0:
+            raise ClipeduError("the tokenizer adds no [CLS] or [SEP] to a text: take one of a BERT-like text model")
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.length, self.vocab_size, self.pad_id = length, len(tokenizer), tokenizer.pad_token_id
+        self.truncated, self.clean = 0, False
+
+    def encode(self, texts: Sequence[str], strict: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids, int32 [T, length], and how many tokens each text has, int32 [T], special ones included, padding not.
+
+        Args:
+            texts: T texts.
+            strict: raise a ClipeduError for a text that is too long, instead of cutting it.
+        """
+        if isinstance(texts, str):
+            raise ClipeduError(f"encode takes a list of texts, not one text: write [{texts[:40]!r}]")
+        if self.clean:
+            texts = [clean_caption(text) for text in texts]
+        backend = self.tokenizer.backend_tokenizer
+        backend.enable_truncation(self.length)
+        backend.enable_padding(length=self.length, pad_id=self.pad_id, pad_token=self.tokenizer.pad_token)
+        ids = np.empty((len(texts), self.length), np.int32)
+        lengths = np.empty(len(texts), np.int32)
+        self.truncated = 0
+        for start in range(0, len(texts), _CHUNK):
+            for row, encoding in enumerate(backend.encode_batch_fast(list(texts[start : start + _CHUNK])), start):
+                ids[row] = encoding.ids
+                lengths[row] = sum(encoding.attention_mask)
+                if encoding.overflowing:
+                    self.truncated += 1
+                    if strict:
+                        raise self._too_long(row, texts[row])
+        return ids, lengths
+
+    def _too_long(self, row: int, text: str) -> ClipeduError:
+        return ClipeduError(
+            f"text {row} has {len(self._whole(text))} tokens, the limit is {self.length}, special tokens included: "
+            f"shorten {text[:60]!r}"
+        )
+
+    def _whole(self, text: str) -> list[int]:
+        """The ids of one text, neither cut nor padded."""
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
+        return self.tokenizer.backend_tokenizer.encode(text).ids
+
+    def identity(self) -> str:
+        """A hash of everything that `encode` depends on: equal ones give equal tokens."""
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
+        backend = self.tokenizer.backend_tokenizer.to_str()
+        facts = [TOKENS_VERSION, backend, self.length, self.tokenizer.pad_token, self.pad_id, self.clean]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the tokenizer, its length and `clean` included, to a folder that `Tokenizer.load` reads."""
+        self.tokenizer.model_max_length = self.length
+        self.tokenizer.save_pretrained(folder)
+        write_json(Path(folder) / "captions.json", {"clean": self.clean})
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> Tokenizer:
+        """The tokenizer that `save` wrote to a folder.
+
+        Raises:
+            ClipeduError: there is none, or it is damaged.
+        """
+        from transformers import PreTrainedTokenizerFast
+
+        if not (Path(folder) / "tokenizer.json").is_file():
+            raise ClipeduError(f"{folder} holds no tokenizer.json: give a folder in which a tokenizer was saved")
+        try:
+            with quiet():
+                tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        except Exception as error:  # noqa: BLE001  the backend raises bare Exceptions for a damaged file
+            raise ClipeduError(
+                f"the tokenizer in {folder} can't be read ({_first_line(error)}): save it again"
+            ) from None
+        loaded = cls(tokenizer, tokenizer.model_max_length)
+        loaded.clean = read_json(Path(folder) / "captions.json").get("clean", False)
+        return loaded
+
+
+def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192) -> Tokenizer:
+    """A lower-casing WordPiece tokenizer learned from captions. The same captions give the same tokenizer.
+
+    Args:
+        captions: the texts to learn from.
+        length: tokens a caption, [CLS] and [SEP] included.
+        vocab_size: the most entries of the vocabulary; few captions fill fewer.
+    Raises:
+        ClipeduError: no captions, or too small a vocabulary for the letters in them.
+    """
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    captions = list(captions)
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    letters = set().union(*map(normalizer.normalize_str, captions))
+    letters = sorted(letter for letter in letters if not letter.isspace())
+    needed = len(SPECIAL) + 2 * len(letters)
+    if not letters or vocab_size < needed:
+        why = "there are no captions" if not letters else f"their {len(letters)} characters need at least {needed}"
+        raise ClipeduError(f"no tokenizer with vocab_size={vocab_size} can be trained: {why}")
+
+    def backend(model: models.WordPiece) -> Backend:
+        tokenizer = Backend(model)
+        tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+        return tokenizer
+
+    # The trainer numbers "##a", "##b", ... in the order of a hash table, and breaks ties by number: two runs would differ.
+    # Given to it as fixed first entries they have the same numbers each time.
+    learner = backend(models.WordPiece(unk_token="[UNK]"))
+    fixed = [*SPECIAL, *(f"##{letter}" for letter in letters)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, min_frequency=2, special_tokens=fixed, show_progress=False
+    )
+    learner.train_from_iterator(captions, trainer)
+
+    trained = backend(models.WordPiece(vocab=learner.get_vocab(), unk_token="[UNK]"))
+    ends = [(token, learner.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    trained.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL}
+    return Tokenizer(PreTrainedTokenizerFast(tokenizer_object=trained, **names), length)
+
+
+def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
+    """The own tokenizer of a text model: from the machine if it was loaded before, else from the Hugging Face hub.
+
+    Raises:
+        ClipeduError: it is not on this machine and the hub can't be reached or doesn't have it, or it has no fast tokenizer.
+    """
+    from huggingface_hub import constants
+    from transformers import AutoTokenizer
+
+    with quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model_name, local_files_only=True)
+        except (OSError, ValueError, ImportError):
+            if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
+                why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} can't be reached"
+                raise ClipeduError(
+                    f"the tokenizer of {model_name!r} is not on this machine and {why}: load it once with a network, "
+                    "set HF_HOME to a folder that has it, or train one on the captions"
+                ) from None
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(model_name)
+            except (OSError, ValueError, ImportError) as error:
+                raise ClipeduError(
+                    f"the tokenizer of {model_name!r} can't be loaded ({_first_line(error)}): "
+                    'check the name on the hub, e.g. "distilbert-base-uncased"'
+                ) from None
+    if not tokenizer.is_fast:
+        raise ClipeduError(f"{model_name!r} has no fast tokenizer (tokenizer.json): choose another text model")
+    return Tokenizer(tokenizer, length)
+
+
+def clean_caption(text: str) -> str:
+    """A caption as the course cleans it: lower case, no punctuation, single spaces, at most 30 words.
+
+    Removed are , . ' ! ? " ( ) * # : ; ~ ; "-" and "/" become spaces; the placeholder <person> becomes the word.
+    """
+    return " ".join(text.lower().translate(_STRIPPED).replace("<person>", "person").split()[:30])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,16 @@
+"""From embeddings to scores: retrieval, zero-shot, hierarchy, foils, and how sure a score is."""
+
+from clipedu.utils.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "evaluate": "scoring",
+        "average": "scoring",
+        "retrieval": "recall",
+        "zero_shot": "recall",
+        "embed_space": "embedding_space",
+        "hierarchy_scores": "hierarchy",
+        "foil_scores": "foils",
+    },
+)

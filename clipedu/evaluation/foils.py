@@ -1,0 +1,143 @@
+"""Foils: what in a caption does a model hear, and see in the picture? A true caption against one that is wrong in one thing.
+
+    a small red star above a large blue ring on a striped background        true
+    a small red star below a large blue ring on a striped background        wrong in its relation
+
+The model gets a picture and both; it should put the true one nearer. Chance is 50 %. Retrieval can be high where this is not:
+among a thousand captions few have the same objects, so a model finds its image without ever asking which of them is above.
+
+    shape, colour, size   another one for the object that is named first
+    background            another one
+    place                 another of the nine places of a 3 x 3 grid (scenes of one object)
+    relation              turned round: "above" for "below", "left of" for "right of" (two objects)
+    binding               the two objects change colours: "a blue star above a red ring" (two objects)
+
+Only scenes can be asked, since their captions are made from what is known of them. Shapes, colours and sizes are what patches
+show one by one; place and relation need to know *where* a patch is; binding needs to know which patches *belong together*.
+
+Source: the idea is that of ARO (Yuksekgonul et al. 2023, arXiv 2210.01936) and Winoground (Thrush et al. 2022, arXiv 2204.03162).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from clipedu.data.scenes.captions import PLACES, Dice, Meaning, meanings, say
+from clipedu.data.scenes.dataset import Scenes
+from clipedu.data.scenes.drawing import BACKGROUNDS, COLOURS, SHAPES, SIZES
+from clipedu.data.scenes.mirror import mirrored
+from clipedu.inference.embed import embed_images, embed_phrases
+
+TILE = 64  # images and captions compared at once, though only those of one pair are asked for
+
+
+def _another(count: int, dice: Dice, *taken: int | None) -> int:
+    """One of 0..count-1 that is not taken."""
+    return dice.pick([k for k in range(count) if k not in taken])
+
+
+def _shape(m: Meaning, dice: Dice) -> Meaning:
+    return m._replace(shape=_another(len(SHAPES), dice, m.shape, m.other_shape))
+
+
+def _colour(m: Meaning, dice: Dice) -> Meaning:
+    return m._replace(colour=_another(len(COLOURS), dice, m.colour, m.other_colour))
+
+
+def _size(m: Meaning, dice: Dice) -> Meaning:
+    return m._replace(size=_another(len(SIZES), dice, m.size))
+
+
+def _background(m: Meaning, dice: Dice) -> Meaning:
+    return m._replace(background=_another(len(BACKGROUNDS), dice, m.background))
+
+
+def _place(m: Meaning, dice: Dice) -> Meaning | None:
+    return None if m.place is None else m._replace(place=_another(len(PLACES), dice, m.place))
+
+
+def _relation(m: Meaning, dice: Dice) -> Meaning | None:
+    return None if m.relation is None else m._replace(relation=m.relation ^ 1)
+
+
+def _binding(m: Meaning, dice: Dice) -> Meaning | None:
+    return None if m.relation is None else m._replace(colour=m.other_colour, other_colour=m.colour)
+
+
+# name -> a meaning that is true of a scene -> one that differs in this and is false of it; None where it can't be had
+FOILS: dict[str, Callable[[Meaning, Dice], Meaning | None]] = {
+    "shape": _shape,
+    "colour": _colour,
+    "size": _size,
+    "background": _background,
+    "place": _place,
+    "relation": _relation,
+    "binding": _binding,
+}
+
+
+def foils(scenes: Scenes, name: str) -> list[tuple[int, str, str]]:
+    """(row, true caption, foil) of every scene that can have this foil. The same scenes always give the same ones."""
+    made = []
+    for row, (number, meaning) in enumerate(zip(scenes.rows.tolist(), meanings(scenes.attributes), strict=True)):
+        foil = FOILS[name](meaning, Dice(number))
+        if foil is not None:
+            made.append((row, say(meaning, Dice(0)), say(foil, Dice(0))))
+    return made
+
+
+def foil_scores(model, scenes: Scenes, image: Tensor) -> dict[str, float]:
+    """In how many scenes the true caption is more similar to the picture than its foil, in percent.
+
+    Args:
+        model: a trained `DualEncoder` with its tokenizer.
+        scenes: a "train" or "val" split.
+        image: [N, D], the model's embeddings of all its pictures.
+    Returns:
+        "foil_shape", "foil_colour", ...: one for each of `FOILS` that some scene can have.
+    """
+    scores = {}
+    true = embed_phrases(model, [say(meaning, Dice(0)) for meaning in meanings(scenes.attributes)])
+    for name in FOILS:
+        if made := foils(scenes, name):
+            rows = [row for row, _, _ in made]
+            false = embed_phrases(model, [foil for _, _, foil in made])
+            scores[f"foil_{name}"] = (
+                100 * prefers(model.geometry, image[rows], true[rows], false).double().mean().item()
+            )
+    return scores
+
+
+@torch.no_grad()
+def prefers(geometry, image: Tensor, true: Tensor, false: Tensor) -> Tensor:
+    """Which of N images are more similar to the first of two captions than to the second: all [N, D] -> bool [N]."""
+
+    def similarity(text: Tensor) -> Tensor:
+        tiles = zip(image.split(TILE), text.split(TILE), strict=True)
+        return torch.cat([geometry.similarity(x, y).diagonal() for x, y in tiles])
+
+    return similarity(true) > similarity(false)
+
+
+def side_scores(model, scenes: Scenes) -> dict[str, float]:
+    """For how many scenes the true caption beats the mirror image's, in percent of those whose captions differ.
+
+    Args:
+        model: a trained `DualEncoder`.
+        scenes: a "train" or "val" split, at the model's image size.
+    Returns:
+        "one object" (place in the picture) and "two objects" (one beside the other).
+    """
+    claims, others = meanings(scenes.attributes), meanings(mirrored(scenes.attributes))
+    rows = [row for row, (claim, other) in enumerate(zip(claims, others, strict=True)) if claim != other]
+    image = embed_images(model, scenes)[rows]
+    true, false = (model.embed_texts([say(told[row], Dice(0)) for row in rows]) for told in (claims, others))
+    ahead = prefers(model.geometry, image, true, false)
+    two = torch.tensor([claims[row].relation is not None for row in rows])
+    return {
+        "one object": 100 * ahead[~two].double().mean().item(),
+        "two objects": 100 * ahead[two].double().mean().item(),
+    }

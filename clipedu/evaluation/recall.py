@@ -1,0 +1,89 @@
+"""Recall at k and zero-shot accuracy, from embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clipedu.inference.features import (
+    embed_in_chunks,
+)
+from clipedu.models.dual_encoder import DualEncoder
+
+CHUNK = 1 << 24  # similarities held at once
+
+
+@torch.no_grad()
+def retrieval(
+    image: Tensor, text: Tensor, owner: Tensor, geometry, ks: tuple[int, ...] = (1, 5, 10)
+) -> dict[str, float]:
+    """Recall at k in both directions, in percent.
+
+    Args:
+        image: [N, D].
+        text: [T, D]; caption t belongs to image `owner[t]`, and every image has at least one.
+        owner: int64 [T].
+        geometry: has `similarity(x [A, D], y [B, D]) -> [A, B]`.
+    Returns:
+        "tr@k" (image -> text) and "ir@k" (text -> image) for each k, "retrieval_images" N and "retrieval_captions" T.
+    """
+    images, captions = len(image), len(text)
+    rows = torch.arange(images, device=owner.device)
+    image_rank = torch.cat(
+        [
+            _rank_of_own(geometry.similarity(image[part], text), rows[part, None] == owner)
+            for part in rows.split(max(1, CHUNK // captions))
+        ]
+    )
+    caption_rank = torch.cat(
+        [
+            _rank_of_own(geometry.similarity(text[part], image), owner[part, None] == rows)
+            for part in torch.arange(captions, device=owner.device).split(max(1, CHUNK // images))
+        ]
+    )
+    scores = {f"tr@{k}": _percent(image_rank < k) for k in ks} | {f"ir@{k}": _percent(caption_rank < k) for k in ks}
+    return scores | {"retrieval_images": images, "retrieval_captions": captions}
+
+
+@torch.no_grad()
+def zero_shot(
+    image: Tensor, classes: Tensor, labels: Tensor, geometry, ks: tuple[int, ...] = (1, 5)
+) -> dict[str, float]:
+    """Zero-shot accuracy: image embeddings [N, D] against class prototypes [C, D], labels int64 [N]. In percent."""
+    own = labels[:, None] == torch.arange(len(classes), device=labels.device)
+    parts = torch.arange(len(image), device=labels.device).split(max(1, CHUNK // len(classes)))
+    rank = torch.cat([_rank_of_own(geometry.similarity(image[part], classes), own[part]) for part in parts])
+    return {f"top{k}": _percent(rank < k) for k in ks} | {
+        "zeroshot_images": len(image),
+        "zeroshot_classes": len(classes),
+    }
+
+
+def class_prototypes(model: DualEncoder, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """One embedding a class, [C, D] on the CPU: the geometry's mean over the prompts made from all templates.
+
+    A prompt that is longer than the model reads is cut, as a caption in training is.
+    """
+    prompts = [template.format(name) for name in class_names for template in templates]
+    embeddings = embed_in_chunks(lambda rows: model.embed_texts([prompts[r] for r in rows], strict=False), len(prompts))
+    return torch.stack([model.geometry.mean(part) for part in embeddings.split(len(templates))])
+
+
+def _rank_of_own(similarity: Tensor, own: Tensor) -> Tensor:
+    """Rank (0 = most similar) of the best of a row's own columns. similarity [A, B], own bool [A, B] -> int64 [A].
+
+    Ties count by column order, as a stable sort would put them; NaN counts as the least similar.
+    """
+    similarity = similarity.nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
+    best = similarity.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
+    first = ((similarity == best) & own).int().argmax(1, keepdim=True)
+    ahead = (similarity > best) | (
+        (similarity == best) & (torch.arange(similarity.shape[1], device=similarity.device) < first)
+    )
+    return ahead.sum(1)
+
+
+def _percent(hits: Tensor) -> float:
+    return 100 * hits.double().mean().item()

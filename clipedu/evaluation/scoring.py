@@ -1,0 +1,78 @@
+"""How good a model is: retrieval, zero-shot classification, and the shape of its embedding space.
+
+    TR@k  text retrieval, image -> text: share of images with one of their own captions among the k most similar
+    IR@k  image retrieval, text -> image: share of captions whose own image is among the k most similar
+    topk  zero-shot: share of images whose class is among the k most similar class prototypes (mean of prompt embeddings)
+
+All in percent. `average` is the course's score, the mean of TR@1, IR@1 and top-1 (of those that there are). An equal
+similarity is broken by order, so a collapsed model (all similarities equal, or NaN) scores chance, not 100 %.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clipedu.data.pairs import Pairs
+from clipedu.evaluation.alignment import embedding_shape
+from clipedu.evaluation.embedding_space import norm_summary
+from clipedu.evaluation.foils import foil_scores
+from clipedu.evaluation.hierarchy import hierarchy_scores
+from clipedu.evaluation.recall import class_prototypes, retrieval, zero_shot
+from clipedu.inference.embed import embed_captions, embed_images
+from clipedu.models.dual_encoder import DualEncoder
+from clipedu.utils.errors import ClipeduError
+
+
+def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dict[str, float]:
+    """Scores of a model on one set: retrieval where it has captions, zero-shot where it has named classes.
+
+    Args:
+        model: as `run.model()` returns it, with its tokenizer. It stays in the mode it is in.
+        pairs: a retrieval set (split "val") or a labelled one (split "zeroshot", whose captions are not looked at).
+    Returns:
+        "tr@1/5/10", "ir@1/5/10", "alignment", "uniformity", "modality_gap" and the measures of `clipedu.evaluation.hierarchy` for
+        captions, for those of scenes also of `clipedu.evaluation.foils`; "top1", "top5" for labels; "average"; and the counts that give the level of chance.
+    Raises:
+        ClipeduError: there is nothing to score, or the model has no tokenizer.
+    """
+    if model.tokenizer is None:
+        raise ClipeduError("this model has no tokenizer: take the one of a run, run.model(), or set model.tokenizer")
+    captioned = pairs.split != "zeroshot" and bool(pairs.captions(0))
+    labelled = pairs.labels is not None and pairs.class_names is not None
+    if not captioned and not labelled:
+        raise ClipeduError(
+            f"{pairs.name}/{pairs.split} has neither captions nor named classes, so nothing can be scored"
+        )
+    scores: dict[str, float] = {}
+    image = embed_images(model, pairs, progress=progress)
+    if captioned:
+        scores |= score_pairs(model, pairs, (image, *embed_captions(model, pairs, progress=progress)))
+    if labelled:
+        classes = class_prototypes(model, pairs.class_names, pairs.templates)
+        scores |= zero_shot(image, classes, pairs.labels, model.geometry)
+    return scores | {"average": average(scores)}
+
+
+def score_pairs(model: DualEncoder, pairs: Pairs, embeddings: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
+    """All scores of a set with captions, from its embeddings (`embed_pairs`).
+
+    `retrieval` of all captions; `embedding_shape` and `norm_summary` of images and first captions; and where the set knows
+    what its captions claim (scenes), `hierarchy_scores` and `foil_scores`.
+    """
+    image, text, owner = embeddings
+    first = text[torch.searchsorted(owner, torch.arange(len(image)))]
+    scores = retrieval(image, text, owner, model.geometry)
+    scores |= embedding_shape(image, first) | norm_summary(model.geometry, image, first)
+    scores["modality_distance"] = model.geometry.distance(
+        *(model.geometry.mean(x)[None] for x in (image, first))
+    ).item()
+    if hasattr(pairs, "chain"):
+        scores |= hierarchy_scores(model, pairs, embeddings) | foil_scores(model, pairs, image)
+    return scores
+
+
+def average(scores: dict[str, float]) -> float:
+    """The course's score: the mean of TR@1, IR@1 and zero-shot top-1, of those that `scores` holds."""
+    present = [scores[key] for key in ("tr@1", "ir@1", "top1") if key in scores]
+    return sum(present) / len(present)

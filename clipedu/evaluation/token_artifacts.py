@@ -1,0 +1,67 @@
+"""Outlier tokens of a vision transformer, which registers are meant to remove."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from clipedu.inference.attention import Tokens
+from clipedu.utils.errors import ClipeduError
+
+if TYPE_CHECKING:
+    import pandas
+
+FACTOR = 3.0  # an outlier's norm, in medians
+
+
+def artifacts(norms: Tensor, tokens: Tokens, pixels: Tensor | None = None, factor: float = FACTOR) -> pandas.DataFrame:
+    """Patches that are outliers by their norm: a row a block.
+
+    An outlier is a patch whose norm is above `factor` medians of all patches of its block and of all images given. Darcet et
+    al. cut DINOv2-g's at a norm of 150, between two well separated heaps; elsewhere that number means nothing, since norms
+    grow with width, depth and training. A median goes along with these, and up to half of the patches may be outliers without
+    moving it. A multiple of the *spread* would not do: where norms are all but equal, any patch would be far out.
+    Three is between one, an ordinary patch, and the ten or so of the paper.
+
+    Args:
+        norms: [blocks, B, L] of `token_norms`.
+        tokens: of the same model.
+        pixels: [B, 3, H, W] of the same images, to see whether outliers lie on plain background.
+    Returns:
+        columns block, median (norm of a patch), outliers (their share of the patches, 0..1) and largest (norm / median);
+        with pixels also detail_correlation (rank correlation of a patch's norm with its detail, -1..1), detail_outliers
+        and detail_others (mean detail of either). NaN where there is nothing to take. A patch's *detail* is the standard deviation of its
+        pixels, in their unit. What the paper saw is outliers with less detail than others.
+    Raises:
+        ClipeduError: norms of another number of tokens, or images of another number.
+    """
+    import pandas
+
+    if norms.shape[-1] != len(tokens.names):
+        raise ClipeduError(f"norms of {norms.shape[-1]} tokens don't go with the names of {len(tokens.names)}")
+    if pixels is not None and len(pixels) != norms.shape[1]:
+        raise ClipeduError(f"norms of {norms.shape[1]} images don't go with the pixels of {len(pixels)}")
+    patches = norms[..., tokens.extra :].flatten(1).double()
+    median = patches.median(1).values
+    outlier = patches > factor * median[:, None]
+    table = {
+        "block": range(len(norms)),
+        "median": median.tolist(),
+        "outliers": outlier.double().mean(1).tolist(),
+        "largest": (patches.amax(1) / median).tolist(),
+    }
+    if pixels is not None:
+        detail = patch_detail(pixels, tokens).flatten()
+        ranks, others = pandas.DataFrame(patches.T.numpy()).rank(), pandas.Series(detail.numpy()).rank()
+        table["detail_correlation"] = ranks.corrwith(others).tolist()
+        table["detail_outliers"] = [detail[mark].mean().item() for mark in outlier]
+        table["detail_others"] = [detail[~mark].mean().item() for mark in outlier]
+    return pandas.DataFrame(table)
+
+
+def patch_detail(pixels: Tensor, tokens: Tokens) -> Tensor:
+    """Standard deviation of the pixels of each patch, over its places, root mean square over channels: [B, patches]."""
+    rows, columns = tokens.grid
+    cut = pixels.double().unflatten(2, (rows, -1)).unflatten(4, (columns, -1))  # [B, 3, rows, P, columns, P]
+    return cut.var((3, 5), correction=0).mean(1).sqrt().flatten(1)

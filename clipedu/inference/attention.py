@@ -1,0 +1,182 @@
+"""Where the tokens of a vision transformer look, how long they are, and whether some are artifacts.
+
+In a block every token asks all tokens (itself too), and its answer is a mean of what they hold, with weights
+
+    A = softmax(Q K^T / sqrt(d) + mask)        a row a query, a column a key; rows sum to 1       one A a block and head
+
+(Vaswani et al. 2017, arXiv 1706.03762, eq. 1; d is the width of a head). A row, laid out on the patch grid, is a picture
+of where its token looks; what is missing from 100 % there goes to the extra tokens: class, registers, summary tokens.
+
+Darcet et al. ("Vision Transformers Need Registers", ICLR 2024, arXiv 2309.16588) looked at such pictures of large models
+and found bright spots on plain background. The patches there have about ten times the norm of all others, are about 2 %
+of them, and hold something of the whole image in place of their own content: the model keeps notes where nothing is to be
+lost. *Registers*, extra tokens that all may write to, took the notes over, and the spots were gone. They saw this in large
+models and late in training only; `artifacts` says whether a model of yours has any.
+
+All of the computing is timm's. Its fused attention never has A as a whole, so it is switched off for the time of a call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from clipedu.models.dual_encoder import DualEncoder
+from clipedu.models.fractal_mask import tokens as windows_of
+from clipedu.utils.errors import ClipeduError
+
+IMAGES = 64  # that go through the model at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """What each token of a sequence is.
+
+    Attributes:
+        names: one a token, in the order of the sequence; all counts start at 0: "class", "register 3", "summary 1x1",
+            "summary 2x2 (0, 1)", "patch (2, 5)", the last two with (row, column).
+        extra: how many come before the patches.
+        grid: (rows, columns) of patches.
+        windows: of models with summary tokens int64 [L, 3], each token's window (size, top, left), in patches; else None.
+    """
+
+    names: tuple[str, ...]
+    extra: int
+    grid: tuple[int, int]
+    windows: Tensor | None = None
+
+    def index(self, name: str) -> int:
+        """A token's place in the sequence. Raises ClipeduError: no token of that name."""
+        if name not in self.names:
+            ends: dict[str, list[str]] = {}
+            for known in self.names:
+                ends.setdefault(re.sub(r" (\d+|\(.*\))$", "", known), []).append(known)
+            spans = [kind[0] if len(kind) == 1 else f"{kind[0]} to {kind[-1]}" for kind in ends.values()]
+            raise ClipeduError(f"no token {name!r}. This model has: {', '.join(spans)}")
+        return self.names.index(name)
+
+
+def name_tokens(model: nn.Module) -> Tokens:
+    """The tokens of a model. Raises ClipeduError: no vision transformer of timm."""
+    encoder = _vision_transformer(model)
+    rows, columns = encoder.patch_embed.grid_size
+    sides = getattr(encoder, "sides", [])
+    names = [name for name, kind in (("class", "cls_token"), ("distillation", "dist_token")) if _has(encoder, kind)]
+    for side in sides:
+        places = [f" ({row}, {column})" for row in range(side) for column in range(side)] if side > 1 else [""]
+        names += [f"summary {side}x{side}{place}" for place in places]
+    names += [f"register {number}" for number in range(encoder.num_prefix_tokens - len(names))]
+    patches = [f"patch ({row}, {column})" for row in range(rows) for column in range(columns)]
+    windows = windows_of([*sides, rows]) if sides else None
+    return Tokens((*names, *patches), len(names), (rows, columns), windows)
+
+
+def reads_attention(model: nn.Module) -> bool:
+    """Whether `attention_maps` and `token_norms` can read this model: a vision transformer of timm with its usual blocks."""
+    try:
+        _vision_transformer(model)
+    except ClipeduError:
+        return False
+    return True
+
+
+def attention_maps(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Attention weights of every block and head, as in evaluation (no dropout); the model is left as it was.
+
+    Args:
+        model: a `DualEncoder` (`run.model()`), or a timm `VisionTransformer` or `Eva`.
+        pixels: [B, 3, H, W]: uint8 or float in 0..255 for a `DualEncoder`, which normalises them; for a bare timm model
+            floats, already normalised.
+    Returns:
+        [blocks, B, heads, L, L], 0..1, on the CPU: a row a query, a column a key, tokens as in `name_tokens`; rows sum to 1,
+        and weights that a mask forbids are exactly 0. A ViT-S/16 at 256 px with 17 extra tokens makes 21 MB an image.
+    Raises:
+        ClipeduError: no vision transformer of timm, or pixels that do not fit it.
+    """
+    return _watch(model, pixels, "blocks.{}.attn.attn_drop", lambda weights: weights)
+
+
+def token_norms(model: nn.Module, pixels: Tensor) -> Tensor:
+    """L2 norm of every token after each block (before the norm layer at the end): [blocks, B, L], on the CPU.
+
+    Arguments and errors are those of `attention_maps`.
+    """
+    return _watch(model, pixels, "blocks.{}", lambda x: x.norm(dim=-1))
+
+
+@torch.no_grad()
+def _watch(model: nn.Module, pixels: Tensor, modules: str, keep: Callable[[Tensor], Tensor]) -> Tensor:
+    """What `keep` makes of the output of one module of each block, `modules` with its number put in: [blocks, B, ...]."""
+    from timm.utils import AttentionExtract
+
+    encoder = _vision_transformer(model)
+    forward = model.image_features if isinstance(model, DualEncoder) else encoder
+    _check_pixels(model, encoder, pixels)
+    device = next(encoder.parameters()).device
+    names = [modules.format(number) for number in range(len(encoder.blocks))]
+    with _as_it_was(encoder):
+        hooks = AttentionExtract(encoder, names, mode="eval", method="hook").hooks
+        try:
+            parts = []
+            for part in pixels.split(IMAGES):
+                forward(part.to(device))
+                parts.append(torch.stack([keep(out).cpu() for out in hooks.get_output(device).values()]))
+        finally:
+            for handle in hooks._handles:  # timm has no way to take them off
+                handle.remove()
+    return torch.cat(parts, 1)
+
+
+@contextmanager
+def _as_it_was(encoder: nn.Module) -> Iterator[None]:
+    """Fused attention off; afterwards it, and the mode of every module, are put back."""
+    modes = {module: module.training for module in encoder.modules()}
+    fused = {block.attn: block.attn.fused_attn for block in encoder.blocks}
+    try:
+        for attention in fused:
+            attention.fused_attn = False
+        yield
+    finally:
+        for attention, flag in fused.items():
+            attention.fused_attn = flag
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _vision_transformer(model: nn.Module) -> nn.Module:
+    """The image encoder, whose attention is known to be a softmax that `attn_drop` sees."""
+    from timm.layers import Attention, AttentionRope
+    from timm.models import VisionTransformer
+    from timm.models.eva import Eva, EvaAttention
+
+    encoder = model.image_encoder if isinstance(model, DualEncoder) else model
+    known = isinstance(encoder, (VisionTransformer, Eva)) and all(
+        isinstance(getattr(block, "attn", None), (Attention, AttentionRope, EvaAttention)) for block in encoder.blocks
+    )
+    if not known:
+        raise ClipeduError(
+            f"a {type(encoder).__name__} has no attention maps that can be read here. Works with timm's VisionTransformer and "
+            "Eva and their usual blocks, e.g. image_encoder='fractal_vit_nano_patch4_32' or 'vit_small_patch16_224'"
+        )
+    return encoder
+
+
+def _check_pixels(model: nn.Module, encoder: nn.Module, pixels: Tensor) -> None:
+    size = (3, *encoder.patch_embed.img_size)
+    if pixels.ndim != 4 or tuple(pixels.shape[1:]) != size or not len(pixels):
+        raise ClipeduError(
+            f"pixels {list(pixels.shape)} don't fit this model, which takes [B, {', '.join(map(str, size))}]"
+        )
+    if not isinstance(model, DualEncoder) and not pixels.is_floating_point():
+        raise ClipeduError(
+            f"a bare image encoder takes normalised floats, not {pixels.dtype} pixels; a DualEncoder (run.model()) takes these"
+        )
+
+
+def _has(encoder: nn.Module, token: str) -> bool:
+    return getattr(encoder, token, None) is not None

@@ -1,0 +1,144 @@
+"""Features of a frozen encoder, computed once and kept on disk, so that a grid over losses and heads costs seconds.
+
+The file's name is a hash of the data's fingerprint, the encoder's weights, how pixels are normalised or hidden states
+pooled, and how the encoder was made (two encoders can have equal weights and yet pad or pool differently: `made_as`, or
+what torch prints of an encoder that was not made by name). Whatever changes the features changes the name. Files live in
+the cache folder (`CLIPEDU_CACHE`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from clipedu.data.pairs import Pairs
+from clipedu.data.shards.pixel_cache import cache_folder
+from clipedu.models.dual_encoder import DualEncoder, evaluating
+from clipedu.utils.errors import ClipeduError
+
+CHUNK = 256  # inputs embedded at once; of large images fewer, by the pixels in a chunk:
+CHUNK_PIXELS = 1 << 22
+# On a CPU large activations take fresh memory each time; a few images at once reuse it, which is several times as fast.
+CHUNK_PIXELS_CPU = 1 << 18
+
+
+def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> Tensor:
+    """Image features of every row, float32 [N, F] on the CPU, from the cache or computed now.
+
+    Raises:
+        ClipeduError: the cache folder can't be written.
+    """
+
+    def compute() -> Tensor:
+        return embed_images_in_chunks(model.image_features, model, pairs, progress=progress)
+
+    return _cached(model, "image", f"{pairs.fingerprint()}/{pairs.image_size}", len(pairs), compute)
+
+
+def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> tuple[Tensor, Tensor]:
+    """Text features of every caption, float32 [T, G] on the CPU, and the first caption of each row, int64 [N + 1].
+
+    Raises:
+        ClipeduError: the pairs are not tokenized, or the cache folder can't be written.
+    """
+    ids, mask, row = pairs.all_tokens()
+
+    def embed(which: Tensor) -> Tensor:
+        return model.text_features(ids[which].to(model.device), mask[which].to(model.device))
+
+    def compute() -> Tensor:
+        return embed_in_chunks(embed, len(ids), what=f"text features of {pairs.name}/{pairs.split}", progress=progress)
+
+    tokens = (
+        hashlib.sha256(ids.contiguous().numpy()).hexdigest() + hashlib.sha256(mask.contiguous().numpy()).hexdigest()
+    )
+    features = _cached(model, "text", tokens, len(ids), compute)
+    return features, torch.searchsorted(row, torch.arange(len(pairs) + 1))
+
+
+def embed_images_in_chunks(embed, model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> Tensor:
+    """`embed(pixels [b, 3, H, W] on the model's device) -> [b, D]` of every row: float32 [N, D] on the CPU."""
+    most = CHUNK_PIXELS_CPU if model.device.type == "cpu" else CHUNK_PIXELS
+    return embed_in_chunks(
+        lambda rows: embed(pairs.pixels(rows).to(model.device)),
+        len(pairs),
+        what=f"images of {pairs.name}/{pairs.split}",
+        chunk=max(1, min(CHUNK, most // pairs.image_size**2)),
+        progress=progress,
+    )
+
+
+@torch.no_grad()
+def embed_in_chunks(embed, count: int, *, what: str = "", chunk: int = CHUNK, progress: bool = False) -> Tensor:
+    """`embed(int64 rows [b]) -> [b, D]` over 0..count-1 in chunks: float32 [count, D] on the CPU."""
+    starts = tqdm(range(0, count, chunk), desc=what, unit="batch", disable=not progress, leave=False, delay=1)
+    return torch.cat([embed(torch.arange(start, min(start + chunk, count))).float().cpu() for start in starts])
+
+
+def _cached(model: DualEncoder, side: str, data: str, rows: int, compute: Callable) -> Tensor:
+    with torch.no_grad(), evaluating(model):
+        path = cache_folder() / f"features-{_key(model, side, data)}.safetensors"
+        features = _read(path, rows)
+        if features is None:
+            features = _keep(path, compute)
+    return features
+
+
+def _key(model: DualEncoder, side: str, data: str) -> str:
+    encoder = model.encoder(side)
+    made_as = getattr(encoder, "made_as", repr(encoder))
+    digest = hashlib.sha256(f"3/{side}/{data}/{made_as}".encode())  # 3: version of this key
+    if side == "text":
+        digest.update(model.text_pooling.encode())
+    tensors = {**encoder.state_dict(), **({"mean": model.mean, "std": model.std} if side == "image" else {})}
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:24]
+
+
+def _read(path: Path, rows: int) -> Tensor | None:
+    """The features in a file; None if it is not there or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        features = load_file(path)["features"]
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return features if len(features) == rows else None
+
+
+def _keep(path: Path, compute: Callable[[], Tensor]) -> Tensor:
+    """Compute features and write them: under another name first, so that a file with this name is always whole."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    def unwritable(error: Exception) -> ClipeduError:
+        return ClipeduError(
+            f"can't write features to {path.parent} ({getattr(error, 'strerror', None) or error}): "
+            "set CLIPEDU_CACHE to a folder that can be written and has room"
+        )
+
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()  # better told now than after an hour of computing
+    except OSError as error:
+        raise unwritable(error) from None
+    try:
+        features = compute()
+        try:
+            save_file({"features": features.contiguous()}, partial)
+            partial.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise unwritable(error) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return features

@@ -1,0 +1,200 @@
+"""The dual encoder: an image encoder, a text encoder, and a projection of each into one shared space.
+
+    pixels uint8 [B, 3, H, W] -> image features [B, F] -> image embedding [B, D]
+    token ids    [B, L], mask -> text features  [B, G] -> text embedding  [B, D]
+
+The embeddings that come out are vectors of any length: tangent vectors at the geometry's root, already multiplied by its
+dimension scaling (1 in the cosine geometry). The geometry (or the loss) normalises or maps them; so one model can be
+looked at in any geometry, and VICReg gets what it needs.
+
+A frozen encoder stays in evaluation mode and gets no gradient; its features can be computed once (`features.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clipedu.geometry import Geometry, build_geometry
+from clipedu.models.image_encoders import build_image_encoder, feature_width, pixel_stats
+from clipedu.models.text_encoders import build_text_encoder, pool_text
+from clipedu.utils.errors import ClipeduError
+
+
+class DualEncoder(nn.Module):
+    """Two encoders and two linear projections.
+
+    Args:
+        image_encoder: module, pixels [B, 3, H, W] (normalised) -> features [B, F].
+        text_encoder: transformers model, `(input_ids, attention_mask)` -> `.last_hidden_state` [B, L, G].
+        image_width, text_width: F and G.
+        embedding_dim: D.
+        mean, std: of the pixels in 0..1, one number a channel.
+        text_pooling: "cls" or "mean".
+        geometry: how its embeddings are compared, a `clipedu.geometry.Geometry`; it may learn.
+        frozen: which of "image" and "text" are not trained.
+
+    Attributes set by whoever trains or loads the model:
+        tokenizer: a `clipedu.data.tokenizer.Tokenizer`, so that the model can read captions.
+    """
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        text_encoder: nn.Module,
+        *,
+        image_width: int,
+        text_width: int,
+        embedding_dim: int,
+        mean,
+        std,
+        geometry: Geometry,
+        text_pooling: str = "cls",
+        frozen: tuple[str, ...] = (),
+    ):
+        super().__init__()
+        self.tokenizer, self.geometry = None, geometry
+        self.image_encoder, self.text_encoder = image_encoder, text_encoder
+        self.image_projection = nn.Linear(image_width, embedding_dim)
+        self.text_projection = nn.Linear(text_width, embedding_dim)
+        self.text_pooling, self.frozen = text_pooling, frozen
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+        for side in frozen:
+            self.encoder(side).requires_grad_(False)
+        self.train()
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def encoder(self, side: str) -> nn.Module:
+        """The encoder of one side, "image" or "text"."""
+        return {"image": self.image_encoder, "text": self.text_encoder}[side]
+
+    def train(self, mode: bool = True) -> DualEncoder:
+        """As nn.Module's, but a frozen encoder stays in evaluation mode: no dropout, fixed batch-norm statistics."""
+        super().train(mode)
+        for side in self.frozen:
+            self.encoder(side).eval()
+        return self
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """Pixels, uint8 or float in 0..255, [B, 3, H, W] -> features [B, F] before the projection."""
+        x = (pixels.to(self.mean.dtype) - self.mean) / self.std
+        return self.image_encoder(x.contiguous(memory_format=torch.channels_last))
+
+    def text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids [B, L] and mask [B, L] -> features [B, G] before the projection."""
+        hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return pool_text(hidden, mask, self.text_pooling)
+
+    def project_image(self, features: Tensor) -> Tensor:
+        """Image features [B, F] -> embeddings [B, D]."""
+        return self.geometry.tangent(self.image_projection(features), "image")
+
+    def project_text(self, features: Tensor) -> Tensor:
+        """Text features [B, G] -> embeddings [B, D]."""
+        return self.geometry.tangent(self.text_projection(features), "text")
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Pixels [B, 3, H, W] -> embeddings [B, D]."""
+        return self.project_image(self.image_features(pixels))
+
+    def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids [B, L] and mask [B, L] -> embeddings [B, D]."""
+        return self.project_text(self.text_features(ids, mask))
+
+    @torch.no_grad()
+    def embed_texts(self, texts: list[str], *, strict: bool = True) -> Tensor:
+        """Embeddings [T, D] of a user's own texts, in evaluation mode.
+
+        Args:
+            texts: at least one.
+            strict: refuse a text longer than the model reads, instead of cutting it.
+        Raises:
+            ClipeduError: no texts, one that is too long, or a model without a tokenizer.
+        """
+        if self.tokenizer is None:
+            raise ClipeduError(
+                "this model has no tokenizer: take the one of a run, run.model(), or set model.tokenizer"
+            )
+        if not texts:
+            raise ClipeduError("there are no texts to embed: give a list of at least one")
+        ids, lengths = self.tokenizer.encode(texts, strict=strict)
+        ids = ids[:, : lengths.max()]
+        ids = torch.from_numpy(ids.astype("int64")).to(self.device)
+        mask = torch.arange(ids.shape[1], device=self.device) < torch.from_numpy(lengths).to(self.device)[:, None]
+        with evaluating(self):
+            return self.encode_text(ids, mask)
+
+    def forward(self, image: tuple[Tensor, ...], text: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """What a batch holds -> embeddings of both sides, [B, D] each.
+
+        Args:
+            image: (pixels,), or (features,) of a frozen image encoder.
+            text: (ids, mask), or (features,) of a frozen text encoder.
+        """
+        image_embedding = self.project_image(image[0]) if "image" in self.frozen else self.encode_image(*image)
+        text_embedding = self.project_text(text[0]) if "text" in self.frozen else self.encode_text(*text)
+        return image_embedding, text_embedding
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in evaluation mode; afterwards in the mode it was in before."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def build_model(experiment, vocab_size: int) -> DualEncoder:
+    """The dual encoder that an experiment describes, on the CPU, its random parts drawn from the experiment's seed.
+
+    Each part has random numbers of its own, so that another image encoder leaves the text encoder what it was. The
+    global random state is neither used nor changed.
+
+    Args:
+        experiment: a `clipedu.Experiment`.
+        vocab_size: of the tokenizer in use.
+    Raises:
+        ClipeduError: unknown encoders or options, weights that can't be had, sizes that don't fit.
+    """
+    ex = experiment
+    with torch.random.fork_rng(devices=[]):
+        _seed(ex.seed, part=0)
+        image = build_image_encoder(ex.image_encoder, ex.image_weights, image_size=ex.image_size, **ex.image_options)
+        _seed(ex.seed, part=1)
+        text = build_text_encoder(ex.text_encoder, ex.text_weights, vocab_size=vocab_size, **ex.text_options)
+        longest = getattr(text.config, "max_position_embeddings", ex.text_length)
+        if ex.text_length > longest:
+            raise ClipeduError(
+                f"text_length={ex.text_length} is more than the text encoder {ex.text_encoder!r} takes: at most {longest} tokens"
+            )
+        mean, std = pixel_stats(image, ex.pixel_stats)
+        _seed(ex.seed, part=2)
+        model = DualEncoder(
+            image,
+            text,
+            image_width=feature_width(image, ex.image_size),
+            text_width=text.config.hidden_size,
+            embedding_dim=ex.embedding_dim,
+            mean=mean,
+            std=std,
+            geometry=build_geometry(ex.geometry, ex.embedding_dim, **ex.geometry_options),
+            text_pooling=ex.text_pooling,
+            frozen=tuple(side for side, frozen in (("image", ex.image_frozen), ("text", ex.text_frozen)) if frozen),
+        )
+    return model.to(memory_format=torch.channels_last)
+
+
+def _seed(seed: int, part: int) -> None:
+    """Seed the CPU's generator alone (torch.manual_seed seeds those of all devices, which fork_rng would not put back)."""
+    torch.default_generator.manual_seed(int(np.random.SeedSequence((seed, part)).generate_state(1, np.uint64)[0]))

@@ -1,0 +1,97 @@
+"""Encoders by name: any timm image model, any transformers text model, and a few small ones for two CPU cores.
+
+    timm names          resnet50, vit_small_patch16_224, mobilenetv2_100, ...
+    transformers names  a hub id (distilbert-base-uncased) or a model type (distilbert, bert, roberta): then from its
+                        default configuration, which needs no network
+    our own             entries of `ENCODERS`: one of the above with settings that fit the embedded scenes, and vision
+                        transformers with registers, summary tokens and the fractal mask (`clipedu.models.vit`)
+
+Weights are "random", "pretrained" (fetched from the hub by timm or transformers) or the path of a .safetensors file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipedu.models.catalog import ENCODERS, encoder_names
+from clipedu.models.weights import from_hub, load_weights, one_line_errors
+from clipedu.utils.errors import ClipeduError, unknown_name
+
+
+def build_image_encoder(
+    name: str, weights: str = "random", *, image_size: int | None = None, **options: Any
+) -> nn.Module:
+    """A timm model without its classifier: pixels [B, 3, H, W] (normalised) -> features [B, F].
+
+    Args:
+        name: an image entry of `ENCODERS` or any name timm knows.
+        weights: "random", "pretrained" or the path of a .safetensors file with the model's state dict.
+        image_size: H and W; a model that timm says has a fixed input size (a ViT) is built for it. None leaves it as it is.
+        options: further arguments of `timm.create_model`.
+    Raises:
+        ClipeduError: unknown name or option, weights that can't be had or don't fit.
+    """
+    import timm
+
+    import clipedu.models.vit  # noqa: F401  its names become timm's
+
+    settings = dict(ENCODERS[name].defaults) if name in ENCODERS else {"timm": name}
+    if "timm" not in settings:
+        raise ClipeduError(
+            f"{name!r} is a text encoder. Image encoders: {', '.join(encoder_names('timm'))}, or any timm model"
+        )
+    timm_name = settings.pop("timm")
+    if not timm.is_model(timm_name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5)
+        known = dict.fromkeys(encoder_names("timm") + near)
+        raise ClipeduError(f"{unknown_name('image encoder', name, known)}, or any other timm model")
+    pretrained = weights == "pretrained"
+    if pretrained and name in ENCODERS and not timm.models.is_model_pretrained(timm_name):
+        raise ClipeduError(
+            f"image encoder {name!r} has no pretrained weights: use image_weights='random', or another encoder"
+        )
+    if image_size is not None and timm.get_pretrained_cfg(timm_name).fixed_input_size:
+        settings["img_size"] = image_size
+    hub = from_hub(f"pretrained weights of image encoder {name!r}", "image_weights") if pretrained else nullcontext()
+    with one_line_errors(f"image encoder {name!r}", "image_options", options), hub:
+        model = timm.create_model(timm_name, pretrained=pretrained, num_classes=0, **{**settings, **options})
+    load_weights(model, weights, name)
+    model.made_as = f"timm {timm_name} {sorted({**settings, **options}.items())}"  # for the name of its kept features
+    return model
+
+
+def pixel_stats(encoder: nn.Module, choice: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of pixels (in 0..1) that an image encoder expects. "auto" asks timm's own record."""
+    from timm.data import constants
+
+    named = {
+        "imagenet": (constants.IMAGENET_DEFAULT_MEAN, constants.IMAGENET_DEFAULT_STD),
+        "inception": (constants.IMAGENET_INCEPTION_MEAN, constants.IMAGENET_INCEPTION_STD),
+        "clip": (constants.OPENAI_CLIP_MEAN, constants.OPENAI_CLIP_STD),
+    }
+    if choice == "auto":
+        return encoder.pretrained_cfg["mean"], encoder.pretrained_cfg["std"]
+    return named[choice]
+
+
+@torch.no_grad()
+def feature_width(encoder: nn.Module, image_size: int) -> int:
+    """Width of an image encoder's features, by trying it: `num_features` is wrong where a conv head follows."""
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        features = encoder(torch.zeros(1, 3, image_size, image_size))
+        if not isinstance(features, Tensor) or features.ndim != 2:
+            raise ValueError("it gives feature maps, not one vector for each image")
+    except Exception as error:  # noqa: BLE001  each of timm's models refuses a size in its own way
+        raise ClipeduError(
+            f"image_size={image_size} does not fit the image encoder: {error} (a ViT takes image_options img_size and patch_size)"
+        ) from None
+    finally:
+        encoder.train(was_training)
+    return features.shape[1]

@@ -1,0 +1,113 @@
+"""Text encoders: any transformers text model, with its configuration and pooling."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipedu.models.catalog import ENCODERS, encoder_names
+from clipedu.models.weights import from_hub, load_weights, one_line_errors
+from clipedu.utils.errors import ClipeduError, unknown_name
+
+
+def build_text_encoder(
+    name: str, weights: str = "random", *, vocab_size: int | None = None, **config: Any
+) -> nn.Module:
+    """A transformers model: token ids [B, L] and mask -> hidden states [B, L, H] (`.last_hidden_state`). In float32.
+
+    Args:
+        name: a text entry of `ENCODERS`, a transformers model type, a hub id, or a folder that transformers has saved.
+        weights: "random", "pretrained" or the path of a .safetensors file with the model's state dict.
+        vocab_size: of the tokenizer in use; None keeps the configuration's.
+        config: changes to the model's configuration.
+    Raises:
+        ClipeduError: unknown name or option, weights that can't be had or don't fit.
+    """
+    from transformers import AutoModel
+
+    configuration = text_config(name, pretrained=weights == "pretrained", **config)
+    with one_line_errors(f"text encoder {name!r}", "text_options", config):
+        if weights == "pretrained":
+            with from_hub(f"pretrained weights of text encoder {name!r}", "text_weights"):
+                model = AutoModel.from_pretrained(hub_id(name), config=configuration, dtype=torch.float32)
+            if vocab_size not in (None, model.config.vocab_size):  # hubs pad embeddings beyond the tokenizer's last id
+                model.resize_token_embeddings(vocab_size, mean_resizing=False)
+        else:
+            configuration.vocab_size = vocab_size or configuration.vocab_size
+            model = AutoModel.from_config(configuration, dtype=torch.float32)
+    load_weights(model, weights, name)
+    model.made_as = f"transformers {model.config.to_json_string()}"
+    return model
+
+
+def text_config(name: str, *, pretrained: bool = False, **changes: Any):
+    """The transformers configuration of a text encoder; asks the hub only for a hub id, or for pretrained weights' own.
+
+    Raises:
+        ClipeduError: no such model type or hub id, no text encoder, or an option the configuration does not take.
+    """
+    import timm
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    entries = ", ".join(encoder_names("transformers"))
+    settings = dict(ENCODERS[name].defaults) if name in ENCODERS else {"transformers": name}
+    if "transformers" not in settings or (name not in ENCODERS and timm.is_model(name)):
+        raise ClipeduError(
+            f"{name!r} is an image encoder. Text encoders: {entries}, a transformers model type, or a hub id"
+        )
+    model = settings.pop("transformers")
+    settings.pop("hub", None)
+    near = difflib.get_close_matches(name, [*encoder_names("transformers"), *CONFIG_MAPPING_NAMES], n=5)
+    if pretrained:
+        with from_hub(f"pretrained weights of text encoder {name!r}", "text_weights"):
+            configuration = AutoConfig.from_pretrained(hub_id(name))
+    elif model in CONFIG_MAPPING_NAMES:
+        configuration = AutoConfig.for_model(model)
+    elif Path(model).is_dir():  # saved by transformers, as in a run's folder: no need to ask anybody
+        with one_line_errors(f"text encoder {name!r}", "text_options", changes):
+            configuration = AutoConfig.from_pretrained(model)
+    elif "/" in model or model.startswith(tuple(CONFIG_MAPPING_NAMES)):  # bert-base-uncased: a hub id without an owner
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        with from_hub(f"text encoder {name!r}{hint}", "text_encoder"):
+            configuration = AutoConfig.from_pretrained(model)
+    else:
+        known = dict.fromkeys(encoder_names("transformers") + near)
+        raise ClipeduError(f"{unknown_name('text encoder', name, known)}, a transformers model type, or a hub id")
+    if not hasattr(configuration, "vocab_size") or configuration.is_encoder_decoder:
+        raise ClipeduError(
+            f"{name!r} is no text encoder (one stack of layers over token ids). Allowed: {entries}, bert, ..."
+        )
+    known = {**configuration.to_dict(), **configuration.attribute_map}
+    for key, value in {**settings, **changes}.items():
+        if key not in known:
+            raise unknown_name(f"text_options of {name!r}:", key, sorted(key for key in known if key[0] != "_"))
+        with one_line_errors(f"text encoder {name!r}", "text_options", {key: value}):
+            setattr(configuration, key, value)
+    return configuration
+
+
+def hub_id(name: str) -> str:
+    """The name under which the hub knows a text encoder, for its weights and its tokenizer.
+
+    Raises:
+        ClipeduError: an entry made for training from scratch has none.
+    """
+    settings = ENCODERS[name].defaults if name in ENCODERS else {"hub": name}
+    if "hub" not in settings:
+        raise ClipeduError(
+            f"text encoder {name!r} has no pretrained weights: use text_weights='random', or another encoder"
+        )
+    return settings["hub"]
+
+
+def pool_text(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
+    """One vector a text: hidden [B, L, H], mask [B, L] -> [B, H]. "cls" takes the first token, "mean" averages all."""
+    if how == "cls":
+        return hidden[:, 0]
+    weight = mask.to(hidden.dtype)[..., None]
+    return (hidden * weight).sum(1) / weight.sum(1)

@@ -1,0 +1,190 @@
+"""`build_optimizer`: optimizers of torch and timm by name, with the course's rule of what is decayed.
+
+    sgd    w <- w - lr * v,              v <- momentum * v + g + weight_decay * w        (Nesterov, momentum 0.9)
+    adam   w <- w - lr * m / (sqrt(v) + eps),     m, v averages of g + weight_decay * w  and its square: coupled L2
+    adamw  w <- w - lr * m / (sqrt(v) + eps) - lr * weight_decay * w,   m, v of g alone: decoupled decay
+
+In "adam" the decay passes through the division by sqrt(v): where |weight_decay * w| exceeds |g|, the step is about
+lr * sign(w), whatever the weight decay. The course ran its "Adam" column like this.
+
+Names whose decay is decoupled have a `decay_law` among their defaults: how lambda follows the learning rate (`decay.py`).
+A "c" at the end says corrected: "adamc" is "adamw" with decay_law="corrected". Of a CLIP model the two projections are its
+output layers, the heads, and keep a constant lambda, as the paper has it for classifiers. (Where embeddings are
+normalised afterwards, as in the cosine geometry, a projection's scale is free and heads=() would be as well founded.)
+Sources: Kingma and Ba 2015 (arXiv 1412.6980); Loshchilov and Hutter 2019 (arXiv 1711.05101).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from clipedu.optim.decay_laws import DECAY_LAWS, follow
+from clipedu.optim.param_groups import HEADS, head_apart, parameter_groups
+from clipedu.optim.renormalized import renormalize
+from clipedu.optim.scion import Scion, ScionC, scion_groups
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.registry import Registry
+
+_ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
+_SGD = {"momentum": 0.9, "nesterov": True}
+_CONSTANT, _CORRECTED = {"decay_law": "constant"}, {"decay_law": "corrected"}
+
+
+def _of_timm(name: str) -> Callable[..., torch.optim.Optimizer]:
+    """A builder of the optimizer that timm knows by `name`; timm is imported when it is called."""
+
+    def build(groups: list[dict[str, Any]], **options: Any) -> torch.optim.Optimizer:
+        from timm.optim import get_optimizer_class
+
+        return get_optimizer_class(name)(groups, **options)
+
+    return build
+
+
+def _adamw_renormalized(groups: list[dict[str, Any]], **options: Any) -> torch.optim.Optimizer:
+    optimizer = torch.optim.AdamW(groups, **options)
+    renormalize(optimizer)
+    return optimizer
+
+
+OPTIMIZERS = Registry("optimizer")
+_SGDW, _LION, _MUON = _of_timm("sgdw"), _of_timm("lion"), _of_timm("muon")
+_MUON_OPTIONS = {"momentum": 0.95, "nesterov": True}
+for _name, _build, _description, _paper, _defaults in [
+    ("sgd", torch.optim.SGD, "SGD with Nesterov momentum 0.9; L2 in the gradient", "", _SGD),
+    ("adam", torch.optim.Adam, "Adam with L2 coupled into the gradient, as the course ran it", "1412.6980", _ADAM),
+    ("adamw", torch.optim.AdamW, "Adam with decoupled weight decay", "1711.05101", _ADAM | _CONSTANT),
+    ("sgdw", _SGDW, "SGD with Nesterov momentum 0.9 and decoupled weight decay", "1711.05101", _SGD | _CONSTANT),
+    ("lion", _LION, "sign of an average of gradients; wants a tenth of AdamW's lr", "2302.06675", _CONSTANT),
+    ("muon", _MUON, "orthogonalised momentum for matrices, NAdamW elsewhere", "2502.16982", _MUON_OPTIONS | _CONSTANT),
+    ("adamp", _of_timm("adamp"), "AdamW without the steps along scale-free weights", "2006.08217", _CONSTANT),
+    ("novograd", _of_timm("novograd"), "one second moment a tensor; decay in the momentum", "1905.11286", {}),
+    ("radam", torch.optim.RAdam, "Adam that rectifies its first steps; coupled L2", "1908.03265", _ADAM),
+    (
+        "radamw",
+        torch.optim.RAdam,
+        "RAdam with decoupled weight decay",
+        "1908.03265",
+        _ADAM | {"decoupled_weight_decay": True} | _CONSTANT,
+    ),
+    (
+        "nadamw",
+        torch.optim.NAdam,
+        "AdamW with Nesterov momentum",
+        "1711.05101",
+        _ADAM | {"decoupled_weight_decay": True} | _CONSTANT,
+    ),
+    ("adagrad", torch.optim.Adagrad, "divides by the root of the sum of all squared gradients; coupled L2", "", {}),
+    ("rmsprop", torch.optim.RMSprop, "divides by the root of a running mean square; coupled L2", "1308.0850", {}),
+    ("adamax", torch.optim.Adamax, "Adam with the largest recent gradient for a scale; coupled L2", "1412.6980", {}),
+    ("lamb", _of_timm("lamb"), "Adam steps as long as each layer's weights, for large batches", "1904.00962", {}),
+    ("adabelief", _of_timm("adabelief"), "AdamW with the variance about the mean gradient", "2010.07468", _CONSTANT),
+    ("laprop", _of_timm("laprop"), "divides before it averages, where Adam averages first", "2002.04839", _CONSTANT),
+    ("adan", _of_timm("adanw"), "Nesterov by differences of gradients; decoupled decay", "2208.06677", _CONSTANT),
+    ("adopt", _of_timm("adoptw"), "converges for any beta2; its first step only looks", "2411.02853", _CONSTANT),
+    ("sgdc", _SGDW, "sgdw with corrected weight decay", "2512.08217", _SGD | _CORRECTED),
+    ("adamc", torch.optim.AdamW, "adamw with corrected weight decay", "2506.02285", _ADAM | _CORRECTED),
+    ("lionc", _LION, "lion with corrected weight decay", "2512.08217", _CORRECTED),
+    ("muonc", _MUON, "muon with corrected weight decay", "2512.08217", _MUON_OPTIONS | _CORRECTED),
+    ("scion", Scion, "steps of a chosen size in each layer's own norm; its lr is its own", "2502.07529", _CONSTANT),
+    ("scionc", ScionC, "scion with corrected decay: the norm settles where weight_decay says", "2512.08217", {}),
+    (
+        "adamw-renormalized",
+        _adamw_renormalized,
+        "AdamW without the norm's growth by sideways steps: a control experiment",
+        "2512.08217",
+        _ADAM | _CONSTANT,
+    ),
+]:
+    OPTIMIZERS.add(_name, _build, _description, paper=_paper and f"arXiv {_paper}", defaults=_defaults)
+
+
+def build_optimizer(
+    model: nn.Module,
+    name: str,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    decay_law: str | None = None,
+    lr_max: float | None = None,
+    heads: Sequence[str] | None = None,
+    **options: Any,
+) -> torch.optim.Optimizer:
+    """An optimizer over the trainable parameters of `model`; weight decay 0 on biases and norms (`parameter_groups`).
+
+    Under a law other than "constant", and for "scionc", the weights of `heads` are a group "head" of their own, whose lambda
+    stays constant.
+
+    Args:
+        name: one of `OPTIMIZERS`.
+        lr: learning rate, >= 0: the peak, or a warm-up's start where `lr_max` is given.
+        weight_decay: >= 0, of the decayed group; at the peak where a law changes it.
+        decay_law: one of `DECAY_LAWS`, over the default of the entry; only for names that have such a default.
+        lr_max: learning rate of the peak, > 0; None is the largest of `lr` and of what a schedule sets up to now.
+            Only under a law other than "constant".
+        heads: names of modules, as in "image_projection" or "classifier.last"; () for none, None for `HEADS`. Only
+            where something is corrected.
+        options: further arguments of the optimizer, over the defaults of its entry.
+    Raises:
+        ClipeduError: unknown name, an option the optimizer does not take, a value it refuses, nothing to train, a law for
+            a decay that is coupled, a head that is not in the model, a peak or heads where lambda is constant anyway.
+    """
+    entry = OPTIMIZERS[name]
+    defaults = dict(entry.defaults)
+    law = _law(name, defaults.pop("decay_law", None), decay_law)
+    _refuse_what_means_nothing(name, law, lr_max, heads)
+    heads = HEADS if heads is None else heads
+    if name in ("scion", "scionc"):
+        groups = scion_groups(model, weight_decay, heads)
+        if set_by_groups := sorted({"norm", "corrected"} & set(options)):
+            raise ClipeduError(
+                f"{set_by_groups[0]}={options[set_by_groups[0]]!r} can't be given to {name!r} here: each layer has its own, by its "
+                "kind. clipedu.optim.scion.Scion takes groups of your own"
+            )
+    else:
+        groups = parameter_groups(model, weight_decay)
+    if not groups:
+        raise ClipeduError(f"nothing to train: no parameter of this {type(model).__name__} requires a gradient")
+    if law != "constant":
+        groups = head_apart(model, groups, heads, decay_law="constant")
+    try:
+        if not (0 <= lr < math.inf and 0 <= weight_decay < math.inf):
+            raise ValueError("lr and weight_decay must be finite and at least 0")
+        optimizer = entry.build(groups, lr=lr, weight_decay=weight_decay, **{**defaults, **options})
+    except (TypeError, ValueError) as error:
+        given = ", ".join(
+            f"{key}={value!r}" for key, value in {"lr": lr, "weight_decay": weight_decay, **options}.items()
+        )
+        raise ClipeduError(f"optimizer {name!r} does not take {given}: {error}") from None
+    if law != "constant":
+        follow(optimizer, law, lr_max=lr_max)
+    return optimizer
+
+
+def _law(name: str, default: str | None, given: str | None) -> str:
+    """The decay law of an optimizer. Raises ClipeduError if one is given where decay is coupled, or an unknown one."""
+    if given is None:
+        return default or "constant"
+    if default is None:
+        decoupled = ", ".join(key for key, entry in OPTIMIZERS.items() if "decay_law" in entry.defaults)
+        raise ClipeduError(f"decay_law={given!r}: {name!r} has no decoupled weight decay. Those that have: {decoupled}")
+    return DECAY_LAWS[given].name
+
+
+def _refuse_what_means_nothing(name: str, law: str, lr_max: float | None, heads: Sequence[str] | None) -> None:
+    """Raise ClipeduError for a peak or heads that would be ignored, since lambda is constant everywhere."""
+    if law != "constant":
+        return
+    laws = "; ".join(f"decay_law={key!r}" for key in DECAY_LAWS if key != "constant")
+    if lr_max is not None:
+        raise ClipeduError(f"lr_max={lr_max!r} says nothing to {name!r} here: only a decay law uses it ({laws})")
+    if heads is not None and name != "scionc":
+        raise ClipeduError(
+            f"heads={list(heads)!r} says nothing to {name!r} here: lambda is constant everywhere. Under a decay law "
+            f"heads keep theirs constant ({laws})"
+        )

@@ -1,0 +1,176 @@
+"""The page of one run: what it is, its scores with chance and error, its curves, its embeddings, its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from clipedu import plots
+from clipedu.config.course import display_name
+from clipedu.evaluation.metrics import DEFINITIONS, SHAPES
+from clipedu.evaluation.uncertainty import chance_levels, standard_errors
+from clipedu.plots.style import shorten
+from clipedu.report.document import Block, Code, Heading, Table, Text
+from clipedu.report.format import as_text, duration, number, picture, score_name
+from clipedu.report.score_table import at_chance, score_table
+from clipedu.utils.errors import ClipeduError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
+    """The page of one run."""
+    blocks: list[Block] = [Text(_what_it_is(run))]
+    if run.status != "finished":
+        blocks.append(Text(f"This run is not finished: {run.status}. {run.note or ''}", warning=True))
+    if getattr(run, "command", None):
+        blocks += [Text("The command that repeats it:"), Code(run.command)]
+    blocks.append(Heading("Scores"))
+    blocks += _score_blocks(run, baseline) if run.metrics else [Text("It has no scores, because it was not evaluated.")]
+    blocks += [
+        Heading("Training"),
+        picture("loss", lambda: plots.plot_loss(run), "Training loss and learning rate per step."),
+        picture("norms", lambda: plots.plot_norms(run), "Norms of weights, gradients and updates per step."),
+        picture("layers", lambda: _layers(run), "Norm of the weights, layer by layer; biases and gains left out."),
+        picture(
+            "watched", lambda: plots.plot_watched(run), "Lengths of the embeddings, and what was learned beside them."
+        ),
+        Heading("Embeddings of the retrieval set"),
+        picture(
+            "similarity",
+            lambda: plots.plot_similarity(run),
+            "Similarity of images and captions: the first pairs as a matrix, all kept pairs as a histogram.",
+        ),
+        picture(
+            "embedding-map",
+            lambda: plots.plot_embedding_map(run),
+            "Images and captions on the two main axes of their joint PCA; what is off these axes is not seen here.",
+        ),
+        picture(
+            "root-distances",
+            lambda: _root_distances(run),
+            "How far images and captions are from the root of the space.",
+        ),
+        picture("generality", lambda: _generality(run), "Distance to the root of captions, from generic to specific."),
+        picture(
+            "traversals", lambda: _traversals(run), "Ways from images to the root, and the nearest captions on them."
+        ),
+        *_token_blocks(run),
+        Heading("Settings"),
+        Table(
+            ("setting", "value", "meaning"),
+            [
+                (field.name, as_text(getattr(run.experiment, field.name)), field.metadata.get("text", ""))
+                for field in dataclasses.fields(run.experiment)
+            ],
+        ),
+        Heading("Environment"),
+        Table(("what", "value"), [(name, as_text(value)) for name, value in run.environment.items()]),
+    ]
+    return blocks
+
+
+def _token_blocks(run: Any) -> list[Block]:
+    """Attention and token norms of a vision transformer, from what the run keeps of them; nothing for other encoders."""
+    from clipedu.plots.attention import plot_attention, plot_token_norms
+    from clipedu.runs.token_files import kept_tokens
+
+    if not (kept := kept_tokens(run.folder) if hasattr(run, "folder") else None):
+        return []
+    tokens, found = kept
+    norms = {run.experiment.image_encoder: (found["norms"], tokens)}
+    return [
+        Heading("Tokens of the image encoder"),
+        picture(
+            "attention",
+            lambda: plot_attention(found["maps"].float(), tokens, found["pixels"]),
+            "Where tokens of the first picture look, block by block. Each map has a scale of its own.",
+        ),
+        picture(
+            "token-norms",
+            lambda: plot_token_norms(norms, found["pixels"]),
+            "Norms of tokens: artifacts would be patches far above the others, the ones that registers were invented for.",
+        ),
+    ]
+
+
+def _layers(run: Any) -> Figure:
+    from clipedu.plots.norms import plot_layers
+
+    rows = run.layers[run.layers["kind"] != "1-D"]
+    if not len(rows):
+        raise ClipeduError("no norms of single layers were kept")
+    return plot_layers(rows)
+
+
+def _root_distances(run: Any) -> Figure:
+    from clipedu.evaluation.embedding_space import kept_space
+    from clipedu.plots.geometry import plot_root_distances
+
+    return plot_root_distances({run.experiment.geometry: kept_space(run)})
+
+
+def _generality(run: Any) -> Figure:
+    from clipedu.evaluation.embedding_space import kept_space
+    from clipedu.plots.geometry import plot_generality
+
+    return plot_generality({run.experiment.geometry: kept_space(run)})
+
+
+def _traversals(run: Any, images: int = 3) -> Figure:
+    """Ways to the root from the first images, past the first captions of all."""
+    from clipedu.evaluation.embedding_space import kept_space
+    from clipedu.evaluation.traversals import walk_to_root
+    from clipedu.plots.geometry import plot_traversal
+
+    space = kept_space(run)
+    walks = {
+        f"image {row}\n{shorten(space.captions[row], 38)}": walk_to_root(
+            space.geometry, space.image[row], space.phrase, space.phrases, space.root
+        )
+        for row in range(min(images, len(space.image)))
+    }
+    return plot_traversal(walks)
+
+
+def _what_it_is(run: Any) -> str:
+    """Two sentences: what was trained how, and what it was scored on."""
+    from clipedu.training.objective import start_temperature
+
+    e, m = run.experiment, run.metrics
+    temperature = f", temperature {'learned from ' * e.learn_temperature}{start_temperature(e):g}"
+    entailment = f", entailment {e.entailment:g}" if e.entailment else ""
+    trained = (
+        f"{e.image_encoder} (images) and {e.text_encoder} (captions) were trained on {e.data} with the loss "
+        f"{display_name(e.loss)} ({e.geometry} geometry{temperature}{entailment}) and the optimizer {display_name(e.optimizer)} (learning "
+        f"rate {e.lr:g}, weight decay {e.weight_decay:g}): {e.epochs} epochs in batches of {e.batch_size}, seed {e.seed}, "
+        f"{duration(run.seconds)}."
+    )
+    tests = []
+    if "retrieval_images" in m:
+        images, captions = m["retrieval_images"], m["retrieval_captions"]
+        tests.append(f"retrieval among {images:,.0f} images and {captions:,.0f} captions")
+    if "zeroshot_images" in m:
+        images, classes = m["zeroshot_images"], m["zeroshot_classes"]
+        tests.append(f"zero-shot classification of {images:,.0f} images into {classes:,.0f} classes")
+    return f"{trained} It was scored on {' and '.join(tests)}." if tests else trained
+
+
+def _score_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
+    m = run.metrics
+    chance, errors = chance_levels(m), standard_errors(m)
+    names = [k for k in ("tr@1", "tr@5", "tr@10", "ir@1", "ir@5", "ir@10", "top1", "top5", "average") if k in m]
+    columns = ["score", "%", "± s.e.", "chance"] + ([f"yardstick: {baseline['name']}"] if baseline else [])
+    rows = []
+    for key in names:
+        row = [score_name(key), f"{m[key]:.2f}", f"±{errors[key]:.2f}", f"{chance[key]:.3g}"]
+        rows.append(row + ([number(baseline.get(key))] if baseline else []))
+    shape = [(key.replace("_", " "), f"{m[key]:.3f}", meaning) for key, meaning in SHAPES.items() if key in m]
+    blocks: list[Block] = [Table(columns, rows, best={len(rows) - 1}), Text("", items=DEFINITIONS)]
+    if at_chance(score_table([run])):
+        blocks.insert(0, Text("The average is no better than chance: this model has learned nothing.", warning=True))
+    if shape:
+        blocks.append(Table(("shape of the embeddings", "value", "what it is"), shape))
+    return blocks

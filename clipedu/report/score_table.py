@@ -1,0 +1,134 @@
+"""Tables of scores: for a terminal, and one row a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from clipedu.config.course import in_course_order
+from clipedu.evaluation.uncertainty import SCORES, chance_levels, standard_errors
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def scores_text(metrics: Mapping[str, float]) -> str:
+    """The scores as lines for a terminal, with what they mean and what chance would give."""
+    chance = chance_levels(metrics)
+    rows = [
+        ("tr@1", "TR@1", "image -> text: its best-ranked caption is one of its own"),
+        ("ir@1", "IR@1", "text -> image: its own image ranks first"),
+        ("top1", "top-1", "zero-shot: the right class of all"),
+        ("average", "average", "mean of the lines above, the course's score"),
+    ]
+    lines = [f"\n{'score':<9} {'%':>6} {'chance':>7}"]
+    for key, name, meaning in rows:
+        if key in metrics:
+            lines.append(f"{name:<9} {metrics[key]:6.2f} {chance[key]:7.2f}   {meaning}")
+    counts = []
+    if "retrieval_images" in metrics:
+        counts.append(f"{metrics['retrieval_images']} images with {metrics['retrieval_captions']} captions")
+    if "zeroshot_images" in metrics:
+        counts.append(f"{metrics['zeroshot_images']} images in {metrics['zeroshot_classes']} classes")
+    return "\n".join([*lines, f"on {'; '.join(counts)}", *_hierarchy_lines(metrics), *_foil_lines(metrics)])
+
+
+def _hierarchy_lines(metrics: Mapping[str, float]) -> list[str]:
+    """What `clipedu.evaluation.hierarchy` measured, as far as it did: how far from the root text and image, generic and specific are."""
+    lines = []
+    if "text_nearer_root" in metrics:
+        image, text = metrics["root_distance_image"], metrics["root_distance_text"]
+        nearer = f"text nearer than its image in {100 * metrics['text_nearer_root']:.0f} % of pairs (50: no order)"
+        lines.append(f"distance to the root: images {image:.2f}, captions {text:.2f} (medians); {nearer}")
+    if "generality_within" in metrics:
+        within, pooled = metrics["generality_within"], metrics["generality_pooled"]
+        lines.append(
+            f"rank correlation of that distance with specificity: {within:.2f} within a scene, {pooled:.2f} over all"
+        )
+    if "cone_captions" in metrics:
+        shares = [
+            f"{what} {100 * metrics[f'cone_{what}']:.0f} % (chance {100 * metrics[f'cone_{what}_chance']:.0f})"
+            for what in ("captions", "images")
+        ]
+        lines.append(f"inside the cone of a caption that is true of them: {', '.join(shares)}")
+    return lines
+
+
+def _foil_lines(metrics: Mapping[str, float]) -> list[str]:
+    """What `clipedu.evaluation.foils` measured, if it did."""
+    told = [f"{key.removeprefix('foil_')} {value:.0f}" for key, value in metrics.items() if key.startswith("foil_")]
+    return [f"true caption before one wrong in its ... (%, chance 50): {', '.join(told)}"] if told else []
+
+
+def score_table(runs: Sequence[Any]) -> pandas.DataFrame:
+    """One row a run, in the course's order: by optimizer, then by loss, then by name.
+
+    Columns: name, optimizer, loss, seed, tr@1, ir@1, top1, average (percent; nan where a run has none), error and chance
+    (standard error and level of chance of the average), seconds, status, note. Index: the place of the run in `runs`.
+    """
+    import pandas
+
+    rows = []
+    for run in runs:
+        errors = standard_errors(run.metrics)
+        rows.append(
+            {
+                "name": run.name,
+                "optimizer": run.experiment.optimizer,
+                "loss": run.experiment.loss,
+                "seed": run.experiment.seed,
+                **{key: float(run.metrics.get(key, math.nan)) for key in SCORES},
+                "error": errors.get("average", math.nan),
+                "chance": chance_levels(run.metrics).get("average", math.nan),
+                "seconds": run.seconds,
+                "status": run.status,
+                "note": run.note or "",
+            }
+        )
+    optimizers = in_course_order(row["optimizer"] for row in rows)
+    losses = in_course_order(row["loss"] for row in rows)
+    order = sorted(
+        range(len(rows)),
+        key=lambda place: (
+            optimizers.index(rows[place]["optimizer"]),
+            losses.index(rows[place]["loss"]),
+            rows[place]["name"],
+        ),
+    )
+    return pandas.DataFrame([rows[place] for place in order], index=order)
+
+
+def undecided(table: pandas.DataFrame) -> set[int]:
+    """Index of the runs in a `score_table` whose average is too near the best one to call it worse (95 %), best excluded."""
+    scored = table[table["average"].notna()]
+    if not len(scored):
+        return set()
+    best = scored.loc[scored["average"].idxmax()]
+    apart = 1.96 * (scored["error"] ** 2 + best["error"] ** 2) ** 0.5
+    return set(scored.index[best["average"] - scored["average"] < apart]) - {best.name}
+
+
+def at_chance(table: pandas.DataFrame) -> set[int]:
+    """Index of the runs in a `score_table` whose average is no better than chance (less than 1.96 standard errors above)."""
+    return set(table.index[table["average"] - table["chance"] < 1.96 * table["error"]])
+
+
+def repeats(runs: Sequence[Any]) -> pandas.DataFrame:
+    """Cells (loss x optimizer) that were run more than once, e.g. with several seeds; empty if there are none.
+
+    Columns: optimizer, loss, runs, mean and sd (of the averages in percent, sd with n - 1), differ (the fields of the
+    experiment in which runs of the cell differ, comma-separated). Runs without scores don't count.
+    """
+    import pandas
+
+    scored = [run for run in runs if "average" in run.metrics]
+    table = score_table(scored)
+    rows = []
+    for (optimizer, loss), cell in table.groupby(["optimizer", "loss"], sort=False) if len(table) else ():
+        if len(cell) > 1:
+            settings = [dataclasses.asdict(scored[place].experiment) for place in cell.index]
+            differ = [key for key in settings[0] if any(other[key] != settings[0][key] for other in settings)]
+            rows.append((optimizer, loss, len(cell), cell["average"].mean(), cell["average"].std(), ", ".join(differ)))
+    return pandas.DataFrame(rows, columns=["optimizer", "loss", "runs", "mean", "sd", "differ"])

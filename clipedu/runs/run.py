@@ -1,0 +1,306 @@
+"""A run's folder: everything needed to understand, repeat, resume and compare a run.
+
+    experiment.json    the settings
+    environment.json   versions, device, commit
+    data.json          the sets: rows, fingerprint, and every sample that was left out and why
+    status.json        running | stopped | failed | finished, training seconds, a note
+    metrics.json       the scores; there once the run is finished
+    history.csv        one row a step: loss, terms, lr, pairs per second
+    norms.csv          one row a step and part: weight, gradient, update
+    layers.csv         one row a layer and every `norms_every`-th step: what changed its norm, and how far it turned
+    tokenizer/         as trained or fetched
+    text_encoder/      its configuration (the image encoder's is in experiment.json)
+    checkpoint/        model.safetensors and state.pt (optimizer, loss state, random state; tensors and plain values only)
+    embeddings.safetensors, captions.json, tokens.safetensors, tokens.json, plots/, report.html, report.md
+
+A file is written under another name and then renamed, and a checkpoint is dropped only when the next one is whole: what
+is there can be read, whenever the run was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipedu.utils.environment import environment
+from clipedu.config.experiment import Experiment
+from clipedu.utils.files import read_json, reported, write_json, write_text
+from clipedu.utils.errors import ClipeduError
+from clipedu.config.command_line import _as_words
+
+
+@dataclass
+class Run:
+    """One run and its folder. `run.metrics`, `run.history`, `run.norms` and `run.layers` are what it measured.
+
+    Attributes:
+        folder: where it lives.
+        experiment: its settings.
+        environment: versions, device and commit it ran with.
+        metrics: scores in percent and counts (`clipedu.evaluate`); empty until it is finished.
+        history: pandas frame, one row a step.
+        norms: tidy pandas frame of norms, one row a step and part (`clipedu.NormMonitor.totals`).
+        layers: one row a layer and recorded step (`NormMonitor.frame`); no rows in runs of older versions.
+        status: "running", "stopped", "failed" or "finished", and `note` on why; `seconds` of training, without evaluation.
+    """
+
+    folder: Path
+    experiment: Experiment
+    environment: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    status: str = "running"
+    note: str = ""
+    seconds: float = 0.0
+    _frames: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def history(self):
+        return self._frame("history")
+
+    @property
+    def norms(self):
+        return self._frame("norms")
+
+    @property
+    def layers(self):
+        from clipedu.norms import COLUMNS
+
+        return self._frame("layers", COLUMNS)
+
+    @property
+    def command(self) -> str:
+        """The command line that repeats this run, quoted for a shell."""
+        words = ["clipedu", "train"]
+        for name, value in self.experiment.changed().items():
+            words += [f"--{name.replace('_', '-')}", *_as_words(value)]
+        return shlex.join(words)
+
+    def model(self):
+        """The trained model in evaluation mode, with its tokenizer and geometry, on the CPU.
+
+        Raises:
+            ClipeduError: the run has no checkpoint, or one that is damaged or does not fit.
+        """
+        from clipedu.data.tokenizer import Tokenizer
+        from clipedu.models import build_model
+
+        tokenizer = Tokenizer.load(self.folder / "tokenizer")
+        made_alike = {"image_weights": "random", "text_weights": "random"}  # the checkpoint has all weights
+        if (self.folder / "text_encoder").is_dir():  # the configuration as it was, with no need of a hub
+            made_alike |= {"text_encoder": str((self.folder / "text_encoder").resolve()), "text_options": {}}
+        experiment = self.experiment.replace(**made_alike)
+        model = build_model(experiment, tokenizer.vocab_size)
+        try:
+            model.load_state_dict(self.weights())
+        except RuntimeError as error:
+            raise ClipeduError(
+                f"the checkpoint of {self.folder} does not fit its experiment: {str(error)[:300]}"
+            ) from None
+        model.tokenizer = tokenizer
+        return model.eval()
+
+    def geometry(self):
+        """Its geometry, with curvature and scales as they were learned. Raises ClipeduError as `weights`."""
+        from clipedu.geometry import build_geometry
+
+        ex = self.experiment
+        geometry = build_geometry(ex.geometry, ex.embedding_dim, **ex.geometry_options)
+        if geometry.state_dict():
+            learned = self.weights("geometry.")
+            geometry.load_state_dict({name.removeprefix("geometry."): value for name, value in learned.items()})
+        return geometry.eval()
+
+    def weights(self, prefix: str = "") -> dict[str, Any]:
+        """The model's tensors by name, those whose name begins with `prefix`, from the last checkpoint.
+
+        Raises ClipeduError: there is no checkpoint, or it is damaged.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = self.checkpoint() / "model.safetensors"
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ClipeduError(f"{path} can't be read: {error}") from None
+
+    def training_state(self, device) -> dict[str, Any]:
+        """What `Trainer.state` gave at the last checkpoint, with its tensors on `device`. Raises ClipeduError: none, or damaged."""
+        import pickle
+
+        import torch
+
+        path = self.checkpoint() / "state.pt"
+        try:
+            return torch.load(path, weights_only=True, map_location=device)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ClipeduError(f"{path} can't be read: {error}") from None
+
+    def embeddings(self) -> dict[str, Any] | None:
+        """Embeddings of the first 1,000 pairs of the retrieval set, as scored: "image" and "text" (its first
+        caption), [N, D] each, and "captions"; for scenes, "phrase" [P, D] and "phrases", captions from generic to specific,
+        and "chain" [R, 6], their numbers for the first rows. None before the run is finished. Raises ClipeduError: damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.folder / "embeddings.safetensors"
+        if not path.is_file():
+            return None
+        try:
+            words = json.loads((self.folder / "captions.json").read_text(encoding="utf-8"))
+            return {**load_file(path), **(words if isinstance(words, dict) else {"captions": words})}
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ClipeduError(f"the embeddings in {self.folder} can't be read: {error}. Score the run again") from None
+
+    def checkpoint(self) -> Path:
+        """The folder of the last checkpoint. Raises ClipeduError if there is none."""
+        steps = sorted(self.folder.glob("checkpoint/step-*"))
+        if not steps:
+            raise ClipeduError(f"{self.folder} has no checkpoint: the run was stopped before its first one")
+        return steps[-1]
+
+    def save_checkpoint(self, step: int, model, state: dict[str, Any]) -> None:
+        """Write model weights and training state as one folder, then drop the checkpoint before it.
+
+        Args:
+            step: number of steps done.
+            state: tensors and plain values only, in dicts and lists (`torch.load(weights_only=True)` reads it).
+        Raises:
+            ClipeduError: it can't be written; the checkpoint before it is still there.
+        """
+        import torch
+        from safetensors.torch import save_file
+
+        target = self.folder / "checkpoint" / f"step-{step:08d}"
+        while target.exists():  # the same step again: the old one must not go before the new one is there
+            target = target.with_name(f"{target.name}+")
+        partial = target.with_name("writing")
+        with reported(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+            save_file(weights, partial / "model.safetensors")
+            with open(partial / "state.pt", "wb") as file:  # a file of its own tells a full disk as an OSError
+                torch.save(state, file)
+            partial.rename(target)
+        for other in target.parent.iterdir():
+            if other != target:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:
+        """Keep what `embeddings` reads back: "image", "text", ... and "captions", ..."""
+        from safetensors.torch import save_file
+
+        write_json(self.folder / "captions.json", words)
+        partial = self.folder / "embeddings.partial"
+        with reported(partial):
+            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
+            partial.replace(self.folder / "embeddings.safetensors")
+
+    def save_frames(self, history, norms, layers) -> None:
+        """Write history.csv, norms.csv and layers.csv."""
+        self._frames = {"history": history, "norms": norms, "layers": layers}
+        for name, frame in self._frames.items():
+            write_text(self.folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.7g"))
+
+    def save_status(self, status: str, note: str = "") -> None:
+        self.status, self.note = status, note
+        write_json(self.folder / "status.json", {"status": status, "note": note, "seconds": round(self.seconds, 2)})
+
+    def save_metrics(self, metrics: Mapping[str, float]) -> None:
+        self.metrics = dict(metrics)
+        write_json(self.folder / "metrics.json", self.metrics)
+
+    def _frame(self, name: str, columns: Sequence[str] = ("step",)):
+        if name not in self._frames:
+            import pandas as pd
+
+            try:
+                self._frames[name] = pd.read_csv(self.folder / f"{name}.csv")
+            except (FileNotFoundError, pd.errors.EmptyDataError):  # nothing measured yet, or nothing before it failed
+                self._frames[name] = pd.DataFrame(columns=columns, dtype=float)
+            except (OSError, ValueError) as error:
+                raise ClipeduError(f"{self.folder / f'{name}.csv'} can't be read: {error}") from None
+        return self._frames[name]
+
+
+def new_run_folder(experiment: Experiment) -> Path:
+    """A folder that does not exist yet: runs/<time>-<data>-<loss>-<optimizer>, with a number where that is taken."""
+    words = (Path(experiment.data).name, experiment.loss, experiment.optimizer)
+    stem = Path("runs") / "-".join([time.strftime("%Y%m%d-%H%M%S"), *(re.sub(r"[^\w.]+", "_", word) for word in words)])
+    return next(p for n in range(1000) if not (p := stem if n == 0 else Path(f"{stem}-{n + 1}")).exists())
+
+
+def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
+    """Make the folder of a new run (default: `new_run_folder`) and write its settings there.
+
+    Raises:
+        ClipeduError: the folder exists and is not empty, or can't be made.
+    """
+    folder = Path(folder or new_run_folder(experiment))
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ClipeduError(
+                f"{folder} exists already and is not empty: give another folder, or resume the run in it"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClipeduError(f"{folder} can't be made: {error.strerror}. Give a folder that can be written") from None
+    run = Run(folder, experiment, environment())
+    write_text(folder / "experiment.json", experiment.to_json())
+    write_json(folder / "environment.json", run.environment)
+    run.save_status("running")
+    return run
+
+
+def load_run(folder: str | Path) -> Run:
+    """The run that lives in a folder. Raises ClipeduError if it is not a run's folder, or is damaged."""
+    folder = Path(folder)
+    if not (folder / "experiment.json").is_file():
+        what = "is not a run's folder: it has no experiment.json" if folder.is_dir() else "does not exist"
+        known = sorted({str(path.parent) for path in Path("runs").glob("**/experiment.json")})
+        here = f"Runs here: {', '.join(known[-8:])}" if known else "Make one with: clipedu train"
+        raise ClipeduError(f"{folder} {what}. {here}")
+    try:
+        experiment = Experiment.from_json((folder / "experiment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ClipeduError(f"{folder / 'experiment.json'} can't be used: {error}") from None
+    status = read_json(folder / "status.json")
+    return Run(
+        folder,
+        experiment,
+        read_json(folder / "environment.json"),
+        read_json(folder / "metrics.json"),
+        **{key: status[key] for key in ("status", "note", "seconds") if key in status},
+    )
+
+
+def find_runs(folders: list[str | Path]) -> list[Run]:
+    """All runs in the given folders: a run's own folder, or one that holds runs at any depth (a grid's). Each once.
+
+    Raises:
+        ClipeduError: a folder in which there is no run.
+    """
+    found: dict[Path, Path] = {}
+    for folder in map(Path, folders):
+        inside = [folder] if (folder / "experiment.json").is_file() else sorted(folder.glob("**/experiment.json"))
+        for path in inside or [folder]:
+            path = path.parent if path.name == "experiment.json" else path
+            found.setdefault(path.resolve(), path)
+    return [load_run(path) for path in found.values()]
+
+
+
+

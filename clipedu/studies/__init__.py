@@ -1,0 +1,13 @@
+"""Many runs that answer one question: the course's grid and comparisons over seeds."""
+
+from clipedu.utils.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "COMPARISONS": "runner",
+        "comparison_cells": "runner",
+        "run_comparison": "runner",
+        "comparison_table": "comparison",
+    },
+)

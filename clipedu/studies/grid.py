@@ -1,0 +1,107 @@
+"""The course's grid: every loss with every optimizer, one run a cell, all in one folder.
+
+A cell that is finished is never run again; one that was stopped goes on from its checkpoint; one whose training
+diverged is listed as failed and left alone. So Ctrl-C loses nothing, and the same command goes on.
+
+All cells share the data, the seed and every setting of the experiment, but for what a preset says of an optimizer:
+SGD needs another learning rate than Adam (`PRESETS[...].per_optimizer`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from clipedu.config.course import LOSSES, OPTIMIZERS
+from clipedu.config.experiment import Experiment
+from clipedu.runs.run import Run, load_run
+from clipedu.training.datasets import Data, load_data
+from clipedu.training.objective import check_names
+from clipedu.training.trainer import NotFinite
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.files import write_json
+from clipedu.workflow.pipeline import fit, resume
+
+COURSE_LOSSES, COURSE_OPTIMIZERS = tuple(LOSSES), tuple(OPTIMIZERS)
+
+
+def cells(
+    base: Experiment,
+    losses=COURSE_LOSSES,
+    optimizers=COURSE_OPTIMIZERS,
+    per_optimizer: dict[str, dict[str, Any]] | None = None,
+) -> dict[str, Experiment]:
+    """The experiments of a grid by the name of their folder, "<optimizer>-<loss>", optimizer by optimizer.
+
+    Args:
+        per_optimizer: changes for the cells of one optimizer, e.g. {"sgd": {"lr": 0.5}}.
+    Raises:
+        ClipeduError: an unknown loss or optimizer.
+    """
+    experiments = {}
+    for optimizer in optimizers:
+        for loss in losses:
+            changes = (per_optimizer or {}).get(optimizer, {})
+            experiments[f"{optimizer}-{loss}"] = base.replace(loss=loss, optimizer=optimizer, **changes)
+            check_names(experiments[f"{optimizer}-{loss}"])
+    return experiments
+
+
+def run_grid(experiments: dict[str, Experiment], folder: str | Path, *, progress: bool = True) -> Iterator[Run]:
+    """Run the cells that are not finished yet; yields every cell's run, in order.
+
+    Args:
+        experiments: as `cells` makes them; they share their data.
+        folder: of the grid; each cell has a folder in it.
+    Raises:
+        ClipeduError: the folder holds a cell of the same name with other settings.
+    """
+    folder = Path(folder)
+    done = {name: _earlier(folder / name, experiment) for name, experiment in experiments.items()}
+    data: Data | None = None
+    for name, experiment in experiments.items():
+        run = done[name]
+        if run is None or run.status not in ("finished", "failed"):
+            data = data or load_data(experiment)
+            try:
+                run = (
+                    resume(folder / name, data=data, progress=progress, report=False)
+                    if run
+                    else fit(experiment, folder / name, data=data, progress=progress, report=False)
+                )
+            except NotFinite:
+                run = load_run(folder / name)
+        yield run
+
+
+def yardstick(experiment: Experiment, folder: str | Path) -> dict[str, Any] | None:
+    """The ridge regression that a grid over frozen image features has to beat (`clipedu.studies.baseline`), kept in the folder.
+
+    None for an experiment whose image encoder is trained: there are no fixed features to regress from.
+    """
+    if not experiment.image_frozen:
+        return None
+    from clipedu.studies.baseline import ridge_baseline
+
+    path = Path(folder) / "baseline.json"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, ridge_baseline(experiment))
+    return json.loads(path.read_text())
+
+
+def _earlier(folder: Path, experiment: Experiment) -> Run | None:
+    """The cell that is in a folder already, if any."""
+    if not (folder / "experiment.json").is_file():
+        return None
+    run = load_run(folder)
+    before, now = asdict(run.experiment), asdict(experiment)
+    differing = [f"{key} was {before[key]!r} and is now {now[key]!r}" for key in now if before[key] != now[key]]
+    if differing:
+        raise ClipeduError(
+            f"{folder} holds this cell with other settings: {'; '.join(differing)}. Give another --folder"
+        )
+    return run

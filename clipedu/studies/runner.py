@@ -1,0 +1,92 @@
+"""Comparisons over seeds: the same experiment with one thing changed, each several times, in one table.
+
+    cells = comparison_cells("geometries", Experiment(), seeds=(0, 1, 2))
+    runs = list(run_comparison(cells, "runs/geometries"))
+    comparison_table(runs)          # mean and standard deviation of every score, a row a variant
+
+One seed proves little where the differences are small: another seed draws other data, other first weights and another
+order of batches, and the standard deviation over seeds is what a difference has to be held against. As in a grid, a
+finished run is never run again, and the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipedu.config.experiment import Experiment
+from clipedu.studies import decay, geometries, norms, vit
+from clipedu.utils.errors import ClipeduError, unknown_name
+
+if TYPE_CHECKING:
+    from clipedu.runs.run import Run
+
+
+COMPARISONS = {
+    "geometries": geometries.COMPARISON,
+    "norms": norms.COMPARISON,
+    "decay": decay.COMPARISON,
+    "vit": vit.COMPARISON,
+}
+
+
+def comparison_cells(
+    name: str,
+    base: Experiment,
+    seeds: Sequence[int],
+    *,
+    given: Collection[str] = (),
+    only: Collection[str] | None = None,
+    per_optimizer: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[int, dict[str, Experiment]]:
+    """The experiments of a comparison: seed -> folder name "<variant>-seed<seed>" -> experiment.
+
+    Args:
+        given: fields of `base` that somebody has set: they go over what the comparison shares.
+        only: names of variants; None is all of them.
+        per_optimizer: what a preset changes for the cells of one optimizer, as in a grid.
+    Raises:
+        ClipeduError: an unknown comparison or variant, a field in `given` that every variant sets, or a base experiment
+            that does not go with a variant.
+    """
+    from clipedu.training.objective import check_names
+
+    if name not in COMPARISONS:
+        raise unknown_name("comparison", name, COMPARISONS)
+    comparison = COMPARISONS[name]
+    for one in only or ():
+        if one not in comparison.variants:
+            raise unknown_name(f"variant of {name!r}", one, comparison.variants)
+    varied = set.intersection(*map(set, comparison.variants.values())) | {"seed"}
+    if clash := sorted(varied & set(given)):
+        raise ClipeduError(f"{clash[0]}={getattr(base, clash[0])!r} can't be given: {name!r} compares by {clash[0]}")
+    free = {key: value for key, value in comparison.shared.items() if key not in given}
+
+    def cell(changes: dict[str, Any], seed: int) -> Experiment:
+        own = (per_optimizer or {}).get(changes.get("optimizer", base.optimizer), {})
+        own = {key: value for key, value in own.items() if key not in given and key not in comparison.shared}
+        return base.replace(**{**free, **own, **changes, "seed": seed})
+
+    cells = {
+        seed: {
+            f"{variant}-seed{seed}": cell(changes, seed)
+            for variant, changes in comparison.variants.items()
+            if only is None or variant in only
+        }
+        for seed in seeds
+    }
+    for of_seed in cells.values():
+        for experiment in of_seed.values():
+            check_names(experiment)
+    return cells
+
+
+def run_comparison(
+    cells: Mapping[int, dict[str, Experiment]], folder: str | Path, *, progress: bool = True
+) -> Iterator[Run]:
+    """Run what is not finished yet of `comparison_cells`, seed by seed; yields every run."""
+    from clipedu.studies.grid import run_grid
+
+    for of_seed in cells.values():
+        yield from run_grid(of_seed, folder, progress=progress)

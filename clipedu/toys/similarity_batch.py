@@ -1,0 +1,208 @@
+r"""A batch that is nothing but its similarities, and what a loss does to it: the ground of the losses notebook and its lab.
+
+    batch = scene_batch()                                   # eight named pairs, easy to hopeless
+    seen = examine("clip", batch.similarity, temperature=0.05)
+    seen.total, seen.terms, seen.weights                    # weights[i, j] = dL/dS_ij
+
+A similarity loss sees its batch only through the matrix S (rows images, columns captions). So S can be typed in and edited
+by hand, cell by cell, with no encoder about. Here `Given` is a geometry that reads S off a table; the losses are the
+library's own.
+
+Signs: W_ij < 0 *pulls* image i and caption j together, W_ij > 0 *pushes* them apart. The pull on its own pair, -W_ii, is
+also an anchor's whole weight: in CLIP, DCL, InfoLOOB and SogCLR what the two anchors of pair i push away adds up to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clipedu.geometry import Geometry
+from clipedu.losses import LOSSES, Loss, build_loss
+from clipedu.losses.margins import log_mean_exp, margins
+from clipedu.utils.errors import ClipeduError
+
+# Row of the scenes, name, caption. Rows 80 and 117 are two blue diamonds: each caption is true of both pictures, so the
+# loss pushes apart what belongs together (a false negative). The last caption says nothing about its picture: web data.
+PAIRS = (
+    (6, "blue star", "a large blue star"),
+    (12, "white heart", "a large white heart"),
+    (31, "purple ring", "a large purple ring"),
+    (40, "red arrow", "a large red arrow"),
+    (34, "green diamond", "a large green diamond"),
+    (80, "blue diamond", "a large blue diamond"),
+    (117, "its twin", "a big blue diamond"),
+    (37, "hopeless", "stock photo, free shipping"),
+)
+# Typed in, as a model in the middle of its training might have it: what shares a colour or a shape is nearer.
+SIMILARITY = (
+    (0.80, 0.10, 0.05, 0.15, 0.05, 0.30, 0.25, 0.10),
+    (0.15, 0.70, 0.20, 0.10, 0.10, 0.05, 0.05, 0.15),
+    (0.05, 0.25, 0.60, 0.10, 0.15, 0.10, 0.10, 0.05),
+    (0.15, 0.10, 0.05, 0.50, 0.20, 0.05, 0.10, 0.20),
+    (0.05, 0.10, 0.15, 0.15, 0.45, 0.35, 0.30, 0.10),
+    (0.30, 0.05, 0.10, 0.05, 0.30, 0.55, 0.50, 0.10),
+    (0.25, 0.05, 0.10, 0.10, 0.35, 0.55, 0.50, 0.05),
+    (0.10, 0.15, 0.05, 0.25, 0.20, 0.10, 0.15, 0.00),
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pairs: `similarity` float64 [B, B], a short name and a caption each, and `pixels` uint8 [B, 3, H, W]."""
+
+    similarity: Tensor
+    names: tuple[str, ...]
+    captions: tuple[str, ...]
+    pixels: Tensor
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a loss says of a batch: its value, the value's parts by name, and `weights` = dL/dS, [B, B]."""
+
+    total: float
+    terms: dict[str, float]
+    weights: Tensor
+
+    @property
+    def pull(self) -> Tensor:
+        """-W_ii, [B]: how strongly each picture is pulled to its own caption."""
+        return -self.weights.diagonal()
+
+    @property
+    def size(self) -> float:
+        """Norm of W: the size of the gradient that leaves the loss."""
+        return self.weights.norm().item()
+
+
+class Given(Geometry):
+    """Reads similarities off a table: image = S [B, B] and text = the identity [B, B] give S."""
+
+    def similarity(self, x: Tensor, y: Tensor) -> Tensor:
+        return x @ y.T
+
+
+def scene_batch(image_size: int = 64) -> Batch:
+    """Eight scenes from easy to hopeless, with a false negative ("blue diamond" and "its twin") among them."""
+    from clipedu.data.scenes.dataset import Scenes
+
+    rows, names, captions = zip(*PAIRS, strict=True)
+    pixels = Scenes("train", max(rows) + 1, image_size).pixels(torch.tensor(rows))
+    return Batch(torch.tensor(SIMILARITY, dtype=torch.float64), names, captions, pixels)
+
+
+def similarity_losses() -> list[str]:
+    """Names of the losses that are functions of S (all but VICReg, which never compares image i with caption j)."""
+    return [name for name, entry in LOSSES.items() if "geometry" in entry.defaults]
+
+
+def examine(name: str, similarity: Tensor, *, temperature: float, visits: Sequence[Tensor] = (), **options) -> Seen:
+    """The loss called `name` at the similarities S [B, B].
+
+    Args:
+        visits: the S of earlier steps, oldest first, each [B, B]: what a loss with memory has seen of these pairs before.
+        options: the loss's own, such as scale="clip" or, for sogclr, form="course" and gamma.
+    CyCLIP is examined without its in-modal part: S does not say how similar two images are.
+    Raises:
+        ClipeduError: unknown loss or option, a loss without S, a value out of range, or S that is no square matrix.
+    """
+    loss, index = _build(name, similarity, temperature, visits, options), torch.arange(len(similarity))
+    weights = loss.pair_weights(*_as_embeddings(similarity), index).detach()
+    output = loss.eval()(*_as_embeddings(similarity), index)
+    terms = {term: value.item() for term, value in output.terms.items()}
+    return Seen(output.total.item(), terms, weights)
+
+
+def lead(similarity: Tensor) -> Tensor:
+    """By how much each pair is ahead of its best rival, in its row or its column, [B]: > 0 is won, the largest is easiest."""
+    rivals = similarity.clone().fill_diagonal_(-torch.inf)
+    return similarity.diagonal() - torch.maximum(rivals.amax(0), rivals.amax(1))
+
+
+def silenced(similarity: Tensor, temperature: float, visits: Sequence[Tensor] = (), gamma: float = 0.8) -> Tensor:
+    """Pairs that the course's form of SogCLR pulls less than half as much as the form in logarithms, bool [B].
+
+    Both forms see the same S [B, B] and the same earlier `visits`; all that differs is the 1e-8 that the course adds.
+    """
+    pulls = [
+        examine("sogclr", similarity, temperature=temperature, visits=visits, form=form, gamma=gamma).pull
+        for form in ("course", "log")
+    ]
+    return pulls[0] < pulls[1] / 2
+
+
+def remembered(
+    visits: Sequence[Tensor], temperature: float, form: str = "log", gamma: float = 0.8
+) -> dict[str, Tensor]:
+    """SogCLR's memory of its images, visit by visit, as natural logarithms, [visits, B] each.
+
+    "g": this batch alone, mean of exp(h / tau) over the negatives. "u": what the weights are divided by; in the course's
+    form that is (s + 1e-8) exp(b), floor included. The weight of an anchor is g / u.
+    """
+    loss, rows = _build("sogclr", visits[0], temperature, (), {"form": form, "gamma": gamma}), {"g": [], "u": []}
+    for similarity in visits:
+        _visit(loss, similarity)
+        rows["g"].append(log_mean_exp(margins(similarity) / temperature)[0])
+        log_u = loss.log_u if form == "log" else loss.b + torch.log(loss.s + loss.eps)
+        rows["u"].append(log_u[0].clone())
+    return {name: torch.stack(values).double() for name, values in rows.items()}
+
+
+def with_similarity(similarity: Tensor, image: int, caption: int, value: float) -> Tensor:
+    """S with one cell changed; S itself is left alone, here and below."""
+    changed = similarity.clone()
+    changed[image, caption] = value
+    return changed
+
+
+def with_false_negative(similarity: Tensor, first: int, second: int) -> Tensor:
+    """S in which either caption of two pairs fits either picture as well as the picture's own does."""
+    changed = with_similarity(similarity, first, second, similarity[first, first].item())
+    return with_similarity(changed, second, first, similarity[second, second].item())
+
+
+def with_swapped_captions(similarity: Tensor, first: int, second: int) -> Tensor:
+    """S in which two pairs have each other's caption (two columns exchanged): both are now wrong."""
+    order = list(range(len(similarity)))
+    order[first], order[second] = second, first
+    return similarity[:, order]
+
+
+def with_rivals(similarity: Tensor, ahead: float) -> Tensor:
+    """S in which every picture and every caption has a rival that beats its own pair by at least `ahead`: its best one so
+    far, raised. A bad batch: captions in it fit the wrong pictures very well."""
+    own, rivals = similarity.diagonal(), similarity.clone().fill_diagonal_(-torch.inf)
+    pairs, changed = torch.arange(len(own)), similarity.clone()
+    changed[pairs, rivals.argmax(1)] = own + ahead
+    columns = changed.clone()
+    columns[rivals.argmax(0), pairs] = own + ahead
+    return torch.maximum(changed, columns)
+
+
+def _build(name: str, similarity: Tensor, temperature: float, visits: Sequence[Tensor], options: dict) -> Loss:
+    """The loss, reading S off a table, after these visits."""
+    if name in LOSSES and name not in similarity_losses():
+        raise ClipeduError(f"{name} is no function of S. Allowed: {', '.join(similarity_losses())}")
+    for table in (similarity, *visits):
+        if table.ndim != 2 or table.shape != similarity.shape or table.shape[0] != table.shape[1]:
+            raise ClipeduError(f"S is [B, B], the same B in all visits; got {[*table.shape]} and {[*similarity.shape]}")
+    if "in_modal" in LOSSES[name].defaults:
+        options = {**options, "in_modal": 0.0}
+    loss = build_loss(name, temperature=temperature, num_samples=len(similarity), geometry=Given(), **options)
+    for earlier in visits:
+        _visit(loss, earlier)
+    return loss
+
+
+def _visit(loss: Loss, similarity: Tensor) -> None:
+    """One training step's worth of memory."""
+    with torch.no_grad():
+        loss.train()(*_as_embeddings(similarity), torch.arange(len(similarity)))
+
+
+def _as_embeddings(similarity: Tensor) -> tuple[Tensor, Tensor]:
+    return similarity, torch.eye(len(similarity), dtype=similarity.dtype)

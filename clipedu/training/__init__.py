@@ -1,0 +1,16 @@
+"""From an experiment to gradient steps: data, model, loss and optimizer set up, and the loop."""
+
+from clipedu.utils.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "Trainer": "trainer",
+        "Record": "trainer",
+        "NotFinite": "trainer",
+        "train": "setup",
+        "prepare": "setup",
+        "load_train": "datasets",
+        "build_tokenizer": "datasets",
+    },
+)

@@ -1,0 +1,106 @@
+"""The data of an experiment: training pairs, sets to score on, and the tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from clipedu.config.experiment import Experiment
+from clipedu.data.load import load_pairs
+from clipedu.data.pairs import Pairs
+from clipedu.data.tokenizer import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
+from clipedu.models import ENCODERS
+from clipedu.models.text_encoders import hub_id
+from clipedu.training.objective import check_names
+from clipedu.utils.errors import ClipeduError
+
+
+def load_train(experiment: Experiment) -> Pairs:
+    """The training pairs of an experiment. Raises ClipeduError if a batch is larger than they are."""
+    pairs = load_pairs(
+        experiment.data,
+        "train",
+        image_size=experiment.image_size,
+        size=experiment.train_size,
+        seed=experiment.seed,
+        resize=experiment.resize,
+    )
+    if experiment.batch_size > len(pairs):
+        raise ClipeduError(
+            f"batch_size={experiment.batch_size} is larger than the data: {experiment.data} has {len(pairs)} pairs"
+        )
+    return pairs
+
+
+def build_tokenizer(experiment: Experiment, pairs: Pairs) -> Tokenizer:
+    """The text model's own tokenizer where it can be had, else a WordPiece trained on the training captions.
+
+    Pretrained weights are worth nothing without their own tokenizer, so there the hub's is a must.
+    """
+    tokenizer = None
+    from_scratch = experiment.text_encoder in ENCODERS and "hub" not in ENCODERS[experiment.text_encoder].defaults
+    if not from_scratch or experiment.text_weights == "pretrained":
+        try:
+            tokenizer = hub_tokenizer(hub_id(experiment.text_encoder), experiment.text_length)
+        except ClipeduError:
+            if experiment.text_weights != "random":
+                raise
+    if tokenizer is None:
+        captions = (caption for row in range(len(pairs)) for caption in pairs.captions(row))
+        tokenizer = train_tokenizer(
+            map(clean_caption, captions) if experiment.clean_captions else captions, experiment.text_length
+        )
+    tokenizer.clean = experiment.clean_captions
+    return tokenizer
+
+
+@dataclass
+class Data:
+    """The sets of an experiment, and the tokenizer made for them, so that the cells of a grid can share them."""
+
+    train: Pairs
+    scored: list[Pairs]
+    tokenizer: Tokenizer
+
+
+def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Data:
+    """All sets of an experiment; its tokenizer is built from the training captions unless it is given.
+
+    Raises:
+        ClipeduError: a set that is missing or does not fit; told now, not after the training.
+    """
+    check_names(experiment)
+    train = load_train(experiment)
+    return Data(train, evaluation_sets(experiment), tokenizer or build_tokenizer(experiment, train))
+
+
+def describe(pairs: Pairs) -> dict[str, Any]:
+    """What a set is, for a run's data.json: how many rows, a fingerprint, and every sample that was left out and why."""
+    return {
+        "name": pairs.name,
+        "split": pairs.split,
+        "rows": len(pairs),
+        "image_size": pairs.image_size,
+        "fingerprint": pairs.fingerprint(),
+        "skipped": list(pairs.skipped),
+    }
+
+
+def evaluation_sets(experiment: Experiment) -> list[Pairs]:
+    """The retrieval set and, where there is one, the zero-shot set of an experiment.
+
+    The zero-shot set is `zeroshot_data`, or else that of the training data if it is a set that comes with one (scenes).
+    """
+    shared: dict[str, Any] = {"image_size": experiment.image_size, "resize": experiment.resize, "seed": experiment.seed}
+    try:
+        sets = [load_pairs(experiment.eval_data or experiment.data, "val", **shared)]
+    except ClipeduError as error:
+        if experiment.eval_data is not None or "no shards of split" not in str(error):
+            raise
+        raise ClipeduError(
+            f"{error}. Give pairs to score on: --eval-data NAME, or put a split 'val' into the data"
+        ) from None
+    zeroshot = experiment.zeroshot_data or ("scenes" if experiment.data == "scenes" else None)
+    if zeroshot is not None:
+        sets.append(load_pairs(zeroshot, "zeroshot", **shared))
+    return sets

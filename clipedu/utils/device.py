@@ -1,0 +1,36 @@
+"""Devices, and the precision to compute in."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+
+from clipedu.utils.errors import ClipeduError
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" takes a GPU where there is one. Raises ClipeduError for a device this machine has not."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ClipeduError(
+            f"device={name!r} can't be used here: {str(error).splitlines()[0]}. Allowed: auto, cpu, "
+            "cuda, cuda:1, mps, where the machine has them"
+        ) from None
+    return device
+
+
+def autocast(precision: str, device: torch.device):
+    """A context of bf16 autocast where it helps: on a GPU that computes in bf16, or where it is asked for.
+
+    Args:
+        precision: "auto", "bf16" or "fp32", as `Experiment.precision`.
+    """
+    wanted = precision == "bf16" or (
+        precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()

@@ -1,0 +1,98 @@
+"""`doctor()`: whether the installed packages fit together."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that `doctor` looked at: what was found, whether it is fine, and what to know or do."""
+
+    what: str
+    fine: bool
+    note: str
+
+    def __str__(self) -> str:
+        return f"{'fine' if self.fine else 'MEND'}   {self.what:<24} {self.note}"
+
+
+def doctor() -> None:
+    """Print a line on Python, torch, the torch/torchvision pair, the device and the widgets: "fine", or "MEND" and how."""
+    for finding in findings():
+        print(finding)
+
+
+def findings() -> list[Finding]:
+    """What `doctor` prints."""
+    wanted = (3, 10)
+    python = Finding(f"Python {platform.python_version()}", sys.version_info >= wanted, sys.executable)
+    return [python, _torch(), _torchvision(), _widgets()]
+
+
+def _torch() -> Finding:
+    import torch
+
+    threads = f"{torch.get_num_threads()} of {os.cpu_count()} cores"
+    note = torch.cuda.get_device_name() if torch.cuda.is_available() else f"no GPU: training runs on {threads}"
+    return Finding(f"torch {torch.__version__}", True, note)
+
+
+def _torchvision() -> Finding:
+    """Whether torchvision imports, and was made for the torch that is installed."""
+    needs = (Requirement(need) for need in metadata.requires("torchvision") or ())
+    wanted = next((str(need.specifier) for need in needs if need.name == "torch"), "")
+    try:
+        import torchvision  # noqa: F401
+
+        error = ""
+    except (ImportError, RuntimeError) as problem:
+        error = str(problem).splitlines()[0]
+    return torch_pair(metadata.version("torch"), metadata.version("torchvision"), wanted, error)
+
+
+def torch_pair(torch: str, torchvision: str, wanted: str, error: str = "") -> Finding:
+    """Judge a pair of versions.
+
+    torchvision's compiled part fits certain versions of torch only. With another it isn't loaded, and importing torchvision
+    (or timm, which imports it) ends in "operator torchvision::nms does not exist".
+
+    Args:
+        torch, torchvision: installed versions.
+        wanted: the versions of torch that this torchvision asks for, e.g. "==2.9.0" or ">=2.14.0"; "" if it doesn't say.
+        error: what importing torchvision said; "" if it worked.
+    """
+    remedy = "install both in one command: pip install --upgrade torch torchvision, then restart the kernel"
+    what = f"torchvision {torchvision}"
+    if not SpecifierSet(wanted).contains(Version(torch).base_version):
+        return Finding(what, False, f"asks for torch {wanted}, but torch is {torch}: {remedy}")
+    if error:
+        return Finding(what, False, f"does not import ({error}): {remedy}")
+    return Finding(what, True, f"loads, and asks for torch {wanted or 'of any version'}")
+
+
+def _widgets() -> Finding:
+    versions = {}
+    for package in ("ipywidgets", "jupyterlab_widgets"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = ""
+    return widget_pair(versions["ipywidgets"], versions["jupyterlab_widgets"])
+
+
+def widget_pair(back: str, front: str) -> Finding:
+    """Judge ipywidgets (Python's half) and jupyterlab_widgets (the browser's half): 8 goes with 3. "" = not installed."""
+    what = f"ipywidgets {back or 'missing'}"
+    if back.startswith("8.") and front.startswith("3."):
+        return Finding(what, True, f"with jupyterlab_widgets {front}")
+    found = f"with jupyterlab_widgets {front or 'missing'}; 8 and 3 belong together"
+    return Finding(what, False, f"{found}: pip install --upgrade ipywidgets, then restart JupyterLab")

@@ -1,0 +1,16 @@
+"""Labs of the notebooks: ipywidgets around the library's functions. Nothing else imports ipywidgets."""
+
+from clipedu.utils.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "TrainingLab": "training",
+        "LossLab": "losses",
+        "GeometryLab": "geometry",
+        "MaskLab": "masks",
+        "NormLab": "norms",
+        "OptimizerLab": "optimizers",
+        "slider_check": "controls",
+    },
+)

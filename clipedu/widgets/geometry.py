@@ -1,0 +1,113 @@
+"""A lab for notebooks: choose a space and an image, and see its place on the disk and its way to the root.
+
+    lab = GeometryLab(spaces, pairs)       # {name: embed_space(model, pairs)}; the last line of a cell shows it
+    lab.stops                              # the way that is shown, as `clipedu.evaluation.traversals` gives it
+
+The widget is a thin skin: `walk` and `lab_figure` do the work, and a script can call them too. `recipe` gives the line of
+Python that repeats the walk.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import ipywidgets
+import torch
+
+from clipedu.evaluation.embedding_space import Space
+from clipedu.evaluation.traversals import Stop, walk_to_root
+from clipedu.plots.disk_projection import Disk
+from clipedu.plots.geometry import draw_disk, draw_walk, name_levels, show_picture
+from clipedu.plots.style import dress, new_figure, to_png
+from clipedu.utils.errors import ClipeduError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RADII = {"off": 0.0} | {f"{k:g}": k for k in (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)}  # K of the cones
+
+
+def walk(space: Space, row: int, min_radius: float | None = None) -> list[Stop]:
+    """From image `row` of a space to its root, past all its phrases."""
+    return walk_to_root(
+        space.geometry, space.image[row], space.phrase, space.phrases, space.root, min_radius=min_radius
+    )
+
+
+def recipe(name: str, row: int, min_radius: float | None) -> str:
+    """The line of Python that repeats a walk."""
+    radius = "" if min_radius is None else f", min_radius={min_radius:g}"
+    return f"walk(spaces[{name!r}], {row}{radius})"
+
+
+def cone_line(space: Space, min_radius: float | None) -> str:
+    """How wide the cones are at this K, in words: K means another width in each geometry."""
+    if not space.geometry.has_cones:
+        return "This geometry has no cones: all captions may be named."
+    if min_radius is None:
+        return "Cones are off: all captions may be named."
+    with torch.no_grad():
+        apertures = space.geometry.half_aperture(space.phrase, min_radius).rad2deg()
+    middle, wide = apertures.median().item(), 100 * (apertures > 89.9).double().mean().item()
+    return f"Half-aperture of the captions at K = {min_radius:g}: {middle:.0f} degrees (median); {wide:.0f} % are half-spaces."
+
+
+def lab_figure(space: Space, disk: Disk, picture: torch.Tensor, row: int, stops: list[Stop]) -> Figure:
+    """The image, its place on the disk with the chain that leads to it, and its way to the root."""
+    figure = new_figure(11, 5)
+    left, middle, right = figure.subplots(1, 3, width_ratios=[0.3, 1.1, 1])
+    show_picture(left, picture)
+    draw_disk(middle, disk, [row])
+    dress(middle, disk.about, "first main axis", "second main axis")
+    draw_walk(right, stops)
+    dress(right, "nearest captions on the way to the root", "", "share of the way")
+    name_levels(figure, 0 if space.chain is None else space.chain.shape[1])
+    return figure
+
+
+class GeometryLab(ipywidgets.VBox):
+    """Choose a space, an image and K; see the image on the disk, and the captions on its way to the root.
+
+    Args:
+        spaces: {name: `embed_space(model, pairs)`}, all of the same pairs.
+        pairs: the set they were made of, for its images.
+
+    Attributes:
+        stops: the way that is shown.
+    """
+
+    def __init__(self, spaces: Mapping[str, Space], pairs):
+        if not spaces:
+            raise ClipeduError("there are no spaces to show: give at least one, {name: embed_space(model, pairs)}")
+        self.spaces, self.pairs = dict(spaces), pairs
+        self.stops: list[Stop] = []
+        self._disks = {name: Disk(space) for name, space in self.spaces.items()}
+        look = {"style": {"description_width": "90px"}, "layout": ipywidgets.Layout(width="380px")}
+        self.space = ipywidgets.Dropdown(options=list(self.spaces), description="geometry", **look)
+        self.row = ipywidgets.IntSlider(max=len(pairs) - 1, description="image", continuous_update=False, **look)
+        self.min_radius = ipywidgets.SelectionSlider(
+            options=list(RADII.items()), description="cones, K", continuous_update=False, **look
+        )
+        self.about = ipywidgets.HTML()
+        self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="1100px", width="100%"))
+        self.line = ipywidgets.HTML()
+        for control in (self.space, self.row, self.min_radius):
+            control.observe(lambda _: self._draw(), "value")
+        self._draw()
+        controls = ipywidgets.HBox(
+            [ipywidgets.VBox([self.space, self.row]), ipywidgets.VBox([self.min_radius, self.about])]
+        )
+        super().__init__([controls, self.picture, self.line])
+
+    def _draw(self) -> None:
+        name, row = self.space.value, self.row.value
+        space = self.spaces[name]
+        self.min_radius.disabled = not space.geometry.has_cones
+        radius = (self.min_radius.value or None) if space.geometry.has_cones else None
+        self.stops = walk(space, row, radius)
+        picture = self.pairs.pixels(torch.tensor([row]))[0]
+        self.picture.value = to_png(lab_figure(space, self._disks[name], picture, row, self.stops))
+        self.about.value = html.escape(cone_line(space, radius))
+        self.line.value = f"The same walk in Python: <code>{html.escape(recipe(name, row, radius))}</code>"

@@ -1,0 +1,121 @@
+"""From an experiment to a run's folder: train, keep checkpoints, score, draw, report.
+
+    fit(experiment)          a new run, start to finish
+    resume(folder)           a stopped run, from its last checkpoint; the same numbers as if it had never stopped
+    score(run)               evaluate a finished or stopped run again
+
+Ctrl-C, a NaN and a crash leave a run that says what happened and keeps what was done up to its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from clipedu.config.experiment import Experiment
+from clipedu.data.tokenizer import Tokenizer
+from clipedu.runs.run import Run, load_run, new_run
+from clipedu.training.datasets import Data, describe, load_data
+from clipedu.training.setup import prepare
+from clipedu.training.trainer import NotFinite, Trainer
+from clipedu.utils.files import write_json
+from clipedu.utils.interrupts import StopAfterStep
+from clipedu.workflow.recorder import _append, _frames, _rows_until, _save
+from clipedu.workflow.scoring import score
+
+
+def fit(
+    experiment: Experiment,
+    folder: str | Path | None = None,
+    *,
+    data: Data | None = None,
+    progress: bool = True,
+    report: bool = True,
+) -> Run:
+    """Train, score and report one experiment in a run's folder.
+
+    Args:
+        experiment: what to run.
+        folder: where; default runs/<time>-<data>-<loss>-<optimizer>. Must be new or empty.
+        data: `load_data(experiment)`, where a caller has it already.
+        progress: show a progress bar.
+        report: draw the plots and write report.html.
+    Returns:
+        the finished run.
+    Raises:
+        ClipeduError: what the experiment asks for can't be done; nothing is written.
+        NotFinite: training diverged; the message names the step and the last good checkpoint, and the run is kept.
+        KeyboardInterrupt: after the checkpoint is written; `resume` goes on.
+    """
+    data = data or load_data(experiment)
+    trainer = prepare(experiment, pairs=data.train, tokenizer=data.tokenizer, progress=progress)
+    run = new_run(experiment, folder)
+    return _finish(run, trainer, data, progress=progress, report=report)
+
+
+def resume(folder: str | Path, *, data: Data | None = None, progress: bool = True, report: bool = True) -> Run:
+    """Go on with a stopped run from its last checkpoint (from the start if it has none). A finished run is returned as is."""
+    run = load_run(folder)
+    if run.status == "finished":
+        return run
+    if data is None:  # a run killed in its very first moment has no tokenizer yet: the same one is made again
+        kept = run.folder / "tokenizer"
+        data = load_data(run.experiment, Tokenizer.load(kept) if kept.exists() else None)
+    trainer = prepare(run.experiment, pairs=data.train, tokenizer=data.tokenizer, progress=progress)
+    if any(run.folder.glob("checkpoint/step-*")):
+        trainer.load_state(run.weights(), run.training_state(trainer.device))
+    return _finish(run, trainer, data, progress=progress, report=report)
+
+
+def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: bool) -> Run:
+    data.tokenizer.save(run.folder / "tokenizer")
+    trainer.model.text_encoder.config.save_pretrained(run.folder / "text_encoder")
+    write_json(run.folder / "data.json", [describe(pairs) for pairs in (data.train, *data.scored)])
+    run.save_status("running")
+    rows = _rows_until(run, trainer.step)
+    bar = tqdm(
+        trainer.run(),
+        total=trainer.steps,
+        initial=trainer.step,
+        unit="step",
+        disable=not progress,
+        desc=f"{run.experiment.loss} + {run.experiment.optimizer}",
+    )
+    stop = StopAfterStep()
+    try:
+        for record in stop.watch(bar):
+            _append(rows, record)
+            bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
+            if trainer.step % trainer.steps_per_epoch == 0:
+                _save(run, trainer, rows)
+    except KeyboardInterrupt:
+        if stop.step_is_whole:
+            _save(run, trainer, rows)
+        run.save_status("stopped", f"by the user after step {trainer.step} of {trainer.steps}")
+        raise
+    except NotFinite as error:
+        _frames(run, trainer, rows)
+        kept = sorted(run.folder.glob("checkpoint/step-*"))
+        note = f"{error}. Last good checkpoint: {kept[-1] if kept else 'none, it failed in its first epoch'}"
+        run.seconds = trainer.seconds
+        run.save_status("failed", note)
+        raise NotFinite(note) from None
+    except Exception as error:
+        run.save_status("stopped", f"by {type(error).__name__}: {error}".splitlines()[0])
+        raise
+    finally:
+        bar.close()
+        trainer.monitor.close()
+    if trainer.device.type == "cuda":
+        run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
+        write_json(run.folder / "environment.json", run.environment)
+    score(run, trainer.model, data.scored, progress=progress)
+    run.seconds = trainer.seconds
+    run.save_status("finished")
+    if report:
+        from clipedu.report.writer import write_report
+
+        write_report([run], run.folder)
+    return run

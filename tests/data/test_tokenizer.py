@@ -1,0 +1,197 @@
+"""Captions to tokens, and the course's caption cleaning."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from clipedu.data.tokenizer import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
+from clipedu.utils.errors import ClipeduError
+
+WORDS = [
+    "a",
+    "the",
+    "small",
+    "red",
+    "green",
+    "dog",
+    "cat",
+    "sits",
+    "runs",
+    "under",
+    "near",
+    "tree",
+    "jumping",
+    "jumped",
+]
+
+
+def captions(count=400):
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(WORDS, rng.integers(3, 9))).capitalize() + "." for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(captions(), 8, vocab_size=200)
+
+
+def test_a_row_is_cls_words_sep_and_padding(tokenizer):
+    ids, lengths = tokenizer.encode(["A red DOG", ""])
+    words = tokenizer.tokenizer.convert_ids_to_tokens(ids[0])
+    assert words == ["[CLS]", "a", "red", "dog", "[SEP]", "[PAD]", "[PAD]", "[PAD]"]
+    assert tokenizer.tokenizer.convert_ids_to_tokens(ids[1])[:3] == ["[CLS]", "[SEP]", "[PAD]"]
+    assert lengths.tolist() == [5, 2] and (ids[0, 5:] == tokenizer.pad_id).all()
+    assert (ids.dtype, lengths.dtype, ids.shape) == (np.int32, np.int32, (2, 8))
+
+
+def test_attributes(tokenizer):
+    assert (tokenizer.length, tokenizer.pad_id) == (8, 0)
+    assert tokenizer.vocab_size == len(tokenizer.tokenizer.get_vocab()) <= 200
+    assert sorted(tokenizer.tokenizer.get_vocab().values()) == list(range(tokenizer.vocab_size))
+
+
+def test_long_texts_are_cut_before_sep_and_counted(tokenizer):
+    long, short = "a red dog sits near the small blue tree", "a red dog sits near the"
+    ids, lengths = tokenizer.encode([long, short, short, long])
+    assert tokenizer.truncated == 2 and lengths.tolist() == [8, 8, 8, 8]
+    assert np.array_equal(ids[0], ids[1])
+    tokenizer.encode([short])
+    assert tokenizer.truncated == 0
+
+
+def test_strict_names_the_text(tokenizer):
+    long = "a red dog sits near the small blue tree"
+    tokenizer.encode(["a dog", "a cat"], strict=True)
+    with pytest.raises(ClipeduError, match=r"text 1 has 11 tokens, the limit is 8, .*'a red dog"):
+        tokenizer.encode(["a dog", long, long], strict=True)
+    assert tokenizer.encode([long])[1].tolist() == [8]  # the error leaves the tokenizer as it was
+
+
+def test_empty_list_and_single_text(tokenizer):
+    ids, lengths = tokenizer.encode([])
+    assert ids.shape == (0, 8) and lengths.shape == (0,)
+    with pytest.raises(ClipeduError, match="list of texts"):
+        tokenizer.encode("a red dog")
+
+
+def test_chunks_join(tokenizer, monkeypatch):
+    texts = captions(50)
+    whole = tokenizer.encode(texts)
+    cut = tokenizer.truncated
+    monkeypatch.setattr("clipedu.data.tokenizer._CHUNK", 7)
+    for one, other in zip(whole, tokenizer.encode(texts), strict=True):
+        assert np.array_equal(one, other)
+    assert tokenizer.truncated == cut > 0
+
+
+def test_known_letters_in_unknown_words_are_pieces_not_unknown(tokenizer):
+    ids, _ = tokenizer.encode(["gelt"])
+    pieces = tokenizer.tokenizer.convert_ids_to_tokens(ids[0], skip_special_tokens=True)
+    assert "".join(piece.removeprefix("##") for piece in pieces) == "gelt"
+    assert "[UNK]" in tokenizer.tokenizer.convert_ids_to_tokens(tokenizer.encode(["gelt \u4e2d"])[0][0])
+
+
+def test_save_and_load(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert (again.length, again.vocab_size, again.pad_id) == (tokenizer.length, tokenizer.vocab_size, tokenizer.pad_id)
+    for one, other in zip(tokenizer.encode(captions(60)), again.encode(captions(60)), strict=True):
+        assert np.array_equal(one, other)
+    assert again.truncated == tokenizer.truncated > 0
+
+
+def test_load_what_is_not_there_or_damaged(tokenizer, tmp_path):
+    with pytest.raises(ClipeduError, match="tokenizer.json"):
+        Tokenizer.load(tmp_path / "none")
+    tokenizer.save(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ClipeduError) as error:
+        Tokenizer.load(tmp_path)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_vocabulary_that_is_missing_is_noticed(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    saved = json.loads((tmp_path / "tokenizer.json").read_text())
+    saved["model"]["vocab"] = {token: i for i, token in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(saved))
+    with pytest.raises(ClipeduError, match="only 5 tokens"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_tokenizer_without_marks_is_refused(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    saved = json.loads((tmp_path / "tokenizer.json").read_text())
+    saved["post_processor"] = None
+    (tmp_path / "tokenizer.json").write_text(json.dumps(saved))
+    with pytest.raises(ClipeduError, match=r"\[CLS\]"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("length", [2, 0, -1])
+def test_too_short(length):
+    with pytest.raises(ClipeduError, match=f"length of {length} tokens"):
+        train_tokenizer(["a dog"], length)
+
+
+def test_train_needs_captions_and_room():
+    with pytest.raises(ClipeduError, match="no captions"):
+        train_tokenizer([], 8)
+    with pytest.raises(ClipeduError, match="vocab_size=10 .* 4 characters need at least 13"):
+        train_tokenizer(["a dog"], 8, vocab_size=10)
+
+
+def test_training_twice_gives_the_same_tokenizer():
+    """The trainer's own numbering is that of a hash table with a random seed: left alone, no two of these would agree."""
+    texts = [*captions(), "xyzzy frobnicate quux", "jumping jumper jumped jumps"]
+    vocabularies = [train_tokenizer(texts, 8, vocab_size=150).tokenizer.get_vocab() for _ in range(4)]
+    assert all(vocabulary == vocabularies[0] for vocabulary in vocabularies)
+
+
+def test_hub_tokenizer_from_a_folder(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    again = hub_tokenizer(str(tmp_path), 6)
+    assert (again.length, again.vocab_size) == (6, tokenizer.vocab_size)
+    assert np.array_equal(again.encode(["a red dog"])[0], tokenizer.encode(["a red dog"])[0][:, :6])
+    with pytest.raises(ClipeduError, match="at least 3 and at most 8"):
+        hub_tokenizer(str(tmp_path), 9)
+
+
+def test_hub_that_cannot_be_reached(monkeypatch, capfd):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # a port nobody listens on
+    with pytest.raises(ClipeduError) as error:
+        hub_tokenizer("no-such-maker/no-such-model", 30)
+    text = str(error.value)
+    assert "no-such-maker/no-such-model" in text and "127.0.0.1:9" in text and "train one" in text and "\n" not in text
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ClipeduError, match="HF_HUB_OFFLINE is set"):
+        hub_tokenizer("no-such-maker/no-such-model", 30)
+
+
+@pytest.mark.parametrize(
+    "text, clean",
+    [
+        ("A Dog's Day.", "a dogs day"),
+        ("well-known and/or new", "well known and or new"),
+        ('"Stop!" (he said): #1, *now*; why? ~ok', "stop he said 1 now why ok"),
+        ("<PERSON> and <person>'s dog", "person and persons dog"),
+        ("  two   spaces\tand a line\n", "two spaces and a line"),
+        ("...", ""),
+        ("left - right", "left right"),
+        ("100% of $5 @ 3 & [x]", "100% of $5 @ 3 & [x]"),
+    ],
+)
+def test_clean_caption(text, clean):
+    assert clean_caption(text) == clean
+
+
+def test_clean_caption_keeps_thirty_words():
+    assert clean_caption(" ".join(f"w{i}," for i in range(40))) == " ".join(f"w{i}" for i in range(30))
+    assert clean_caption(clean_caption("A well-known, <person>!")) == clean_caption("A well-known, <person>!")

@@ -1,0 +1,126 @@
+"""Foils: each false of its scene and different in one thing; a model that knows, one that does not, one that is blind to one thing."""
+
+import pytest
+import torch
+
+from clipedu.data.scenes.captions import Dice, holds, meanings, say
+from clipedu.data.scenes.dataset import Scenes
+from clipedu.evaluation.foils import FOILS, foil_scores, foils, prefers
+from clipedu.geometry import build_geometry
+
+CHANGED = {
+    "shape": {"shape"},
+    "colour": {"colour"},
+    "size": {"size"},
+    "background": {"background"},
+    "place": {"place"},
+    "relation": {"relation"},
+    "binding": {"colour", "other_colour"},
+}
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return Scenes("val", 300, seed=3)
+
+
+@pytest.mark.parametrize("name", FOILS)
+def test_a_foil_is_false_and_differs_in_one_thing(scenes, name):
+    claims = meanings(scenes.attributes)
+    for row, (number, claim) in enumerate(zip(scenes.rows.tolist(), claims, strict=True)):
+        foil = FOILS[name](claim, Dice(number))
+        if foil is None:
+            assert (claim.relation is None) == (name in ("relation", "binding"))
+            continue
+        scene = scenes.attributes[row : row + 1]
+        assert holds(claim, scene).item() and not holds(foil, scene).item()
+        differ = {field for field in claim._fields if getattr(claim, field) != getattr(foil, field)}
+        assert differ == CHANGED[name]
+
+
+def test_a_relation_is_turned_round_and_no_word_of_the_other_object_is_taken(scenes):
+    for number, claim in zip(scenes.rows.tolist(), meanings(scenes.attributes), strict=True):
+        assert FOILS["shape"](claim, Dice(number)).shape not in (claim.shape, claim.other_shape)
+        assert FOILS["colour"](claim, Dice(number)).colour not in (claim.colour, claim.other_colour)
+        if claim.relation is not None:
+            assert FOILS["relation"](claim, Dice(number)).relation == {0: 1, 1: 0, 2: 3, 3: 2}[claim.relation]
+
+
+def test_which_scenes_are_asked(scenes):
+    two = int((scenes.attributes.count == 2).sum())
+    count = {name: len(foils(scenes, name)) for name in FOILS}
+    assert count == {"shape": 300, "colour": 300, "size": 300, "background": 300} | {
+        "place": 300 - two,
+        "relation": two,
+        "binding": two,
+    }
+    assert foils(scenes, "place") == foils(scenes, "place")
+    row, true, false = foils(scenes, "relation")[0]
+    assert true == say(meanings(scenes.attributes)[row], Dice(0)) and true != false
+
+
+def test_foils_of_places_are_spread_over_all_other_places():
+    scenes = Scenes("val", 1000)
+    claims = meanings(scenes.attributes)
+    apart = torch.zeros(9)
+    for number, claim in zip(scenes.rows.tolist(), claims, strict=True):
+        if claim.place is not None:
+            apart[(FOILS["place"](claim, Dice(number)).place - claim.place) % 9] += 1
+    assert apart[0] == 0 and apart[1:].min() > 0.5 * apart[1:].mean()
+
+
+class Knowing:
+    """Texts become one-hot vectors of what they say; a picture is the sum of those of its true captions, of all or of some foils."""
+
+    def __init__(self, scenes, knows=tuple(FOILS)):
+        self.geometry = build_geometry("cosine", 4096)
+        self.number: dict[str, int] = {}
+        self.image = torch.zeros(len(scenes), 4096)
+        for name in FOILS:
+            for row, true, false in foils(scenes, name):
+                self.image[row] += self.embed_texts([true])[0]
+                if name not in knows:
+                    self.image[row] += 20 * self.embed_texts([false])[0]
+
+    def embed_texts(self, texts, strict=True):
+        rows = torch.zeros(len(texts), 4096)
+        for row, text in enumerate(texts):
+            rows[row, self.number.setdefault(text, len(self.number))] = 1
+        return rows
+
+
+def test_who_knows_and_who_is_fooled_by_one_thing():
+    scenes = Scenes("val", 200)
+    model = Knowing(scenes)
+    assert foil_scores(model, scenes, model.image) == {f"foil_{name}": 100.0 for name in FOILS}
+    fooled = Knowing(scenes, [name for name in FOILS if name not in ("relation", "place")])
+    scores = foil_scores(fooled, scenes, fooled.image)
+    assert scores["foil_colour"] == 100.0 and scores["foil_relation"] < 40 and scores["foil_place"] < 40
+
+
+def test_prefers_is_row_by_row_in_any_geometry():
+    noise = torch.Generator().manual_seed(0)
+    image, true, false = (torch.randn(150, 8, generator=noise) for _ in range(3))
+    for name in ("cosine", "lorentz"):
+        geometry = build_geometry(name, 8)
+        expected = [
+            (geometry.similarity(i[None], t[None]) > geometry.similarity(i[None], f[None])).item()
+            for i, t, f in zip(image, true, false, strict=True)
+        ]
+        assert prefers(geometry, image, true, false).tolist() == expected
+    assert not prefers(geometry, image, true, true).any()  # a tie is not told
+
+
+def test_runs_on_scenes_are_asked(finished):
+    asked = {key: value for key, value in finished.metrics.items() if key.startswith("foil_")}
+    assert set(asked) == {f"foil_{name}" for name in FOILS} and all(0 <= value <= 100 for value in asked.values())
+    report = (finished.folder / "report.html").read_text()
+    assert "true caption before one that is wrong in how the objects stand to each other" in report
+
+
+def test_scores_for_a_terminal_name_the_foils(finished):
+    from clipedu.report.score_table import scores_text
+
+    assert "true caption before one wrong in its ... (%, chance 50): shape" in scores_text(finished.metrics)
+    without = {key: value for key, value in finished.metrics.items() if not key.startswith("foil_")}
+    assert "wrong in its" not in scores_text(without)

@@ -1,0 +1,19 @@
+"""What the tests of figures share."""
+
+import warnings
+
+from clipedu.plots.style import to_png
+
+
+def drawn(figure):
+    """The figure's PNG, made without a warning (a label that is not understood would give one)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        png = to_png(figure)
+    assert png.startswith(b"\x89PNG")
+    return png
+
+
+def words(figure):
+    """All text of a figure in one string."""
+    return " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))

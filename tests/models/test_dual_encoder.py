@@ -1,0 +1,266 @@
+"""The dual encoder: seeds, modes, masks and pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from clipedu.config.experiment import Experiment
+from clipedu.models import DualEncoder, build_model
+from clipedu.models.dual_encoder import evaluating
+from clipedu.utils.errors import ClipeduError
+
+VOCAB = 50
+BASE = {
+    "text_options": {"dim": 16, "n_heads": 2, "n_layers": 2, "hidden_dim": 32},
+    "embedding_dim": 8,
+    "text_length": 12,
+}
+
+
+def built(**changes) -> DualEncoder:
+    return build_model(Experiment(**{**BASE, **changes}), VOCAB)
+
+
+@pytest.fixture(scope="module")
+def plain() -> DualEncoder:
+    """For reading only: one model for all tests that don't change it."""
+    return built().eval()
+
+
+def pixels(count: int = 3) -> torch.Tensor:
+    return torch.randint(256, (count, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def tokens(count: int = 3, length: int = 6):
+    ids = torch.randint(4, VOCAB, (count, length), generator=torch.Generator().manual_seed(0))
+    return ids, torch.ones(count, length, dtype=torch.bool)
+
+
+def same(one: nn.Module, two: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+def test_shapes(plain):
+    image, text = plain((pixels(),), tokens())
+    assert image.shape == text.shape == (3, 8)
+    assert plain.image_features(pixels()).shape == (3, plain.image_projection.in_features)
+    assert plain.text_features(*tokens()).shape == (3, 16)
+    assert plain.device.type == "cpu"
+
+
+def test_embeddings_are_raw(plain):
+    """Any length: the geometry normalises, not the model."""
+    image, text = plain((pixels(),), tokens())
+    assert image.norm(dim=1).sub(1).abs().min() > 1e-3 and text.norm(dim=1).sub(1).abs().min() > 1e-3
+    torch.testing.assert_close(image, plain.image_projection(plain.image_features(pixels())))
+    torch.testing.assert_close(text, plain.text_projection(plain.text_features(*tokens())))
+
+
+# seeds
+
+
+def test_the_seed_alone_decides_the_weights(plain):
+    torch.manual_seed(123)
+    one = built(seed=4)
+    torch.manual_seed(321)
+    torch.rand(17)
+    np.random.seed(3)
+    assert same(one, built(seed=4))
+    other = built(seed=5)
+    for name in (
+        "image_encoder.conv1.0.weight",
+        "text_projection.weight",
+        "text_encoder.embeddings.word_embeddings.weight",
+    ):
+        assert not torch.equal(one.get_parameter(name), other.get_parameter(name))
+
+
+def test_the_global_random_state_is_untouched():
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
+    built()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_one_encoder_does_not_change_the_others_weights(plain):
+    """An ablation shows only what differs."""
+    other = built(image_encoder="test_vit", image_options={"img_size": 32, "patch_size": 8})
+    assert same(other.text_encoder, plain.text_encoder) and same(other.text_projection, plain.text_projection) is False
+    other = built(text_options={**BASE["text_options"], "n_layers": 1})
+    assert same(other.image_encoder, plain.image_encoder)
+    assert same(other.image_projection, plain.image_projection) and same(other.text_projection, plain.text_projection)
+
+
+def test_parts_are_drawn_from_different_numbers(plain):
+    a = plain.image_encoder.conv1[0].weight.detach().flatten()
+    b = plain.text_encoder.embeddings.word_embeddings.weight.detach()[1:].flatten()
+    count = min(len(a), len(b))
+    assert abs(float(torch.corrcoef(torch.stack([a[:count], b[:count]]))[0, 1])) < 0.2
+
+
+# modes and frozen encoders
+
+
+@pytest.mark.parametrize("frozen", [("image",), ("text",), ("image", "text"), ()])
+def test_a_frozen_encoder_stays_in_evaluation_mode(frozen):
+    model = built(image_frozen="image" in frozen, text_frozen="text" in frozen)
+    assert model.frozen == frozen
+    for mode in (True, False, True):
+        assert model.train(mode) is model and model.training is mode
+        assert model.image_projection.training is model.text_projection.training is mode
+        for side in ("image", "text"):
+            expected = mode and side not in frozen
+            assert all(module.training is expected for module in model.encoder(side).modules())
+    model.eval()
+    assert not any(module.training for module in model.modules())
+
+
+def test_a_frozen_encoder_gets_no_gradient_and_its_statistics_stay():
+    model = built(image_frozen=True, text_frozen=True).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    image, text = model((model.image_features(pixels()),), (model.text_features(*tokens()),))
+    (image * text).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == name.startswith(("image_projection", "text_projection")), name
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_trained_encoder_gets_gradients_and_counts_its_batches():
+    model = built().train()
+    image, text = model((pixels(8),), tokens(8))
+    (image * text).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert model.image_encoder.bn1.num_batches_tracked == 1
+
+
+def test_kept_features_stand_for_a_frozen_encoder():
+    model = built(image_frozen=True, text_frozen=True).train()
+    features = model((model.image_features(pixels()),), (model.text_features(*tokens()),))
+    model.eval()
+    for got, expected in zip(features, (model.encode_image(pixels()), model.encode_text(*tokens())), strict=True):
+        assert torch.equal(got, expected)
+
+
+def test_evaluating_puts_the_mode_back():
+    model = built(image_frozen=True)
+    for mode in (True, False):
+        model.train(mode)
+        with evaluating(model):
+            assert not any(module.training for module in model.modules())
+        assert model.training is model.text_encoder.training is mode and not model.image_encoder.training
+        with pytest.raises(RuntimeError), evaluating(model):
+            raise RuntimeError
+        assert model.training is mode
+
+
+# pixels
+
+
+def test_uint8_and_float_pixels_agree(plain):
+    assert torch.equal(plain.encode_image(pixels()), plain.encode_image(pixels().float()))
+
+
+@pytest.mark.parametrize(("stats", "mean", "std"), [("inception", 0.5, 0.5), ("clip", 0.48145466, 0.26862954)])
+def test_pixels_are_normalised_by_mean_and_std(stats, mean, std):
+    model = built(pixel_stats=stats).eval()
+    red = (pixels()[:, 0].double() / 255 - mean) / std
+    seen = []
+    model.image_encoder.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    model.image_features(pixels())
+    torch.testing.assert_close(seen[0][:, 0].double(), red, rtol=1e-5, atol=1e-6)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_weights_are_kept_in_channels_last(plain):
+    weight = plain.image_encoder.layer1[0].conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    other = built(seed=7)
+    other.load_state_dict({name: tensor.contiguous() for name, tensor in plain.state_dict().items()})
+    assert same(other, plain)
+    assert other.image_encoder.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_pixel_statistics_are_not_part_of_the_weights(plain):
+    assert not {"mean", "std"} & set(plain.state_dict())
+
+
+# texts
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_padding_changes_nothing(pooling):
+    model = built(text_pooling=pooling).eval()
+    assert model.text_encoder.config._attn_implementation == "sdpa"
+    ids, mask = tokens(3, 5)
+    expected = model.encode_text(ids, mask)
+    for filler in (0, 7):
+        padded = torch.cat([ids, torch.full((3, 4), filler)], 1)
+        longer = torch.cat([mask, torch.zeros(3, 4, dtype=torch.bool)], 1)
+        torch.testing.assert_close(model.encode_text(padded, longer), expected, rtol=1e-4, atol=1e-5)
+    seen = model.encode_text(padded, torch.ones_like(longer))
+    assert not torch.allclose(seen, expected, atol=1e-3)  # the mask is what makes it so
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_texts_of_a_batch_do_not_see_each_other(pooling):
+    model = built(text_pooling=pooling).eval()
+    ids, mask = tokens(4, 6)
+    mask[1, 3:], mask[2, 5:] = False, False
+    alone = torch.cat([model.encode_text(ids[k : k + 1], mask[k : k + 1]) for k in range(4)])
+    torch.testing.assert_close(model.encode_text(ids, mask), alone, rtol=1e-4, atol=1e-5)
+
+
+class Letters:
+    """One token a letter, between 1 and 2; 12 at most."""
+
+    vocab_size, length = VOCAB, 12
+
+    def encode(self, texts, strict=False):
+        ids, lengths = np.zeros((len(texts), self.length), np.int32), np.zeros(len(texts), np.int32)
+        for row, text in enumerate(texts):
+            if strict and len(text) > self.length - 2:
+                raise ClipeduError(f"text {row} has {len(text) + 2} tokens, the limit is {self.length}")
+            numbers = [1, *(ord(letter) % 40 + 4 for letter in text[: self.length - 2]), 2]
+            ids[row, : len(numbers)], lengths[row] = numbers, len(numbers)
+        return ids, lengths
+
+
+def test_embed_texts():
+    model = built().train()
+    model.tokenizer = Letters()
+    got = model.embed_texts(["ab", "a longer"])
+    assert model.training and not got.requires_grad and got.shape == (2, 8)
+    model.eval()
+    expected = model.encode_text(
+        torch.tensor([[1, *(ord(x) % 40 + 4 for x in "ab"), 2]]), torch.ones(1, 4, dtype=torch.bool)
+    )
+    torch.testing.assert_close(got[:1], expected.detach(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ClipeduError, match="text 1 has 22 tokens, the limit is 12"):
+        model.embed_texts(["ab", "x" * 20])
+    assert torch.equal(model.embed_texts(["x" * 20], strict=False), model.embed_texts(["x" * 10]))
+    with pytest.raises(ClipeduError, match="no texts to embed"):
+        model.embed_texts([])
+
+
+def test_a_model_without_a_tokenizer(plain):
+    with pytest.raises(ClipeduError, match="this model has no tokenizer"):
+        plain.embed_texts(["a"])
+
+
+# errors
+
+
+def test_what_does_not_fit_is_told():
+    with pytest.raises(
+        ClipeduError, match="text_length=600 is more than the text encoder 'distilbert-nano' takes: at most 128"
+    ):
+        built(text_length=600)
+    with pytest.raises(ClipeduError, match="image_size=32 does not fit the image encoder"):
+        built(image_encoder="vit_tiny_patch16_224", image_options={"depth": 1, "img_size": 64})
+    with pytest.raises(ClipeduError, match="unknown image encoder 'resnet51'"):
+        built(image_encoder="resnet51")
+    with pytest.raises(ClipeduError, match="'test_resnet' is an image encoder|unknown text encoder"):
+        built(text_encoder="test_resnet", text_options={})

@@ -1,0 +1,113 @@
+"""Pretrained weights from a hub: the real clients of timm and transformers against a stand-in server on loopback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from clipedu import load_run
+from tests.helpers.hub_server import serve_hub
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A hub with a timm ResNet and a small DistilBERT with its tokenizer, both with weights made here."""
+    import timm
+    from safetensors.torch import save_file
+    from transformers import DistilBertConfig, DistilBertModel
+
+    from clipedu.data.tokenizer import train_tokenizer
+
+    root = tmp_path_factory.mktemp("hub")
+    torch.manual_seed(7)
+    image = timm.create_model("test_resnet")
+    folder = root / image.pretrained_cfg["hf_hub_id"]
+    folder.mkdir(parents=True)
+    save_file(image.state_dict(), folder / "model.safetensors")
+    tokenizer = train_tokenizer(["a small red star above a blue ring", "a large green box on stripes"] * 20, length=16)
+    text = DistilBertModel(
+        DistilBertConfig(vocab_size=tokenizer.vocab_size, dim=32, n_layers=1, n_heads=2, hidden_dim=64)
+    )
+    text.save_pretrained(root / "distilbert-base-uncased")
+    tokenizer.save(root / "distilbert-base-uncased")
+    with serve_hub(root) as (endpoint, seen):
+        yield endpoint, seen, image.state_dict(), text.state_dict()
+
+
+def train(endpoint: str, tmp_path: Path, *words: str) -> subprocess.CompletedProcess:
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "clipedu",
+            "train",
+            "--train-size",
+            "32",
+            "--batch-size",
+            "16",
+            "--epochs",
+            "1",
+            "--embedding-dim",
+            "16",
+            "--text-length",
+            "16",
+            "--folder",
+            str(tmp_path / "run"),
+            *words,
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=400,
+    )
+
+
+def test_train_from_pretrained_weights(hub, tmp_path):
+    """Both encoders come from the hub, frozen, so the run's checkpoint must hold exactly what the hub served."""
+    endpoint, seen, image, text = hub
+    done = train(
+        endpoint,
+        tmp_path,
+        "--image-weights",
+        "pretrained",
+        "--text-encoder",
+        "distilbert-base-uncased",
+        "--text-weights",
+        "pretrained",
+        "--image-frozen",
+        "true",
+        "--text-frozen",
+        "true",
+    )
+    assert done.returncode == 0, done.stderr
+    assert any("test_resnet" in request for request in seen) and any("distilbert" in request for request in seen)
+    model = load_run(tmp_path / "run").model()
+    for name, value in model.image_encoder.state_dict().items():
+        assert torch.equal(value, image[name]), name
+    for name, value in model.text_encoder.state_dict().items():
+        assert torch.equal(value, text[name]), name
+
+
+def test_a_name_the_hub_does_not_have(hub, tmp_path):
+    done = train(hub[0], tmp_path, "--text-encoder", "distilbert/no-such-model")
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+    assert done.stderr.strip().splitlines()[-1].startswith("clipedu: ") and "distilbert/no-such-model" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_network(tmp_path):
+    """A closed port: one line, soon."""
+    done = train("http://127.0.0.1:9", tmp_path, "--image-weights", "pretrained")
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+    assert "Traceback" not in done.stderr and "image_weights" in done.stderr.strip().splitlines()[-1]
