@@ -78,7 +78,7 @@ def bench_data(
             f"images={images}, batch_size={batch_size}: give at least one image, and a batch of at most all"
         )
     if not 32 <= image_size <= 224:
-        raise ClipeduError(f"image_size={image_size} can't be used: scenes are drawn at 32 to 224 pixels")
+        raise ClipeduError(f"image_size={image_size} cannot be used: scenes are drawn at 32 to 224 pixels")
     write = write or (lambda line: print(line, flush=True))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = torch.get_num_threads()

@@ -30,7 +30,7 @@ def start_lab(folder: str | Path, *, port: int = 8888, browser: bool = True) -> 
         port: where to listen on 127.0.0.1; if it is taken, the next free one.
         browser: open a browser on it; otherwise only print the address.
     Raises:
-        ClipeduError: no JupyterLab, a folder that can't be written to, or no free port.
+        ClipeduError: no JupyterLab, a folder that cannot be written to, or no free port.
     """
     if importlib.util.find_spec("jupyterlab") is None:
         raise ClipeduError("the lab needs JupyterLab, which is not installed here: pip install jupyterlab ipywidgets")
@@ -51,7 +51,7 @@ def copy_notebooks(folder: Path) -> list[str]:
     """Copy each notebook that is not in `folder` yet; returns a line on each, new or kept.
 
     Raises:
-        ClipeduError: the folder can't be made or written to.
+        ClipeduError: the folder cannot be made or written to.
     """
     lines = []
     try:
@@ -67,7 +67,7 @@ def copy_notebooks(folder: Path) -> list[str]:
                 lines.append(f"kept   {target} (yours; delete or rename it to get the original)")
     except OSError as error:
         raise ClipeduError(
-            f"the notebooks can't be copied to {folder}: {error.strerror}. Give another --folder"
+            f"the notebooks cannot be copied to {folder}: {error.strerror}. Give another --folder"
         ) from None
     return lines
 

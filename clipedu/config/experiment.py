@@ -134,11 +134,11 @@ class Experiment:
         if self.augment != "none" and self.image_frozen:
             raise ClipeduError(
                 f"augment={self.augment!r} with image_frozen=True: features of a frozen encoder are computed "
-                "once, so they can't be augmented. Set augment='none' or image_frozen=False"
+                "once, so they cannot be augmented. Set augment='none' or image_frozen=False"
             )
         if self.batch_size % self.accumulate:
             raise ClipeduError(
-                f"batch_size={self.batch_size} can't be cut into accumulate={self.accumulate} equal parts"
+                f"batch_size={self.batch_size} cannot be cut into accumulate={self.accumulate} equal parts"
             )
         if self.train_size is not None and self.batch_size > self.train_size:
             raise ClipeduError(f"batch_size={self.batch_size} is larger than the data: train_size={self.train_size}")
@@ -217,8 +217,8 @@ def _checked_options(spec: dataclasses.Field, options: dict) -> dict[str, Any]:
         if not isinstance(name, str):
             raise ClipeduError(f"{spec.name}={options!r}: the name {name!r} must be a str")
         if name in spec.metadata["taken"]:
-            raise ClipeduError(f"{spec.name}={options!r}: {name!r} can't be among them, the experiment sets it itself")
+            raise ClipeduError(f"{spec.name}={options!r}: {name!r} cannot be among them, the experiment sets it itself")
     try:
         return json.loads(json.dumps(options, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise ClipeduError(f"{spec.name}={options!r} can't be kept in JSON: {error}") from None
+        raise ClipeduError(f"{spec.name}={options!r} cannot be kept in JSON: {error}") from None

@@ -115,7 +115,7 @@ def operate(name: str, pixels: Tensor, sign: float = 1.0) -> Tensor:
     if name not in OPERATIONS:
         raise unknown_name("operation", name, OPERATIONS)
     if sign not in (1, -1):
-        raise ClipeduError(f"sign={sign} can't be used: give 1 or -1")
+        raise ClipeduError(f"sign={sign} cannot be used: give 1 or -1")
     return OPERATIONS[name](pixels.float(), torch.full((len(pixels),), float(sign)))
 
 

@@ -70,7 +70,7 @@ def share(batch_size: int, rank: int, ranks: int) -> slice:
         raise ClipeduError(f"rank={rank} of {ranks} processes: give 0 to {ranks - 1}")
     if batch_size < ranks:
         raise ClipeduError(
-            f"batch_size={batch_size} can't be shared by {ranks} processes: give at least one row to each"
+            f"batch_size={batch_size} cannot be shared by {ranks} processes: give at least one row to each"
         )
     least, larger = divmod(batch_size, ranks)
     start = rank * least + min(rank, larger)
@@ -100,7 +100,7 @@ def batches(
         image_features: [N, F], one a row, taken instead of pixels (frozen image encoder).
         text_features: ([T, G], first caption of each row [N + 1]), taken instead of tokens (frozen text encoder).
     Raises:
-        ClipeduError: a batch larger than the data, or one that can't be shared.
+        ClipeduError: a batch larger than the data, or one that cannot be shared.
     """
     rows = len(pairs)
     if batch_size > rows:

@@ -34,7 +34,7 @@ def load_pairs(
         seed: which scenes are drawn; shards are the same for every seed.
         resize: how shards' images become square, "crop" or "squash" (see `clipedu.data.shards.images`).
     Raises:
-        ClipeduError: an unknown name, split or resize, a set that was not fetched or not to the end, or one that can't be
+        ClipeduError: an unknown name, split or resize, a set that was not fetched or not to the end, or one that cannot be
             used as asked.
     """
     if name_or_folder == "scenes":

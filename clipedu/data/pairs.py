@@ -83,7 +83,7 @@ class Pairs:
             captions = self.captions(row)
             if not captions:
                 what = f"no caption for row {row}" if texts else "no captions"
-                raise ClipeduError(f"{self.name}/{self.split} has {what}: it can't be used to train or for retrieval")
+                raise ClipeduError(f"{self.name}/{self.split} has {what}: it cannot be used to train or for retrieval")
             texts += captions
             first.append(len(texts))
         self._ids, self._lengths = tokenizer.encode(texts) if self.cache is None else kept(self.cache, tokenizer, texts)

@@ -57,7 +57,7 @@ class Prefetch(Iterator[Batch]):
 
     def __init__(self, source: Iterator[Batch], device: torch.device | str = "cpu", *, depth: int = DEPTH):
         if depth < 1:
-            raise ClipeduError(f"depth={depth} can't be used: at least 1 batch has to be made ahead")
+            raise ClipeduError(f"depth={depth} cannot be used: at least 1 batch has to be made ahead")
         self.device, self.waited = torch.device(device), 0.0
         pin = self.device.type == "cuda"
         self._made: queue.SimpleQueue = queue.SimpleQueue()

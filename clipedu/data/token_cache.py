@@ -1,6 +1,6 @@
 """Tokens on disk: captions that were turned into numbers once are read from a file the next time.
 
-The name of the file is a hash of the tokenizer, its length included, and of the captions themselves. So a file can't belong
+The name of the file is a hash of the tokenizer, its length included, and of the captions themselves. So a file cannot belong
 to other captions, in whatever folder it is: who finds one with the right name has the right tokens.
 """
 

@@ -53,7 +53,7 @@ class Tokenizer:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else every later fork prints a warning
         if not 3 <= length <= tokenizer.model_max_length:
             limit = f" and at most {tokenizer.model_max_length}" if length > 3 else ""
-            raise ClipeduError(f"a length of {length} tokens can't be used: give at least 3{limit}")
+            raise ClipeduError(f"a length of {length} tokens cannot be used: give at least 3{limit}")
         if len(tokenizer) <= len(SPECIAL):
             raise ClipeduError(f"the tokenizer knows only {len(tokenizer)} tokens: its vocabulary file is missing")
         self.tokenizer = tokenizer
@@ -133,7 +133,7 @@ class Tokenizer:
                 tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         except Exception as error:  # noqa: BLE001  the backend raises bare Exceptions for a damaged file
             raise ClipeduError(
-                f"the tokenizer in {folder} can't be read ({_first_line(error)}): save it again"
+                f"the tokenizer in {folder} cannot be read ({_first_line(error)}): save it again"
             ) from None
         loaded = cls(tokenizer, tokenizer.model_max_length)
         loaded.clean = read_json(Path(folder) / "captions.json").get("clean", False)
@@ -188,7 +188,7 @@ def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
     """The own tokenizer of a text model: from the machine if it was loaded before, else from the Hugging Face hub.
 
     Raises:
-        ClipeduError: it is not on this machine and the hub can't be reached or doesn't have it, or it has no fast tokenizer.
+        ClipeduError: it is not on this machine and the hub cannot be reached or doesn't have it, or it has no fast tokenizer.
     """
     from huggingface_hub import constants
     from transformers import AutoTokenizer
@@ -198,7 +198,7 @@ def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
             tokenizer = AutoTokenizer.from_pretrained(model_name, local_files_only=True)
         except (OSError, ValueError, ImportError):
             if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
-                why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} can't be reached"
+                why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
                 raise ClipeduError(
                     f"the tokenizer of {model_name!r} is not on this machine and {why}: load it once with a network, "
                     "set HF_HOME to a folder that has it, or train one on the captions"
@@ -207,7 +207,7 @@ def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
                 tokenizer = AutoTokenizer.from_pretrained(model_name)
             except (OSError, ValueError, ImportError) as error:
                 raise ClipeduError(
-                    f"the tokenizer of {model_name!r} can't be loaded ({_first_line(error)}): "
+                    f"the tokenizer of {model_name!r} cannot be loaded ({_first_line(error)}): "
                     'check the name on the hub, e.g. "distilbert-base-uncased"'
                 ) from None
     if not tokenizer.is_fast:

@@ -15,7 +15,7 @@ among a thousand captions few have the same objects, so a model finds its image 
 Only scenes can be asked, since their captions are made from what is known of them. Shapes, colours and sizes are what patches
 show one by one; place and relation need to know *where* a patch is; binding needs to know which patches *belong together*.
 
-Source: the idea is that of ARO (Yuksekgonul et al. 2023, arXiv 2210.01936) and Winoground (Thrush et al. 2022, arXiv 2204.03162).
+Source: the idea is that of ARO (Yuksekgonul et al. 2023, arXiv:2210.01936) and Winoground (Thrush et al. 2022, arXiv:2204.03162).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _binding(m: Meaning, dice: Dice) -> Meaning | None:
     return None if m.relation is None else m._replace(colour=m.other_colour, other_colour=m.colour)
 
 
-# name -> a meaning that is true of a scene -> one that differs in this and is false of it; None where it can't be had
+# name -> a meaning that is true of a scene -> one that differs in this and is false of it; None where it cannot be had
 FOILS: dict[str, Callable[[Meaning, Dice], Meaning | None]] = {
     "shape": _shape,
     "colour": _colour,

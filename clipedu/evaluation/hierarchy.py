@@ -6,7 +6,7 @@ knows it, each in any geometry (`clipedu.geometry`; all embeddings are tangent v
     radius      distance to the root of the space. Text says less than its image, so it should be nearer to the root; and a
                 generic caption nearer than a specific one.
     cone        a caption spans a cone that opens away from the root, the wider the nearer to the root it is. What it is
-                true of should lie inside (Ganea et al. 2018, arXiv 1804.01882). Not on a sphere.
+                true of should lie inside (Ganea et al. 2018, arXiv:1804.01882). Not on a sphere.
     traversal   walk from an image to the root, and read the nearest captions on the way (`clipedu.evaluation.traversals`): they should
                 become more generic.
 
@@ -48,7 +48,7 @@ def hierarchy_scores(
     """
     if not hasattr(pairs, "chain") or len(pairs) < 2:
         raise ClipeduError(
-            f"{pairs.name}/{pairs.split} with {len(pairs)} rows can't be scored for hierarchy: "
+            f"{pairs.name}/{pairs.split} with {len(pairs)} rows cannot be scored for hierarchy: "
             "it takes a set with chains of captions (scenes) and at least two rows"
         )
     space = embed_space(model, pairs, embeddings)

@@ -1,7 +1,7 @@
 """Traversal: walk from an image to the root of the space, and read which captions are the nearest on the way.
 
 In a space that knows what is generic, the first captions say all that is in the image, the later ones less and less, and the
-last is the root itself (as in Desai et al. 2023, arXiv 2304.09172). The way is the shortest path of the geometry, walked at
+last is the root itself (as in Desai et al. 2023, arXiv:2304.09172). The way is the shortest path of the geometry, walked at
 equal speed: with a root at zero, the tangent vector shrinks in proportion; on a sphere it is an arc of a great circle.
 """
 

@@ -76,11 +76,11 @@ def check_copies(loss_with_copies: Callable[[int, int], float]) -> str:
             math.log(copies) / batch: "you count one of the copies: each of them pays log of their number",
             copies
             * math.log(copies)
-            / (2 * batch): "both directions pay: a picture can't choose among equal captions, "
+            / (2 * batch): "both directions pay: a picture cannot choose among equal captions, "
             "nor a caption among the pictures of its copies",
-            math.log(batch): "that is the loss of a blind model: here only the copies can't be told apart",
+            math.log(batch): "that is the loss of a blind model: here only the copies cannot be told apart",
             copies / batch: "that is the share of pairs that pay. How much? The right one of k equals has p = 1 / k",
-            0.0: "even a perfect model can't tell equal captions apart: at best it gives each the probability 1 / copies",
+            0.0: "even a perfect model cannot tell equal captions apart: at best it gives each the probability 1 / copies",
         }
         compare(loss_with_copies(batch, copies), right, wrong, f"{copies} copies in a batch of {batch}")
     return "two copies among 128 cost 0.011 for ever, at any temperature. No training removes it, but it will try."

@@ -120,7 +120,7 @@ def check_adamw(adamw_step: Callable[..., Any]) -> str:
             lambda w: w, coupled=DECAY
         ),
         "decayed twice: once in the gradient and once outside. Only outside": adamw(coupled=DECAY),
-        "the shrink is lr * weight_decay: multiply by lr too, or a schedule can't end it": adamw(
+        "the shrink is lr * weight_decay: multiply by lr too, or a schedule cannot end it": adamw(
             lambda w: (1 - DECAY) * w
         ),
         "shrink *first*, then step: you took the share of the weight that had moved already": adamw(

@@ -1,4 +1,4 @@
-r"""Flat space: the tangent vector is the point, and both direction and length count (EuCLIP, arXiv 2409.13079).
+r"""Flat space: the tangent vector is the point, and both direction and length count (EuCLIP, arXiv:2409.13079).
 
     euclidean            s = -|x - y|
     euclidean-squared    s = -|x - y|^2      EuCLIP's own. On vectors of length 1 it is 2 cos - 2: CLIP at half the

@@ -1,4 +1,4 @@
-r"""Hyperbolic space as a hyperboloid: room that grows exponentially with the radius (MERU, arXiv 2304.09172).
+r"""Hyperbolic space as a hyperboloid: room that grows exponentially with the radius (MERU, arXiv:2304.09172).
 
 *The space.* A point has D space coordinates and one time coordinate, which is no freedom but follows from them:
 

@@ -13,7 +13,7 @@ each x be the apex of a cone that opens away from the root: everything in it is 
                      *saturation radius*, which `min_radius`, K, sets
 
 y is entailed by x if exterior angle <= half-aperture. At the apex itself (y = x) and with the root as apex no exterior
-angle is defined; it is pi / 2 here. (Cones: Ganea et al. 2018, arXiv 1804.01882; of texts: MERU, arXiv 2304.09172.)
+angle is defined; it is pi / 2 here. (Cones: Ganea et al. 2018, arXiv:1804.01882; of texts: MERU, arXiv:2304.09172.)
 
 K means a different radius in each space and at each curvature: compare shares of entailed pairs only between settings
 with the same saturation radius.

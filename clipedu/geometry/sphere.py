@@ -72,7 +72,7 @@ class Sphere(Geometry):
 
 
 class Cosine(Sphere):
-    """The unit sphere as CLIP uses it (arXiv 2103.00020): similarity = cosine. A zero vector has similarity 0 to all."""
+    """The unit sphere as CLIP uses it (arXiv:2103.00020): similarity = cosine. A zero vector has similarity 0 to all."""
 
     name = "cosine"
     description = "unit sphere: cosine of the angle, length ignored (CLIP)"
@@ -87,7 +87,7 @@ class Cosine(Sphere):
 
 
 class Elliptic(Sphere):
-    """The unit sphere, similarity = -arc length (arXiv 2409.13079)."""
+    """The unit sphere, similarity = -arc length (arXiv:2409.13079)."""
 
     name = "elliptic"
     description = "unit sphere: minus the angle itself, the length of the arc (ELIP)"

@@ -4,10 +4,10 @@ In a block every token asks all tokens (itself too), and its answer is a mean of
 
     A = softmax(Q K^T / sqrt(d) + mask)        a row a query, a column a key; rows sum to 1       one A a block and head
 
-(Vaswani et al. 2017, arXiv 1706.03762, eq. 1; d is the width of a head). A row, laid out on the patch grid, is a picture
+(Vaswani et al. 2017, arXiv:1706.03762, eq. 1; d is the width of a head). A row, laid out on the patch grid, is a picture
 of where its token looks; what is missing from 100 % there goes to the extra tokens: class, registers, summary tokens.
 
-Darcet et al. ("Vision Transformers Need Registers", ICLR 2024, arXiv 2309.16588) looked at such pictures of large models
+Darcet et al. ("Vision Transformers Need Registers", ICLR 2024, arXiv:2309.16588) looked at such pictures of large models
 and found bright spots on plain background. The patches there have about ten times the norm of all others, are about 2 %
 of them, and hold something of the whole image in place of their own content: the model keeps notes where nothing is to be
 lost. *Registers*, extra tokens that all may write to, took the notes over, and the spots were gone. They saw this in large

@@ -32,7 +32,7 @@ def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = 
     """Image features of every row, float32 [N, F] on the CPU, from the cache or computed now.
 
     Raises:
-        ClipeduError: the cache folder can't be written.
+        ClipeduError: the cache folder cannot be written.
     """
 
     def compute() -> Tensor:
@@ -45,7 +45,7 @@ def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = T
     """Text features of every caption, float32 [T, G] on the CPU, and the first caption of each row, int64 [N + 1].
 
     Raises:
-        ClipeduError: the pairs are not tokenized, or the cache folder can't be written.
+        ClipeduError: the pairs are not tokenized, or the cache folder cannot be written.
     """
     ids, mask, row = pairs.all_tokens()
 
@@ -122,7 +122,7 @@ def _keep(path: Path, compute: Callable[[], Tensor]) -> Tensor:
 
     def unwritable(error: Exception) -> ClipeduError:
         return ClipeduError(
-            f"can't write features to {path.parent} ({getattr(error, 'strerror', None) or error}): "
+            f"cannot write features to {path.parent} ({getattr(error, 'strerror', None) or error}): "
             "set CLIPEDU_CACHE to a folder that can be written and has room"
         )
 

@@ -202,7 +202,7 @@ class SimilarityLoss(Loss):
         if not low - 1e-6 <= start <= high + 1e-6:
             allowed = f"{math.exp(-high):.4g} to {math.exp(-low):.4g}"
             raise ClipeduError(
-                f"a learned temperature can't start at {self.first_temperature:g}: this geometry allows {allowed}"
+                f"a learned temperature cannot start at {self.first_temperature:g}: this geometry allows {allowed}"
             )
         return nn.Parameter(torch.tensor(start))
 

@@ -1,4 +1,4 @@
-r"""CLIP: softmax cross-entropy over the batch, both directions (InfoNCE; Radford et al. 2021, arXiv 2103.00020).
+r"""CLIP: softmax cross-entropy over the batch, both directions (InfoNCE; Radford et al. 2021, arXiv:2103.00020).
 
 $$ L = \frac{1}{2B} \sum_i \Big[ -\log \frac{e^{S_{ii}/\tau}}{\sum_j e^{S_{ij}/\tau}}
                                  -\log \frac{e^{S_{ii}/\tau}}{\sum_j e^{S_{ji}/\tau}} \Big] $$

@@ -1,4 +1,4 @@
-r"""CyCLIP: CLIP, plus a demand that the two towers agree about distances (Goel et al. 2022, arXiv 2205.14459).
+r"""CyCLIP: CLIP, plus a demand that the two towers agree about distances (Goel et al. 2022, arXiv:2205.14459).
 
 $$ L = L_{\mathrm{CLIP}}
      + \lambda_{\mathrm{cross}} \frac{1}{B} \sum_{jk} (S_{jk} - S_{kj})^2

@@ -1,4 +1,4 @@
-r"""DCL, decoupled contrastive learning: CLIP, its positive not in the denominator (Yeh et al. 2021, arXiv 2110.06848).
+r"""DCL, decoupled contrastive learning: CLIP, its positive not in the denominator (Yeh et al. 2021, arXiv:2110.06848).
 
 $$ L = \frac{1}{2B} \sum_i \Big[ \log \sum_{j \ne i} e^{(S_{ij}-S_{ii})/\tau}
                              + \log \sum_{j \ne i} e^{(S_{ji}-S_{ii})/\tau} \Big] $$

@@ -9,8 +9,8 @@ is. An image inside pays nothing. The angles are the geometry's (`half_aperture`
 `min_radius`, is where a cone opens fully: half the space. A small K from the start can be unstable; a K that shrinks over
 the run (0.3 -> 0.1) is the remedy of EuCLIP's authors. K = 0 is no cone: the mean exterior angle.
 
-It is added to any loss that rests on a similarity. Sources: Ganea et al. 2018 (arXiv 1804.01882), MERU (Desai et al.
-2023, arXiv 2304.09172: lambda 0.2, K 0.1), EuCLIP (Chou and Alam 2024, arXiv 2409.13079).
+It is added to any loss that rests on a similarity. Sources: Ganea et al. 2018 (arXiv:1804.01882), MERU (Desai et al.
+2023, arXiv:2304.09172: lambda 0.2, K 0.1), EuCLIP (Chou and Alam 2024, arXiv:2409.13079).
 
 Two things to watch. Cones at a fixed K are not comparable between geometries or curvatures. And lower curvature widens
 every hyperbolic cone, so this loss pulls a learned curvature down.

@@ -1,4 +1,4 @@
-r"""InfoLOOB, the loss of CLOOB: leave the pair itself out of the bound (Fuerst et al. 2021, arXiv 2110.11316).
+r"""InfoLOOB, the loss of CLOOB: leave the pair itself out of the bound (Fuerst et al. 2021, arXiv:2110.11316).
 
 $$ L = \frac{\tau}{B} \sum_i \Big[ \log \sum_{j \ne i} e^{(S_{ij}-S_{ii})/\tau}
                               + \log \sum_{j \ne i} e^{(S_{ji}-S_{ii})/\tau} \Big] $$

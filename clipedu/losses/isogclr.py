@@ -1,4 +1,4 @@
-r"""iSogCLR: SogCLR with a temperature of its own for every anchor (Qiu et al. 2023, arXiv 2305.11965).
+r"""iSogCLR: SogCLR with a temperature of its own for every anchor (Qiu et al. 2023, arXiv:2305.11965).
 
 $$ F = \frac{1}{N} \sum_i \min_{\tau_i \in [\tau_{lo}, \tau_{hi}]}
        \Big( \tau_i \log \mathop{\mathbb{E}}_{j \ne i} e^{h_{ij}/\tau_i} + \tau_i \rho \Big) + \text{texts},

@@ -40,7 +40,7 @@ def gamma_at(progress: float, gamma: float, schedule: str) -> float:
     """The weight of the newest batch when `progress` (0 to 1) of the training is done.
 
     "constant" is gamma. "cosine" falls from 1 (no memory, while the model still changes fast) to gamma over the first
-    half of the training and stays there (FastCLIP, arXiv 2407.01445).
+    half of the training and stays there (FastCLIP, arXiv:2407.01445).
     """
     if schedule == "constant" or progress >= 0.5:
         return gamma

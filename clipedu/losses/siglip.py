@@ -1,4 +1,4 @@
-r"""SigLIP: no softmax; every cell of the matrix is a yes-or-no question (Zhai et al. 2023, arXiv 2303.15343).
+r"""SigLIP: no softmax; every cell of the matrix is a yes-or-no question (Zhai et al. 2023, arXiv:2303.15343).
 
 $$ L = \frac{1}{B} \sum_{ij} \log \big( 1 + e^{-z_{ij} (t S_{ij} + c)} \big), \qquad
    z_{ij} = +1 \text{ if } i = j, \; -1 \text{ otherwise} $$

@@ -1,4 +1,4 @@
-r"""SogCLR: every anchor against the whole data set, with one running number each (Yuan et al. 2022, arXiv 2202.12387).
+r"""SogCLR: every anchor against the whole data set, with one running number each (Yuan et al. 2022, arXiv:2202.12387).
 
 $$ F = \frac{1}{N} \sum_i \tau \log \mathop{\mathbb{E}}_{j \ne i} e^{(S_{ij} - S_{ii})/\tau} \; + \;
        \text{the same with texts as anchors} $$
@@ -18,7 +18,7 @@ mass 1 / B a side, and none goes dark, however easy. That makes the gradient abo
 larger learning rate, or `scale="clip"`. The name stands for *stochastic optimisation for the global objective*; it is
 first order.
 
-A learned temperature (`learn_temperature=True`; FastCLIP, arXiv 2407.01445) needs a counterweight rho, as one without
+A learned temperature (`learn_temperature=True`; FastCLIP, arXiv:2407.01445) needs a counterweight rho, as one without
 it would only rise: F becomes the mean of tau (log g + rho), both sides, and L is given the slope that it lacks,
 
 $$ \frac{\partial F}{\partial \tau} = \frac{1}{B} \sum_i \Big[ \log u_i + \rho

@@ -1,4 +1,4 @@
-r"""VICReg: no negatives at all. Pull pairs together, keep dimensions apart (Bardes et al. 2021, arXiv 2105.04906).
+r"""VICReg: no negatives at all. Pull pairs together, keep dimensions apart (Bardes et al. 2021, arXiv:2105.04906).
 
 $$ L = \lambda\, \frac{1}{BD} \sum_{id} (x_{id} - y_{id})^2
      + \mu\, \tfrac{1}{2} \big[ v(X) + v(Y) \big] + \nu\, \big[ c(X) + c(Y) \big] $$

@@ -165,7 +165,7 @@ def build_model(experiment, vocab_size: int) -> DualEncoder:
         experiment: a `clipedu.Experiment`.
         vocab_size: of the tokenizer in use.
     Raises:
-        ClipeduError: unknown encoders or options, weights that can't be had, sizes that don't fit.
+        ClipeduError: unknown encoders or options, weights that cannot be had, sizes that don't fit.
     """
     ex = experiment
     with torch.random.fork_rng(devices=[]):

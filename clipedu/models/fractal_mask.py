@@ -15,7 +15,7 @@ So the mask is symmetric, every token sees itself, the token of the 1 x 1 level 
 blocks every token can depend on every other. `True` means "may attend", as in `scaled_dot_product_attention` and timm;
 `nn.MultiheadAttention` reads it the other way round.
 
-Source: Chou, Kumar, Garg, "ViT Registers and Fractal ViT" (arXiv 2601.15506) and its code (repository EIFY/mup-vit, branch
+Source: Chou, Kumar, Garg, "ViT Registers and Fractal ViT" (arXiv:2601.15506) and its code (repository EIFY/mup-vit, branch
 fixed-fractal). There the mask does not improve on plain registers.
 """
 
@@ -46,7 +46,7 @@ def summary_sides(grid: int, base: int) -> list[int]:
         sides.append(side)
     if side != 1 or not sides:
         raise ClipeduError(
-            f"a grid of {grid} x {grid} patches can't carry windows of base {base}: {grid} is no power of {base}. "
+            f"a grid of {grid} x {grid} patches cannot carry windows of base {base}: {grid} is no power of {base}. "
             f"Bases that fit {grid}: {', '.join(map(str, bases_of(grid))) or 'none'}. "
             f"Grids that fit base {base}: {', '.join(map(str, grids_of(base)))}"
         )

@@ -34,7 +34,7 @@ def build_image_encoder(
         image_size: H and W; a model that timm says has a fixed input size (a ViT) is built for it. None leaves it as it is.
         options: further arguments of `timm.create_model`.
     Raises:
-        ClipeduError: unknown name or option, weights that can't be had or don't fit.
+        ClipeduError: unknown name or option, weights that cannot be had or don't fit.
     """
     import timm
 

@@ -2,10 +2,10 @@
 
 sincos2d   a code is added to each patch: sines and cosines of its column x and row y at d/4 frequencies w
            [sin(x w), cos(x w), sin(y w), cos(y w)],   w_i = 10000^(-i / (d/4 - 1))
-           (big_vision's `posemb_sincos_2d`; Beyer et al. 2022, arXiv 2205.01580)
+           (big_vision's `posemb_sincos_2d`; Beyer et al. 2022, arXiv:2205.01580)
 alibi      nothing is added to a patch; attention from one token to another is lowered by their distance
            score - slope_h * ||(row, column) - (row', column')||, the slope another in each head
-           (Press et al. 2022, arXiv 2108.12409; in 2D: CROMA, Fuller et al. 2023, arXiv 2311.00566)
+           (Press et al. 2022, arXiv:2108.12409; in 2D: CROMA, Fuller et al. 2023, arXiv:2311.00566)
 """
 
 from __future__ import annotations

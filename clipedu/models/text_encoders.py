@@ -25,7 +25,7 @@ def build_text_encoder(
         vocab_size: of the tokenizer in use; None keeps the configuration's.
         config: changes to the model's configuration.
     Raises:
-        ClipeduError: unknown name or option, weights that can't be had or don't fit.
+        ClipeduError: unknown name or option, weights that cannot be had or don't fit.
     """
     from transformers import AutoModel
 

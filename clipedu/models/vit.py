@@ -77,7 +77,7 @@ class Masked:
 
     def set_input_size(self, *args: Any, **how: Any) -> None:
         """Tokens and mask are made for one grid. Raises ClipeduError."""
-        raise ClipeduError("the size of this image encoder can't be changed: build it again with another img_size")
+        raise ClipeduError("the size of this image encoder cannot be changed: build it again with another img_size")
 
 
 class MaskedViT(Masked, VisionTransformer):
@@ -124,7 +124,7 @@ def build_vit(
         the model, with attributes `grid` (patches a side), `sides` (of the levels of summary tokens, coarsest first;
         empty without them), timm's `num_prefix_tokens`, and `attn_mask` (None, bool [L, L], or float [1, heads, L, L]).
     Raises:
-        ClipeduError: an unknown choice, an option that would be ignored, or a grid that can't carry the windows.
+        ClipeduError: an unknown choice, an option that would be ignored, or a grid that cannot carry the windows.
     """
     _check(extra, pos_embed, summary, registers, options)
     seed = torch.randint(

@@ -1,7 +1,7 @@
 """Where an encoder's weights come from, if not from chance: a .safetensors file, or the Hugging Face hub.
 
 A file must hold every tensor of the model, in its shape; what it holds besides (a classifier) is left out. The hub is
-asked by timm and transformers; where it can't be reached, what they fetched before is used, and what is not there is told
+asked by timm and transformers; where it cannot be reached, what they fetched before is used, and what is not there is told
 at once.
 """
 
@@ -37,7 +37,7 @@ def load_weights(model: nn.Module, weights: str, name: str) -> None:
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ClipeduError(f"weights {weights!r} for {name!r} can't be read as safetensors: {error}") from None
+        raise ClipeduError(f"weights {weights!r} for {name!r} cannot be read as safetensors: {error}") from None
     wanted = {key: value.shape for key, value in model.state_dict().items()}
     unfit = [key for key in state if key in wanted and state[key].shape != wanted[key]]
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
@@ -69,7 +69,7 @@ def from_hub(what: str, setting: str) -> Iterator[None]:
     except TypeError:
         raise
     except Exception as error:  # noqa: BLE001  the hub's clients have dozens of errors
-        where = "not on this machine, and the hub can't be reached" if constants.HF_HUB_OFFLINE else "not to be had"
+        where = "not on this machine, and the hub cannot be reached" if constants.HF_HUB_OFFLINE else "not to be had"
         raise ClipeduError(
             f"{what}: {where} ({str(error).strip()[:200]}). Try again with a network, or choose another {setting}"
         ) from None
@@ -85,4 +85,4 @@ def one_line_errors(what: str, option: str, given: dict[str, Any]) -> Iterator[N
     except ClipeduError:
         raise
     except Exception as error:  # noqa: BLE001
-        raise ClipeduError(f"{what}{f' with {option}={given}' if given else ''} can't be built: {error}") from None
+        raise ClipeduError(f"{what}{f' with {option}={given}' if given else ''} cannot be built: {error}") from None

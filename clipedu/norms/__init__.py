@@ -2,8 +2,8 @@
 
 from clipedu.norms.equilibrium import predicted_norms
 from clipedu.norms.monitor import NormMonitor
+from clipedu.norms.optimizer_steady_state import SteadyState, steady_state
 from clipedu.norms.random_walks import Walk, sandbox
-from clipedu.norms.steady_state import SteadyState, steady_state
 from clipedu.norms.table import COLUMNS, QUANTITIES
 
 __all__ = [

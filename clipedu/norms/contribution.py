@@ -28,7 +28,7 @@ Of any u(x) of Gaussian noise the correlation is a power series in that of x wit
 of matrices with 64 columns; K is right to 0.5 % from about 32 rows on, and for 8 x 8 some 3 % too large. Polar factors by
 five Newton-Schulz steps are taken as exact ones.
 
-Sources: Kosson et al. 2023 (arXiv 2305.17212) for TUC; Chou 2025 (arXiv 2512.08217) for normalised updates.
+Sources: Kosson et al. 2023 (arXiv:2305.17212) for TUC; Chou 2025 (arXiv:2512.08217) for normalised updates.
 """
 
 from __future__ import annotations

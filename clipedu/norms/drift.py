@@ -13,7 +13,7 @@ $$ s (2 - s)\, x^2 + 2\, \mathrm{lr}\, (1 - s)\, c \sqrt{T}\, x = \mathrm{lr}^2\
 whose positive root is `norm_with_drift`; c = 0 gives the balance without. Momentum needs no place here: each minibatch is
 counted once. Not counted is how gradients of neighbouring steps resemble each other.
 
-Which layers drift? A layer that a normalisation follows can't change the output by its length, so <w, g> = 0 (Euler), and
+Which layers drift? A layer that a normalisation follows cannot change the output by its length, so <w, g> = 0 (Euler), and
 nearly so for q. Others have a length that they want: the feed-forward layers of a transformer shrink under noise, queries and
 keys grow. There decay and noise do not set the norm alone.
 

@@ -34,7 +34,7 @@ What all this rests on, and when it fails:
 - contributions know nothing of the weight. An output layer's do: its logits want to grow.
 - a steady ||u||^2, and time: Lambda well above 1.
 
-Sources: Chou 2025 (arXiv 2512.08217); Kosson et al. 2023 (arXiv 2305.17212); Defazio 2025 (arXiv 2506.02285); momentum's exact
+Sources: Chou 2025 (arXiv:2512.08217); Kosson et al. 2023 (arXiv:2305.17212); Defazio 2025 (arXiv:2506.02285); momentum's exact
 forms are derived and tested here.
 """
 

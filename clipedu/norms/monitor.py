@@ -27,7 +27,7 @@ every 256 steps), in one transfer. In `frame()`, with cos and angle of the whole
 effective_lr is the lr that would carry independent updates as far as these, which share their gradients; alpha is the weight
 of the newest gradient, 1 - beta. A step that left every number of a layer as it was (no gradient; a loss scaler that
 skipped it) has taken no share: its shrink is 0.
-Sources: van Laarhoven 2017 (arXiv 1706.05350); Kosson et al. 2023 (arXiv 2305.17212); Chou 2025 (arXiv 2512.08217).
+Sources: van Laarhoven 2017 (arXiv:1706.05350); Kosson et al. 2023 (arXiv:2305.17212); Chou 2025 (arXiv:2512.08217).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ the curve of its walk, its gradients were no noise.
 
 The buffer begins as full as it will stay, so that there is no transient of its own.
 
-Source: the experiment is that of Chou 2025 (arXiv 2512.08217) and of Kosson et al. 2023 (arXiv 2305.17212).
+Source: the experiment is that of Chou 2025 (arXiv:2512.08217) and of Kosson et al. 2023 (arXiv:2305.17212).
 """
 
 from __future__ import annotations

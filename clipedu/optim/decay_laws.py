@@ -26,7 +26,7 @@ and lambda should stay constant there. Give such a group `"decay_law": "constant
     optimizer = torch.optim.AdamW([{"params": body}, {"params": head, "decay_law": "constant"}], lr=1e-3, weight_decay=0.1)
     follow(optimizer, "corrected")          # and then any schedule
 
-Sources: Chou 2025 (arXiv 2512.08217): corrected, for any decoupled optimizer; Defazio 2025 (arXiv 2506.02285): AdamC.
+Sources: Chou 2025 (arXiv:2512.08217): corrected, for any decoupled optimizer; Defazio 2025 (arXiv:2506.02285): AdamC.
 """
 
 from __future__ import annotations
@@ -68,21 +68,21 @@ DECAY_LAWS.add(
     "constant",
     _constant,
     "lambda stays: the shrink follows lr, and the weights' norm falls with it",
-    paper="arXiv 1711.05101",
+    paper="arXiv:1711.05101",
     formula=r"\lambda_t = \lambda",
 )
 DECAY_LAWS.add(
     "corrected",
     _corrected,
     "lambda follows lr: the norm's balance stays put, to first order",
-    paper="arXiv 2512.08217",
+    paper="arXiv:2512.08217",
     formula=r"\lambda_t = \lambda\,\gamma_t / \gamma_{\max}",
 )
 DECAY_LAWS.add(
     "corrected-exact",
     _corrected_exact,
     "the lambda that keeps the norm's balance exactly",
-    paper="arXiv 2512.08217",
+    paper="arXiv:2512.08217",
     formula=r"\lambda_t = \left(1 - \sqrt{1 - \gamma_t^2/\kappa}\right)/\gamma_t,\quad"
     r"\kappa = \gamma_{\max} / (\lambda (2 - \gamma_{\max}\lambda))",
 )
@@ -119,7 +119,7 @@ def follow(optimizer: torch.optim.Optimizer, law: str, *, lr_max: float | None =
     torch scheduler has left there. Should `lr` pass it, the peak rises with it: an optimizer built with the small lr of a
     warm-up's start then decays by a constant lambda until the top, instead of by many times lambda.
 
-    "independent" divides by lr, which the optimizer multiplies back: at lr 0 it can't shrink.
+    "independent" divides by lr, which the optimizer multiplies back: at lr 0 it cannot shrink.
 
     Args:
         optimizer: one whose decay is decoupled, i.e. shrinks by lr * weight_decay. Coupled L2 has no balance to keep.
@@ -141,7 +141,7 @@ def follow(optimizer: torch.optim.Optimizer, law: str, *, lr_max: float | None =
             raise ClipeduError(f"{kind} has no weight_decay that could follow the law {law!r}")
         if "weight_decay_max" in group or group.get("corrected_weight_decay"):
             raise ClipeduError(
-                f"the weight decay of this {kind} follows a law already: {law!r} can't be set on top of it"
+                f"the weight decay of this {kind} follows a law already: {law!r} cannot be set on top of it"
             )
     for group in optimizer.param_groups:
         group.setdefault("decay_law", law)

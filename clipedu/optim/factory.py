@@ -11,7 +11,7 @@ Names whose decay is decoupled have a `decay_law` among their defaults: how lamb
 A "c" at the end says corrected: "adamc" is "adamw" with decay_law="corrected". Of a CLIP model the two projections are its
 output layers, the heads, and keep a constant lambda, as the paper has it for classifiers. (Where embeddings are
 normalised afterwards, as in the cosine geometry, a projection's scale is free and heads=() would be as well founded.)
-Sources: Kingma and Ba 2015 (arXiv 1412.6980); Loshchilov and Hutter 2019 (arXiv 1711.05101).
+Sources: Kingma and Ba 2015 (arXiv:1412.6980); Loshchilov and Hutter 2019 (arXiv:1711.05101).
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def build_optimizer(
         groups = scion_groups(model, weight_decay, heads)
         if set_by_groups := sorted({"norm", "corrected"} & set(options)):
             raise ClipeduError(
-                f"{set_by_groups[0]}={options[set_by_groups[0]]!r} can't be given to {name!r} here: each layer has its own, by its "
+                f"{set_by_groups[0]}={options[set_by_groups[0]]!r} cannot be given to {name!r} here: each layer has its own, by its "
                 "kind. clipedu.optim.scion.Scion takes groups of your own"
             )
     else:

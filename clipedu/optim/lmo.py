@@ -1,4 +1,4 @@
-r"""The steps of Scion: of all updates of size 1, the one along which the loss falls fastest (Pethick et al., arXiv 2502.07529).
+r"""The steps of Scion: of all updates of size 1, the one along which the loss falls fastest (Pethick et al., arXiv:2502.07529).
 
 Gradient descent steps along G, whose size means nothing. Scion first chooses how the size of an *update* is measured, a
 norm for every kind of layer, and then takes the update of size 1 that has the largest inner product with G:
@@ -44,7 +44,7 @@ from clipedu.utils.errors import ClipeduError, unknown_name
 from clipedu.utils.registry import Registry
 
 _NEWTON_SCHULZ = [(3.4445, -4.7750, 2.0315)] * 5  # Jordan et al. 2024 (Muon): steep at 0, never settles at 1
-_POLAR_EXPRESS = [  # Amsel et al. 2025 (arXiv 2505.16932), Algorithm 1: the best five steps for values in [0.001, 1]
+_POLAR_EXPRESS = [  # Amsel et al. 2025 (arXiv:2505.16932), Algorithm 1: the best five steps for values in [0.001, 1]
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
     (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
     (3.9486908534822946, -2.908902115962949, 0.5518191394370137),

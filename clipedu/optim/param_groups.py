@@ -134,7 +134,7 @@ def _law(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> str:
 
 
 def _why(group: dict[str, Any]) -> str:
-    """By what the group holds, so that a table can't say what isn't so."""
+    """By what the group holds, so that a table cannot say what isn't so."""
     axes = {parameter.ndim >= 2 for parameter in group["params"]}
     if group.get("name", "").startswith("head"):
         return "output layer: its steps aren't independent of its weights"

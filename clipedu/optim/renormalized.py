@@ -13,7 +13,7 @@ What to expect: with momentum most of the growth already sits in u_par, for u re
 random walk ||w||^2 settles at about 2 (1 - a) / (2 - a) of what it would, a = 1 - beta: at beta 0.9 that is 0.947, hardly to be
 seen; at beta 0 the weights vanish. In float32 the cosine of a step shorter than about 1e-3 ||w|| is lost in rounding.
 
-Source: Chou 2025 (arXiv 2512.08217, "renormalized AdamW"), reconstructed from descriptions of its Algorithm 1; where the paper
+Source: Chou 2025 (arXiv:2512.08217, "renormalized AdamW"), reconstructed from descriptions of its Algorithm 1; where the paper
 puts the decay is not certain.
 """
 

@@ -14,7 +14,7 @@ def learning_rate(step: int, *, peak: float, total: int, warmup: int, schedule: 
 
     lr rises linearly over the first `warmup` steps: peak/warmup, 2 peak/warmup, ... and is `peak` at step warmup - 1. Then
     "constant" stays there, and "cosine" follows peak/2 * (1 + cos(pi * t)) with t = 0 at step warmup - 1 and t = 1 at step
-    `total`, which is not taken: so every step moves (Loshchilov and Hutter 2017, arXiv 1608.03983).
+    `total`, which is not taken: so every step moves (Loshchilov and Hutter 2017, arXiv:1608.03983).
 
     Raises:
         ClipeduError: an unknown schedule.

@@ -20,7 +20,7 @@ down, and gradients surge. With s_t ~ lr_t^2 it is `target` * ||U||^2, whatever 
 factor (2 - alpha)/alpha is the square of the effective step: successive U share their gradients, so their sum grows faster
 than that of independent steps.
 
-Sources: Pethick et al. 2025 (arXiv 2502.07529); Chou 2025 (arXiv 2512.08217) and his training code. We could not read the
+Sources: Pethick et al. 2025 (arXiv:2502.07529); Chou 2025 (arXiv:2512.08217) and his training code. We could not read the
 full text of the second: "target", his C^2, is ||theta||^2 / ||U||^2 as his code has it (c_sq, one value for all corrected
 layers; 1.1875 for a ViT). The balance is exact for vectors; square matrices settle at about 0.88 of the norm it predicts,
 as polar factors and signs of successive buffers are less alike than the buffers. He wrote the step with radius 1 and one

@@ -146,7 +146,7 @@ def plot_sampling(captions: Sequence[str], sample: int, seed: int = 0) -> Figure
     """
     population = len(captions)
     if not 1 <= sample < population:
-        raise ClipeduError(f"sample={sample} can't be drawn from {population} captions: give 1 to {population - 1}")
+        raise ClipeduError(f"sample={sample} cannot be drawn from {population} captions: give 1 to {population - 1}")
     drawn = np.random.default_rng(seed).permutation(population)[:sample]
     holds = [set(words(caption)) for caption in captions]
     everywhere = Counter(word for caption in holds for word in caption)

@@ -65,7 +65,7 @@ def plot_embedding_map(run: Any, lines: int = 60) -> Figure:
     """The embeddings of both modalities on their two main axes (PCA of both together), `lines` pairs joined.
 
     In the cosine geometry the embeddings are first scaled to unit length, as the loss sees them. The two large marks are the
-    means of the modalities; what lies between them is the modality gap (Liang et al. 2022, arXiv 2203.02053).
+    means of the modalities; what lies between them is the modality gap (Liang et al. 2022, arXiv:2203.02053).
     """
     image, text, _ = _embeddings(run)
     if run.experiment.geometry == "cosine":

@@ -182,7 +182,7 @@ def plot_maps(space: Space, method: str = "tsne", points: int = 300, seed: int =
     PCA is that of the tangent vectors (on a sphere, of unit vectors); the other knows only the geometry's own distances.
 
     Args:
-        method: "tsne" (van der Maaten and Hinton 2008) or "umap" (McInnes et al. 2018, arXiv 1802.03426; needs umap-learn, whose
+        method: "tsne" (van der Maaten and Hinton 2008) or "umap" (McInnes et al. 2018, arXiv:1802.03426; needs umap-learn, whose
             first map in a session takes half a minute).
         points: pairs that are shown, the first ones.
     Raises:
@@ -232,7 +232,7 @@ def neighbour_map(distances: np.ndarray, method: str = "tsne", seed: int = 0) ->
     import warnings
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "using precomputed metric")  # only says that new points can't be placed
+        warnings.filterwarnings("ignore", "using precomputed metric")  # only says that new points cannot be placed
         return UMAP(metric="precomputed", random_state=seed, n_jobs=1).fit_transform(distances.clip(0))
 
 

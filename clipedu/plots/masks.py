@@ -47,7 +47,7 @@ def token_at(grid: int, base: int, level: str, row: int = 0, column: int = 0) ->
         level: one of `level_names`.
         row, column: in the grid of that level, from 0.
     Raises:
-        ClipeduError: a level or place that is not there, or a grid that can't carry the windows.
+        ClipeduError: a level or place that is not there, or a grid that cannot carry the windows.
     """
     names, sides = level_names(grid, base), _sides(grid, base)
     if level not in names:
@@ -68,10 +68,10 @@ def token_name(grid: int, base: int, token: int) -> str:
 def reach(grid: int, base: int, blocks: int = 1) -> Tensor:
     """Why a query (row) can depend on a key (column) after one or two blocks: int64 [L, L].
 
-    0 it can't; 1 both are of the same level; 2 one's window contains the other's; 3 only through a third token.
+    0 it cannot; 1 both are of the same level; 2 one's window contains the other's; 3 only through a third token.
 
     Raises:
-        ClipeduError: another number of blocks, or a grid that can't carry the windows.
+        ClipeduError: another number of blocks, or a grid that cannot carry the windows.
     """
     if blocks not in (1, 2):
         raise ClipeduError(f"blocks={blocks}: 1 is the mask, 2 what can depend on what after two; more change nothing")
@@ -90,7 +90,7 @@ def plot_mask(grid: int, base: int, token: int | None = None, *, blocks: int = 1
         token: number in the sequence, from 0, of a token whose row is marked (`token_at`).
         blocks: 1 shows the mask, 2 what can depend on what after two blocks: all on all.
     Raises:
-        ClipeduError: a grid that can't carry the windows, a token that is not there, `blocks` neither 1 nor 2.
+        ClipeduError: a grid that cannot carry the windows, a token that is not there, `blocks` neither 1 nor 2.
     """
     from matplotlib.patches import Rectangle
 

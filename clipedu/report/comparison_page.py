@@ -37,7 +37,7 @@ def _many(runs: list, baseline: Mapping[str, Any] | None) -> list[Block]:
     }
     if len(test_sets) > 1:
         warning = (
-            "These runs were scored on different test sets, so that their scores can't be compared with each other."
+            "These runs were scored on different test sets, so that their scores cannot be compared with each other."
         )
         blocks.append(Text(warning, warning=True))
     blocks += [Heading("Scores"), _score_table_block(runs, table, baseline), Text("", items=DEFINITIONS)]
@@ -107,7 +107,7 @@ def _score_table_block(runs: list, table: pandas.DataFrame, baseline: Mapping[st
     note = (
         "Scores in percent; time is that of training. s.e. is the standard error of the average. At chance: no better "
         "than a random ranking. ≈ best: less than 1.96 standard errors of the difference below the best, so that one run of "
-        "each can't tell them apart."
+        "each cannot tell them apart."
     )
     columns = ("run", "optimizer", "loss", *HEADINGS.values(), "s.e.", "time", "remark")
     return Table(columns, rows, best=set() if best is None else {best}, note=note)

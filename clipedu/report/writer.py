@@ -30,7 +30,7 @@ def write_report(runs: Any, folder: str | Path, baseline: Mapping[str, Any] | No
     Returns:
         the path of `report.html`.
     Raises:
-        ClipeduError: no runs, a baseline without name, or a folder that can't be written to.
+        ClipeduError: no runs, a baseline without name, or a folder that cannot be written to.
     """
     runs = list(runs) if isinstance(runs, (list, tuple)) else [runs]
     if not runs:
@@ -55,4 +55,4 @@ def write_report(runs: Any, folder: str | Path, baseline: Mapping[str, Any] | No
 
 
 def _not_writable(folder: Path, error: OSError) -> ClipeduError:
-    return ClipeduError(f"can't write a report to {folder}: {error.strerror}. Give a folder you may write to")
+    return ClipeduError(f"cannot write a report to {folder}: {error.strerror}. Give a folder you may write to")

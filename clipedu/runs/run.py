@@ -133,7 +133,7 @@ class Run:
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            raise ClipeduError(f"{path} can't be read: {error}") from None
+            raise ClipeduError(f"{path} cannot be read: {error}") from None
 
     def training_state(self, device) -> dict[str, Any]:
         """What `Trainer.state` gave at the last checkpoint, with its tensors on `device`. Raises ClipeduError: none, or damaged."""
@@ -145,7 +145,7 @@ class Run:
         try:
             return torch.load(path, weights_only=True, map_location=device)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ClipeduError(f"{path} can't be read: {error}") from None
+            raise ClipeduError(f"{path} cannot be read: {error}") from None
 
     def embeddings(self) -> dict[str, Any] | None:
         """Embeddings of the first 1,000 pairs of the retrieval set, as scored: "image" and "text" (its first
@@ -162,7 +162,7 @@ class Run:
             words = json.loads((self.folder / "captions.json").read_text(encoding="utf-8"))
             return {**load_file(path), **(words if isinstance(words, dict) else {"captions": words})}
         except (OSError, ValueError, SafetensorError) as error:
-            raise ClipeduError(f"the embeddings in {self.folder} can't be read: {error}. Score the run again") from None
+            raise ClipeduError(f"the embeddings in {self.folder} cannot be read: {error}. Score the run again") from None
 
     def checkpoint(self) -> Path:
         """The folder of the last checkpoint. Raises ClipeduError if there is none."""
@@ -178,7 +178,7 @@ class Run:
             step: number of steps done.
             state: tensors and plain values only, in dicts and lists (`torch.load(weights_only=True)` reads it).
         Raises:
-            ClipeduError: it can't be written; the checkpoint before it is still there.
+            ClipeduError: it cannot be written; the checkpoint before it is still there.
         """
         import torch
         from safetensors.torch import save_file
@@ -232,7 +232,7 @@ class Run:
             except (FileNotFoundError, pd.errors.EmptyDataError):  # nothing measured yet, or nothing before it failed
                 self._frames[name] = pd.DataFrame(columns=columns, dtype=float)
             except (OSError, ValueError) as error:
-                raise ClipeduError(f"{self.folder / f'{name}.csv'} can't be read: {error}") from None
+                raise ClipeduError(f"{self.folder / f'{name}.csv'} cannot be read: {error}") from None
         return self._frames[name]
 
 
@@ -247,7 +247,7 @@ def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
     """Make the folder of a new run (default: `new_run_folder`) and write its settings there.
 
     Raises:
-        ClipeduError: the folder exists and is not empty, or can't be made.
+        ClipeduError: the folder exists and is not empty, or cannot be made.
     """
     folder = Path(folder or new_run_folder(experiment))
     try:
@@ -257,7 +257,7 @@ def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
             )
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ClipeduError(f"{folder} can't be made: {error.strerror}. Give a folder that can be written") from None
+        raise ClipeduError(f"{folder} cannot be made: {error.strerror}. Give a folder that can be written") from None
     run = Run(folder, experiment, environment())
     write_text(folder / "experiment.json", experiment.to_json())
     write_json(folder / "environment.json", run.environment)
@@ -276,7 +276,7 @@ def load_run(folder: str | Path) -> Run:
     try:
         experiment = Experiment.from_json((folder / "experiment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ClipeduError(f"{folder / 'experiment.json'} can't be used: {error}") from None
+        raise ClipeduError(f"{folder / 'experiment.json'} cannot be used: {error}") from None
     status = read_json(folder / "status.json")
     return Run(
         folder,

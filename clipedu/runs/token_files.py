@@ -56,5 +56,5 @@ def kept_tokens(folder: Path) -> tuple[Tokens, dict[str, Tensor]] | None:
         words, tensors = read_json(folder / "tokens.json"), load_file(folder / "tokens.safetensors")
         tokens = Tokens(tuple(words["names"]), words["extra"], tuple(words["grid"]), tensors.pop("windows", None))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ClipeduError(f"the tokens kept in {folder} can't be read: {error}. Score the run again") from None
+        raise ClipeduError(f"the tokens kept in {folder} cannot be read: {error}. Score the run again") from None
     return tokens, tensors

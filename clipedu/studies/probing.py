@@ -1,6 +1,6 @@
 """Questions: can an image encoder learn to see it at all, if it is asked? Trained with labels on scenes, without captions.
 
-A CLIP model that can't tell "above" from "below" may have an encoder that can't see it, or a loss that never asked: among
+A CLIP model that cannot tell "above" from "below" may have an encoder that cannot see it, or a loss that never asked: among
 128 captions few have the same objects, so nobody needs the relation. Here the encoder is asked, with a linear layer on its
 feature for each question, all trained together:
 
@@ -30,7 +30,7 @@ BATCH, PIXEL = 128, 127.5
 
 
 def answers(scenes: Scenes) -> dict[str, Tensor]:
-    """The right answer to each question in every scene, int64 [N]; -1 where it can't be asked."""
+    """The right answer to each question in every scene, int64 [N]; -1 where it cannot be asked."""
     a = scenes.attributes
     first = (a.colour[:, 1] < a.colour[:, 0]).long()  # which of the two objects is A
     relation = torch.where(first == 1, a.relation ^ 1, a.relation)

@@ -60,7 +60,7 @@ def comparison_cells(
             raise unknown_name(f"variant of {name!r}", one, comparison.variants)
     varied = set.intersection(*map(set, comparison.variants.values())) | {"seed"}
     if clash := sorted(varied & set(given)):
-        raise ClipeduError(f"{clash[0]}={getattr(base, clash[0])!r} can't be given: {name!r} compares by {clash[0]}")
+        raise ClipeduError(f"{clash[0]}={getattr(base, clash[0])!r} cannot be given: {name!r} compares by {clash[0]}")
     free = {key: value for key, value in comparison.shared.items() if key not in given}
 
     def cell(changes: dict[str, Any], seed: int) -> Experiment:

@@ -1,4 +1,4 @@
-"""Patches in another order: which order a vision transformer can tell from the first, and which it can't.
+"""Patches in another order: which order a vision transformer can tell from the first, and which it cannot.
 
 A *permutation* is an index tensor [n^2] over the patches of an n x n grid, row by row: the patch at place i of the new
 picture is patch permutation[i] of the old one. Whole patches move; what is in them is not turned.
@@ -43,7 +43,7 @@ def permutation(name: str, grid: int, base: int, seed: int = 0) -> Tensor:
         base: k, patches a side of the smallest windows.
         seed: of "random" and "inside windows"; the others have no chance in them.
     Raises:
-        ClipeduError: an unknown layout, or a grid that can't carry the windows.
+        ClipeduError: an unknown layout, or a grid that cannot carry the windows.
     """
     if name not in LAYOUTS:
         raise unknown_name("layout", name, LAYOUTS)
@@ -95,7 +95,7 @@ def keeps_windows(permutation: Tensor, grid: int, base: int, in_place: bool = Fa
     """Whether patches that shared a window share one afterwards, on every level; `in_place`: the same window as before.
 
     Raises:
-        ClipeduError: a grid that can't carry windows of this base.
+        ClipeduError: a grid that cannot carry windows of this base.
     """
     row, column = torch.arange(grid * grid) // grid, torch.arange(grid * grid) % grid
     for side in summary_sides(grid, base):

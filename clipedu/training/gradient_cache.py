@@ -2,7 +2,7 @@
 
 A contrastive loss needs all embeddings of a batch at once, so adding up the gradients of small batches is not the same
 (each anchor would see fewer negatives). But embeddings are small; it is what the encoders keep for their backward pass
-that fills the memory. So (Gao et al. 2021, "GradCache", arXiv 2101.06983):
+that fills the memory. So (Gao et al. 2021, "GradCache", arXiv:2101.06983):
 
     1. encode every part without keeping anything, and join the embeddings          [B, D]
     2. the loss of the whole batch, back to the embeddings: dL/d(embeddings)        [B, D]

@@ -24,7 +24,7 @@ def train(experiment: Experiment) -> Iterator[Record]:
     """The training loop, step by step; nothing is written. `fit` adds a run's folder and scores.
 
     Raises:
-        ClipeduError: a name or value in the experiment that can't work.
+        ClipeduError: a name or value in the experiment that cannot work.
         NotFinite: the loss or the gradient became NaN or infinite; names the step.
     """
     yield from prepare(experiment).run()

@@ -205,7 +205,7 @@ class Trainer:
         """Go on where `state` was taken. Raises ClipeduError if the data is not what it was."""
         if state["data"] != self.pairs.fingerprint():
             raise ClipeduError(
-                f"the data {self.experiment.data!r} is not what it was when the run was stopped, so it can't go on"
+                f"the data {self.experiment.data!r} is not what it was when the run was stopped, so it cannot go on"
             )
         self.model.load_state_dict(weights)
         self.optimizer.load_state_dict(state["optimizer"])

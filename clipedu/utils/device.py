@@ -18,7 +18,7 @@ def pick_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ClipeduError(
-            f"device={name!r} can't be used here: {str(error).splitlines()[0]}. Allowed: auto, cpu, "
+            f"device={name!r} cannot be used here: {str(error).splitlines()[0]}. Allowed: auto, cpu, "
             "cuda, cuda:1, mps, where the machine has them"
         ) from None
     return device

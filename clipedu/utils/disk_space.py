@@ -24,7 +24,7 @@ def room(folder: Path) -> int:
 
 
 def check_room(folder: Path, needed: int, instead: str) -> None:
-    """Refuse to begin what can't end.
+    """Refuse to begin what cannot end.
 
     Args:
         folder: where the bytes are to go.

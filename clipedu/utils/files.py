@@ -15,7 +15,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file under another name and rename it, so that it is never half there.
 
     Raises:
-        ClipeduError: it can't be written.
+        ClipeduError: it cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
     with reported(path):
@@ -30,13 +30,13 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """A full disk or a folder that can't be written becomes one line."""
+    """A full disk or a folder that cannot be written becomes one line."""
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise ClipeduError(f"{path} can't be written: {getattr(error, 'strerror', None) or error}") from None
+        raise ClipeduError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ClipeduError(f"{path} can't be read: {error}") from None
+        raise ClipeduError(f"{path} cannot be read: {error}") from None
     if not isinstance(value, dict):
-        raise ClipeduError(f"{path} can't be read: it holds a {type(value).__name__}, not an object")
+        raise ClipeduError(f"{path} cannot be read: it holds a {type(value).__name__}, not an object")
     return value

@@ -53,10 +53,10 @@ def check_reachable(what: str) -> None:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        raise ClipeduError(f"{what} can't be fetched: HF_HUB_OFFLINE is set, unset it")
+        raise ClipeduError(f"{what} cannot be fetched: HF_HUB_OFFLINE is set, unset it")
     if not reachable(constants.ENDPOINT):
         raise ClipeduError(
-            f"{what} can't be fetched: {constants.ENDPOINT} can't be reached, look to the network (or HF_ENDPOINT, for a mirror)"
+            f"{what} cannot be fetched: {constants.ENDPOINT} cannot be reached, look to the network (or HF_ENDPOINT, for a mirror)"
         )
 
 
@@ -105,8 +105,8 @@ def explained(repository: str) -> Iterator[None]:
         elif isinstance(error, EntryNotFoundError):
             told = f"no longer has this file: {error.response.url}"
         elif status is not None:
-            told = f"can't be fetched, the hub answers {status}: what has arrived is kept, try again later"
+            told = f"cannot be fetched, the hub answers {status}: what has arrived is kept, try again later"
         else:
             why = str(error) or type(error).__name__
-            told = f"can't be fetched ({why}): what has arrived is kept, the same command goes on"
+            told = f"cannot be fetched ({why}): what has arrived is kept, the same command goes on"
         raise ClipeduError(f"{repository} {told}") from None

@@ -65,7 +65,7 @@ def follow(run: LabRun, data: Data, stop: threading.Event) -> Iterator[LabRun]:
     after the step it is in, unscored.
 
     Raises:
-        ClipeduError: the experiment can't work, or training diverged (`NotFinite`).
+        ClipeduError: the experiment cannot work, or training diverged (`NotFinite`).
     """
     from clipedu.evaluation.scoring import average, evaluate
     from clipedu.training.setup import prepare

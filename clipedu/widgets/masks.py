@@ -124,7 +124,7 @@ def in_words(grid: int, base: int, token: int) -> list[str]:
         grid, base: n patches a side, windows of base k.
         token: number in the sequence, from 0.
     Raises:
-        ClipeduError: a grid that can't carry the windows, a token that is not there.
+        ClipeduError: a grid that cannot carry the windows, a token that is not there.
     """
     mask, sides = fractal_mask(grid, base), summary_sides(grid, base)
     name, counts = token_name(grid, base, token).replace("global", "the global"), [side * side for side in sides]

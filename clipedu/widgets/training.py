@@ -80,7 +80,7 @@ class TrainingLab(ipywidgets.VBox):
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment that the controls say. Raises ClipeduError for values that can't work."""
+        """The experiment that the controls say. Raises ClipeduError for values that cannot work."""
         return choose(
             self.base,
             loss=self.loss.value,

@@ -45,7 +45,7 @@ def fit(
     Returns:
         the finished run.
     Raises:
-        ClipeduError: what the experiment asks for can't be done; nothing is written.
+        ClipeduError: what the experiment asks for cannot be done; nothing is written.
         NotFinite: training diverged; the message names the step and the last good checkpoint, and the run is kept.
         KeyboardInterrupt: after the checkpoint is written; `resume` goes on.
     """

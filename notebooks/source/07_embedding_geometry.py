@@ -54,8 +54,8 @@ settings = {
 # What does an encoder's vector *mean*?
 #
 # - **cosine**: a direction, a point of the sphere; length is ignored (CLIP).
-# - **euclidean**: a point; similarity is $-d^2$ (EuCLIP, arXiv 2409.13079).
-# - **lorentz**: where to walk, and how far, from the *root* of hyperbolic space; similarity is $-d$ (MERU, arXiv 2304.09172).
+# - **euclidean**: a point; similarity is $-d^2$ (EuCLIP, arXiv:2409.13079).
+# - **lorentz**: where to walk, and how far, from the *root* of hyperbolic space; similarity is $-d$ (MERU, arXiv:2304.09172).
 
 # %%
 runs = {name: clipedu.fit(base.replace(**changes)) for name, changes in settings.items()}

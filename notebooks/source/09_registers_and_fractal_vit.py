@@ -79,7 +79,7 @@ print(torch.allclose(model(x), model.forward_features(x).mean(1), atol=1e-4))
 # %% [markdown]
 # ## 2. Registers
 #
-# In large vision transformers, trained for long, Darcet et al. (arXiv 2309.16588) found odd patches: about 2 %, on plain background, with some
+# In large vision transformers, trained for long, Darcet et al. (arXiv:2309.16588) found odd patches: about 2 %, on plain background, with some
 # ten times the norm of the others. They held something of the whole picture in place of their own content: the model kept its notes where
 # nothing was to be lost. Attention maps had bright spots there.
 #
@@ -96,7 +96,7 @@ print("feature", list(model(x).shape))
 # %% [markdown]
 # ## 3. A token for each window
 #
-# Chou, Kumar and Garg (arXiv 2601.15506) ask: what if each extra token has a part of the picture to look after? On a grid of $n \times n$
+# Chou, Kumar and Garg (arXiv:2601.15506) ask: what if each extra token has a part of the picture to look after? On a grid of $n \times n$
 # patches, with a *base* $k$, one *summary token* stands for the whole picture, $k \times k$ for its windows, $k^2 \times k^2$ for the windows
 # of these, down to windows of $k \times k$ patches.
 #

@@ -45,7 +45,7 @@ def test_what_is_there_is_never_touched(tmp_path):
 
 def test_a_folder_that_is_a_file_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ClipeduError, match="can't be copied to .*file: .*--folder") as told:
+    with pytest.raises(ClipeduError, match="cannot be copied to .*file: .*--folder") as told:
         lab.copy_notebooks(tmp_path / "file")
     assert "\n" not in str(told.value)
 

@@ -110,7 +110,7 @@ def test_settings_that_exclude_each_other():
 )  # fmt: skip
 def test_options_can_not_repeat_what_the_experiment_gives(name, key):
     message = message_of(**{name: {key: 1}})
-    assert message.startswith(f"{name}=") and f"'{key}' can't be among them" in message
+    assert message.startswith(f"{name}=") and f"'{key}' cannot be among them" in message
 
 
 def test_options_are_what_json_can_hold():

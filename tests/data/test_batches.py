@@ -172,7 +172,7 @@ def test_a_rank_resumes_in_the_middle_of_an_epoch():
 
 
 @pytest.mark.parametrize(
-    "rank, ranks, message", [(2, 2, "give 0 to 1"), (-1, 2, "rank=-1"), (0, 6, "batch_size=5 can't be shared by 6")]
+    "rank, ranks, message", [(2, 2, "give 0 to 1"), (-1, 2, "rank=-1"), (0, 6, "batch_size=5 cannot be shared by 6")]
 )
 def test_shares_that_are_none(rank, ranks, message):
     with pytest.raises(ClipeduError, match=message):

@@ -22,7 +22,7 @@ from clipedu.utils.errors import ClipeduError
 def simple(count: int, made: list | None = None, broken_at: int | None = None):
     for number in range(count):
         if number == broken_at:
-            raise ClipeduError(f"batch {number} can't be read")
+            raise ClipeduError(f"batch {number} cannot be read")
         if made is not None:
             made.append(number)
         index = torch.tensor([number])
@@ -101,7 +101,7 @@ def test_an_empty_source_and_the_end():
 
 def test_an_error_in_the_thread_reaches_the_loop_after_the_batches_before_it():
     source, got = Prefetch(simple(9, broken_at=4)), []
-    with pytest.raises(ClipeduError, match="batch 4 can't be read") as caught:
+    with pytest.raises(ClipeduError, match="batch 4 cannot be read") as caught:
         for batch in source:
             got.append(int(batch.index))
     assert got == [0, 1, 2, 3] and threads() == []
@@ -172,7 +172,7 @@ def test_waiting_is_counted():
 
 
 def test_a_depth_of_nothing():
-    with pytest.raises(ClipeduError, match="depth=0 can't be used"):
+    with pytest.raises(ClipeduError, match="depth=0 cannot be used"):
         Prefetch(simple(1), depth=0)
 
 

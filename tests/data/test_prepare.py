@@ -36,7 +36,7 @@ def cache_home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def mixed(tmp_path):
-    """20 samples in 4 shards: some good, one without a caption, two whose images can't be decoded."""
+    """20 samples in 4 shards: some good, one without a caption, two whose images cannot be decoded."""
     cut = encode(photo(0))[:200]
     for shard in range(4):
         files = []
@@ -78,8 +78,8 @@ def test_report(mixed, cache_home, monkeypatch):
     assert report.rows == 17 and report.folder.parent == cache_home and report.seconds > 0
     assert [(where, why.split(" (")[0]) for where, why in report.dropped] == [
         ("0.tar: k03", "no caption"),
-        ("1.tar: k06", "image can't be decoded"),
-        ("3.tar: k19", "image can't be decoded"),
+        ("1.tar: k06", "image cannot be decoded"),
+        ("3.tar: k19", "image cannot be decoded"),
     ]
     assert report.bytes == sum(map(len, content(report.folder).values())) > 17 * 3 * 24 * 24
     monkeypatch.setattr(images, "decode", None)  # nothing is decoded any more

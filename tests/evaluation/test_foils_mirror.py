@@ -1,4 +1,4 @@
-"""Left or right: a model that knows gets 100 %, one that turns it round 0, one that can't know about half."""
+"""Left or right: a model that knows gets 100 %, one that turns it round 0, one that cannot know about half."""
 
 import pytest
 import torch

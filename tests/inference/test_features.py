@@ -221,7 +221,7 @@ def test_a_leftover_of_a_kill_is_not_read(model, cache):
 def test_a_cache_that_can_not_be_written_is_told_before_the_work(model, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(ClipeduError, match="can't write features to .*file/cache .*set CLIPEDU_CACHE") as caught:
+    with pytest.raises(ClipeduError, match="cannot write features to .*file/cache .*set CLIPEDU_CACHE") as caught:
         frozen_image_features(model, Stopped(), progress=False)
     assert "\n" not in str(caught.value)
 
@@ -232,7 +232,7 @@ def test_a_folder_without_permission_is_told_before_the_work(model, cache, monke
 
     cache.mkdir(parents=True)
     monkeypatch.setattr(Path, "touch", refused)  # a stand-in: the tests may run as root, who may write everywhere
-    with pytest.raises(ClipeduError, match="can't write features to .*Permission denied.*set CLIPEDU_CACHE"):
+    with pytest.raises(ClipeduError, match="cannot write features to .*Permission denied.*set CLIPEDU_CACHE"):
         frozen_image_features(model, Stopped(), progress=False)
 
 

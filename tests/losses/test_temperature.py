@@ -126,7 +126,7 @@ def test_the_range_is_the_geometry_s():
         loss.logit_scale.fill_(7.0)
     assert float(loss.temperature_value) == pytest.approx(math.exp(-6))
     build_loss("clip", temperature=0.005, geometry=Wide(), learn_temperature=True)
-    with pytest.raises(ClipeduError, match="learned temperature can't start at 0.005: this geometry allows 0.01 to 1"):
+    with pytest.raises(ClipeduError, match="learned temperature cannot start at 0.005: this geometry allows 0.01 to 1"):
         build_loss("clip", temperature=0.005, learn_temperature=True)
     build_loss("clip", temperature=0.005)  # a fixed one may
 

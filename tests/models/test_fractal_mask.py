@@ -1,4 +1,4 @@
-"""The fractal mask: the oracle table, the rule typed out with sets, laws, and what is told of grids that can't carry it."""
+"""The fractal mask: the oracle table, the rule typed out with sets, laws, and what is told of grids that cannot carry it."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_grids_that_do_not_nest_are_refused_with_a_way_out(grid, base):
     with pytest.raises(ClipeduError) as caught:
         fractal_mask(grid, base)
     message = str(caught.value)
-    assert f"a grid of {grid} x {grid} patches can't carry windows of base {base}" in message
+    assert f"a grid of {grid} x {grid} patches cannot carry windows of base {base}" in message
     assert f"Bases that fit {grid}: {', '.join(map(str, bases_of(grid))) or 'none'}." in message
     assert f"Grids that fit base {base}: {base}, {base**2}" in message
 

@@ -90,7 +90,7 @@ def test_a_text_encoders_name_for_images():
 )  # fmt: skip
 def test_a_model_that_can_not_be_built(name, options):
     message = message_of(build_image_encoder, name, **options)
-    assert message.startswith(f"image encoder {name!r}") and "can't be built: " in message and "hub" not in message
+    assert message.startswith(f"image encoder {name!r}") and "cannot be built: " in message and "hub" not in message
     assert not options or f"image_options={options}" in message
 
 

@@ -434,7 +434,7 @@ def test_a_vit_is_built_for_the_size_that_the_experiment_asks_for():
 
 def test_the_image_size_is_a_setting_of_the_experiment_and_no_option():
     message = told(Experiment, image_options={"image_size": 64})
-    assert "'image_size' can't be among them, the experiment sets it itself" in message
+    assert "'image_size' cannot be among them, the experiment sets it itself" in message
 
 
 def told(build, *names, **options) -> str:
@@ -447,7 +447,7 @@ def told(build, *names, **options) -> str:
 def test_224_over_16_is_told_which_sizes_can():
     message = told(build_image_encoder, "fractal_vit_small_patch16_256", image_size=224)
     assert message.startswith(
-        "img_size=224 with patch_size=16: a grid of 14 x 14 patches can't carry windows of base 4"
+        "img_size=224 with patch_size=16: a grid of 14 x 14 patches cannot carry windows of base 4"
     )
     assert "take img_size 64, 256, 1024" in message and "patch_size 56, 14" in message
     for size, patch in ((64, 16), (256, 16), (1024, 16), (224, 56), (224, 14)):
@@ -473,7 +473,7 @@ def test_224_over_16_is_told_which_sizes_can():
         ({"extra": "fractal", "registers": 3}, "registers=3 needs extra='registers', not 'fractal'"),
         ({"extra": "registers", "registers": 0}, "registers=0 needs extra='registers', not 'registers', and at least 1"),
         ({"extra": "fractal", "base": None}, "windows need a base. Bases that fit a grid of 4 x 4: 2, 4"),
-        ({"extra": "fractal", "base": 3}, "img_size=16 with patch_size=4: a grid of 4 x 4 patches can't carry windows of base 3"),
+        ({"extra": "fractal", "base": 3}, "img_size=16 with patch_size=4: a grid of 4 x 4 patches cannot carry windows of base 3"),
         ({"extra": "fractal", "base": 1}, "base=1: a window must be at least 2 x 2"),
         ({"patch_drop_rate": 0.5}, "patch_drop_rate=0.5 would change the tokens"),
         ({"dynamic_img_size": True}, "dynamic_img_size=True would change the tokens"),
@@ -490,7 +490,7 @@ def test_pretrained_weights_are_not_promised():
 
 def test_what_would_be_ignored_is_refused():
     model = build_vit(**TINY, extra="fractal")
-    assert "can't be changed" in told(model.set_input_size, 32)
+    assert "cannot be changed" in told(model.set_input_size, 32)
     assert "does not go with an attention mask" in told(model.set_grad_checkpointing)
     build_vit(**TINY, extra="registers").set_grad_checkpointing()  # no mask: timm's own
 

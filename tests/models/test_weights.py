@@ -78,13 +78,13 @@ def test_a_file_that_is_not_there():
 def test_a_file_that_is_no_safetensors(tmp_path, content):
     (tmp_path / "w.safetensors").write_bytes(content)
     message = message_of(build_image_encoder, "test_resnet", str(tmp_path / "w.safetensors"))
-    assert "can't be read as safetensors" in message and "test_resnet" in message
+    assert "cannot be read as safetensors" in message and "test_resnet" in message
 
 
 def test_a_cut_file(tmp_path):
     path = Path(saved(build_image_encoder("test_resnet"), tmp_path / "w.safetensors"))
     path.write_bytes(path.read_bytes()[:-100])
-    assert "can't be read as safetensors" in message_of(build_image_encoder, "test_resnet", str(path))
+    assert "cannot be read as safetensors" in message_of(build_image_encoder, "test_resnet", str(path))
 
 
 def test_weights_that_do_not_fit(tmp_path):
@@ -119,11 +119,11 @@ def no_network(monkeypatch, tmp_path):
 def test_pretrained_weights_without_a_network(no_network):
     message = message_of(build_image_encoder, "test_resnet", "pretrained")
     assert message.startswith(
-        "pretrained weights of image encoder 'test_resnet': not on this machine, and the hub can't be"
+        "pretrained weights of image encoder 'test_resnet': not on this machine, and the hub cannot be"
     )
     assert message.endswith("or choose another image_weights")
     message = message_of(build_text_encoder, "distilbert-base-uncased", "pretrained")
-    assert "text encoder 'distilbert-base-uncased': not on this machine, and the hub can't be reached" in message
+    assert "text encoder 'distilbert-base-uncased': not on this machine, and the hub cannot be reached" in message
     assert message.endswith("or choose another text_weights")
     assert "'some/thing': not on this machine" in message_of(build_text_encoder, "some/thing")
 
@@ -133,7 +133,7 @@ def test_offline_is_said_only_inside_and_only_without_a_network(no_network, monk
         assert constants.HF_HUB_OFFLINE is True
     assert constants.HF_HUB_OFFLINE is False
     with (
-        pytest.raises(ClipeduError, match="x: not on this machine, and the hub can't be reached .boom."),
+        pytest.raises(ClipeduError, match="x: not on this machine, and the hub cannot be reached .boom."),
         from_hub("x", "y"),
     ):
         raise OSError("boom")
@@ -185,7 +185,7 @@ def test_a_folder_that_transformers_saved(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_damaged(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    assert f"text encoder '{tmp_path}' can't be built: " in message_of(build_text_encoder, str(tmp_path))
+    assert f"text encoder '{tmp_path}' cannot be built: " in message_of(build_text_encoder, str(tmp_path))
 
 
 # real weights

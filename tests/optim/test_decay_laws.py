@@ -353,7 +353,7 @@ def test_what_cannot_be_followed():
     optimizer = adamw()
     follow(optimizer, "corrected")
     groups = copy.deepcopy(optimizer.state_dict()["param_groups"])
-    with pytest.raises(ClipeduError, match="AdamW follows a law already: 'independent' can't be set on top"):
+    with pytest.raises(ClipeduError, match="AdamW follows a law already: 'independent' cannot be set on top"):
         follow(optimizer, "independent")
     assert optimizer.state_dict()["param_groups"] == groups
     with pytest.raises(ClipeduError, match="lr_max \\* weight_decay must be at most 1"):

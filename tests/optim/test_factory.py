@@ -350,5 +350,5 @@ def test_timm_is_imported_when_one_of_its_names_is_built():
 
 @pytest.mark.parametrize("option", [{"norm": "sign"}, {"corrected": False}])
 def test_what_scions_groups_say_themselves_is_not_ignored_silently(option):
-    with pytest.raises(ClipeduError, match=f"{next(iter(option))}=.* can't be given to 'scion' here"):
+    with pytest.raises(ClipeduError, match=f"{next(iter(option))}=.* cannot be given to 'scion' here"):
         build_optimizer(Small(), "scion", lr=0.1, **option)

@@ -139,14 +139,14 @@ def test_a_folder_that_is_not_free(run, tmp_path):
 
 def test_a_parent_that_can_not_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    assert "file/run can't be made: Not a directory" in message_of(new_run, EX, tmp_path / "file" / "run")
-    assert "can't be made: File name too long" in message_of(new_run, EX, tmp_path / ("x" * 300))
+    assert "file/run cannot be made: Not a directory" in message_of(new_run, EX, tmp_path / "file" / "run")
+    assert "cannot be made: File name too long" in message_of(new_run, EX, tmp_path / ("x" * 300))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission(tmp_path):
     tmp_path.chmod(0o500)
-    assert "can't be made: Permission denied" in message_of(new_run, EX, tmp_path / "run")
+    assert "cannot be made: Permission denied" in message_of(new_run, EX, tmp_path / "run")
 
 
 def test_a_folder_that_is_no_run(tmp_path, monkeypatch):
@@ -163,20 +163,20 @@ def test_a_folder_that_is_no_run(tmp_path, monkeypatch):
 def test_a_damaged_file_is_named(run, name, content):
     run.save_metrics({"tr@1": 1})
     (run.folder / name).write_bytes(content)
-    assert f"run/{name} can't be" in message_of(load_run, run.folder)
+    assert f"run/{name} cannot be" in message_of(load_run, run.folder)
 
 
 def test_an_experiment_of_another_version_is_named(run):
     settings = json.loads(EX.to_json()) | {"no_such_setting": 1}
     (run.folder / "experiment.json").write_text(json.dumps(settings))
-    assert "experiment.json can't be used: unknown field of Experiment 'no_such_setting'" in message_of(
+    assert "experiment.json cannot be used: unknown field of Experiment 'no_such_setting'" in message_of(
         load_run, run.folder
     )
 
 
 def test_a_damaged_table_is_named(run):
     (run.folder / "history.csv").write_bytes(b'a,b\n1,2\n1,2,3,4\n"')
-    assert "history.csv can't be read" in message_of(lambda: load_run(run.folder).history)
+    assert "history.csv cannot be read" in message_of(lambda: load_run(run.folder).history)
 
 
 def test_status_can_not_change_what_a_run_is(run):
@@ -371,11 +371,11 @@ def test_a_checkpoint_that_can_not_be_written_keeps_the_one_before(run, model, m
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
-        assert "can't be written: No space left on device" in message_of(run.save_checkpoint, 2, model, state_of(2))
+        assert "cannot be written: No space left on device" in message_of(run.save_checkpoint, 2, model, state_of(2))
     assert step_in(run) == 1
     shutil.rmtree(run.folder / "checkpoint")
     (run.folder / "checkpoint").write_text("a file")
-    assert "can't be written" in message_of(run.save_checkpoint, 3, model, state_of(3))
+    assert "cannot be written" in message_of(run.save_checkpoint, 3, model, state_of(3))
 
 
 def test_the_model_comes_back(run, model, tokenizer):
@@ -402,9 +402,9 @@ def test_a_checkpoint_that_is_damaged_or_does_not_fit(run, model, tokenizer):
     assert "does not fit its experiment" in message_of(run.model)
     path = run.checkpoint() / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-4])
-    assert "model.safetensors can't be read: " in message_of(run.model)
+    assert "model.safetensors cannot be read: " in message_of(run.model)
     path.unlink()
-    assert "model.safetensors can't be read: " in message_of(run.weights)
+    assert "model.safetensors cannot be read: " in message_of(run.weights)
 
 
 @pytest.mark.parametrize("name", ["embeddings.safetensors", "captions.json"])
@@ -434,7 +434,7 @@ def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_text_that_can_not_be_written(tmp_path):
-    assert "no/f.json can't be written: No such file or directory" in message_of(
+    assert "no/f.json cannot be written: No such file or directory" in message_of(
         write_json, tmp_path / "no" / "f.json", {}
     )
 

@@ -114,5 +114,5 @@ def test_accumulated_steps_are_those_of_the_whole_batch(quick, loss):
 
 
 def test_parts_must_fit_the_batch():
-    with pytest.raises(ClipeduError, match="batch_size=128 can't be cut into accumulate=3 equal parts"):
+    with pytest.raises(ClipeduError, match="batch_size=128 cannot be cut into accumulate=3 equal parts"):
         Experiment(accumulate=3)

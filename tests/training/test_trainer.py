@@ -140,7 +140,7 @@ def test_augmentation_changes_what_is_seen(quick):
         ({"image_encoder": "resnet5O"}, "unknown image encoder 'resnet5O'"),
         ({"text_encoder": "distilbrt"}, "unknown text encoder 'distilbrt'"),
         ({"data": "scene"}, "'scene'"),
-        ({"device": "cuda:77"}, "device='cuda:77' can't be used here"),
+        ({"device": "cuda:77"}, "device='cuda:77' cannot be used here"),
         ({"loss_options": {"gama": 1}}, "gama"),
         ({"text_length": 500}, "text_length=500 is more than the text encoder"),
     ],

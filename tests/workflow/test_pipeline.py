@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_is_one_line(quick, tmp_path, monkeypatch):
         whole = path.read_bytes()
         for damaged in (b"", b"nonsense", whole[: len(whole) // 2]):
             path.write_bytes(damaged)
-            with pytest.raises(ClipeduError, match=f"{name} can't be read"):
+            with pytest.raises(ClipeduError, match=f"{name} cannot be read"):
                 resume(tmp_path / "run", progress=False)
         path.write_bytes(whole)
 

@@ -46,7 +46,7 @@ class Shards(Pairs):
         cache: the folder of the decoded images and tokens.
     Raises:
         ClipeduError: no such folder, no shards, no usable pair, fewer pairs than `size`, no labels for "zeroshot", or a
-            cache folder that can't be written.
+            cache folder that cannot be written.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Shards(Pairs):
     ):
         source = find_source(folder, split, image_size, resize)
         if size is not None and size < 1:
-            raise ClipeduError(f"size={size} can't be used: give at least 1 pair, or None for all")
+            raise ClipeduError(f"size={size} cannot be used: give at least 1 pair, or None for all")
         self.folder, self.name = source.folder, source.name
         self.split, self.image_size, self.resize = split, image_size, resize
 
@@ -100,7 +100,7 @@ class Shards(Pairs):
     def _check_zeroshot(self) -> None:
         if self.labels is None:
             raise ClipeduError(
-                f"{self.folder} has no class labels (KEY.cls), so it can't be used with split='zeroshot'"
+                f"{self.folder} has no class labels (KEY.cls), so it cannot be used with split='zeroshot'"
             )
         if self.class_names is None:
             raise ClipeduError(

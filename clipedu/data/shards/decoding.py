@@ -54,7 +54,7 @@ class Source:
         return cache.entry_folder(f"{self.name}-{self.image_size}px", facts)
 
     def index(self, progress: bool) -> Iterator[Sample]:
-        """The samples of all shards in order, with `trouble` where one can't be a row."""
+        """The samples of all shards in order, with `trouble` where one cannot be a row."""
         total = sum(path.stat().st_size for path in self.shards.values())
         with _bar(f"reading {self.name}", total, "B", progress) as bar:
             yield from usable(self.shards, self.names and self.names[0], bar.update)
@@ -67,7 +67,7 @@ def find_source(folder: str | os.PathLike, split: str, image_size: int, resize: 
     if resize not in images.RESIZE:
         raise unknown_name("resize", resize, images.RESIZE)
     if not 1 <= image_size <= 1024:
-        raise ClipeduError(f"image_size={image_size} can't be used: give 1 to 1024 pixels")
+        raise ClipeduError(f"image_size={image_size} cannot be used: give 1 to 1024 pixels")
     folder = Path(folder).expanduser()
     shards, unused = shard_names(folder, split)
     return Source(folder, split, image_size, resize, shards, unused, class_names(folder, shards))
@@ -89,7 +89,9 @@ def open_source(
                 return entry, *found
         if attempt == 0:
             decode_source(source, size, workers, progress)
-    raise ClipeduError(f"{entries[1]} was written but can't be read: delete it, or set CLIPEDU_CACHE to another folder")
+    raise ClipeduError(
+        f"{entries[1]} was written but cannot be read: delete it, or set CLIPEDU_CACHE to another folder"
+    )
 
 
 def decode_source(source: Source, size: int | None, workers: int | None = None, progress: bool = True) -> None:
@@ -101,7 +103,7 @@ def decode_source(source: Source, size: int | None, workers: int | None = None, 
         ClipeduError: no usable pair, fewer than `size`, no space, or shards that change meanwhile.
     """
     if workers is not None and workers < 1:
-        raise ClipeduError(f"workers={workers} can't be used: give at least 1, or None for all cores")
+        raise ClipeduError(f"workers={workers} cannot be used: give at least 1, or None for all cores")
     entry = source.entry(size)
     try:
         with cache.Draft(entry, source.image_size) as draft:

@@ -51,7 +51,7 @@ def decode(data: bytes, size: int, resize: str) -> np.ndarray:
     except Image.DecompressionBombError:
         raise BadImage("image is too large") from None
     except Exception as error:  # noqa: BLE001  a damaged image can fail in many ways inside a decoder
-        raise BadImage(f"image can't be decoded ({type(error).__name__}: {error})"[:120]) from None
+        raise BadImage(f"image cannot be decoded ({type(error).__name__}: {error})"[:120]) from None
 
 
 @contextmanager

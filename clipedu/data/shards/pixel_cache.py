@@ -110,7 +110,7 @@ class Draft:
         folder: where it is while it is written.
         done: parts that are on the disk already: first and last slot + 1 -> {slot: why its image could not be decoded}.
     Raises:
-        OSError: the cache folder can't be written.
+        OSError: the cache folder cannot be written.
     """
 
     def __init__(self, entry: Path, size: int):
@@ -216,9 +216,9 @@ def _alone(entry: Path) -> Iterator[None]:
 
 
 def cannot_write(error: OSError) -> ClipeduError:
-    """What to tell the user if the cache folder can't be written, or is full."""
+    """What to tell the user if the cache folder cannot be written, or is full."""
     return ClipeduError(
-        f"can't write decoded images to {cache_folder()} ({error.strerror or error}): free some space there, "
+        f"cannot write decoded images to {cache_folder()} ({error.strerror or error}): free some space there, "
         "or set CLIPEDU_CACHE to a folder that can be written and has room; what is decoded already is kept"
     )
 

@@ -50,7 +50,7 @@ def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
 
 
 def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int], object]) -> Iterator[Sample]:
-    """All samples of some shards in order, with `trouble` where one can't be a row of this set.
+    """All samples of some shards in order, with `trouble` where one cannot be a row of this set.
 
     The first shard says what kind of set it is: captions (labels) are needed if most of its samples have them.
 

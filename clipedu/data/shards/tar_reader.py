@@ -77,7 +77,7 @@ def read_shard(path: Path, shard: str) -> Iterator[Sample]:
                 if group.trouble or group.files:
                     yield _sample(file, path, shard, group)
     except OSError as error:
-        ending = f"can't be read ({error.strerror})"
+        ending = f"cannot be read ({error.strerror})"
     if ending:
         yield Sample(shard, "", path, trouble=ending)
 
@@ -115,7 +115,7 @@ def _runs(file: BinaryIO) -> tuple[list[_Group], str]:
             file.seek(tar.offset)
             mark = file.read(tarfile.BLOCKSIZE)
     except Exception as error:  # noqa: BLE001  a damaged header can fail in many ways inside tarfile
-        what = "not a tar file (compressed ones can't be read)" if count == 0 else f"damaged after {count} files"
+        what = "not a tar file (compressed ones cannot be read)" if count == 0 else f"damaged after {count} files"
         return runs, f"{what}: {error}"
     if not mark:
         return runs, f"no end mark after {count} files, so it was probably cut short"

@@ -62,7 +62,7 @@ def fetch(
         accept_terms: the user has read and accepted the terms of the set.
         progress: show a bar.
     Raises:
-        ClipeduError: an unknown set or subset, terms not accepted, a gated set without login, a hub that can't be reached
+        ClipeduError: an unknown set or subset, terms not accepted, a gated set without login, a hub that cannot be reached
             or has other files than the manifest pins, too little room, or a folder in use.
     """
     manifest = find_manifest(name)
@@ -257,7 +257,7 @@ def _own(target: Path) -> Iterator[None]:
     except Timeout:
         raise ClipeduError(f"another process is fetching into {target}: wait for it") from None
     except OSError as error:
-        raise ClipeduError(f"{target} can't be written: {error.strerror}") from None
+        raise ClipeduError(f"{target} cannot be written: {error.strerror}") from None
     try:
         yield
     finally:

@@ -73,7 +73,7 @@ def list_files(repository: str, commit: str) -> dict[str, RemoteFile]:
     """All files of a repository, path to file.
 
     Raises:
-        ClipeduError: the hub can't be asked, or not at this commit.
+        ClipeduError: the hub cannot be asked, or not at this commit.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
@@ -104,7 +104,7 @@ def choose(there: dict[str, RemoteFile], wanted: tuple[str, ...]) -> list[Remote
         try:
             found |= {safe_name(path): there[path] for path in paths}
         except ValueError as error:
-            raise ClipeduError(f"the repository can't be fetched: {error}") from None
+            raise ClipeduError(f"the repository cannot be fetched: {error}") from None
     return list(found.values())
 
 
@@ -233,6 +233,6 @@ def _writing(path: Path) -> Iterator[None]:
         if isinstance(error, (HfHubHTTPError, ConnectionError, TimeoutError)) or error.errno is None:
             raise
         raise ClipeduError(
-            f"{path.parent} can't be written ({error.strerror}): what has arrived is kept, make room and the same "
+            f"{path.parent} cannot be written ({error.strerror}): what has arrived is kept, make room and the same "
             "command goes on"
         ) from None

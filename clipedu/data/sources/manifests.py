@@ -1,6 +1,6 @@
 """Manifests: which files make up a data set, from where, and under which terms. One TOML a set, in `data_manifests/`.
 
-"We trained on 100k pairs of CC3M" can't be repeated by anybody: which 100k of the 3.3M, fetched when? A manifest answers
+"We trained on 100k pairs of CC3M" cannot be repeated by anybody: which 100k of the 3.3M, fetched when? A manifest answers
 in a way that a machine can check: the repository and the commit, the exact shards and why those, the sha256 of each where
 it was published, how many pairs they should hold. What nobody has confirmed is listed under `unconfirmed`.
 
@@ -92,7 +92,7 @@ class Manifest:
             raise (
                 unknown_name(kind, name, self.subsets)
                 if self.subsets
-                else ClipeduError(f"{self.name} has no subsets, so {name!r} can't be fetched: fetch the whole set")
+                else ClipeduError(f"{self.name} has no subsets, so {name!r} cannot be fetched: fetch the whole set")
             )
         return self.subsets[name]
 
@@ -111,7 +111,7 @@ def find_manifest(given: str | os.PathLike) -> Manifest:
     """The manifest of a name, of a .toml file, or of a folder that holds a manifest.toml.
 
     Raises:
-        ClipeduError: there is none, or it can't be used.
+        ClipeduError: there is none, or it cannot be used.
     """
     if str(given) in manifest_names():
         return read_manifest(shipped("data_manifests") / f"{given}.toml")
@@ -131,13 +131,13 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest in a TOML file.
 
     Raises:
-        ClipeduError: no such file, no TOML, or something in it that can't be used.
+        ClipeduError: no such file, no TOML, or something in it that cannot be used.
     """
     try:
         with path.open("rb") as file:
             table = tomllib.load(file)
     except OSError as error:
-        raise ClipeduError(f"{path} can't be read: {error.strerror}") from None
+        raise ClipeduError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ClipeduError(f"{path} is not a TOML file: {error}") from None
     try:

@@ -45,7 +45,7 @@ def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
         folder: of shards.
         name: what the set is called; by default as its folder.
     Raises:
-        ClipeduError: no such folder, no shards, no usable pair in them, or a folder that can't be written.
+        ClipeduError: no such folder, no shards, no usable pair in them, or a folder that cannot be written.
     """
     folder = Path(folder).expanduser()
     splits: dict[str, dict[str, Path]] = {}
@@ -70,7 +70,7 @@ def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
     lines += ["[sizes]", *(f"{_text(file)} = {path.stat().st_size}" for file, path in every.items()), ""]
     lines += ["[sha256]", *(f"{_text(file)} = {_text(_sha256(path))}" for file, path in every.items()), ""]
     write_text(folder / OWN, "\n".join(lines))
-    read_manifest(folder / OWN)  # a name that TOML or we can't hold is told now
+    read_manifest(folder / OWN)  # a name that TOML or we cannot hold is told now
     return folder / OWN
 
 
@@ -94,7 +94,7 @@ def pack(images: str | os.PathLike, captions: str | os.PathLike, *, folder: str 
         captions: the CSV.
         folder: where the shards go; by default `CLIPEDU_DATA`/NAME (else ~/.cache/clipedu/data/NAME), NAME that of `images`.
     Raises:
-        ClipeduError: a table that can't be read, no usable row, or a folder that is taken or can't be written.
+        ClipeduError: a table that cannot be read, no usable row, or a folder that is taken or cannot be written.
     """
     images = Path(images).expanduser()
     if not images.is_dir():
@@ -126,7 +126,7 @@ def pack(images: str | os.PathLike, captions: str | os.PathLike, *, folder: str 
 
 
 def _rows(table: Path, images: Path, dropped: list[str]) -> dict[tuple[str, str], list[str]]:
-    """(split, image) -> captions, in the order of the table; a line in `dropped` for each row that can't be used."""
+    """(split, image) -> captions, in the order of the table; a line in `dropped` for each row that cannot be used."""
     rows: dict[tuple[str, str], list[str]] = {}
     split_of: dict[str, str] = {}
     trouble: dict[str, str] = {}
@@ -137,7 +137,7 @@ def _rows(table: Path, images: Path, dropped: list[str]) -> dict[tuple[str, str]
         if not why and split not in SPLIT_WORDS:
             why = f"unknown split {split!r}. Allowed: {', '.join(SPLIT_WORDS)}"
         if not why and split_of.setdefault(image, split) != split:
-            why = f"is in {split_of[image]} already, so it can't be in {split} too"
+            why = f"is in {split_of[image]} already, so it cannot be in {split} too"
         if why:
             dropped.append(f"row {number}: {image}: {why}")
         else:
@@ -150,7 +150,7 @@ def _read(table: Path) -> Iterator[tuple[str, str, str]]:
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ClipeduError(f"{table} can't be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
+        raise ClipeduError(f"{table} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
     header = text.partition("\n")[0]
     separator = max(",\t;|", key=header.count)
     try:

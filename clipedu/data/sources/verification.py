@@ -36,7 +36,7 @@ class Verified:
         damaged: one line for each file that is not as it should be.
         pairs: usable samples by split.
         fields: samples with an image, with captions, with a class; by split.
-        skipped: by reason, how many samples can't be used.
+        skipped: by reason, how many samples cannot be used.
         surprises: one line for each count that is not as expected, and each shard that the manifest does not name.
     """
 
@@ -116,7 +116,7 @@ def _compare(expected: dict[str, tuple[int, str]], target: Path, found: Verified
         try:
             return "" if digest_of(path, digest) == digest else "other contents, its checksum differs"
         except OSError as error:
-            return f"can't be read ({error.strerror})"
+            return f"cannot be read ({error.strerror})"
 
     total = sum(size for size, _ in expected.values())
     with (

@@ -308,7 +308,7 @@ def test_size_takes_the_first_rows(tmp_path, monkeypatch):
 def test_size_counts_good_rows(tmp_path):
     folder = tmp_path / "toy"
     cut = encode(photo(1))[:200]
-    for i in range(6):  # every other image can't be decoded
+    for i in range(6):  # every other image cannot be decoded
         write_tar(folder / f"{i}.tar", sample(f"k{i}", encode(photo(i)) if i % 2 else cut, ["a text"]))
     assert Shards(folder, image_size=8, size=2).keys == ["k1", "k3"]
 

@@ -113,7 +113,7 @@ def test_html_zero_bytes_and_cut_jpegs(tmp_path):
     assert cached(tmp_path / "html", page) == "image is not a JPEG, PNG or WebP"
     assert cached(tmp_path / "none", b"") == "image has zero bytes"
     whole = encode(photo(8, 200, 200), "jpg")
-    assert cached(tmp_path / "cut", whole[: len(whole) // 2]).startswith("image can't be decoded (OSError")
+    assert cached(tmp_path / "cut", whole[: len(whole) // 2]).startswith("image cannot be decoded (OSError")
 
 
 # Hostile tars
@@ -285,7 +285,7 @@ def test_a_file_that_cannot_grow(tmp_path, cache_home, workers, monkeypatch):
     command = [sys.executable, "-c", LIMITED, str(folder), room, str(workers)]
     path = {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | path)
-    assert "can't write decoded images" in done.stdout and "CLIPEDU_CACHE" in done.stdout, done.stderr
+    assert "cannot write decoded images" in done.stdout and "CLIPEDU_CACHE" in done.stdout, done.stderr
     assert done.stdout.count("\n") == 1 and "File too large" in done.stdout and not done.stderr
     assert all(path.name.endswith(".partial") for path in cache_home.iterdir())
     real, calls = images.decode, []

@@ -81,7 +81,7 @@ def test_cut_again_and_again(root, home, birds, monkeypatch):
 
 def test_a_dead_line_is_given_up_and_what_came_is_kept(root, home, birds, monkeypatch):
     with serving(root, monkeypatch, lambda r: only(Fault(cut=700 if r.number == 1 else 0))(r)) as seen:
-        with pytest.raises(ClipeduError, match=f"{REPOSITORY} can't be fetched .*the same command goes on"):
+        with pytest.raises(ClipeduError, match=f"{REPOSITORY} cannot be fetched .*the same command goes on"):
             fetch(birds, progress=False)
         assert starts(seen) == [0, 700, 700, 700, 700] and nothing_in_place(home)
     left = sum(map(len, there(root).values())) - sum(part_sizes(home))
@@ -281,7 +281,7 @@ def test_no_way_to_the_hub(home, birds, monkeypatch):
         fetch(birds, progress=False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ClipeduError, match="http://127.0.0.1:9 can't be reached"):
+    with pytest.raises(ClipeduError, match="http://127.0.0.1:9 cannot be reached"):
         fetch(birds, progress=False)
     assert not home.exists()
 
@@ -301,7 +301,7 @@ def test_a_hub_that_lists_a_way_out(root, home, tmp_path, monkeypatch):
 def test_a_place_that_cannot_be_written(root, tmp_path, birds, monkeypatch):
     (tmp_path / "home").write_text("a file")
     monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path / "home"))
-    with serving(root, monkeypatch), pytest.raises(ClipeduError, match="can't be (written|read)"):
+    with serving(root, monkeypatch), pytest.raises(ClipeduError, match="cannot be (written|read)"):
         fetch(birds, progress=False)
 
 

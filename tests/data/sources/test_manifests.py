@@ -109,7 +109,7 @@ def test_wrong_manifests(tmp_path, told):
 
 def test_no_manifest(tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path))
-    with pytest.raises(ClipeduError, match="nowhere.toml can't be read: No such file"):
+    with pytest.raises(ClipeduError, match="nowhere.toml cannot be read: No such file"):
         find_manifest("nowhere.toml")
     with pytest.raises(ClipeduError, match="unknown data set 'cc3m'.*Did you mean 'cc3m-100k'.*a folder of yours"):
         find_manifest("cc3m")

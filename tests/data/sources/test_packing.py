@@ -175,12 +175,12 @@ def test_places_that_are_taken_or_not_there(images, tmp_path):
         pack(images / "a.jpg", tmp_path / "t.csv")
     with pytest.raises(ClipeduError, match="is not empty"):
         pack(images, tmp_path / "t.csv", folder=images)
-    with pytest.raises(ClipeduError, match="t.csv/out can't be written: Not a directory"):
+    with pytest.raises(ClipeduError, match="t.csv/out cannot be written: Not a directory"):
         pack(images, tmp_path / "t.csv", folder=tmp_path / "t.csv" / "out")
 
 
 def test_nothing_partial_is_left(images, tmp_path, monkeypatch):
-    """The third image can't be read: no shard appears, and nothing lies beside."""
+    """The third image cannot be read: no shard appears, and nothing lies beside."""
     (tmp_path / "t.csv").write_text("image,caption\na.jpg,x\nb.PNG,y\nsub/c.jpeg,z\n")
     real = Path.read_bytes
 

@@ -13,7 +13,7 @@ of its steps, the size C = E||u||^2 of an update made of noise, and so the balan
 
 d is the number of entries, all of which are taken to get gradients. In an embedding most rows do not: give `measured`, and C is
 that of the updates really taken. The rest of the theory then still asks for noise, see `equilibrium.py`. An output layer has
-no such balance; `steady_state` can't know which layer is one.
+no such balance; `steady_state` cannot know which layer is one.
 
 Under a decay law (`clipedu.optim.follow`) the balance is that at the lr of now. Under "corrected" it does not move with lr.
 
