@@ -26,7 +26,7 @@ def evaluate(given: argparse.Namespace) -> None:
             metrics |= evaluate_model(model, pairs, progress=True)
         metrics["average"] = average(metrics)
     else:
-        metrics = score(run)
+        metrics = score(run, evaluation_sets(run.experiment))
         write_report([run], run.folder)
     print(scores_text(metrics))
 

@@ -57,9 +57,11 @@ def train(given: argparse.Namespace) -> None:
 
 def groups(given: argparse.Namespace) -> None:
     from clipedu.optim import describe_groups
+    from clipedu.training.datasets import load_training_data
     from clipedu.training.setup import prepare
 
-    print(describe_groups(prepare(Experiment.preset(given.preset or "laptop", **experiment_changes(given))).optimizer))
+    experiment = Experiment.preset(given.preset or "laptop", **experiment_changes(given))
+    print(describe_groups(prepare(experiment, load_training_data(experiment)).optimizer))
 
 
 def tell_skipped(folder: Path) -> None:

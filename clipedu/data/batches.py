@@ -21,6 +21,20 @@ from clipedu.utils.errors import ClipeduError
 from clipedu.utils.seeding import seeded
 
 
+@dataclass(frozen=True)
+class Precomputed:
+    """What is taken instead of reading pixels and tokens, where a run has it.
+
+    Attributes:
+        image: one row a pair: uint8 [N, 3, H, W], all pixels on some device (`clipedu.data.prefetch.hold`), or float32 [N, F],
+            the features of a frozen image encoder.
+        text: the features of a frozen text encoder, float32 [T, G], and the first caption of each row, int64 [N + 1].
+    """
+
+    image: Tensor | None = None
+    text: tuple[Tensor, Tensor] | None = None
+
+
 @dataclass
 class Batch:
     """One batch, on the CPU until `to`. `image` is (pixels,) or (features,); `text` is (ids, mask) or (features,).
@@ -86,19 +100,17 @@ def batches(
     skip: int = 0,
     rank: int = 0,
     ranks: int = 1,
-    held: Tensor | None = None,
-    image_features: Tensor | None = None,
-    text_features: tuple[Tensor, Tensor] | None = None,
+    precomputed: Precomputed = Precomputed(),
 ) -> Iterator[Batch]:
     """The batches of one epoch, from batch number `skip` on.
 
     Args:
-        pairs: tokenized pairs.
+        pairs: N tokenized pairs.
         batch_size: rows of all processes together.
+        seed, epoch: what the order of the rows and the choice of their captions come from.
+        skip: batches of the epoch that are done already.
         rank, ranks: this process takes its `share` of each batch.
-        held: uint8 [N, 3, H, W], all pixels on some device (`clipedu.data.prefetch.hold`): taken instead of reading them.
-        image_features: [N, F], one a row, taken instead of pixels (frozen image encoder).
-        text_features: ([T, G], first caption of each row [N + 1]), taken instead of tokens (frozen text encoder).
+        precomputed: taken instead of pixels and tokens.
     Raises:
         ClipeduError: a batch larger than the data, or one that cannot be shared.
     """
@@ -110,13 +122,13 @@ def batches(
     own = share(batch_size, rank, ranks)
     order = epoch_order(rows, seed=seed, epoch=epoch)
     choice = caption_choice(rows, seed=seed, epoch=epoch)
-    ready = held if image_features is None else image_features
+    image, text = precomputed.image, precomputed.text
     for start in range(skip * batch_size, rows - batch_size + 1, batch_size):
         index = order[start + own.start : start + own.stop]
-        image = pairs.pixels(index) if ready is None else ready[index.to(ready.device)]
-        if text_features is None:
-            text = pairs.tokens(index, choice[index])
+        seen = pairs.pixels(index) if image is None else image[index.to(image.device)]
+        if text is None:
+            read: tuple[Tensor, ...] = pairs.tokens(index, choice[index])
         else:
-            features, first = text_features
-            text = (features[first[index] + choice[index] % (first[index + 1] - first[index])],)
-        yield Batch(index, (image,), text, own.start, batch_size)
+            features, first = text
+            read = (features[first[index] + choice[index] % (first[index + 1] - first[index])],)
+        yield Batch(index, (seen,), read, own.start, batch_size)

@@ -1,4 +1,4 @@
-"""`Pairs`: what every data set looks like to the rest of the house.
+"""`Pairs`: the interface of every data set.
 
 A row is one image with one or more captions. Its number, 0 <= row < len(pairs), is its id: it is the same in every epoch
 and in every process, and it is what a loss with memory (SogCLR) keeps its state under. A subclass says how to get

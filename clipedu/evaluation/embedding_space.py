@@ -5,13 +5,26 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from clipedu.data.graded_pairs import GradedPairs
+from clipedu.data.pairs import Pairs
 from clipedu.geometry import Geometry
-from clipedu.inference.embed import embed_phrases
+from clipedu.inference.embed import PairEmbeddings, embed_pairs, embed_phrases
+from clipedu.models.dual_encoder import DualEncoder
 from clipedu.utils.errors import ClipeduError
+
+
+class KeepsEmbeddings(Protocol):
+    """What `kept_space` reads of a `clipedu.Run`."""
+
+    @property
+    def name(self) -> str: ...
+    def embeddings(self) -> dict[str, Any] | None: ...
+    def geometry(self) -> Geometry: ...
 
 
 @dataclass(frozen=True)
@@ -45,36 +58,37 @@ class Space:
         return _to_root(self.geometry, x.flatten(0, -2), self.root).reshape(x.shape[:-1])
 
 
-def embed_space(model, pairs, embeddings: tuple[Tensor, Tensor, Tensor] | None = None) -> Space:
-    """The space of a model (`run.model()`, with tokenizer and geometry) on a set with captions.
+def embed_space(model: DualEncoder, pairs: Pairs, embeddings: PairEmbeddings | None = None) -> Space:
+    """The space of a model on a set with captions.
 
     Args:
-        embeddings: what `embed_pairs(model, pairs)` returned, where a caller has it already.
+        model: with its tokenizer and geometry (`run.model()`).
+        pairs: N rows, each with at least one caption.
+        embeddings: `embed_pairs(model, pairs)`, where a caller has it already.
     """
-    from clipedu.inference.embed import embed_pairs
-
-    image, text, owner = embeddings or embed_pairs(model, pairs)
-    first = torch.searchsorted(owner, torch.arange(len(image)))
-    text = text[first].double()
+    embeddings = embeddings or embed_pairs(model, pairs)
+    image, text = embeddings.image.double(), embeddings.first_text.double()
     captions = [pairs.captions(row)[0] for row in range(len(pairs))]
-    if not hasattr(pairs, "chain"):
-        number = {caption: row for row, caption in reversed(list(enumerate(captions)))}
-        return Space(model.geometry, image.double(), text, captions, list(number), text[list(number.values())])
+    if not isinstance(pairs, GradedPairs):
+        return _space_of_captions(model.geometry, image, text, captions)
     phrases, chain = chains_of(pairs, range(len(pairs)))
-    return Space(model.geometry, image.double(), text, captions, phrases, embed_phrases(model, phrases).double(), chain)
+    return Space(model.geometry, image, text, captions, phrases, embed_phrases(model, phrases).double(), chain)
 
 
-def chains_of(pairs, rows: Iterable[int]) -> tuple[list[str], Tensor]:
-    """The distinct captions in the chains of these rows, and each chain as numbers of them, int64 [R, 6]."""
+def chains_of(pairs: GradedPairs, rows: Iterable[int]) -> tuple[list[str], Tensor]:
+    """The distinct captions in the chains of R rows, in order of appearance, and each chain as numbers of them, int64 [R, 6]."""
     chains = [pairs.chain(row) for row in rows]
     number = {caption: k for k, caption in enumerate(dict.fromkeys(caption for chain in chains for caption in chain))}
     return list(number), torch.tensor([[number[caption] for caption in chain] for chain in chains])
 
 
-def kept_space(run) -> Space:
+def kept_space(run: KeepsEmbeddings) -> Space:
     """The space of a run from what it kept: the embeddings of its first 1,000 pairs; no model is loaded.
 
-    Raises ClipeduError: the run has no embeddings, or they are not finite.
+    Args:
+        run: a finished `clipedu.Run`.
+    Raises:
+        ClipeduError: the run has no embeddings, or they are not finite.
     """
     kept = run.embeddings()
     if kept is None or not all(kept[side].isfinite().all() for side in ("image", "text")):
@@ -84,8 +98,13 @@ def kept_space(run) -> Space:
     image, text, captions = kept["image"].double(), kept["text"].double(), kept["captions"]
     if "chain" in kept:
         return Space(run.geometry(), image, text, captions, kept["phrases"], kept["phrase"].double(), kept["chain"])
+    return _space_of_captions(run.geometry(), image, text, captions)
+
+
+def _space_of_captions(geometry: Geometry, image: Tensor, text: Tensor, captions: list[str]) -> Space:
+    """A space without chains: a traversal may pass the first captions, each of them once."""
     number = {caption: row for row, caption in reversed(list(enumerate(captions)))}
-    return Space(run.geometry(), image, text, captions, list(number), text[list(number.values())])
+    return Space(geometry, image, text, captions, list(number), text[list(number.values())])
 
 
 @torch.no_grad()
@@ -111,8 +130,9 @@ def norm_summary(geometry: Geometry, image: Tensor, text: Tensor) -> dict[str, f
         "text_nearer_root": share (0 to 1) of pairs whose text is nearer to the root than its image, a tie counting half;
         0.5 is no order; "root_gap": mean of image's distance minus text's.
     """
-    radii = dict(zip(("image", "text"), root_distances(geometry, image.double(), text.double()), strict=False))
-    summary = {}
+    image_radius, text_radius, _ = root_distances(geometry, image.double(), text.double())
+    radii = {"image": image_radius, "text": text_radius}
+    summary: dict[str, float] = {}
     for side, radius in radii.items():
         low, middle, high = radius.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=radius.dtype)).tolist()
         summary |= {f"root_distance_{side}": middle} | {

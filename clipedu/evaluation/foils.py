@@ -25,11 +25,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from clipedu.data.graded_pairs import GradedPairs
 from clipedu.data.scenes.captions import PLACES, Dice, Meaning, meanings, say
 from clipedu.data.scenes.dataset import Scenes
 from clipedu.data.scenes.drawing import BACKGROUNDS, COLOURS, SHAPES, SIZES
 from clipedu.data.scenes.mirror import mirrored
+from clipedu.geometry import Geometry
 from clipedu.inference.embed import embed_images, embed_phrases
+from clipedu.models.dual_encoder import DualEncoder
 
 TILE = 64  # images and captions compared at once, though only those of one pair are asked for
 
@@ -79,7 +82,7 @@ FOILS: dict[str, Callable[[Meaning, Dice], Meaning | None]] = {
 }
 
 
-def foils(scenes: Scenes, name: str) -> list[tuple[int, str, str]]:
+def foils(scenes: GradedPairs, name: str) -> list[tuple[int, str, str]]:
     """(row, true caption, foil) of every scene that can have this foil. The same scenes always give the same ones."""
     made = []
     for row, (number, meaning) in enumerate(zip(scenes.rows.tolist(), meanings(scenes.attributes), strict=True)):
@@ -89,18 +92,18 @@ def foils(scenes: Scenes, name: str) -> list[tuple[int, str, str]]:
     return made
 
 
-def foil_scores(model, scenes: Scenes, image: Tensor) -> dict[str, float]:
+def foil_scores(model: DualEncoder, scenes: GradedPairs, image: Tensor, true: Tensor) -> dict[str, float]:
     """In how many scenes the true caption is more similar to the picture than its foil, in percent.
 
     Args:
         model: a trained `DualEncoder` with its tokenizer.
         scenes: a "train" or "val" split.
-        image: [N, D], the model's embeddings of all its pictures.
+        image: [N, D], the model's embeddings of all images.
+        true: [N, D], its embeddings of the most specific caption of each: the last of each chain.
     Returns:
         "foil_shape", "foil_colour", ...: one for each of `FOILS` that some scene can have.
     """
     scores = {}
-    true = embed_phrases(model, [say(meaning, Dice(0)) for meaning in meanings(scenes.attributes)])
     for name in FOILS:
         if made := foils(scenes, name):
             rows = [row for row, _, _ in made]
@@ -112,7 +115,7 @@ def foil_scores(model, scenes: Scenes, image: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def prefers(geometry, image: Tensor, true: Tensor, false: Tensor) -> Tensor:
+def prefers(geometry: Geometry, image: Tensor, true: Tensor, false: Tensor) -> Tensor:
     """Which of N images are more similar to the first of two captions than to the second: all [N, D] -> bool [N]."""
 
     def similarity(text: Tensor) -> Tensor:
@@ -122,7 +125,7 @@ def prefers(geometry, image: Tensor, true: Tensor, false: Tensor) -> Tensor:
     return similarity(true) > similarity(false)
 
 
-def side_scores(model, scenes: Scenes) -> dict[str, float]:
+def side_scores(model: DualEncoder, scenes: Scenes) -> dict[str, float]:
     """For how many scenes the true caption beats the mirror image's, in percent of those whose captions differ.
 
     Args:
@@ -134,7 +137,7 @@ def side_scores(model, scenes: Scenes) -> dict[str, float]:
     claims, others = meanings(scenes.attributes), meanings(mirrored(scenes.attributes))
     rows = [row for row, (claim, other) in enumerate(zip(claims, others, strict=True)) if claim != other]
     image = embed_images(model, scenes)[rows]
-    true, false = (model.embed_texts([say(told[row], Dice(0)) for row in rows]) for told in (claims, others))
+    true, false = (model.embed_texts([say(of[row], Dice(0)) for row in rows]) for of in (claims, others))
     ahead = prefers(model.geometry, image, true, false)
     two = torch.tensor([claims[row].relation is not None for row in rows])
     return {

@@ -25,39 +25,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipedu.evaluation.embedding_space import Space, embed_space
+from clipedu.data.graded_pairs import GradedPairs
+from clipedu.data.pairs import Pairs
+from clipedu.data.scenes.captions import holds
+from clipedu.evaluation.embedding_space import Space
 from clipedu.geometry import Geometry
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.statistics import rank_correlation
 
 
-def hierarchy_scores(
-    model,
-    pairs,
-    embeddings: tuple[Tensor, Tensor, Tensor] | None = None,
-    min_radius: float | None = None,
-) -> dict[str, float]:
+def hierarchy_scores(space: Space, pairs: Pairs, min_radius: float | None = None) -> dict[str, float]:
     """`generality_scores` and, where the geometry has cones, `cone_scores` of a model on a set with chains (scenes, val).
 
     Args:
-        embeddings: what `embed_pairs(model, pairs)` returned, where a caller has it already.
+        space: `embed_space(model, pairs)`.
+        pairs: the set; N rows with chains.
         min_radius: K of the cones; None takes the K at which they saturate at the median radius of the captions they are
             tried on, so that half of them are half-spaces in every model, and models can be compared.
     Raises:
         ClipeduError: a set without chains, or with one row only.
     """
-    if not hasattr(pairs, "chain") or len(pairs) < 2:
+    if not isinstance(pairs, GradedPairs) or space.chain is None or len(pairs) < 2:
         raise ClipeduError(
             f"{pairs.name}/{pairs.split} with {len(pairs)} rows cannot be scored for hierarchy: "
             "it takes a set with chains of captions (scenes) and at least two rows"
         )
-    space = embed_space(model, pairs, embeddings)
     scores = generality_scores(space)
-    if model.geometry.has_cones:
+    geometry = space.geometry
+    if geometry.has_cones:
         chain = space.phrase[space.chain]
         if min_radius is None:
-            min_radius = matched_min_radius(model.geometry, space.radius(chain[:, 1:]).median().item())
-        scores |= cone_scores(model.geometry, space.image, chain, *mismatched(pairs), min_radius)
+            min_radius = matched_min_radius(geometry, space.radius(chain[:, 1:]).median().item())
+        scores |= cone_scores(geometry, space.image, chain, *mismatched(pairs), min_radius)
     return scores
 
 
@@ -77,10 +76,8 @@ def generality_scores(space: Space) -> dict[str, float]:
     }
 
 
-def mismatched(pairs) -> tuple[Tensor, Tensor]:
+def mismatched(pairs: GradedPairs) -> tuple[Tensor, Tensor]:
     """For each row another one, int64 [N], and which claims of its own chain are false of that one's scene, bool [N, 6]."""
-    from clipedu.data.scenes.captions import holds
-
     rows = torch.arange(len(pairs))
     other = (rows + len(pairs) // 2) % len(pairs)
     chains = [pairs.chain_meanings(int(row)) for row in rows]

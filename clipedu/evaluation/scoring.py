@@ -10,16 +10,14 @@ similarity is broken by order, so a collapsed model (all similarities equal, or 
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
+from clipedu.data.graded_pairs import GradedPairs
 from clipedu.data.pairs import Pairs
 from clipedu.evaluation.alignment import embedding_shape
-from clipedu.evaluation.embedding_space import norm_summary
+from clipedu.evaluation.embedding_space import Space, embed_space, norm_summary
 from clipedu.evaluation.foils import foil_scores
 from clipedu.evaluation.hierarchy import hierarchy_scores
 from clipedu.evaluation.recall import class_prototypes, retrieval, zero_shot
-from clipedu.inference.embed import embed_captions, embed_images
+from clipedu.inference.embed import PairEmbeddings, embed_captions, embed_images
 from clipedu.models.dual_encoder import DualEncoder
 from clipedu.utils.errors import ClipeduError
 
@@ -47,28 +45,33 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
     scores: dict[str, float] = {}
     image = embed_images(model, pairs, progress=progress)
     if captioned:
-        scores |= score_pairs(model, pairs, (image, *embed_captions(model, pairs, progress=progress)))
+        embeddings = PairEmbeddings(image, *embed_captions(model, pairs, progress=progress))
+        scores |= score_pairs(pairs, embeddings, embed_space(model, pairs, embeddings), model)
     if labelled:
         classes = class_prototypes(model, pairs.class_names, pairs.templates)
         scores |= zero_shot(image, classes, pairs.labels, model.geometry)
     return scores | {"average": average(scores)}
 
 
-def score_pairs(model: DualEncoder, pairs: Pairs, embeddings: tuple[Tensor, Tensor, Tensor]) -> dict[str, float]:
-    """All scores of a set with captions, from its embeddings (`embed_pairs`).
+def score_pairs(pairs: Pairs, embeddings: PairEmbeddings, space: Space, model: DualEncoder) -> dict[str, float]:
+    """All scores of a set with captions.
 
     `retrieval` of all captions; `embedding_shape` and `norm_summary` of images and first captions; and where the set knows
     what its captions claim (scenes), `hierarchy_scores` and `foil_scores`.
+
+    Args:
+        pairs: N rows with captions.
+        embeddings: `embed_pairs(model, pairs)`.
+        space: `embed_space(model, pairs, embeddings)`.
+        model: it embeds what no set holds: the foils.
     """
-    image, text, owner = embeddings
-    first = text[torch.searchsorted(owner, torch.arange(len(image)))]
-    scores = retrieval(image, text, owner, model.geometry)
-    scores |= embedding_shape(image, first) | norm_summary(model.geometry, image, first)
-    scores["modality_distance"] = model.geometry.distance(
-        *(model.geometry.mean(x)[None] for x in (image, first))
-    ).item()
-    if hasattr(pairs, "chain"):
-        scores |= hierarchy_scores(model, pairs, embeddings) | foil_scores(model, pairs, image)
+    image, first, geometry = embeddings.image, embeddings.first_text, space.geometry
+    scores: dict[str, float] = retrieval(image, embeddings.text, embeddings.owner, geometry)
+    scores |= embedding_shape(image, first) | norm_summary(geometry, image, first)
+    scores["modality_distance"] = geometry.distance(*(geometry.mean(x)[None] for x in (image, first))).item()
+    if isinstance(pairs, GradedPairs) and space.chain is not None:
+        scores |= hierarchy_scores(space, pairs)
+        scores |= foil_scores(model, pairs, image, true=space.phrase[space.chain[:, -1]].to(image.dtype))
     return scores
 
 

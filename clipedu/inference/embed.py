@@ -1,6 +1,9 @@
-"""Embeddings of the images and captions of a set."""
+"""Embeddings of the images and captions of a set, in evaluation mode, on the CPU."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,9 +18,39 @@ from clipedu.inference.features import (
 from clipedu.models.dual_encoder import DualEncoder, evaluating
 
 
+@dataclass(frozen=True)
+class PairEmbeddings:
+    """Embeddings of N images and of all their T captions: tangent vectors, as the encoders give them.
+
+    Attributes:
+        image: float32 [N, D].
+        text: float32 [T, D], the captions of row 0, then those of row 1, ...
+        owner: int64 [T], the row that each caption belongs to; ascending, and every row has at least one.
+    """
+
+    image: Tensor
+    text: Tensor
+    owner: Tensor
+
+    @property
+    def first_text(self) -> Tensor:
+        """The first caption of each image, [N, D]."""
+        return self.text[torch.searchsorted(self.owner, torch.arange(len(self.image)))]
+
+
 @torch.no_grad()
 def embed_images(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> Tensor:
-    """Raw image embeddings of every row, [N, D] on the CPU, in evaluation mode."""
+    """Embed the image of every row.
+
+    Args:
+        model: with its weights; it stays in the mode it is in.
+        pairs: N rows.
+        progress: show a progress bar where it takes longer than a second.
+    Returns:
+        float32 [N, D]. Features of a frozen encoder come from the cache where they are there.
+    Raises:
+        ClipeduError: the cache of a frozen encoder's features cannot be written.
+    """
     with evaluating(model):
         if "image" not in model.frozen:
             return embed_images_in_chunks(model.encode_image, model, pairs, progress=progress)
@@ -27,7 +60,17 @@ def embed_images(model: DualEncoder, pairs: Pairs, *, progress: bool = False) ->
 
 @torch.no_grad()
 def embed_captions(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> tuple[Tensor, Tensor]:
-    """Raw embeddings of all captions, [T, D] on the CPU, in evaluation mode, and the row of each, int64 [T]."""
+    """Embed all captions.
+
+    Args:
+        model: with its tokenizer.
+        pairs: a set with at least one caption a row.
+        progress: show a progress bar where it takes longer than a second.
+    Returns:
+        float32 [T, D], and the row of each caption, int64 [T].
+    Raises:
+        ClipeduError: a row has no caption, or the cache of a frozen encoder's features cannot be written.
+    """
     pairs.tokenize(model.tokenizer)
     ids, mask, owner = pairs.all_tokens()
 
@@ -41,11 +84,12 @@ def embed_captions(model: DualEncoder, pairs: Pairs, *, progress: bool = False) 
         return model.project_text(features.to(model.device)).cpu(), owner
 
 
-def embed_pairs(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Raw embeddings of all images [N, D] and all captions [T, D], and the row of each caption, int64 [T]."""
-    return embed_images(model, pairs, progress=progress), *embed_captions(model, pairs, progress=progress)
+def embed_pairs(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> PairEmbeddings:
+    """Embed all images and all captions of a set: `embed_images` and `embed_captions`, whose arguments and errors it has."""
+    image = embed_images(model, pairs, progress=progress)
+    return PairEmbeddings(image, *embed_captions(model, pairs, progress=progress))
 
 
-def embed_phrases(model, phrases: list[str]) -> Tensor:
-    """Embeddings [P, D] of P captions, on the CPU."""
+def embed_phrases(model: DualEncoder, phrases: Sequence[str]) -> Tensor:
+    """Embeddings of P captions that belong to no set, float32 [P, D]."""
     return embed_in_chunks(lambda rows: model.embed_texts([phrases[row] for row in rows], strict=False), len(phrases))

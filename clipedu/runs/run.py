@@ -22,18 +22,26 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from clipedu.runs.checkpoint import last_checkpoint, read_state, read_weights, write_checkpoint
 from clipedu.utils.environment import environment
 from clipedu.config.experiment import Experiment
 from clipedu.utils.files import read_json, reported, write_json, write_text
 from clipedu.utils.errors import ClipeduError
 from clipedu.config.command_line import _as_words
+
+if TYPE_CHECKING:
+    import pandas
+    import torch
+    from torch import Tensor, nn
+
+    from clipedu.geometry import Geometry
+    from clipedu.models import DualEncoder
 
 
 @dataclass
@@ -41,7 +49,7 @@ class Run:
     """One run and its folder. `run.metrics`, `run.history`, `run.norms` and `run.layers` are what it measured.
 
     Attributes:
-        folder: where it lives.
+        folder: its folder.
         experiment: its settings.
         environment: versions, device and commit it ran with.
         metrics: scores in percent and counts (`clipedu.evaluate`); empty until it is finished.
@@ -65,15 +73,15 @@ class Run:
         return self.folder.name
 
     @property
-    def history(self):
+    def history(self) -> pandas.DataFrame:
         return self._frame("history")
 
     @property
-    def norms(self):
+    def norms(self) -> pandas.DataFrame:
         return self._frame("norms")
 
     @property
-    def layers(self):
+    def layers(self) -> pandas.DataFrame:
         from clipedu.norms import COLUMNS
 
         return self._frame("layers", COLUMNS)
@@ -86,7 +94,7 @@ class Run:
             words += [f"--{name.replace('_', '-')}", *_as_words(value)]
         return shlex.join(words)
 
-    def model(self):
+    def model(self) -> DualEncoder:
         """The trained model in evaluation mode, with its tokenizer and geometry, on the CPU.
 
         Raises:
@@ -110,8 +118,12 @@ class Run:
         model.tokenizer = tokenizer
         return model.eval()
 
-    def geometry(self):
-        """Its geometry, with curvature and scales as they were learned. Raises ClipeduError as `weights`."""
+    def geometry(self) -> Geometry:
+        """Its geometry, with curvature and scales as they were learned.
+
+        Raises:
+            ClipeduError: as `weights`.
+        """
         from clipedu.geometry import build_geometry
 
         ex = self.experiment
@@ -121,36 +133,31 @@ class Run:
             geometry.load_state_dict({name.removeprefix("geometry."): value for name, value in learned.items()})
         return geometry.eval()
 
-    def weights(self, prefix: str = "") -> dict[str, Any]:
+    def weights(self, prefix: str = "") -> dict[str, Tensor]:
         """The model's tensors by name, those whose name begins with `prefix`, from the last checkpoint.
 
-        Raises ClipeduError: there is no checkpoint, or it is damaged.
+        Raises:
+            ClipeduError: there is no checkpoint, or it is damaged.
         """
-        from safetensors import SafetensorError, safe_open
+        return read_weights(self.checkpoint(), prefix)
 
-        path = self.checkpoint() / "model.safetensors"
-        try:
-            with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise ClipeduError(f"{path} cannot be read: {error}") from None
+    def training_state(self, device: torch.device | str) -> dict[str, Any]:
+        """What `Trainer.state` gave at the last checkpoint, with its tensors on `device`.
 
-    def training_state(self, device) -> dict[str, Any]:
-        """What `Trainer.state` gave at the last checkpoint, with its tensors on `device`. Raises ClipeduError: none, or damaged."""
-        import pickle
-
-        import torch
-
-        path = self.checkpoint() / "state.pt"
-        try:
-            return torch.load(path, weights_only=True, map_location=device)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ClipeduError(f"{path} cannot be read: {error}") from None
+        Raises:
+            ClipeduError: there is no checkpoint, or it is damaged.
+        """
+        return read_state(self.checkpoint(), device)
 
     def embeddings(self) -> dict[str, Any] | None:
-        """Embeddings of the first 1,000 pairs of the retrieval set, as scored: "image" and "text" (its first
-        caption), [N, D] each, and "captions"; for scenes, "phrase" [P, D] and "phrases", captions from generic to specific,
-        and "chain" [R, 6], their numbers for the first rows. None before the run is finished. Raises ClipeduError: damaged.
+        """Embeddings of the first 1,000 pairs of the retrieval set, as scored.
+
+        Returns:
+            "image" and "text" (its first caption), [N, D] each, and "captions"; for scenes, "phrase" [P, D] and "phrases",
+            captions from generic to specific, and "chain" [R, 6], their numbers for the first rows. None before the run is
+            finished.
+        Raises:
+            ClipeduError: the files are damaged.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -164,40 +171,23 @@ class Run:
         except (OSError, ValueError, SafetensorError) as error:
             raise ClipeduError(f"the embeddings in {self.folder} cannot be read: {error}. Score the run again") from None
 
+    @property
+    def has_checkpoint(self) -> bool:
+        return last_checkpoint(self.folder) is not None
+
     def checkpoint(self) -> Path:
-        """The folder of the last checkpoint. Raises ClipeduError if there is none."""
-        steps = sorted(self.folder.glob("checkpoint/step-*"))
-        if not steps:
-            raise ClipeduError(f"{self.folder} has no checkpoint: the run was stopped before its first one")
-        return steps[-1]
+        """The folder of the last checkpoint.
 
-    def save_checkpoint(self, step: int, model, state: dict[str, Any]) -> None:
-        """Write model weights and training state as one folder, then drop the checkpoint before it.
-
-        Args:
-            step: number of steps done.
-            state: tensors and plain values only, in dicts and lists (`torch.load(weights_only=True)` reads it).
         Raises:
-            ClipeduError: it cannot be written; the checkpoint before it is still there.
+            ClipeduError: there is none.
         """
-        import torch
-        from safetensors.torch import save_file
+        if (last := last_checkpoint(self.folder)) is None:
+            raise ClipeduError(f"{self.folder} has no checkpoint: the run was stopped before its first one")
+        return last
 
-        target = self.folder / "checkpoint" / f"step-{step:08d}"
-        while target.exists():  # the same step again: the old one must not go before the new one is there
-            target = target.with_name(f"{target.name}+")
-        partial = target.with_name("writing")
-        with reported(partial):
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-            save_file(weights, partial / "model.safetensors")
-            with open(partial / "state.pt", "wb") as file:  # a file of its own tells a full disk as an OSError
-                torch.save(state, file)
-            partial.rename(target)
-        for other in target.parent.iterdir():
-            if other != target:
-                shutil.rmtree(other, ignore_errors=True)
+    def save_checkpoint(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
+        """Write weights and state after `step` steps, as `write_checkpoint`, whose errors it has."""
+        write_checkpoint(self.folder, step, model, state)
 
     def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:
         """Keep what `embeddings` reads back: "image", "text", ... and "captions", ..."""
@@ -209,8 +199,12 @@ class Run:
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
             partial.replace(self.folder / "embeddings.safetensors")
 
-    def save_frames(self, history, norms, layers) -> None:
-        """Write history.csv, norms.csv and layers.csv."""
+    def save_frames(self, history: pandas.DataFrame, norms: pandas.DataFrame, layers: pandas.DataFrame) -> None:
+        """Write history.csv, norms.csv and layers.csv, with the columns of `history`, `norms` and `layers`.
+
+        Raises:
+            ClipeduError: they cannot be written.
+        """
         self._frames = {"history": history, "norms": norms, "layers": layers}
         for name, frame in self._frames.items():
             write_text(self.folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.7g"))
@@ -223,7 +217,7 @@ class Run:
         self.metrics = dict(metrics)
         write_json(self.folder / "metrics.json", self.metrics)
 
-    def _frame(self, name: str, columns: Sequence[str] = ("step",)):
+    def _frame(self, name: str, columns: Sequence[str] = ("step",)) -> pandas.DataFrame:
         if name not in self._frames:
             import pandas as pd
 
@@ -266,7 +260,11 @@ def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
 
 
 def load_run(folder: str | Path) -> Run:
-    """The run that lives in a folder. Raises ClipeduError if it is not a run's folder, or is damaged."""
+    """The run in a folder.
+
+    Raises:
+        ClipeduError: it is not a run's folder, or it is damaged.
+    """
     folder = Path(folder)
     if not (folder / "experiment.json").is_file():
         what = "is not a run's folder: it has no experiment.json" if folder.is_dir() else "does not exist"
@@ -287,7 +285,7 @@ def load_run(folder: str | Path) -> Run:
     )
 
 
-def find_runs(folders: list[str | Path]) -> list[Run]:
+def find_runs(folders: Sequence[str | Path]) -> list[Run]:
     """All runs in the given folders: a run's own folder, or one that holds runs at any depth (a grid's). Each once.
 
     Raises:

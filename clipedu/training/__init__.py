@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "train": "setup",
         "prepare": "setup",
         "load_train": "datasets",
+        "load_training_data": "datasets",
+        "TrainingData": "datasets",
         "build_tokenizer": "datasets",
     },
 )

@@ -8,6 +8,7 @@ from typing import Any
 from clipedu.config.experiment import Experiment
 from clipedu.data.load import load_pairs
 from clipedu.data.pairs import Pairs
+from clipedu.data.shards.samples import MissingSplit
 from clipedu.data.tokenizer import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
 from clipedu.models import ENCODERS
 from clipedu.models.text_encoders import hub_id
@@ -16,7 +17,11 @@ from clipedu.utils.errors import ClipeduError
 
 
 def load_train(experiment: Experiment) -> Pairs:
-    """The training pairs of an experiment. Raises ClipeduError if a batch is larger than they are."""
+    """The training pairs of an experiment.
+
+    Raises:
+        ClipeduError: a set that is missing or cannot be used, or a batch that is larger than it.
+    """
     pairs = load_pairs(
         experiment.data,
         "train",
@@ -35,7 +40,10 @@ def load_train(experiment: Experiment) -> Pairs:
 def build_tokenizer(experiment: Experiment, pairs: Pairs) -> Tokenizer:
     """The text model's own tokenizer where it can be had, else a WordPiece trained on the training captions.
 
-    Pretrained weights are worth nothing without their own tokenizer, so there the hub's is a must.
+    Pretrained weights are worth nothing without their own tokenizer, so with them the hub's is required.
+
+    Raises:
+        ClipeduError: pretrained weights whose tokenizer cannot be fetched.
     """
     tokenizer = None
     from_scratch = experiment.text_encoder in ENCODERS and "hub" not in ENCODERS[experiment.text_encoder].defaults
@@ -54,24 +62,48 @@ def build_tokenizer(experiment: Experiment, pairs: Pairs) -> Tokenizer:
     return tokenizer
 
 
-@dataclass
-class Data:
-    """The sets of an experiment, and the tokenizer made for them, so that the cells of a grid can share them."""
+@dataclass(frozen=True)
+class TrainingData:
+    """The training pairs of an experiment, and the tokenizer made for them."""
 
     train: Pairs
-    scored: list[Pairs]
     tokenizer: Tokenizer
 
 
-def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Data:
-    """All sets of an experiment; its tokenizer is built from the training captions unless it is given.
+@dataclass(frozen=True)
+class Data(TrainingData):
+    """All sets of an experiment, and its tokenizer: opened once, and shared by the cells of a grid.
 
+    Attributes:
+        scored: the retrieval set, and the zero-shot set where there is one.
+    """
+
+    scored: list[Pairs]
+
+
+def load_training_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> TrainingData:
+    """Open the training pairs of an experiment.
+
+    Args:
+        experiment: its names are checked first.
+        tokenizer: of an earlier part of the run; None builds it from the training captions, or takes the text model's own.
     Raises:
-        ClipeduError: a set that is missing or does not fit; told now, not after the training.
+        ClipeduError: an unknown name, or a set that is missing or does not fit.
     """
     check_names(experiment)
     train = load_train(experiment)
-    return Data(train, evaluation_sets(experiment), tokenizer or build_tokenizer(experiment, train))
+    return TrainingData(train, tokenizer or build_tokenizer(experiment, train))
+
+
+def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Data:
+    """Open all sets of an experiment, so that one that is missing is reported before the training, not after it.
+
+    Args and errors as those of `load_training_data`.
+    """
+    check_names(experiment)
+    train = load_train(experiment)
+    scored = evaluation_sets(experiment)
+    return Data(train, tokenizer or build_tokenizer(experiment, train), scored)
 
 
 def describe(pairs: Pairs) -> dict[str, Any]:
@@ -90,12 +122,15 @@ def evaluation_sets(experiment: Experiment) -> list[Pairs]:
     """The retrieval set and, where there is one, the zero-shot set of an experiment.
 
     The zero-shot set is `zeroshot_data`, or else that of the training data if it is a set that comes with one (scenes).
+
+    Raises:
+        ClipeduError: a set that is missing or cannot be used.
     """
     shared: dict[str, Any] = {"image_size": experiment.image_size, "resize": experiment.resize, "seed": experiment.seed}
     try:
         sets = [load_pairs(experiment.eval_data or experiment.data, "val", **shared)]
-    except ClipeduError as error:
-        if experiment.eval_data is not None or "no shards of split" not in str(error):
+    except MissingSplit as error:
+        if experiment.eval_data is not None:
             raise
         raise ClipeduError(
             f"{error}. Give pairs to score on: --eval-data NAME, or put a split 'val' into the data"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from clipedu.config.experiment import Experiment
-from clipedu.geometry import Geometry, build_geometry
+from clipedu.geometry import GEOMETRIES, Geometry, build_geometry
 from clipedu.losses import Entailed, Loss, build_loss
 from clipedu.optim import OPTIMIZERS
 from clipedu.utils.errors import ClipeduError
@@ -12,16 +14,19 @@ ENTAILMENT_OPTIONS = ("min_radius", "final_min_radius")
 
 
 def build_objective(experiment: Experiment, geometry: Geometry, num_samples: int) -> Loss:
-    """The loss of an experiment in this geometry, with its entailment term where it asks for one."""
+    """The loss of an experiment in this geometry, with its entailment term where it asks for one.
+
+    Args:
+        experiment: its loss, temperature and entailment, with their options.
+        geometry: of the model; the experiment's.
+        num_samples: rows of the training data, for losses that keep an average for each of them.
+    Raises:
+        ClipeduError: an unknown name or option, or a value out of range.
+    """
     ex = experiment
     options = {"learn_temperature": True, **ex.loss_options} if ex.learn_temperature else ex.loss_options
-    loss = build_loss(
-        ex.loss,
-        temperature=start_temperature(ex),
-        num_samples=num_samples,
-        geometry=geometry,
-        **options,
-    )
+    temperature = geometry.temperature if ex.temperature is None else ex.temperature
+    loss = build_loss(ex.loss, temperature=temperature, num_samples=num_samples, geometry=geometry, **options)
     for key in ex.entailment_options:
         if key not in ENTAILMENT_OPTIONS:
             raise ClipeduError(f"entailment has no option {key!r}. Allowed: {', '.join(ENTAILMENT_OPTIONS)}")
@@ -29,14 +34,26 @@ def build_objective(experiment: Experiment, geometry: Geometry, num_samples: int
 
 
 def start_temperature(experiment: Experiment) -> float:
-    """The temperature at the first step: the experiment's, or the one that its geometry starts with."""
+    """The temperature at the first step: the experiment's, or the one that its geometry starts with.
+
+    Raises:
+        ClipeduError: an unknown geometry.
+    """
     if experiment.temperature is not None:
         return experiment.temperature
-    return build_geometry(experiment.geometry, 2).temperature
+    return cast(type[Geometry], GEOMETRIES[experiment.geometry].build).temperature
 
 
 def check_names(experiment: Experiment) -> None:
-    """Look up the experiment's names, so that an unknown one is told before any data is read. Raises ClipeduError."""
+    """Try an experiment's names and options, before any data is read.
+
+    An objective for two rows is built and thrown away: only its constructor knows which values fit together. The real one
+    needs the number of rows. So this is called once, where nothing has been read yet (`load_data`, and for each cell of a
+    grid or a comparison before the first of them runs).
+
+    Raises:
+        ClipeduError: an unknown name or option, or a value out of range.
+    """
     OPTIMIZERS[experiment.optimizer]
     geometry = build_geometry(experiment.geometry, experiment.embedding_dim, **experiment.geometry_options)
     build_objective(experiment, geometry, num_samples=2)

@@ -1,21 +1,22 @@
-"""From an experiment to a `Trainer`: data, model, loss and optimizer, all from its seed."""
+"""From an experiment and its data to a `Trainer`: model, loss, optimizer and monitor, all from the experiment's seed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
 from clipedu.config.experiment import Experiment
+from clipedu.data.batches import Precomputed
 from clipedu.data.pairs import Pairs
 from clipedu.data.prefetch import hold
 from clipedu.inference.features import frozen_image_features, frozen_text_features
-from clipedu.models import build_model
+from clipedu.losses import Loss
+from clipedu.models import DualEncoder, build_model
 from clipedu.norms import NormMonitor
 from clipedu.optim import build_optimizer
-from clipedu.training.datasets import build_tokenizer, load_train
-from clipedu.training.objective import build_objective, check_names
+from clipedu.training.datasets import TrainingData, load_training_data
+from clipedu.training.objective import build_objective
 from clipedu.training.trainer import Record, Trainer
 from clipedu.utils.device import pick_device
 
@@ -27,24 +28,36 @@ def train(experiment: Experiment) -> Iterator[Record]:
         ClipeduError: a name or value in the experiment that cannot work.
         NotFinite: the loss or the gradient became NaN or infinite; names the step.
     """
-    yield from prepare(experiment).run()
+    yield from prepare(experiment, load_training_data(experiment)).run()
 
 
-def prepare(experiment: Experiment, *, pairs: Pairs | None = None, tokenizer=None, progress: bool = True) -> Trainer:
-    """Load the data and build model, loss and optimizer as the experiment says, all from its seed.
+def prepare(experiment: Experiment, data: TrainingData, *, progress: bool = True) -> Trainer:
+    """Build model, loss and optimizer as the experiment says, all from its seed.
 
     Args:
-        pairs, tokenizer: the training data and the tokenizer, where a caller (a grid, a resumed run) has them already.
+        experiment: what to train.
+        data: its pairs and tokenizer: `load_training_data(experiment)`, or `load_data(experiment)`.
+        progress: show progress bars where features of a frozen encoder are computed.
+    Returns:
+        a trainer at step 0.
+    Raises:
+        ClipeduError: a name, option or device that cannot be had.
     """
     device = pick_device(experiment.device)
     torch.manual_seed(experiment.seed)
-    check_names(experiment)
-    pairs = pairs or load_train(experiment)
-    tokenizer = tokenizer or build_tokenizer(experiment, pairs)
+    pairs, tokenizer = data.train, data.tokenizer
     pairs.tokenize(tokenizer)
     model = build_model(experiment, tokenizer.vocab_size).to(device)
     model.tokenizer = tokenizer
     loss = build_objective(experiment, model.geometry, len(pairs)).to(device)
+    optimizer = _optimizer(experiment, model, loss)
+    precomputed = _precompute(experiment, model, pairs, progress=progress)
+    monitor = NormMonitor(model, optimizer, every=experiment.norms_every, minibatch=True)
+    return Trainer(experiment, device, pairs, model, loss, optimizer, monitor, precomputed)
+
+
+def _optimizer(experiment: Experiment, model: DualEncoder, loss: Loss) -> torch.optim.Optimizer:
+    """The optimizer of the model, with what the loss learns (temperature, SigLIP's bias) in a group that is never decayed."""
     optimizer = build_optimizer(
         model,
         experiment.optimizer,
@@ -54,15 +67,18 @@ def prepare(experiment: Experiment, *, pairs: Pairs | None = None, tokenizer=Non
     )
     of_model = set(model.parameters())
     learned = {f"loss.{name}": p for name, p in loss.named_parameters() if p not in of_model}
-    if learned:  # temperature, SigLIP's bias: never decayed
+    if learned:
         names, parameters = list(learned), list(learned.values())
         optimizer.add_param_group({"name": "loss", "params": parameters, "param_names": names, "weight_decay": 0.0})
-    features: dict[str, Any] = {}
-    if experiment.image_frozen:
-        features["image_features"] = frozen_image_features(model, pairs, progress=progress)
-    elif (held := hold(pairs, device, progress=progress)) is not None:
-        features["held"] = held
-    if experiment.text_frozen:
-        features["text_features"] = frozen_text_features(model, pairs, progress=progress)
-    monitor = NormMonitor(model, optimizer, every=experiment.norms_every, minibatch=True)
-    return Trainer(experiment, device, pairs, model, loss, optimizer, monitor, features)
+    return optimizer
+
+
+def _precompute(experiment: Experiment, model: DualEncoder, pairs: Pairs, *, progress: bool) -> Precomputed:
+    """Features of frozen encoders; or else all pixels on the device, where they fit."""
+    image = (
+        frozen_image_features(model, pairs, progress=progress)
+        if experiment.image_frozen
+        else hold(pairs, model.device, progress=progress)
+    )
+    text = frozen_text_features(model, pairs, progress=progress) if experiment.text_frozen else None
+    return Precomputed(image, text)

@@ -1,9 +1,9 @@
-"""Training: `train` is a loop that yields a record a step; `fit` drives it, keeps what it makes, and scores the model.
+"""The training loop: a `Trainer` steps through a run and yields a `Record` a step.
 
-for record in clipedu.train(Experiment(loss="sogclr")):    # a notebook, a widget and the command line
-    print(record.step, record.loss)                        # all drive this same loop
+    for record in clipedu.train(Experiment(loss="sogclr")):    # a notebook, a widget and the command line
+        print(record.step, record.loss)                        # all drive this same loop
 
-run = clipedu.fit(Experiment(loss="sogclr"))               # with a run's folder, checkpoints and scores
+`clipedu.train` sets a trainer up; `clipedu.fit` drives it, keeps what it makes, and scores the model.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from clipedu.config.experiment import Experiment
 from clipedu.data.augment import augment
-from clipedu.data.batches import Batch, batches
+from clipedu.data.batches import Batch, Precomputed, batches
 from clipedu.data.pairs import Pairs
 from clipedu.data.prefetch import feed
-from clipedu.losses import LossOutput
+from clipedu.losses import Loss, LossOutput
 from clipedu.models import DualEncoder
 from clipedu.norms import QUANTITIES, NormMonitor
 from clipedu.optim import learning_rate
@@ -33,7 +34,7 @@ from clipedu.utils.errors import ClipeduError
 
 @dataclass(frozen=True)
 class Record:
-    """What one step did. Losses are those before the step, norms those around it.
+    """What one step did: losses are those before the step, norms those around it.
 
     Attributes:
         step, epoch: counted from 0.
@@ -65,19 +66,23 @@ class NotFinite(ClipeduError):
 
 @dataclass
 class Trainer:
-    """All parts of a run, ready to step: made by `prepare`. `step` is the number of the next step."""
+    """All parts of a run, ready to step: made by `prepare`.
+
+    Attributes:
+        step: number of the next step, from 0.
+        seconds: of training so far.
+    """
 
     experiment: Experiment
     device: torch.device
     pairs: Pairs
     model: DualEncoder
-    loss: torch.nn.Module
+    loss: Loss
     optimizer: torch.optim.Optimizer
     monitor: NormMonitor
-    features: dict[str, Any]
+    precomputed: Precomputed = field(default_factory=Precomputed)
     step: int = 0
     seconds: float = 0.0
-    _names: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,13 +93,22 @@ class Trainer:
         return self.steps_per_epoch * self.experiment.epochs
 
     def run(self) -> Iterator[Record]:
-        """Step through what is left of the run. The model is in training mode whenever a step begins."""
+        """Step through what is left of the run. The model is in training mode whenever a step begins.
+
+        Raises:
+            NotFinite: the loss or the gradient became NaN or infinite; names the step.
+        """
         ex = self.experiment
         while self.step < self.steps:
             epoch, skip = divmod(self.step, self.steps_per_epoch)
             began = time.perf_counter()
             source = batches(
-                self.pairs, batch_size=ex.batch_size, seed=ex.seed, epoch=epoch, skip=skip, **self.features
+                self.pairs,
+                batch_size=ex.batch_size,
+                seed=ex.seed,
+                epoch=epoch,
+                skip=skip,
+                precomputed=self.precomputed,
             )
             with closing(feed(source, self.device)) as ahead:
                 for batch in ahead:
@@ -105,15 +119,16 @@ class Trainer:
                         warmup=round(ex.warmup * self.steps),
                         schedule=ex.schedule,
                     )
-                    values = self._train_on(batch, lr).tolist()
+                    output = self._train_on(batch, lr)
+                    numbers = self._on_host(output)
                     elapsed = time.perf_counter() - began
                     self.step += 1
                     self.seconds += elapsed
-                    yield self._record(values, epoch, lr, elapsed)
+                    yield self._record(output, numbers, epoch, lr, elapsed)
                     began = time.perf_counter()  # what is done with a record is not the step's time
 
-    def _train_on(self, batch, lr: float) -> torch.Tensor:
-        """One step. Returns loss, terms and norms in one tensor on the device, so that the host waits once a step."""
+    def _train_on(self, batch: Batch, lr: float) -> LossOutput:
+        """One step: gradients, norms and update. Nothing in it waits for the device."""
         ex = self.experiment
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -121,9 +136,8 @@ class Trainer:
         self.loss.train()
         self.loss.progress = self.step / self.steps
         if "image" not in self.model.frozen:
-            pixels = batch.image[0]
-            how = {"seed": ex.seed, "step": self.step, "first": batch.first, "of": batch.of}
-            batch.image = (augment(pixels, ex.augment, **how),)
+            where = {"seed": ex.seed, "step": self.step, "first": batch.first, "of": batch.of}
+            batch = replace(batch, image=(augment(batch.image[0], ex.augment, **where),))
         self.optimizer.zero_grad(set_to_none=True)
         if ex.accumulate == 1:
             output = self._loss_of(*self._encode(batch), batch.index)
@@ -134,15 +148,13 @@ class Trainer:
         if ex.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), ex.clip_grad)
         self.optimizer.step()
-        self._names = list(output.terms), list(output.watch)
-        scalars = torch.stack([output.total.detach(), *output.terms.values(), *output.watch.values()])
-        return torch.cat([scalars.to(self.monitor.latest.dtype), self.monitor.latest.flatten()])
+        return output
 
-    def _encode(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast(self.experiment.precision, self.device):
             return self.model(batch.image, batch.text)
 
-    def _loss_of(self, image: torch.Tensor, text: torch.Tensor, index: torch.Tensor) -> LossOutput:
+    def _loss_of(self, image: Tensor, text: Tensor, index: Tensor) -> LossOutput:
         """The loss of a batch, with norms and learned numbers of the geometry to watch."""
         image, text = image.float(), text.float()
         output = self.loss(image, text, index)
@@ -150,42 +162,50 @@ class Trainer:
         return replace(output, watch=norms | output.watch | self.model.geometry.watched())
 
     def _backward_in_parts(self, batch: Batch) -> LossOutput:
-        outputs = []
+        outputs: list[LossOutput] = []
 
-        def loss(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        def loss(image: Tensor, text: Tensor) -> Tensor:
             outputs.append(self._loss_of(image, text, batch.index))
             return outputs[-1].total
 
         backward_in_parts(self._encode, batch.split(self.experiment.accumulate), loss, self.model)
         return outputs[-1]
 
-    def _record(self, values: list[float], epoch: int, lr: float, elapsed: float) -> Record:
-        """The record of the step just done, from the numbers that `_train_on` returned."""
-        step, (loss, *rest) = self.step - 1, values
-        (term_names, watch_names), parts = self._names, self.monitor.parts
-        terms = dict(zip(term_names, rest, strict=False))
-        watch = dict(zip(watch_names, rest[len(terms) :], strict=False))
-        norms = rest[len(terms) + len(watch) :]
-        by_part = {
-            part: {name: norms[k * len(parts) + n] for k, name in enumerate(QUANTITIES)} for n, part in enumerate(parts)
+    def _on_host(self, output: LossOutput) -> dict[tuple[str, ...], float]:
+        """The numbers of the step just done, by name, copied at once so that the host waits for the device once a step."""
+        named = {
+            ("loss",): output.total.detach(),
+            **{("term", name): value for name, value in output.terms.items()},
+            **{("watch", name): value for name, value in output.watch.items()},
         }
-        if not (math.isfinite(loss) and math.isfinite(by_part["all"]["gradient"])):
+        norms = self.monitor.latest  # [quantities, parts]
+        names = [*named, *(("norm", part, quantity) for quantity in QUANTITIES for part in self.monitor.parts)]
+        scalars = torch.stack(list(named.values())).to(norms.dtype)
+        return dict(zip(names, torch.cat([scalars, norms.flatten()]).tolist(), strict=True))
+
+    def _record(
+        self, output: LossOutput, numbers: dict[tuple[str, ...], float], epoch: int, lr: float, elapsed: float
+    ) -> Record:
+        """The record of the step just done. Raises NotFinite."""
+        step, loss = self.step - 1, numbers["loss",]
+        norms = {part: {name: numbers["norm", part, name] for name in QUANTITIES} for part in self.monitor.parts}
+        if not (math.isfinite(loss) and math.isfinite(norms["all"]["gradient"])):
             what = "the loss" if not math.isfinite(loss) else "the gradient"
             raise NotFinite(
                 f"{what} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
                 f"a smaller lr, clip_grad=1, or a larger temperature may help"
             )
         return Record(
-            step,
-            epoch,
-            self.steps,
-            lr,
-            loss,
-            terms,
-            watch,
-            by_part,
-            self.seconds,
-            self.experiment.batch_size / elapsed,
+            step=step,
+            epoch=epoch,
+            steps=self.steps,
+            lr=lr,
+            loss=loss,
+            terms={name: numbers["term", name] for name in output.terms},
+            watch={name: numbers["watch", name] for name in output.watch},
+            norms=norms,
+            seconds=self.seconds,
+            pairs_per_second=self.experiment.batch_size / elapsed,
         )
 
     def state(self) -> dict[str, Any]:
@@ -201,8 +221,15 @@ class Trainer:
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
-    def load_state(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        """Go on where `state` was taken. Raises ClipeduError if the data is not what it was."""
+    def load_state(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Go on where `state` was taken.
+
+        Args:
+            weights: the model's tensors by name.
+            state: what `state` returned.
+        Raises:
+            ClipeduError: the data is not what it was.
+        """
         if state["data"] != self.pairs.fingerprint():
             raise ClipeduError(
                 f"the data {self.experiment.data!r} is not what it was when the run was stopped, so it cannot go on"

@@ -70,7 +70,7 @@ def follow(run: LabRun, data: Data, stop: threading.Event) -> Iterator[LabRun]:
     from clipedu.evaluation.scoring import average, evaluate
     from clipedu.training.setup import prepare
 
-    trainer = prepare(run.experiment, pairs=data.train, tokenizer=data.tokenizer, progress=False)
+    trainer = prepare(run.experiment, data, progress=False)
     run.steps, run.status = trainer.steps, "training"
     for record in trainer.run():
         norms = record.norms["all"]

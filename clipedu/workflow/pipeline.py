@@ -2,7 +2,7 @@
 
     fit(experiment)          a new run, start to finish
     resume(folder)           a stopped run, from its last checkpoint; the same numbers as if it had never stopped
-    score(run)               evaluate a finished or stopped run again
+    score(run, sets)         evaluate a finished or stopped run again
 
 Ctrl-C, a NaN and a crash leave a run that says what happened and keeps what was done up to its last checkpoint.
 """
@@ -22,7 +22,7 @@ from clipedu.training.setup import prepare
 from clipedu.training.trainer import NotFinite, Trainer
 from clipedu.utils.files import write_json
 from clipedu.utils.interrupts import StopAfterStep
-from clipedu.workflow.recorder import _append, _frames, _rows_until, _save
+from clipedu.workflow.recorder import RunRecorder
 from clipedu.workflow.scoring import score
 
 
@@ -45,36 +45,64 @@ def fit(
     Returns:
         the finished run.
     Raises:
-        ClipeduError: what the experiment asks for cannot be done; nothing is written.
+        ClipeduError: the experiment cannot be run; nothing is written.
         NotFinite: training diverged; the message names the step and the last good checkpoint, and the run is kept.
         KeyboardInterrupt: after the checkpoint is written; `resume` goes on.
     """
     data = data or load_data(experiment)
-    trainer = prepare(experiment, pairs=data.train, tokenizer=data.tokenizer, progress=progress)
+    trainer = prepare(experiment, data, progress=progress)
     run = new_run(experiment, folder)
     return _finish(run, trainer, data, progress=progress, report=report)
 
 
 def resume(folder: str | Path, *, data: Data | None = None, progress: bool = True, report: bool = True) -> Run:
-    """Go on with a stopped run from its last checkpoint (from the start if it has none). A finished run is returned as is."""
+    """Go on with a stopped run from its last checkpoint, or from the start if it has none.
+
+    Args:
+        folder: of the run.
+        data: `load_data(run.experiment)`, where a caller has it already.
+        progress, report: as those of `fit`.
+    Returns:
+        the finished run; one that was finished already is returned as it is.
+    Raises:
+        ClipeduError: no run, damaged files, or data that is not what it was.
+        NotFinite, KeyboardInterrupt: as `fit`.
+    """
     run = load_run(folder)
     if run.status == "finished":
         return run
     if data is None:  # a run killed in its very first moment has no tokenizer yet: the same one is made again
         kept = run.folder / "tokenizer"
         data = load_data(run.experiment, Tokenizer.load(kept) if kept.exists() else None)
-    trainer = prepare(run.experiment, pairs=data.train, tokenizer=data.tokenizer, progress=progress)
-    if any(run.folder.glob("checkpoint/step-*")):
+    trainer = prepare(run.experiment, data, progress=progress)
+    if run.has_checkpoint:
         trainer.load_state(run.weights(), run.training_state(trainer.device))
     return _finish(run, trainer, data, progress=progress, report=report)
 
 
 def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: bool) -> Run:
+    """Train what is left, score, and report."""
     data.tokenizer.save(run.folder / "tokenizer")
     trainer.model.text_encoder.config.save_pretrained(run.folder / "text_encoder")
     write_json(run.folder / "data.json", [describe(pairs) for pairs in (data.train, *data.scored)])
     run.save_status("running")
-    rows = _rows_until(run, trainer.step)
+    _train(run, trainer, progress=progress)
+    if trainer.device.type == "cuda":
+        run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
+        write_json(run.folder / "environment.json", run.environment)
+    score(run, data.scored, model=trainer.model, progress=progress)
+    run.seconds = trainer.seconds
+    run.save_status("finished")
+    if report:
+        from clipedu.report.writer import write_report
+
+        write_report([run], run.folder)
+    return run
+
+
+def _train(run: Run, trainer: Trainer, *, progress: bool) -> None:
+    """Drive the training loop, with a checkpoint an epoch; whatever stops it leaves a status that says so."""
+    recorder, stop = RunRecorder(run, trainer), StopAfterStep()
     bar = tqdm(
         trainer.run(),
         total=trainer.steps,
@@ -83,23 +111,21 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
         disable=not progress,
         desc=f"{run.experiment.loss} + {run.experiment.optimizer}",
     )
-    stop = StopAfterStep()
     try:
         for record in stop.watch(bar):
-            _append(rows, record)
+            recorder.append(record)
             bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
             if trainer.step % trainer.steps_per_epoch == 0:
-                _save(run, trainer, rows)
+                recorder.save()
     except KeyboardInterrupt:
         if stop.step_is_whole:
-            _save(run, trainer, rows)
+            recorder.save()
         run.save_status("stopped", f"by the user after step {trainer.step} of {trainer.steps}")
         raise
     except NotFinite as error:
-        _frames(run, trainer, rows)
-        kept = sorted(run.folder.glob("checkpoint/step-*"))
-        note = f"{error}. Last good checkpoint: {kept[-1] if kept else 'none, it failed in its first epoch'}"
-        run.seconds = trainer.seconds
+        recorder.write_rows()
+        last = run.checkpoint() if run.has_checkpoint else "none, it failed in its first epoch"
+        note = f"{error}. Last good checkpoint: {last}"
         run.save_status("failed", note)
         raise NotFinite(note) from None
     except Exception as error:
@@ -108,14 +134,3 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
     finally:
         bar.close()
         trainer.monitor.close()
-    if trainer.device.type == "cuda":
-        run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
-        write_json(run.folder / "environment.json", run.environment)
-    score(run, trainer.model, data.scored, progress=progress)
-    run.seconds = trainer.seconds
-    run.save_status("finished")
-    if report:
-        from clipedu.report.writer import write_report
-
-        write_report([run], run.folder)
-    return run

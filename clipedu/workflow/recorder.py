@@ -1,51 +1,57 @@
-"""`RunRecorder`: a run's rows, written into its folder."""
+"""`RunRecorder`: what a training run measures, collected step by step and written into the run's folder."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from clipedu.runs.run import Run
-from clipedu.training.trainer import Trainer
+from clipedu.training.trainer import Record, Trainer
 
 
-def _append(rows: dict[str, Any], record) -> None:
-    rows["history"].append(
-        {
-            "step": record.step,
-            "epoch": record.epoch,
-            "lr": record.lr,
-            "loss": record.loss,
-            **{f"loss/{name}": value for name, value in record.terms.items()},
-            **record.watch,
-            "pairs_per_second": record.pairs_per_second,
-            "seconds": record.seconds,
-        }
-    )
-    rows["norms"] += [{"step": record.step, "part": part, **norms} for part, norms in record.norms.items()]
+class RunRecorder:
+    """Collects the records of a run, and writes them and its checkpoints into its folder.
 
-
-def _rows_until(run: Run, step: int) -> dict[str, Any]:
-    """What an earlier part of the run has written, up to the checkpoint's step."""
-    frames = {"history": run.history, "norms": run.norms}
-    rows = {name: frame[frame["step"] < step].to_dict("records") for name, frame in frames.items()}
-    return rows | {"layers": run.layers[run.layers["step"] < step]}  # too many for dicts
-
-
-def _frames(run: Run, trainer: Trainer, rows: dict[str, Any]) -> None:
-    """Write all rows so far; those of layers are what an earlier part of the run wrote, and what the monitor has since.
-
-    Of a step that failed, and so gave no record, the monitor has rows too: they are left out.
+    A resumed run begins with the rows of its earlier part, up to the step of the checkpoint.
     """
-    import pandas as pd
 
-    layers = trainer.monitor.frame()
-    layers = layers[layers["step"] <= (rows["history"][-1]["step"] if rows["history"] else -1)]
-    if len(rows["layers"]):
-        layers = pd.concat([rows["layers"], layers], ignore_index=True)
-    run.save_frames(pd.DataFrame(rows["history"]), pd.DataFrame(rows["norms"]), layers)
+    def __init__(self, run: Run, trainer: Trainer):
+        self.run, self.trainer = run, trainer
+        before = [frame[frame["step"] < trainer.step] for frame in (run.history, run.norms, run.layers)]
+        self._history: list[dict[str, Any]] = before[0].to_dict("records")
+        self._norms: list[dict[str, Any]] = before[1].to_dict("records")
+        self._layers_before = before[2]  # too many for dicts
 
+    def append(self, record: Record) -> None:
+        """Add the rows of one step."""
+        self._history.append(
+            {
+                "step": record.step,
+                "epoch": record.epoch,
+                "lr": record.lr,
+                "loss": record.loss,
+                **{f"loss/{name}": value for name, value in record.terms.items()},
+                **record.watch,
+                "pairs_per_second": record.pairs_per_second,
+                "seconds": record.seconds,
+            }
+        )
+        self._norms += [{"step": record.step, "part": part, **norms} for part, norms in record.norms.items()]
 
-def _save(run: Run, trainer: Trainer, rows: dict[str, Any]) -> None:
-    run.seconds = trainer.seconds
-    _frames(run, trainer, rows)
-    run.save_checkpoint(trainer.step, trainer.model, trainer.state())
+    def write_rows(self) -> None:
+        """Write history.csv, norms.csv and layers.csv.
+
+        The monitor has rows of a step that failed, too; as there is no record of that step, they are left out.
+        """
+        import pandas as pd
+
+        layers = self.trainer.monitor.frame()
+        layers = layers[layers["step"] <= (self._history[-1]["step"] if self._history else -1)]
+        if len(self._layers_before):
+            layers = pd.concat([self._layers_before, layers], ignore_index=True)
+        self.run.seconds = self.trainer.seconds
+        self.run.save_frames(pd.DataFrame(self._history), pd.DataFrame(self._norms), layers)
+
+    def save(self) -> None:
+        """Write all rows and a checkpoint."""
+        self.write_rows()
+        self.run.save_checkpoint(self.trainer.step, self.trainer.model, self.trainer.state())

@@ -2,48 +2,59 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
 from clipedu.data.pairs import Pairs
-from clipedu.evaluation.embedding_space import chains_of
+from clipedu.evaluation.embedding_space import Space, embed_space
 from clipedu.evaluation.scoring import average, evaluate, score_pairs
-from clipedu.inference.embed import embed_pairs, embed_phrases
+from clipedu.inference.embed import embed_pairs
+from clipedu.models.dual_encoder import DualEncoder
 from clipedu.runs.run import Run
 from clipedu.runs.token_files import keep_tokens
-from clipedu.training.datasets import evaluation_sets
 from clipedu.utils.device import pick_device
 
 KEPT_EMBEDDINGS, KEPT_CHAINS = 1000, 200
 
 
-def score(run: Run, model=None, sets: list[Pairs] | None = None, *, progress: bool = True) -> dict[str, float]:
-    """Evaluate a run's model on its retrieval and zero-shot sets; write metrics and embeddings into its folder.
+def score(
+    run: Run, sets: Sequence[Pairs], *, model: DualEncoder | None = None, progress: bool = True
+) -> dict[str, float]:
+    """Evaluate a run's model; write metrics, embeddings and tokens into the run's folder.
 
     Args:
-        model, sets: the run's model and its sets, where a caller has them already.
+        run: stopped or finished, with a checkpoint.
+        sets: what to score on: `evaluation_sets(run.experiment)`, or the sets that a caller has opened already.
+        model: the run's model, where a caller has it; None loads the last checkpoint.
+        progress: show progress bars.
+    Returns:
+        the metrics, as `clipedu.evaluate` names them.
+    Raises:
+        ClipeduError: the run has no checkpoint, or the model does not fit the sets.
     """
     model = model or run.model().to(pick_device(run.experiment.device))
     metrics: dict[str, float] = {}
-    for pairs in sets or evaluation_sets(run.experiment):
+    for pairs in sets:
         if pairs.split == "zeroshot":
             metrics |= evaluate(model, pairs, progress=progress)
         else:
             embeddings = embed_pairs(model, pairs, progress=progress)
-            metrics |= score_pairs(model, pairs, embeddings)
-            _keep_embeddings(run, model, pairs, *embeddings)
+            space = embed_space(model, pairs, embeddings)
+            metrics |= score_pairs(pairs, embeddings, space, model)
+            _keep_embeddings(run, space)
             keep_tokens(run.folder, model, pairs)
     metrics["average"] = average(metrics)
     run.save_metrics(metrics)
     return metrics
 
 
-def _keep_embeddings(run: Run, model, pairs: Pairs, image, text, owner) -> None:
+def _keep_embeddings(run: Run, space: Space) -> None:
     """Keep the first pairs, and where there are chains of captions, those of the first rows, for figures of the hierarchy."""
-    rows = torch.arange(min(KEPT_EMBEDDINGS, len(pairs)))
-    tensors = {"image": image[rows], "text": text[torch.searchsorted(owner, rows)]}
-    words = {"captions": [pairs.captions(int(row))[0] for row in rows]}
-    if hasattr(pairs, "chain"):
-        phrases, chain = chains_of(pairs, range(min(KEPT_CHAINS, len(pairs))))
-        tensors |= {"phrase": embed_phrases(model, phrases), "chain": chain}
-        words["phrases"] = phrases
+    kept = slice(KEPT_EMBEDDINGS)
+    tensors = {"image": space.image[kept].float(), "text": space.text[kept].float()}
+    words = {"captions": space.captions[kept]}
+    if space.chain is not None:
+        chain = space.chain[:KEPT_CHAINS]
+        phrases = int(chain.max()) + 1  # numbered in order of appearance, so the first chains use the first phrases
+        tensors |= {"phrase": space.phrase[:phrases].float(), "chain": chain}
+        words["phrases"] = space.phrases[:phrases]
     run.save_embeddings(tensors, words)

@@ -33,6 +33,7 @@ import torch
 
 import clipedu
 from clipedu.data import survey
+from clipedu.data.scenes.mirror import falsified
 from clipedu.data.load import available
 from clipedu.plots import data as plots
 
@@ -288,7 +289,7 @@ plots.show_augmented(picture)
 
 # %%
 scenes, rows = sets["scenes"], range(500)
-false = survey.falsified(scenes, rows)
+false = falsified(scenes, rows)
 named = [survey.names_a_side(caption) for caption in captions["scenes"][: len(false)]]
 print(f"scenes: {sum(false) / len(false):.1%} are false after a flip")
 print("the same that name a side:", false == named)

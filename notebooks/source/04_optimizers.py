@@ -190,9 +190,9 @@ check_decides(decay_decides)
 # for 20 steps and look at its gradients. (The red box is progress, no error.)
 
 # %%
-from clipedu.training.setup import prepare
+from clipedu.training import load_training_data, prepare
 
-trainer = prepare(experiment)
+trainer = prepare(experiment, load_training_data(experiment))
 records = trainer.run()
 for _ in range(20):
     record = next(records)

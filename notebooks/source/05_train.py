@@ -53,9 +53,7 @@ experiment = clipedu.Experiment.preset(SCALE, batch_size=64, epochs=4)
 # %%
 from textwrap import fill
 
-from clipedu.training.datasets import build_tokenizer, load_train
-from clipedu.training.setup import prepare
-from clipedu.training.trainer import Trainer
+from clipedu.training import Trainer, TrainingData, build_tokenizer, load_train, prepare
 
 pairs = load_train(experiment)
 pixels = pairs.pixels(torch.arange(6))
@@ -98,7 +96,7 @@ print(mask[0].int().tolist())
 
 # %%
 by_hand = experiment.replace(device="cpu")
-model = prepare(by_hand, pairs=pairs, tokenizer=tokenizer).model
+model = prepare(by_hand, TrainingData(pairs, tokenizer)).model
 for name, part in model.named_children():
     print(f"{name:18} {sum(p.numel() for p in part.parameters()):>9,} parameters")
 

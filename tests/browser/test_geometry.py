@@ -12,13 +12,14 @@ CELLS = [
     """import clipedu
 from clipedu.widgets.geometry import GeometryLab
 from clipedu.evaluation.embedding_space import embed_space
-from clipedu.training import prepare
+from clipedu.training import load_training_data, prepare
 
 pairs = clipedu.load_pairs("scenes", "val", size=12)
 base = clipedu.Experiment(train_size=64, batch_size=16, embedding_dim=16)
 spaces = {}
 for name in ("cosine", "lorentz"):
-    spaces[name] = embed_space(prepare(base.replace(geometry=name)).model, pairs)""",
+    experiment = base.replace(geometry=name)
+    spaces[name] = embed_space(prepare(experiment, load_training_data(experiment)).model, pairs)""",
     "GeometryLab(spaces, pairs)",
 ]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipedu.data.batches import batches, caption_choice, epoch_order, share
+from clipedu.data.batches import Precomputed, batches, caption_choice, epoch_order, share
 from clipedu.data.pairs import Pairs
 from clipedu.utils.errors import ClipeduError
 
@@ -125,9 +125,7 @@ def test_features_instead_of_pixels_and_tokens():
     )  # (row, number of caption)
     images = torch.arange(22.0)[:, None] * torch.ones(1, 3)
     plain = epoch(pairs, epoch=7)
-    for batch, kept in zip(
-        plain, epoch(pairs, epoch=7, image_features=images, text_features=(texts, first)), strict=True
-    ):
+    for batch, kept in zip(plain, epoch(pairs, epoch=7, precomputed=Precomputed(images, (texts, first))), strict=True):
         assert torch.equal(batch.index, kept.index)
         assert torch.equal(kept.image[0], images[batch.index]) and len(kept.image) == len(kept.text) == 1
         assert torch.equal(kept.text[0].long(), batch.text[0])  # the same caption that the tokens would have shown
@@ -183,4 +181,4 @@ def test_pixels_that_are_held_are_taken_instead_of_read(monkeypatch):
     pairs = Numbered(23)
     held, plain = pairs.pixels(torch.arange(23)), epoch(pairs)
     monkeypatch.setattr(pairs, "pixels", None)
-    assert all(same(a, b) for a, b in zip(plain, epoch(pairs, held=held), strict=True))
+    assert all(same(a, b) for a, b in zip(plain, epoch(pairs, precomputed=Precomputed(held)), strict=True))

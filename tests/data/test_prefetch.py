@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from clipedu.data.batches import Batch, batches
+from clipedu.data.batches import Batch, Precomputed, batches
 from clipedu.data.prefetch import DEPTH, Prefetch, feed, hold
 from clipedu.data.scenes.dataset import Scenes
 from clipedu.data.tokenizer import train_tokenizer
@@ -260,7 +260,7 @@ def test_on_a_gpu_both_ways_give_the_batches_of_the_plain_loop(scenes):
     device = torch.device("cuda")
     held = hold(scenes, device, tell=lambda line: None)
     plain = list(batches(scenes, **settings))
-    for fed in (batches(scenes, **settings), batches(scenes, held=held, **settings)):
+    for fed in (batches(scenes, **settings), batches(scenes, precomputed=Precomputed(held), **settings)):
         for one, two in zip(plain, Prefetch(fed, device), strict=True):
             assert {t.device.type for t in (*two.image, *two.text)} == {"cuda"}
             assert torch.equal(one.image[0], two.image[0].cpu()) and torch.equal(one.text[0], two.text[0].cpu())

@@ -92,9 +92,11 @@ class Knowing:
 def test_who_knows_and_who_is_fooled_by_one_thing():
     scenes = Scenes("val", 200)
     model = Knowing(scenes)
-    assert foil_scores(model, scenes, model.image) == {f"foil_{name}": 100.0 for name in FOILS}
+    true = model.embed_texts([say(meaning, Dice(0)) for meaning in meanings(scenes.attributes)])
+    assert foil_scores(model, scenes, model.image, true) == {f"foil_{name}": 100.0 for name in FOILS}
     fooled = Knowing(scenes, [name for name in FOILS if name not in ("relation", "place")])
-    scores = foil_scores(fooled, scenes, fooled.image)
+    true = fooled.embed_texts([say(meaning, Dice(0)) for meaning in meanings(scenes.attributes)])
+    scores = foil_scores(fooled, scenes, fooled.image, true)
     assert scores["foil_colour"] == 100.0 and scores["foil_relation"] < 40 and scores["foil_place"] < 40
 
 
@@ -109,6 +111,13 @@ def test_prefers_is_row_by_row_in_any_geometry():
         ]
         assert prefers(geometry, image, true, false).tolist() == expected
     assert not prefers(geometry, image, true, true).any()  # a tie is not told
+
+
+def test_the_last_caption_of_a_chain_is_the_true_one():
+    """So the embeddings of chains serve for foils, too."""
+    scenes = Scenes("val", 50)
+    for row, meaning in enumerate(meanings(scenes.attributes)):
+        assert scenes.chain(row)[-1] == say(meaning, Dice(0))
 
 
 def test_runs_on_scenes_are_asked(finished):

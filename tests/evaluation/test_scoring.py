@@ -311,9 +311,9 @@ def test_the_mode_stays_and_nothing_is_learned(scenes):
             evaluate(model, pairs)
         assert model.training is mode
         assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    image, text, owner = embed_pairs(model.train(), scenes[0])
-    assert model.training and not image.requires_grad and not text.requires_grad
-    assert owner.tolist() == [row for row in range(30) for _ in range(5)]
+    embeddings = embed_pairs(model.train(), scenes[0])
+    assert model.training and not embeddings.image.requires_grad and not embeddings.text.requires_grad
+    assert embeddings.owner.tolist() == [row for row in range(30) for _ in range(5)]
 
 
 def test_prototypes_are_the_mean_over_templates(scenes):

@@ -8,8 +8,14 @@ import torch
 from clipedu import ClipeduError, Experiment, train
 from clipedu.geometry import GEOMETRIES, build_geometry
 from clipedu.losses import CLIP, Entailed
+from clipedu.training.datasets import load_training_data
 from clipedu.training.objective import build_objective, check_names, start_temperature
 from clipedu.training.setup import prepare
+
+
+def ready(experiment):
+    """A trainer at step 0, with its data."""
+    return prepare(experiment, load_training_data(experiment), progress=False)
 
 
 def test_temperature_starts_where_the_experiment_or_else_the_geometry_says():
@@ -65,7 +71,7 @@ def test_every_geometry_trains(quick, name):
 def test_entailment_trains_and_is_logged(quick, name):
     options = {"min_radius": 0.3, "final_min_radius": 0.1}
     experiment = quick.replace(geometry=name, entailment=0.2, entailment_options=options)
-    trainer = prepare(experiment)
+    trainer = ready(experiment)
     records = list(trainer.run())
     for record in records:
         assert record.terms["entailment"] == pytest.approx(0.2 * record.watch["entailment_angle"], rel=1e-4)
@@ -76,7 +82,7 @@ def test_entailment_trains_and_is_logged(quick, name):
 
 def test_what_is_learned_beside_the_weights_is_not_decayed_and_is_optimised_once(quick):
     experiment = quick.replace(geometry="lorentz", learn_temperature=True, weight_decay=0.5)
-    trainer = prepare(experiment)
+    trainer = ready(experiment)
     decay = {id(p): group["weight_decay"] for group in trainer.optimizer.param_groups for p in group["params"]}
     geometry = trainer.model.geometry
     scalars = [geometry.log_curvature, geometry.log_alpha_image, geometry.log_alpha_text, trainer.loss.logit_scale]
@@ -89,7 +95,7 @@ def test_what_is_learned_beside_the_weights_is_not_decayed_and_is_optimised_once
 
 def test_embeddings_are_tangent_vectors(quick):
     """Every way to an embedding applies the geometry's dimension scaling, and applies it once."""
-    flat, scaled = (prepare(quick.replace(geometry=name)) for name in ("cosine", "euclidean"))
+    flat, scaled = (ready(quick.replace(geometry=name)) for name in ("cosine", "euclidean"))
     pixels, (ids, mask) = flat.pairs.pixels(torch.arange(4)), flat.pairs.tokens(torch.arange(4))
     alpha = 1 / math.sqrt(quick.embedding_dim)
     with torch.no_grad():

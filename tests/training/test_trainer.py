@@ -6,11 +6,18 @@ import pytest
 import torch
 
 from clipedu import ClipeduError, Experiment, train
+from clipedu.data.batches import Precomputed
 from clipedu.data.tokenizer import Tokenizer
 from clipedu.losses import LOSSES
+from clipedu.training.datasets import load_training_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import NotFinite
 from clipedu.utils.device import pick_device
+
+
+def ready(experiment):
+    """A trainer at step 0, with its data."""
+    return prepare(experiment, load_training_data(experiment), progress=False)
 
 
 def test_records_tell_what_each_step_did(quick):
@@ -26,7 +33,7 @@ def test_records_tell_what_each_step_did(quick):
 
 
 def test_layers_are_recorded_each_so_many_steps(quick):
-    trainer = prepare(quick.replace(norms_every=3, optimizer="adamc", weight_decay=0.5))
+    trainer = ready(quick.replace(norms_every=3, optimizer="adamc", weight_decay=0.5))
     rates = [record.lr for record in trainer.run()]
     frame = trainer.monitor.frame()
     assert frame["step"].unique().tolist() == [0, 3, 6] and set(frame["part"]) == {"image", "text"}
@@ -59,7 +66,7 @@ def test_learning_rate_follows_the_schedule(quick):
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_every_loss_steps_with_every_optimizer(quick, loss, optimizer):
     experiment = quick.replace(loss=loss, optimizer=optimizer, lr=1e-3, train_size=32, epochs=1)
-    trainer = prepare(experiment)
+    trainer = ready(experiment)
     before = [p.detach().clone() for p in trainer.model.parameters()]
     assert len(list(trainer.run())) == 2
     changed = [not torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True)]
@@ -93,10 +100,10 @@ def test_a_frozen_encoder_trains_from_kept_features_as_from_scratch(quick, side)
     experiment = quick.replace(
         **{f"{side}_frozen": True}, text_options={"dropout": 0.0, "attention_dropout": 0.0}, epochs=1
     )
-    kept = [record.loss for record in prepare(experiment).run()]
+    kept = [record.loss for record in ready(experiment).run()]
 
-    trainer = prepare(experiment)
-    trainer.features.clear()
+    trainer = ready(experiment)
+    trainer.precomputed = Precomputed()
     model = trainer.model
     if side == "image":
         project, model.image_projection = model.image_projection, torch.nn.Identity()
@@ -152,13 +159,13 @@ def test_what_can_not_work_is_one_line(quick, changes, message):
 
 
 def test_captions_are_cleaned_on_request_and_the_run_remembers(quick, tmp_path):
-    trainer = prepare(quick.replace(clean_captions=True))
+    trainer = ready(quick.replace(clean_captions=True))
     tokenizer = trainer.model.tokenizer
     tokenizer.save(tmp_path)
     for one in (tokenizer, Tokenizer.load(tmp_path)):
         ids, lengths = one.encode(["A SMALL red star, (above) a blue-ring!", "a small red star above a blue ring"])
         assert (ids[0] == ids[1]).all() and lengths[0] == lengths[1] == 10
-    plain = prepare(quick).model.tokenizer
+    plain = ready(quick).model.tokenizer
     assert plain.encode(["a star, red"])[1] > plain.encode(["a star red"])[1]  # the comma is a token
 
 
@@ -178,7 +185,7 @@ def test_the_courses_recipe_steps_on_shards(tmp_path, monkeypatch):
         epochs=1,
         text_options={"n_layers": 1},
     )
-    trainer = prepare(experiment)
+    trainer = ready(experiment)
     records = list(trainer.run())
     assert len(records) == len(trainer.pairs) // 2 and all(math.isfinite(record.loss) for record in records)
     assert trainer.model.image_projection.weight.shape == (256, 2048)

@@ -29,7 +29,7 @@ def a_lab(base=SMALL, images=40) -> TrainingLab:
 
     lab = TrainingLab(base)
     train = load_train(base)
-    lab._data = Data(train, [Scenes("val", images), Scenes("zeroshot", images)], build_tokenizer(base, train))
+    lab._data = Data(train, build_tokenizer(base, train), [Scenes("val", images), Scenes("zeroshot", images)])
     return lab
 
 

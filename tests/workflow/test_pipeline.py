@@ -10,6 +10,7 @@ import torch
 import clipedu
 from clipedu import ClipeduError, fit, load_run, resume, workflow
 from clipedu.runs.run import new_run
+from clipedu.training.datasets import evaluation_sets
 from clipedu.training.trainer import NotFinite, Trainer
 
 
@@ -232,7 +233,9 @@ def test_score_again_gives_the_same(finished, tmp_path):
     import shutil
 
     shutil.copytree(finished.folder, tmp_path / "copy")
-    assert workflow.score(load_run(tmp_path / "copy"), progress=False) == pytest.approx(finished.metrics, abs=0.11)
+    run = load_run(tmp_path / "copy")
+    scores = workflow.score(run, evaluation_sets(run.experiment), progress=False)
+    assert scores == pytest.approx(finished.metrics, abs=0.11)
 
 
 def run_until(monkeypatch, step: int) -> None:

@@ -17,6 +17,10 @@ SPLITS["zeroshot"] = SPLITS["val"]
 _WORDS = frozenset(word for choice in SPLITS["train"] + SPLITS["val"] for word in choice)
 
 
+class MissingSplit(ClipeduError):
+    """A folder has shards, but none of the split that was asked for."""
+
+
 def shard_paths(folder: Path) -> list[Path]:
     """The .tar files in a folder and in those of its subfolders that are called like a split, in order."""
     paths = [*folder.glob("*.tar"), *(path for word in _WORDS for path in folder.glob(f"{word}/*.tar"))]
@@ -27,7 +31,8 @@ def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
     """The shards of one split, name to path in order, and a line for each shard that belongs to no split.
 
     Raises:
-        ClipeduError: no such folder, no shards in it, or none of this split.
+        ClipeduError: no such folder, or no shards in it.
+        MissingSplit: none of this split.
     """
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
@@ -46,7 +51,7 @@ def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
         if chosen := {name: path for name, path in shards.items() if words[name].intersection(choice)}:
             return chosen, unused
     there = ", ".join(sorted(set.union(*map(set, words.values()))))
-    raise ClipeduError(f"{folder} has no shards of split {split!r}: their names say {there}")
+    raise MissingSplit(f"{folder} has no shards of split {split!r}: their names say {there}")
 
 
 def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int], object]) -> Iterator[Sample]:

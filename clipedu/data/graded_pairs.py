@@ -1,0 +1,32 @@
+"""`GradedPairs`: pairs whose captions are known to be generic or specific."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clipedu.data.scenes.attributes import Attributes
+    from clipedu.data.scenes.captions import Meaning
+
+
+@runtime_checkable
+class GradedPairs(Protocol):
+    """What scenes offer beyond `Pairs`; `isinstance(pairs, GradedPairs)` says whether a set does.
+
+    Attributes:
+        rows: int64 [N], the number of each scene in its stream.
+        attributes: what is known of the N scenes.
+    """
+
+    rows: Tensor
+    attributes: Attributes
+
+    def __len__(self) -> int: ...
+
+    def chain(self, row: int) -> list[str]:
+        """Six captions of a row, from generic to specific."""
+
+    def chain_meanings(self, row: int) -> list[Meaning]:
+        """What each caption of `chain(row)` claims."""

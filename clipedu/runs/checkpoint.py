@@ -1,0 +1,82 @@
+"""Checkpoints: model weights and training state in one folder, written whole or not at all.
+
+    RUN/checkpoint/step-00000250/model.safetensors    the model's tensors by name
+    RUN/checkpoint/step-00000250/state.pt             `Trainer.state()`: tensors and plain values only
+
+The checkpoint before is dropped only when the next one is there, so a run that is killed at any time has one.
+"""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.files import reported
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+WEIGHTS, STATE = "model.safetensors", "state.pt"
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """The folder of the last checkpoint in a run's folder, None if there is none."""
+    return max(run.glob("checkpoint/step-*"), default=None)
+
+
+def write_checkpoint(run: Path, step: int, model: nn.Module, state: dict[str, Any]) -> None:
+    """Write weights and training state as one folder, then drop the checkpoint before it.
+
+    Args:
+        run: the run's folder.
+        step: number of steps done.
+        model: its state dict is kept.
+        state: tensors and plain values only, in dicts and lists (`torch.load(weights_only=True)` reads it).
+    Raises:
+        ClipeduError: it cannot be written; the checkpoint before it is still there.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    target = run / "checkpoint" / f"step-{step:08d}"
+    while target.exists():  # the same step again: the old one must not go before the new one is there
+        target = target.with_name(f"{target.name}+")
+    partial = target.with_name("writing")
+    with reported(partial):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+        save_file(weights, partial / WEIGHTS)
+        with open(partial / STATE, "wb") as file:  # a file of its own reports a full disk as an OSError
+            torch.save(state, file)
+        partial.rename(target)
+    for other in target.parent.iterdir():
+        if other != target:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def read_weights(checkpoint: Path, prefix: str = "") -> dict[str, Tensor]:
+    """The model's tensors by name, those whose name begins with `prefix`. Raises ClipeduError: they cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    path = checkpoint / WEIGHTS
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ClipeduError(f"{path} cannot be read: {error}") from None
+
+
+def read_state(checkpoint: Path, device: torch.device | str) -> dict[str, Any]:
+    """The training state, with its tensors on `device`. Raises ClipeduError: it cannot be read."""
+    import torch
+
+    path = checkpoint / STATE
+    try:
+        return torch.load(path, weights_only=True, map_location=device)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ClipeduError(f"{path} cannot be read: {error}") from None
