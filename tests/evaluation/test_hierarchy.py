@@ -7,10 +7,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from clipedu.data.pairs import Pairs
 from clipedu.data.scenes.captions import holds
 from clipedu.data.scenes.dataset import Scenes
-from clipedu.evaluation.embedding_space import Space, embed_space, norm_summary, root_distances
+from clipedu.evaluation.embedding_space import Space, embed_space
 from clipedu.evaluation.hierarchy import (
     cone_scores,
     generality_scores,
@@ -18,70 +17,13 @@ from clipedu.evaluation.hierarchy import (
     matched_min_radius,
     mismatched,
 )
-from clipedu.evaluation.traversals import ROOT, Stop, traversal, walk_to_root
-from clipedu.geometry import GEOMETRIES, build_geometry
+from clipedu.geometry import build_geometry
 from clipedu.inference.embed import embed_pairs
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.statistics import rank_correlation
-
-FLAT, CURVED, ROUND = "euclidean-squared", "lorentz", "cosine"
-seeds = pytest.mark.parametrize("seed", range(3))
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def vectors(*rows):
-    return torch.tensor(rows, dtype=torch.float64)
-
+from tests.evaluation.spaces import CURVED, FLAT, ROUND, Ungraded, noise, seeds, vectors
 
 # radius
-
-
-@pytest.mark.parametrize("name", GEOMETRIES)
-@seeds
-def test_radius_is_the_length_or_on_a_sphere_the_angle_to_the_mean(name, seed):
-    image, text = noise(7, 5, seed=seed), noise(9, 5, seed=seed + 10)
-    to_image, to_text, root = root_distances(build_geometry(name, 5), image, text)
-    if name in ("cosine", "elliptic"):
-        units = [v / np.linalg.norm(v) for v in torch.cat([image, text]).numpy()]
-        middle = np.mean(units, axis=0) / np.linalg.norm(np.mean(units, axis=0))
-        expected = [math.acos(unit @ middle) for unit in units]
-        np.testing.assert_allclose(root, middle, atol=1e-12)
-    else:
-        expected = [math.sqrt(sum(v**2 for v in row)) for row in torch.cat([image, text]).tolist()]
-        assert not root.any()
-    np.testing.assert_allclose(torch.cat([to_image, to_text]), expected, rtol=1e-9)
-
-
-@pytest.mark.parametrize("name", [FLAT, CURVED, ROUND])
-@seeds
-def test_norm_summary_against_a_typed_out_one(name, seed):
-    image, text = noise(11, 4, seed=seed), 0.8 * noise(11, 4, seed=seed + 10)
-    geometry = build_geometry(name, 4)
-    a, b, _ = (side.numpy() for side in root_distances(geometry, image, text))
-    wins = sum(1.0 if y < x else 0.5 if y == x else 0.0 for x, y in zip(a, b, strict=True)) / 11
-    expected = {"text_nearer_root": wins, "root_gap": np.mean(a - b)}
-    for side, radii in (("image", a), ("text", b)):
-        expected[f"root_distance_{side}"] = np.median(radii)
-        expected |= {f"root_distance_{side}_q{q}": np.percentile(radii, q) for q in (25, 75)}
-    summary = norm_summary(geometry, image.float(), text.float())
-    assert set(summary) == set(expected)
-    for key, value in expected.items():
-        assert summary[key] == pytest.approx(value, abs=1e-6), key
-
-
-def test_norm_summary_by_laws():
-    image, text = noise(50, 6), noise(50, 6, seed=1)
-    for name in (FLAT, CURVED, ROUND):
-        geometry = build_geometry(name, 6)
-        one, swapped = norm_summary(geometry, image, text), norm_summary(geometry, text, image)
-        assert one["text_nearer_root"] == pytest.approx(1 - swapped["text_nearer_root"])
-        assert one["root_gap"] == pytest.approx(-swapped["root_gap"])
-        assert norm_summary(geometry, image, image)["text_nearer_root"] == pytest.approx(0.5)
-    assert norm_summary(build_geometry(FLAT, 6), image, image / 2)["text_nearer_root"] == 1.0
-    assert norm_summary(build_geometry(FLAT, 6), image, image / 2)["root_gap"] > 0
 
 
 # rank correlation
@@ -216,113 +158,7 @@ def test_matched_min_radius_in_closed_form(radius):
         assert widths[0] == pytest.approx(math.pi / 2) and widths[1] < math.pi / 2 - 1e-3
 
 
-# traversal
-
-
-ORACLE = vectors([1.5, -0.2, 0.3])[0]  # an image 1.5427248621 from the root
-
-
-@pytest.mark.parametrize("name", [FLAT, "euclidean", CURVED, "lorentz-squared", "lorentz-inner"])
-def test_walk_passes_the_captions_on_its_way_at_equal_distances(name):
-    weights = torch.tensor([1, 0.75, 0.5, 0.25], dtype=torch.float64)
-    text = torch.cat([weights[:, None] * ORACLE, -ORACLE[None]])
-    stops = walk_to_root(build_geometry(name, 3), ORACLE, text, ["d", "c", "b", "a", "away"], torch.zeros(3), steps=5)
-    assert [stop.caption for stop in stops] == ["d", "c", "b", "a", ROOT]
-    np.testing.assert_allclose([stop.share for stop in stops], [0, 0.25, 0.5, 0.75, 1])
-    expected = [1.5427248621, 1.1570436465, 0.7713624310, 0.3856812155, 0]
-    np.testing.assert_allclose([stop.distance for stop in stops], expected, atol=1e-9)
-
-
-def test_walk_on_a_sphere_is_uniform_in_the_angle():
-    root, angle = vectors([0.6, 0, 0.8])[0], 0.7392823892
-    start = ORACLE / ORACLE.norm()
-    across = (start - (start @ root) * root) / math.sin(angle)
-    text = torch.stack([math.cos(a) * root + math.sin(a) * across for a in (angle, angle / 2)])
-    stops = walk_to_root(build_geometry(ROUND, 3), ORACLE, text, ["far", "middle"], root, steps=5)
-    assert [stop.caption for stop in stops] == ["far", "middle", ROOT]
-    np.testing.assert_allclose([stop.distance for stop in stops], [angle, 0.75 * angle, 0.25 * angle], atol=1e-9)
-    at_half = walk_to_root(build_geometry(ROUND, 3), ORACLE, text, ["far", "middle"], root, steps=3)[1]
-    assert isinstance(at_half, Stop) and at_half[:2] == (0.5, "middle")
-    assert at_half.distance == pytest.approx(angle / 2)
-
-
-@pytest.mark.parametrize("name", GEOMETRIES)
-@seeds
-def test_walk_names_each_caption_once_and_ends_at_the_root(name, seed):
-    image, text = noise(4, seed=seed), noise(30, 4, seed=seed + 10)
-    geometry = build_geometry(name, 4)
-    root = geometry.root(torch.cat([image[None], text]))
-    stops = walk_to_root(geometry, image, text, [f"t{k}" for k in range(30)], root)
-    captions = [stop.caption for stop in stops]
-    assert len(set(captions)) == len(captions) and ROOT in captions
-    assert stops[0].caption == f"t{int(geometry.similarity(image[None], text)[0].argmax())}" or stops[0].caption == ROOT
-    assert all(a.share < b.share and a.distance > b.distance for a, b in zip(stops, stops[1:], strict=False))
-
-
-@pytest.mark.parametrize("name", [FLAT, CURVED])
-def test_cones_keep_captions_that_do_not_entail_the_point(name):
-    image = vectors([4, 0, 0])[0]
-    text = vectors(
-        [2, 0, 0], [3.6, 0.5, 0], [4.5, 0, 0]
-    )  # on the way; beside it; beyond, so the image is not in its cone
-    names = ["generic", "beside", "beyond"]
-    free = [stop.caption for stop in walk_to_root(build_geometry(name, 3), image, text, names, torch.zeros(3))]
-    kept = walk_to_root(build_geometry(name, 3), image, text, names, torch.zeros(3), min_radius=0.1)
-    assert free[0] != "generic"
-    assert [stop.caption for stop in kept] == ["generic", ROOT]
-    assert kept[1].distance < 2  # as soon as the way is past the caption, it entails no more
-    with pytest.raises(ClipeduError):
-        walk_to_root(build_geometry(ROUND, 3), image, text, names, image, min_radius=0.1)
-
-
 # with a model
-
-
-@pytest.fixture(scope="module")
-def model(finished):
-    return finished.model()
-
-
-def test_space_of_a_model_on_scenes(model):
-    pairs = Scenes("val", 20)
-    embeddings = embed_pairs(model, pairs)
-    space = embed_space(model, pairs)
-    np.testing.assert_allclose(space.image, embeddings.image, atol=1e-5)
-    np.testing.assert_allclose(space.text, embeddings.text[::5], atol=1e-5)
-    assert space.captions == [pairs.captions(row)[0] for row in range(20)]
-    assert len(set(space.phrases)) == len(space.phrases) == len(space.phrase)
-    for row in range(20):
-        assert [space.phrases[k] for k in space.chain[row]] == pairs.chain(row)
-    np.testing.assert_allclose(space.phrase[space.chain[7]], model.embed_texts(pairs.chain(7)), atol=1e-5)
-    given = embed_space(model, pairs, embeddings)
-    np.testing.assert_allclose(given.phrase, space.phrase)
-    np.testing.assert_allclose(space.radius(space.phrase)[space.chain], space.radius(space.phrase[space.chain]))
-
-
-class Ungraded(Pairs):
-    """Scenes of which nothing is known but pixels and captions, as of photographs."""
-
-    def __init__(self, scenes):
-        self.name, self.split, self.image_size, self.scenes = scenes.name, scenes.split, scenes.image_size, scenes
-
-    def __len__(self):
-        return len(self.scenes)
-
-    def pixels(self, index):
-        return self.scenes.pixels(index)
-
-    def captions(self, row):
-        return self.scenes.captions(row)
-
-
-def test_space_without_chains_has_the_first_captions_as_phrases(model):
-    pairs = Ungraded(Scenes("train", 30))
-    space = embed_space(model, pairs)
-    assert space.chain is None and sorted(space.phrases) == sorted(set(space.captions))
-    first = {caption: row for row, caption in reversed(list(enumerate(space.captions)))}
-    np.testing.assert_allclose(space.phrase, space.text[[first[caption] for caption in space.phrases]])
-    with pytest.raises(ClipeduError, match="takes a set with chains of captions"):
-        hierarchy_scores(space, pairs)
 
 
 @pytest.mark.parametrize("name", [FLAT, CURVED, ROUND])
@@ -350,8 +186,7 @@ def test_a_single_row_has_no_other_to_compare_with(model):
         hierarchy_scores(embed_space(model, pairs), pairs)
 
 
-def test_traversal_embeds_texts_or_takes_embeddings(model):
-    texts = ["a shape", "a red star", "a small red star on a blue background"]
-    space = embed_space(model, Scenes("val", 5))
-    given = traversal(model, space.image[0], (model.embed_texts(texts), texts), space.root)
-    assert traversal(model, space.image[0], texts, space.root) == given and given[-1].caption == ROOT
+def test_photographs_have_no_hierarchy(model):
+    pairs = Ungraded(Scenes("train", 5))
+    with pytest.raises(ClipeduError, match="takes a set with chains of captions"):
+        hierarchy_scores(embed_space(model, pairs), pairs)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from clipedu.inference.attention import attention_maps, name_tokens, token_norms
 from clipedu.data.scenes.dataset import Scenes
+from clipedu.inference.attention import attention_maps, name_tokens, token_norms
 from clipedu.runs.token_files import keep_tokens, kept_tokens
 from clipedu.utils.errors import ClipeduError
 from clipedu.workflow.pipeline import fit

@@ -1,0 +1,73 @@
+"""The data of an experiment: opened once, checked before it is read, and with a word on what is missing."""
+
+import pytest
+
+from clipedu import ClipeduError, Experiment
+from clipedu.training import datasets
+from clipedu.training.datasets import (
+    Data,
+    build_tokenizer,
+    describe,
+    evaluation_sets,
+    load_data,
+    load_train,
+    load_training_data,
+)
+from tests.helpers.shard_maker import encode, photo, sample, write_tar
+
+
+def test_all_sets_of_an_experiment(quick):
+    data = load_data(quick)
+    assert isinstance(data, Data) and len(data.train) == 64
+    assert [(pairs.name, pairs.split) for pairs in data.scored] == [("scenes", "val"), ("scenes", "zeroshot")]
+    assert data.tokenizer.vocab_size > 50
+
+
+def test_training_data_opens_no_other_set(quick, monkeypatch):
+    monkeypatch.setattr(datasets, "evaluation_sets", None)  # calling it would fail
+    data = load_training_data(quick)
+    assert len(data.train) == 64 and data.tokenizer.vocab_size == load_training_data(quick).tokenizer.vocab_size
+
+
+def test_a_given_tokenizer_is_taken(quick, monkeypatch):
+    tokenizer = build_tokenizer(quick, load_train(quick))
+    monkeypatch.setattr(datasets, "build_tokenizer", None)
+    assert load_data(quick, tokenizer).tokenizer is tokenizer
+    assert load_training_data(quick, tokenizer).tokenizer is tokenizer
+
+
+@pytest.mark.parametrize("load", [load_data, load_training_data])
+def test_names_are_checked_before_any_data_is_read(quick, monkeypatch, load):
+    monkeypatch.setattr(datasets, "load_pairs", None)
+    with pytest.raises(ClipeduError, match="unknown loss 'sogcrl'. Did you mean 'sogclr'"):
+        load(quick.replace(loss="sogcrl"))
+
+
+def test_a_batch_larger_than_the_data(tmp_path):
+    write_tar(tmp_path / "x-train-0.tar", [sample("a", encode(photo(1)), "a dog")])
+    with pytest.raises(ClipeduError, match="batch_size=8 is larger than the data: .* has 1 pairs"):
+        load_train(Experiment(data=str(tmp_path), batch_size=8))
+
+
+def test_shards_without_val_say_what_to_score_on(tmp_path):
+    write_tar(tmp_path / "x-train-0.tar", [sample("a", encode(photo(1)), "a dog")])
+    base = Experiment(data=str(tmp_path), batch_size=2)
+    with pytest.raises(ClipeduError, match="no shards of split 'val'.* Give pairs to score on: --eval-data NAME"):
+        evaluation_sets(base)
+    with pytest.raises(ClipeduError) as caught:  # who gave --eval-data needs no such advice
+        evaluation_sets(base.replace(eval_data=str(tmp_path)))
+    assert "--eval-data" not in str(caught.value)
+    (only,) = evaluation_sets(base.replace(eval_data="scenes"))
+    assert (only.name, only.split) == ("scenes", "val")
+
+
+def test_what_a_run_keeps_of_a_set(quick):
+    pairs = load_train(quick)
+    assert describe(pairs) == {
+        "name": "scenes",
+        "split": "train",
+        "rows": 64,
+        "image_size": 32,
+        "fingerprint": pairs.fingerprint(),
+        "skipped": [],
+    }
