@@ -1,4 +1,4 @@
-"""Batches: which rows, and in which order.
+"""Batches: which rows of a set, in which order.
 
 The order of an epoch is a permutation drawn from (seed, epoch) alone, so a run that is resumed in the middle of an epoch
 goes on with the same rows; so are the caption each row shows (one of its captions, another one each epoch) and the
@@ -64,19 +64,39 @@ class Batch:
 
 
 def epoch_order(rows: int, *, seed: int, epoch: int) -> Tensor:
-    """The permutation of 0..rows-1 in which an epoch visits the rows: int64 [rows], from (seed, epoch) alone."""
+    """The order in which an epoch visits the rows, from (seed, epoch) alone.
+
+    Args:
+        rows: how many there are.
+        seed, epoch: what the order comes from.
+    Returns:
+        a permutation of 0..rows-1, int64 [rows].
+    """
     return torch.randperm(rows, generator=seeded(seed, epoch, 0))
 
 
 def caption_choice(rows: int, *, seed: int, epoch: int) -> Tensor:
-    """Random numbers, int64 [rows], from (seed, epoch): row r shows its caption number choice[r] % number of captions."""
+    """Which caption each row shows in an epoch, from (seed, epoch) alone.
+
+    Args:
+        rows: how many there are.
+        seed, epoch: what the choice comes from.
+    Returns:
+        non-negative numbers, int64 [rows]: row r shows its caption number choice[r] % number of captions.
+    """
     return torch.randint(0, 2**31, (rows,), generator=seeded(seed, epoch, 1))
 
 
 def share(batch_size: int, rank: int, ranks: int) -> slice:
-    """Which rows of a batch process `rank` of `ranks` takes: equal pieces in order, the first ones larger by one if it
-    doesn't divide. (A loss that gathers the batch needs equal ones.)
+    """The rows of a batch that one of several processes takes.
 
+    Equal pieces in order, the first ones larger by one if the size does not divide. (A loss that gathers the batch needs
+    equal ones.)
+
+    Args:
+        batch_size: rows of all processes together.
+        rank: of this process, 0 <= rank < ranks.
+        ranks: how many processes there are.
     Raises:
         ClipeduError: no such rank, or fewer rows than processes.
     """

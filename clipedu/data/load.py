@@ -1,4 +1,4 @@
-"""`load_pairs`: the one door to all data sets, by name or by folder."""
+"""`load_pairs`: open any data set, by name or by folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def load_pairs(
 
 
 def available() -> list[str]:
-    """The names that `load_pairs` knows here: "scenes", and the folders of shards where data sets lie."""
+    """The names that `load_pairs` takes here: "scenes", and the folders with shards in the folder of data sets."""
     from clipedu.data.shards.samples import shard_paths
 
     home = data_home()
@@ -57,7 +57,11 @@ def available() -> list[str]:
 
 
 def find_folder(name_or_folder: str | os.PathLike) -> Path:
-    """Where a set lies that is named, or given as a folder. Raises ClipeduError: nowhere, or only a part of it."""
+    """The folder of a data set that is given by name or as a folder.
+
+    Raises:
+        ClipeduError: there is none, or only a part of it.
+    """
     from clipedu.data.shards.samples import shard_paths
 
     given, home = Path(name_or_folder).expanduser(), data_home()

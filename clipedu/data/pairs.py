@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +21,26 @@ from torch import Tensor
 
 from clipedu.data.token_cache import kept
 from clipedu.utils.errors import ClipeduError
+
+if TYPE_CHECKING:
+    from clipedu.data.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """All T captions of N rows as numbers.
+
+    Attributes:
+        tokenizer: the one that made them.
+        ids: int32 [T, L].
+        lengths: tokens in each caption, [CLS] and [SEP] included, [T].
+        first: the first caption of each row, [N + 1].
+    """
+
+    tokenizer: Tokenizer
+    ids: np.ndarray
+    lengths: np.ndarray
+    first: np.ndarray
 
 
 class Pairs:
@@ -45,10 +66,7 @@ class Pairs:
     skipped: Sequence[str] = ()
 
     cache: Path | None = None  # a folder in which tokens can be kept for the next time
-    _tokenizer: Any = None  # the one that made what follows
-    _ids: np.ndarray | None = None  # int32 [captions of all rows, L]
-    _lengths: np.ndarray | None = None  # tokens in each caption, [CLS] and [SEP] included
-    _first: np.ndarray | None = None  # the first caption of each row in the two arrays above, [N + 1]
+    _tokenized: Tokenized | None = None
 
     def __len__(self) -> int:
         raise TypeError(f"{type(self).__name__} does not say how many rows it has")
@@ -68,17 +86,18 @@ class Pairs:
             digest.update("\n".join(self.captions(row)).encode())
         return digest.hexdigest()[:16]
 
-    def tokenize(self, tokenizer) -> Pairs:
-        """Encode all captions once with `tokenizer` (a `clipedu.data.tokenizer.Tokenizer`), so that `tokens` can hand them out.
+    def tokenize(self, tokenizer: Tokenizer) -> Pairs:
+        """Encode all captions once, so that `tokens` can hand them out.
 
         A set that has a `cache` keeps them there (see `clipedu.data.token_cache`).
 
         Raises:
             ClipeduError: a row has no caption.
         """
-        if self._ids is not None and self._tokenizer is tokenizer:
+        if self._tokenized is not None and self._tokenized.tokenizer is tokenizer:
             return self
-        texts, first = [], [0]
+        texts: list[str] = []
+        first = [0]
         for row in range(len(self)):
             captions = self.captions(row)
             if not captions:
@@ -86,9 +105,8 @@ class Pairs:
                 raise ClipeduError(f"{self.name}/{self.split} has {what}: it cannot be used to train or for retrieval")
             texts += captions
             first.append(len(texts))
-        self._ids, self._lengths = tokenizer.encode(texts) if self.cache is None else kept(self.cache, tokenizer, texts)
-        self._first = np.asarray(first)
-        self._tokenizer = tokenizer
+        ids, lengths = tokenizer.encode(texts) if self.cache is None else kept(self.cache, tokenizer, texts)
+        self._tokenized = Tokenized(tokenizer, ids, lengths, np.asarray(first))
         return self
 
     def tokens(self, index: Tensor, choice: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -100,25 +118,32 @@ class Pairs:
                 None takes the first.
         Returns:
             token ids, int64 [B, L], and mask, bool [B, L], True where there is a token. L is the longest in the batch.
+        Raises:
+            ClipeduError: the set is not tokenized yet.
         """
-        self._check_tokenized()
-        rows = np.asarray(index)
-        first, count = self._first[rows], self._first[rows + 1] - self._first[rows]
-        which = first if choice is None else first + np.asarray(choice) % count
-        return self._gather(which)
+        tokenized, rows = self._need_tokens(), np.asarray(index)
+        first, count = tokenized.first[rows], tokenized.first[rows + 1] - tokenized.first[rows]
+        return _gather(tokenized, first if choice is None else first + np.asarray(choice) % count)
 
     def all_tokens(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Every caption of every row: ids int64 [T, L], mask bool [T, L], and the row it belongs to, int64 [T]."""
-        self._check_tokenized()
-        ids, mask = self._gather(np.arange(len(self._ids)))
-        return ids, mask, torch.from_numpy(np.repeat(np.arange(len(self)), np.diff(self._first)))
+        """Every caption of every row: ids int64 [T, L], mask bool [T, L], and the row it belongs to, int64 [T].
 
-    def _check_tokenized(self) -> None:
-        if self._ids is None:
+        Raises:
+            ClipeduError: the set is not tokenized yet.
+        """
+        tokenized = self._need_tokens()
+        ids, mask = _gather(tokenized, np.arange(len(tokenized.ids)))
+        return ids, mask, torch.from_numpy(np.repeat(np.arange(len(self)), np.diff(tokenized.first)))
+
+    def _need_tokens(self) -> Tokenized:
+        if self._tokenized is None:
             raise ClipeduError(f"{self.name}/{self.split} is not tokenized yet: call pairs.tokenize(tokenizer) first")
+        return self._tokenized
 
-    def _gather(self, which: np.ndarray) -> tuple[Tensor, Tensor]:
-        lengths = self._lengths[which]
-        longest = int(lengths.max())
-        ids = torch.from_numpy(self._ids[which, :longest].astype(np.int64))
-        return ids, torch.arange(longest)[None, :] < torch.from_numpy(lengths)[:, None]
+
+def _gather(tokenized: Tokenized, which: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Ids and mask of the captions `which`, cut to the longest of them."""
+    lengths = tokenized.lengths[which]
+    longest = int(lengths.max())
+    ids = torch.from_numpy(tokenized.ids[which, :longest].astype(np.int64))
+    return ids, torch.arange(longest)[None, :] < torch.from_numpy(lengths)[:, None]

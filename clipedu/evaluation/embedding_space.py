@@ -65,6 +65,8 @@ def embed_space(model: DualEncoder, pairs: Pairs, embeddings: PairEmbeddings | N
         model: with its tokenizer and geometry (`run.model()`).
         pairs: N rows, each with at least one caption.
         embeddings: `embed_pairs(model, pairs)`, where a caller has it already.
+    Raises:
+        ClipeduError: a row has no caption, or the model has no tokenizer.
     """
     embeddings = embeddings or embed_pairs(model, pairs)
     image, text = embeddings.image.double(), embeddings.first_text.double()
@@ -109,9 +111,16 @@ def _space_of_captions(geometry: Geometry, image: Tensor, text: Tensor, captions
 
 @torch.no_grad()
 def root_distances(geometry: Geometry, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distance to the root of images [N, D] and texts [T, D], and the root itself: [N], [T], [D].
+    """Distances to the root of a space, and the root itself.
 
     In Euclidean and hyperbolic space the distance is the length of the tangent vector, for any curvature.
+
+    Args:
+        geometry: of the embeddings.
+        image: [N, D].
+        text: [T, D].
+    Returns:
+        distances of images [N] and of texts [T], and the root [D].
     """
     root = geometry.root(torch.cat([image, text]))
     return _to_root(geometry, image, root), _to_root(geometry, text, root), root
@@ -123,8 +132,11 @@ def _to_root(geometry: Geometry, x: Tensor, root: Tensor) -> Tensor:
 
 
 def norm_summary(geometry: Geometry, image: Tensor, text: Tensor) -> dict[str, float]:
-    """How far from the root the two modalities are, over N matched pairs, image and text [N, D].
+    """How far from the root the two modalities are, over N matched pairs.
 
+    Args:
+        geometry: of the embeddings.
+        image, text: [N, D] each.
     Returns:
         "root_distance_image", "root_distance_text": the medians, with "_q25" and "_q75" for the quartiles;
         "text_nearer_root": share (0 to 1) of pairs whose text is nearer to the root than its image, a tie counting half;

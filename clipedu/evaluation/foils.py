@@ -1,4 +1,4 @@
-"""Foils: what in a caption does a model hear, and see in the picture? A true caption against one that is wrong in one thing.
+"""Foils: a true caption against one that is wrong in a single attribute.
 
     a small red star above a large blue ring on a striped background        true
     a small red star below a large blue ring on a striped background        wrong in its relation
@@ -12,7 +12,7 @@ among a thousand captions few have the same objects, so a model finds its image 
     relation              turned round: "above" for "below", "left of" for "right of" (two objects)
     binding               the two objects change colours: "a blue star above a red ring" (two objects)
 
-Only scenes can be asked, since their captions are made from what is known of them. Shapes, colours and sizes are what patches
+Only scenes have foils, since their captions are made from known attributes. Shapes, colours and sizes are what patches
 show one by one; place and relation need to know *where* a patch is; binding needs to know which patches *belong together*.
 
 Source: the idea is that of ARO (Yuksekgonul et al. 2023, arXiv:2210.01936) and Winoground (Thrush et al. 2022, arXiv:2204.03162).
@@ -34,7 +34,7 @@ from clipedu.geometry import Geometry
 from clipedu.inference.embed import embed_images, embed_phrases
 from clipedu.models.dual_encoder import DualEncoder
 
-TILE = 64  # images and captions compared at once, though only those of one pair are asked for
+TILE = 64  # images and captions compared at once; only the diagonal is used
 
 
 def _another(count: int, dice: Dice, *taken: int | None) -> int:
@@ -116,7 +116,14 @@ def foil_scores(model: DualEncoder, scenes: GradedPairs, image: Tensor, true: Te
 
 @torch.no_grad()
 def prefers(geometry: Geometry, image: Tensor, true: Tensor, false: Tensor) -> Tensor:
-    """Which of N images are more similar to the first of two captions than to the second: all [N, D] -> bool [N]."""
+    """Which images are more similar to the first of two captions than to the second.
+
+    Args:
+        geometry: gives the similarity.
+        image, true, false: embeddings, [N, D] each; row n of `true` and `false` are the two captions of image n.
+    Returns:
+        bool [N]; False for a tie.
+    """
 
     def similarity(text: Tensor) -> Tensor:
         tiles = zip(image.split(TILE), text.split(TILE), strict=True)

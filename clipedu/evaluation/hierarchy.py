@@ -1,7 +1,7 @@
-r"""Hierarchy: does a model put what is generic near the root, and what is specific far out?
+r"""Hierarchy: is what is generic near the root, and what is specific far out?
 
-"A shape" is true of every scene, "a small red star above a blue ring" of few. Three ways to ask whether an embedding space
-knows it, each in any geometry (`clipedu.geometry`; all embeddings are tangent vectors):
+"A shape" is true of every scene, "a small red star above a blue ring" of few. Three ways to measure whether an embedding
+space reflects that, each in any geometry (`clipedu.geometry`; all embeddings are tangent vectors):
 
     radius      distance to the root of the space. Text says less than its image, so it should be nearer to the root; and a
                 generic caption nearer than a specific one.
@@ -90,7 +90,7 @@ def mismatched(pairs: GradedPairs) -> tuple[Tensor, Tensor]:
 def cone_scores(
     geometry: Geometry, image: Tensor, chain: Tensor, other: Tensor, false: Tensor, min_radius: float = 0.1
 ) -> dict[str, float]:
-    """How often what a caption is true of lies in its cone, as shares from 0 to 1.
+    """How often what a caption is true of is inside its cone, as shares from 0 to 1.
 
     The apex is the generic one. Level 0 is left out: it is true of all scenes, so there is nothing to compare it with.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from clipedu.geometry import Geometry
 from clipedu.inference.features import (
     embed_in_chunks,
 )
@@ -17,7 +18,7 @@ CHUNK = 1 << 24  # similarities held at once
 
 @torch.no_grad()
 def retrieval(
-    image: Tensor, text: Tensor, owner: Tensor, geometry, ks: tuple[int, ...] = (1, 5, 10)
+    image: Tensor, text: Tensor, owner: Tensor, geometry: Geometry, ks: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, float]:
     """Recall at k in both directions, in percent.
 
@@ -25,7 +26,8 @@ def retrieval(
         image: [N, D].
         text: [T, D]; caption t belongs to image `owner[t]`, and every image has at least one.
         owner: int64 [T].
-        geometry: has `similarity(x [A, D], y [B, D]) -> [A, B]`.
+        geometry: of the embeddings.
+        ks: how many of the most similar count.
     Returns:
         "tr@k" (image -> text) and "ir@k" (text -> image) for each k, "retrieval_images" N and "retrieval_captions" T.
     """
@@ -49,9 +51,19 @@ def retrieval(
 
 @torch.no_grad()
 def zero_shot(
-    image: Tensor, classes: Tensor, labels: Tensor, geometry, ks: tuple[int, ...] = (1, 5)
+    image: Tensor, classes: Tensor, labels: Tensor, geometry: Geometry, ks: tuple[int, ...] = (1, 5)
 ) -> dict[str, float]:
-    """Zero-shot accuracy: image embeddings [N, D] against class prototypes [C, D], labels int64 [N]. In percent."""
+    """Zero-shot accuracy: share of images whose class is among the k most similar prototypes, in percent.
+
+    Args:
+        image: [N, D].
+        classes: [C, D], the prototypes (`class_prototypes`).
+        labels: int64 [N], 0..C-1.
+        geometry: of the embeddings.
+        ks: how many of the most similar count.
+    Returns:
+        "topk" for each k, "zeroshot_images" N and "zeroshot_classes" C.
+    """
     own = labels[:, None] == torch.arange(len(classes), device=labels.device)
     parts = torch.arange(len(image), device=labels.device).split(max(1, CHUNK // len(classes)))
     rank = torch.cat([_rank_of_own(geometry.similarity(image[part], classes), own[part]) for part in parts])
@@ -62,9 +74,18 @@ def zero_shot(
 
 
 def class_prototypes(model: DualEncoder, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """One embedding a class, [C, D] on the CPU: the geometry's mean over the prompts made from all templates.
+    """One embedding a class: the geometry's mean over the prompts made from all templates.
 
     A prompt that is longer than the model reads is cut, as a caption in training is.
+
+    Args:
+        model: with its tokenizer and geometry.
+        class_names: one name a class, C of them.
+        templates: with one "{}" each.
+    Returns:
+        float32 [C, D] on the CPU.
+    Raises:
+        ClipeduError: the model has no tokenizer.
     """
     prompts = [template.format(name) for name in class_names for template in templates]
     embeddings = embed_in_chunks(lambda rows: model.embed_texts([prompts[r] for r in rows], strict=False), len(prompts))

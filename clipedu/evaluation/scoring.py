@@ -1,4 +1,4 @@
-"""How good a model is: retrieval, zero-shot classification, and the shape of its embedding space.
+"""Scores of a model: retrieval, zero-shot classification, and the shape of its embedding space.
 
     TR@k  text retrieval, image -> text: share of images with one of their own captions among the k most similar
     IR@k  image retrieval, text -> image: share of captions whose own image is among the k most similar
@@ -56,14 +56,16 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
 def score_pairs(pairs: Pairs, embeddings: PairEmbeddings, space: Space, model: DualEncoder) -> dict[str, float]:
     """All scores of a set with captions.
 
-    `retrieval` of all captions; `embedding_shape` and `norm_summary` of images and first captions; and where the set knows
-    what its captions claim (scenes), `hierarchy_scores` and `foil_scores`.
+    `retrieval` of all captions; `embedding_shape` and `norm_summary` of images and first captions; and where it is
+    known what the captions claim (scenes), `hierarchy_scores` and `foil_scores`.
 
     Args:
         pairs: N rows with captions.
         embeddings: `embed_pairs(model, pairs)`.
         space: `embed_space(model, pairs, embeddings)`.
-        model: it embeds what no set holds: the foils.
+        model: it embeds the foils, which no set holds.
+    Returns:
+        scores by key (`clipedu.evaluation.metrics`).
     """
     image, first, geometry = embeddings.image, embeddings.first_text, space.geometry
     scores: dict[str, float] = retrieval(image, embeddings.text, embeddings.owner, geometry)

@@ -1,7 +1,7 @@
-"""Traversal: walk from an image to the root of the space, and read which captions are the nearest on the way.
+"""Traversals: the captions nearest to the path from an image to the root.
 
-In a space that knows what is generic, the first captions say all that is in the image, the later ones less and less, and the
-last is the root itself (as in Desai et al. 2023, arXiv:2304.09172). The way is the shortest path of the geometry, walked at
+Where generic captions are near the root, the first captions of a traversal say all that is in the image, the later ones less
+and less, and the last is the root itself (as in Desai et al. 2023, arXiv:2304.09172). The path is the geodesic, passed at
 equal speed: with a root at zero, the tangent vector shrinks in proportion; on a sphere it is an arc of a great circle.
 """
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from clipedu.geometry import Geometry
+from clipedu.models.dual_encoder import DualEncoder
 
 ROOT = "[ROOT]"
 
@@ -33,17 +34,22 @@ class Stop(NamedTuple):
 
 
 def traversal(
-    model,
+    model: DualEncoder,
     image: Tensor,
     texts: Sequence[str] | tuple[Tensor, Sequence[str]],
     root: Tensor,
     steps: int = 50,
     min_radius: float | None = None,
 ) -> list[Stop]:
-    """`walk_to_root` in a model's geometry, from one image embedding [D].
+    """`walk_to_root` in a model's geometry.
 
     Args:
+        model: with its geometry, and its tokenizer if it embeds the texts.
+        image: [D], one image embedding.
         texts: captions, which the model embeds, or (their embeddings [T, D], captions).
+        root, steps, min_radius: as those of `walk_to_root`.
+    Raises:
+        ClipeduError: `min_radius` in a geometry without cones, or a model without a tokenizer.
     """
     phrase, captions = texts if isinstance(texts, tuple) else (model.embed_texts(list(texts)), texts)
     return walk_to_root(model.geometry, image, phrase, captions, root, steps, min_radius)
@@ -65,7 +71,7 @@ def walk_to_root(
         image: [D], where the path begins; root: [D], where it ends.
         text: [T, D], embeddings of the T `captions`.
         steps: points of the path, at equal distances, both ends included; at least 2.
-        min_radius: K: only captions whose cone the point lies in may be named; None lets all.
+        min_radius: K: only captions whose cone holds the point may be named; None allows all.
     The root itself stands among the captions as `ROOT`, and passes always. It wins a tie, and at the end of the path.
     Raises:
         ClipeduError: `min_radius` in a geometry without cones.

@@ -1,19 +1,19 @@
-"""Where the tokens of a vision transformer look, how long they are, and whether some are artifacts.
+"""Attention maps and token norms of a vision transformer.
 
-In a block every token asks all tokens (itself too), and its answer is a mean of what they hold, with weights
+In a block the output of every token is a weighted mean over all tokens (itself too), with weights
 
     A = softmax(Q K^T / sqrt(d) + mask)        a row a query, a column a key; rows sum to 1       one A a block and head
 
 (Vaswani et al. 2017, arXiv:1706.03762, eq. 1; d is the width of a head). A row, laid out on the patch grid, is a picture
-of where its token looks; what is missing from 100 % there goes to the extra tokens: class, registers, summary tokens.
+of what its token attends to; what is missing from 100 % there goes to the extra tokens: class, registers, summary tokens.
 
 Darcet et al. ("Vision Transformers Need Registers", ICLR 2024, arXiv:2309.16588) looked at such pictures of large models
 and found bright spots on plain background. The patches there have about ten times the norm of all others, are about 2 %
-of them, and hold something of the whole image in place of their own content: the model keeps notes where nothing is to be
-lost. *Registers*, extra tokens that all may write to, took the notes over, and the spots were gone. They saw this in large
-models and late in training only; `artifacts` says whether a model of yours has any.
+of them, and hold something of the whole image in place of their own content: the model stores global information
+where no content is lost. *Registers*, extra tokens that all patches can attend to, take that over, and the spots are gone. They saw this in large
+models and late in training only; `clipedu.artifacts` says whether a model of yours has any.
 
-All of the computing is timm's. Its fused attention never has A as a whole, so it is switched off for the time of a call.
+All of the computing is timm's. Its fused attention never holds A as a whole, so it is switched off during a call.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +121,7 @@ def _watch(model: nn.Module, pixels: Tensor, modules: str, keep: Callable[[Tenso
     device = next(encoder.parameters()).device
     names = [modules.format(number) for number in range(len(encoder.blocks))]
     with _as_it_was(encoder):
-        hooks = AttentionExtract(encoder, names, mode="eval", method="hook").hooks
+        hooks: Any = AttentionExtract(encoder, names, mode="eval", method="hook").hooks
         try:
             parts = []
             for part in pixels.split(IMAGES):
@@ -133,7 +134,7 @@ def _watch(model: nn.Module, pixels: Tensor, modules: str, keep: Callable[[Tenso
 
 
 @contextmanager
-def _as_it_was(encoder: nn.Module) -> Iterator[None]:
+def _as_it_was(encoder: Any) -> Iterator[None]:
     """Fused attention off; afterwards it, and the mode of every module, are put back."""
     modes = {module: module.training for module in encoder.modules()}
     fused = {block.attn: block.attn.fused_attn for block in encoder.blocks}
@@ -148,7 +149,7 @@ def _as_it_was(encoder: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _vision_transformer(model: nn.Module) -> nn.Module:
+def _vision_transformer(model: nn.Module) -> Any:  # timm's VisionTransformer | Eva, which are imported inside
     """The image encoder, whose attention is known to be a softmax that `attn_drop` sees."""
     from timm.layers import Attention, AttentionRope
     from timm.models import VisionTransformer
@@ -166,11 +167,11 @@ def _vision_transformer(model: nn.Module) -> nn.Module:
     return encoder
 
 
-def _check_pixels(model: nn.Module, encoder: nn.Module, pixels: Tensor) -> None:
+def _check_pixels(model: nn.Module, encoder: Any, pixels: Tensor) -> None:
     size = (3, *encoder.patch_embed.img_size)
     if pixels.ndim != 4 or tuple(pixels.shape[1:]) != size or not len(pixels):
         raise ClipeduError(
-            f"pixels {list(pixels.shape)} don't fit this model, which takes [B, {', '.join(map(str, size))}]"
+            f"pixels {list(pixels.shape)} do not fit this model, which takes [B, {', '.join(map(str, size))}]"
         )
     if not isinstance(model, DualEncoder) and not pixels.is_floating_point():
         raise ClipeduError(

@@ -85,7 +85,15 @@ def embed_captions(model: DualEncoder, pairs: Pairs, *, progress: bool = False) 
 
 
 def embed_pairs(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> PairEmbeddings:
-    """Embed all images and all captions of a set: `embed_images` and `embed_captions`, whose arguments and errors it has."""
+    """Embed all images and all captions of a set.
+
+    Args:
+        model: with its tokenizer.
+        pairs: N rows with T captions.
+        progress: show progress bars where it takes longer than a second.
+    Raises:
+        ClipeduError: as `embed_images` and `embed_captions`.
+    """
     image = embed_images(model, pairs, progress=progress)
     return PairEmbeddings(image, *embed_captions(model, pairs, progress=progress))
 

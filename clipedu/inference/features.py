@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once and kept on disk, so that a grid over losses and heads costs seconds.
+"""Features of frozen encoders, computed once and kept on disk.
 
 The file's name is a hash of the data's fingerprint, the encoder's weights, how pixels are normalised or hidden states
 pooled, and how the encoder was made (two encoders can have equal weights and yet pad or pool differently: `made_as`, or
@@ -29,8 +29,14 @@ CHUNK_PIXELS_CPU = 1 << 18
 
 
 def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> Tensor:
-    """Image features of every row, float32 [N, F] on the CPU, from the cache or computed now.
+    """Features of every image by the frozen encoder, from the cache or computed now.
 
+    Args:
+        model: its image encoder is run.
+        pairs: N rows.
+        progress: show a progress bar where it takes longer than a second.
+    Returns:
+        float32 [N, F] on the CPU.
     Raises:
         ClipeduError: the cache folder cannot be written.
     """
@@ -42,8 +48,14 @@ def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = 
 
 
 def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> tuple[Tensor, Tensor]:
-    """Text features of every caption, float32 [T, G] on the CPU, and the first caption of each row, int64 [N + 1].
+    """Features of every caption by the frozen encoder, from the cache or computed now.
 
+    Args:
+        model: its text encoder is run.
+        pairs: N tokenized rows with T captions.
+        progress: show a progress bar where it takes longer than a second.
+    Returns:
+        float32 [T, G] on the CPU, and the first caption of each row, int64 [N + 1].
     Raises:
         ClipeduError: the pairs are not tokenized, or the cache folder cannot be written.
     """
@@ -56,14 +68,26 @@ def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = T
         return embed_in_chunks(embed, len(ids), what=f"text features of {pairs.name}/{pairs.split}", progress=progress)
 
     tokens = (
-        hashlib.sha256(ids.contiguous().numpy()).hexdigest() + hashlib.sha256(mask.contiguous().numpy()).hexdigest()
+        hashlib.sha256(ids.contiguous().numpy().data).hexdigest()
+        + hashlib.sha256(mask.contiguous().numpy().data).hexdigest()
     )
     features = _cached(model, "text", tokens, len(ids), compute)
     return features, torch.searchsorted(row, torch.arange(len(pairs) + 1))
 
 
-def embed_images_in_chunks(embed, model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> Tensor:
-    """`embed(pixels [b, 3, H, W] on the model's device) -> [b, D]` of every row: float32 [N, D] on the CPU."""
+def embed_images_in_chunks(
+    embed: Callable[[Tensor], Tensor], model: DualEncoder, pairs: Pairs, *, progress: bool = False
+) -> Tensor:
+    """Run a function over the images of all rows.
+
+    Args:
+        embed: pixels uint8 [b, 3, H, W] on the model's device -> [b, D].
+        model: for its device.
+        pairs: N rows.
+        progress: show a progress bar where it takes longer than a second.
+    Returns:
+        float32 [N, D] on the CPU.
+    """
     most = CHUNK_PIXELS_CPU if model.device.type == "cpu" else CHUNK_PIXELS
     return embed_in_chunks(
         lambda rows: embed(pairs.pixels(rows).to(model.device)),
@@ -75,8 +99,20 @@ def embed_images_in_chunks(embed, model: DualEncoder, pairs: Pairs, *, progress:
 
 
 @torch.no_grad()
-def embed_in_chunks(embed, count: int, *, what: str = "", chunk: int = CHUNK, progress: bool = False) -> Tensor:
-    """`embed(int64 rows [b]) -> [b, D]` over 0..count-1 in chunks: float32 [count, D] on the CPU."""
+def embed_in_chunks(
+    embed: Callable[[Tensor], Tensor], count: int, *, what: str = "", chunk: int = CHUNK, progress: bool = False
+) -> Tensor:
+    """Run a function over 0..count-1, some at a time.
+
+    Args:
+        embed: int64 [b] -> [b, D].
+        count: how many inputs there are, at least 1.
+        what: label of the progress bar.
+        chunk: inputs embedded at once.
+        progress: show a progress bar where it takes longer than a second.
+    Returns:
+        float32 [count, D] on the CPU.
+    """
     starts = tqdm(range(0, count, chunk), desc=what, unit="batch", disable=not progress, leave=False, delay=1)
     return torch.cat([embed(torch.arange(start, min(start + chunk, count))).float().cpu() for start in starts])
 
@@ -129,7 +165,7 @@ def _keep(path: Path, compute: Callable[[], Tensor]) -> Tensor:
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()  # better told now than after an hour of computing
+        partial.touch()  # fails now, not after an hour of computing
     except OSError as error:
         raise unwritable(error) from None
     try:

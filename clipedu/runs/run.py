@@ -1,4 +1,4 @@
-"""A run's folder: everything needed to understand, repeat, resume and compare a run.
+"""`Run`: a run's folder, with everything needed to understand, repeat, resume and compare it.
 
     experiment.json    the settings
     environment.json   versions, device, commit
@@ -28,12 +28,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipedu.config.command_line import _as_words
+from clipedu.config.experiment import Experiment
 from clipedu.runs.checkpoint import last_checkpoint, read_state, read_weights, write_checkpoint
 from clipedu.utils.environment import environment
-from clipedu.config.experiment import Experiment
-from clipedu.utils.files import read_json, reported, write_json, write_text
 from clipedu.utils.errors import ClipeduError
-from clipedu.config.command_line import _as_words
+from clipedu.utils.files import read_json, reported, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas
@@ -104,7 +104,10 @@ class Run:
         from clipedu.models import build_model
 
         tokenizer = Tokenizer.load(self.folder / "tokenizer")
-        made_alike = {"image_weights": "random", "text_weights": "random"}  # the checkpoint has all weights
+        made_alike: dict[str, Any] = {
+            "image_weights": "random",
+            "text_weights": "random",
+        }  # the checkpoint has all weights
         if (self.folder / "text_encoder").is_dir():  # the configuration as it was, with no need of a hub
             made_alike |= {"text_encoder": str((self.folder / "text_encoder").resolve()), "text_options": {}}
         experiment = self.experiment.replace(**made_alike)
@@ -169,7 +172,9 @@ class Run:
             words = json.loads((self.folder / "captions.json").read_text(encoding="utf-8"))
             return {**load_file(path), **(words if isinstance(words, dict) else {"captions": words})}
         except (OSError, ValueError, SafetensorError) as error:
-            raise ClipeduError(f"the embeddings in {self.folder} cannot be read: {error}. Score the run again") from None
+            raise ClipeduError(
+                f"the embeddings in {self.folder} cannot be read: {error}. Score the run again"
+            ) from None
 
     @property
     def has_checkpoint(self) -> bool:
@@ -186,7 +191,7 @@ class Run:
         return last
 
     def save_checkpoint(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
-        """Write weights and state after `step` steps, as `write_checkpoint`, whose errors it has."""
+        """`clipedu.runs.checkpoint.write_checkpoint` into this run's folder; arguments and errors are the same."""
         write_checkpoint(self.folder, step, model, state)
 
     def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:
@@ -202,6 +207,8 @@ class Run:
     def save_frames(self, history: pandas.DataFrame, norms: pandas.DataFrame, layers: pandas.DataFrame) -> None:
         """Write history.csv, norms.csv and layers.csv, with the columns of `history`, `norms` and `layers`.
 
+        Args:
+            history, norms, layers: all rows so far.
         Raises:
             ClipeduError: they cannot be written.
         """
@@ -298,7 +305,3 @@ def find_runs(folders: Sequence[str | Path]) -> list[Run]:
             path = path.parent if path.name == "experiment.json" else path
             found.setdefault(path.resolve(), path)
     return [load_run(path) for path in found.values()]
-
-
-
-

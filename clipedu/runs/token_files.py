@@ -1,4 +1,4 @@
-"""What a run keeps of its image encoder's tokens, so that its report can show them: tokens.safetensors and tokens.json.
+"""Token norms and attention that a run keeps for its report: tokens.safetensors and tokens.json.
 
 Only of vision transformers that `clipedu.inference.attention` can read: norms of all tokens of the first pictures of the retrieval
 set, and where the tokens of the very first look (a mean over heads).
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from clipedu.inference.attention import Tokens, attention_maps, name_tokens, reads_attention, token_norms
-from clipedu.utils.files import read_json, reported, write_json
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.files import read_json, reported, write_json
 
 if TYPE_CHECKING:
     from clipedu.data.pairs import Pairs
@@ -24,7 +24,15 @@ PICTURES = 16
 
 
 def keep_tokens(folder: Path, model: DualEncoder, pairs: Pairs) -> None:
-    """Write the two files into a run's folder; nothing where the image encoder has no attention that can be read."""
+    """Write the two files into a run's folder; nothing where the image encoder has no attention that can be read.
+
+    Args:
+        folder: of the run.
+        model: the trained model.
+        pairs: the retrieval set; its first images are shown.
+    Raises:
+        ClipeduError: a file cannot be written.
+    """
     from safetensors.torch import save_file
 
     if not reads_attention(model):

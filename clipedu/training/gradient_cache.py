@@ -1,4 +1,4 @@
-"""Large batches in little memory: the gradient of one big batch, with only a part of it in the encoders at a time.
+"""Large batches in little memory: exact gradients, a part at a time.
 
 A contrastive loss needs all embeddings of a batch at once, so adding up the gradients of small batches is not the same
 (each anchor would see fewer negatives). But embeddings are small; it is what the encoders keep for their backward pass
@@ -30,7 +30,7 @@ def backward_in_parts(
     loss: Callable[[Tensor, Tensor], Tensor],
     model: nn.Module,
 ) -> None:
-    """Add the gradient of the whole batch's loss to the `.grad` of all parameters.
+    """Add the gradient of the whole batch's loss to all parameters' `.grad`.
 
     Args:
         encode: a part -> its image and text embeddings, [b, D] each.
@@ -48,6 +48,7 @@ def backward_in_parts(
     image, text = (torch.cat(side).requires_grad_() for side in zip(*embeddings, strict=True))
     sizes = [len(image_part) for image_part, _ in embeddings]
     loss(image, text).backward()
+    assert image.grad is not None and text.grad is not None  # leaves, so backward has set them
     gradients = zip(image.grad.split(sizes), text.grad.split(sizes), strict=True)
     for part, state, gradient in zip(parts, states, gradients, strict=True):
         _set_random_state(device, state)

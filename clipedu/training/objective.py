@@ -1,4 +1,4 @@
-"""What an experiment minimises: its loss, in its geometry, at its temperature, with entailment where it asks for it."""
+"""The objective of an experiment: its loss, in its geometry, at its temperature, with or without entailment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENTAILMENT_OPTIONS = ("min_radius", "final_min_radius")
 
 
 def build_objective(experiment: Experiment, geometry: Geometry, num_samples: int) -> Loss:
-    """The loss of an experiment in this geometry, with its entailment term where it asks for one.
+    """The loss of an experiment in this geometry, with its entailment term where it has one.
 
     Args:
         experiment: its loss, temperature and entailment, with their options.
@@ -47,7 +47,7 @@ def start_temperature(experiment: Experiment) -> float:
 def check_names(experiment: Experiment) -> None:
     """Try an experiment's names and options, before any data is read.
 
-    An objective for two rows is built and thrown away: only its constructor knows which values fit together. The real one
+    An objective for two rows is built and thrown away: it is its constructor that checks which values fit together. The real one
     needs the number of rows. So this is called once, where nothing has been read yet (`load_data`, and for each cell of a
     grid or a comparison before the first of them runs).
 

@@ -136,8 +136,8 @@ class Trainer:
         self.loss.train()
         self.loss.progress = self.step / self.steps
         if "image" not in self.model.frozen:
-            where = {"seed": ex.seed, "step": self.step, "first": batch.first, "of": batch.of}
-            batch = replace(batch, image=(augment(batch.image[0], ex.augment, **where),))
+            pixels = augment(batch.image[0], ex.augment, seed=ex.seed, step=self.step, first=batch.first, of=batch.of)
+            batch = replace(batch, image=(pixels,))
         self.optimizer.zero_grad(set_to_none=True)
         if ex.accumulate == 1:
             output = self._loss_of(*self._encode(batch), batch.index)
@@ -171,24 +171,22 @@ class Trainer:
         backward_in_parts(self._encode, batch.split(self.experiment.accumulate), loss, self.model)
         return outputs[-1]
 
-    def _on_host(self, output: LossOutput) -> dict[tuple[str, ...], float]:
+    def _on_host(self, output: LossOutput) -> dict[str, float]:
         """The numbers of the step just done, by name, copied at once so that the host waits for the device once a step."""
         named = {
-            ("loss",): output.total.detach(),
-            **{("term", name): value for name, value in output.terms.items()},
-            **{("watch", name): value for name, value in output.watch.items()},
+            "loss": output.total.detach(),
+            **{f"term {name}": value for name, value in output.terms.items()},
+            **{f"watch {name}": value for name, value in output.watch.items()},
         }
         norms = self.monitor.latest  # [quantities, parts]
-        names = [*named, *(("norm", part, quantity) for quantity in QUANTITIES for part in self.monitor.parts)]
+        names = [*named, *(f"{part} {quantity}" for quantity in QUANTITIES for part in self.monitor.parts)]
         scalars = torch.stack(list(named.values())).to(norms.dtype)
         return dict(zip(names, torch.cat([scalars, norms.flatten()]).tolist(), strict=True))
 
-    def _record(
-        self, output: LossOutput, numbers: dict[tuple[str, ...], float], epoch: int, lr: float, elapsed: float
-    ) -> Record:
+    def _record(self, output: LossOutput, numbers: dict[str, float], epoch: int, lr: float, elapsed: float) -> Record:
         """The record of the step just done. Raises NotFinite."""
-        step, loss = self.step - 1, numbers["loss",]
-        norms = {part: {name: numbers["norm", part, name] for name in QUANTITIES} for part in self.monitor.parts}
+        step, loss = self.step - 1, numbers["loss"]
+        norms = {part: {name: numbers[f"{part} {name}"] for name in QUANTITIES} for part in self.monitor.parts}
         if not (math.isfinite(loss) and math.isfinite(norms["all"]["gradient"])):
             what = "the loss" if not math.isfinite(loss) else "the gradient"
             raise NotFinite(
@@ -201,8 +199,8 @@ class Trainer:
             steps=self.steps,
             lr=lr,
             loss=loss,
-            terms={name: numbers["term", name] for name in output.terms},
-            watch={name: numbers["watch", name] for name in output.watch},
+            terms={name: numbers[f"term {name}"] for name in output.terms},
+            watch={name: numbers[f"watch {name}"] for name in output.watch},
             norms=norms,
             seconds=self.seconds,
             pairs_per_second=self.experiment.batch_size / elapsed,

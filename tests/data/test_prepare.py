@@ -441,7 +441,10 @@ def test_tokens_are_encoded_once(tmp_path, texts, monkeypatch):
     second = Shards(folder, image_size=8).tokenize(train_tokenizer(texts, 8)).all_tokens()
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(first, second, strict=True))
     pairs = Shards(folder, image_size=8).tokenize(tokenizer)
-    assert tokenizer.truncated == cut and (pairs._ids.dtype, pairs._lengths.dtype) == (np.int32, np.int32)
+    assert tokenizer.truncated == cut and (pairs._tokenized.ids.dtype, pairs._tokenized.lengths.dtype) == (
+        np.int32,
+        np.int32,
+    )
 
 
 def test_tokens_are_of_one_tokenizer_and_of_these_captions(tmp_path, texts):
@@ -454,7 +457,7 @@ def test_tokens_are_of_one_tokenizer_and_of_these_captions(tmp_path, texts):
         for size in (None, 4):
             pairs = Shards(folder, image_size=8, size=size).tokenize(tokenizer)
             ids, lengths = tokenizer.encode([text for row in range(len(pairs)) for text in pairs.captions(row)])
-            assert np.array_equal(pairs._ids, ids) and np.array_equal(pairs._lengths, lengths)
+            assert np.array_equal(pairs._tokenized.ids, ids) and np.array_equal(pairs._tokenized.lengths, lengths)
     assert len(list(pairs.cache.glob("tokens-*.npz"))) == 8
     assert len({tokenizer.identity() for tokenizer in (one, longer, other, cleaned)}) == 4
 

@@ -233,7 +233,7 @@ def test_errors_name_what_was_given():
         with pytest.raises(ClipeduError, match="a VisionTransformer has no .* and their usual blocks"):
             attention_maps(model, pictures(1, 32))
     for shape in ((1, 3, 32, 32), (3, 16, 16), (0, 3, 16, 16)):
-        with pytest.raises(ClipeduError, match=r"pixels \[.*\] don't fit this model, which takes \[B, 3, 16, 16\]"):
+        with pytest.raises(ClipeduError, match=r"pixels \[.*\] do not fit this model, which takes \[B, 3, 16, 16\]"):
             token_norms(small(), torch.zeros(shape, dtype=torch.float64))
     with pytest.raises(
         ClipeduError, match=r"normalised floats, not torch.uint8 pixels; a DualEncoder \(run.model\(\)\)"

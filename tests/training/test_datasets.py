@@ -13,7 +13,7 @@ from clipedu.training.datasets import (
     load_train,
     load_training_data,
 )
-from tests.helpers.shard_maker import encode, photo, sample, write_tar
+from tests.helpers.shard_maker import photo, sample, write_tar
 
 
 def test_all_sets_of_an_experiment(quick):
@@ -44,13 +44,13 @@ def test_names_are_checked_before_any_data_is_read(quick, monkeypatch, load):
 
 
 def test_a_batch_larger_than_the_data(tmp_path):
-    write_tar(tmp_path / "x-train-0.tar", [sample("a", encode(photo(1)), "a dog")])
+    write_tar(tmp_path / "x-train-0.tar", sample("a", photo(1), ["a dog"]))
     with pytest.raises(ClipeduError, match="batch_size=8 is larger than the data: .* has 1 pairs"):
         load_train(Experiment(data=str(tmp_path), batch_size=8))
 
 
 def test_shards_without_val_say_what_to_score_on(tmp_path):
-    write_tar(tmp_path / "x-train-0.tar", [sample("a", encode(photo(1)), "a dog")])
+    write_tar(tmp_path / "x-train-0.tar", sample("a", photo(1), ["a dog"]))
     base = Experiment(data=str(tmp_path), batch_size=2)
     with pytest.raises(ClipeduError, match="no shards of split 'val'.* Give pairs to score on: --eval-data NAME"):
         evaluation_sets(base)

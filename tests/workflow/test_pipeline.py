@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -146,8 +147,8 @@ def test_nan_keeps_the_run_and_names_the_last_good_checkpoint(quick, tmp_path, m
     original = Trainer._train_on
 
     def poison(self, batch, lr):
-        values = original(self, batch, lr)
-        return values * float("nan") if self.step == 5 else values
+        output = original(self, batch, lr)
+        return replace(output, total=output.total * float("nan")) if self.step == 5 else output
 
     monkeypatch.setattr(Trainer, "_train_on", poison)
     with pytest.raises(NotFinite, match=r"step 5 .*Last good checkpoint: .*step-00000004"):
