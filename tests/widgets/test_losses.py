@@ -144,13 +144,3 @@ def test_what_cannot_work_is_told_and_the_last_view_stays(sketched):
     assert bytes(lab.picture.value) == picture and lab.seen is seen
     lab.temperature.value = 0.02
     assert "loss" in lab.status.value and lab.seen is not seen
-
-
-def test_no_output_widget_is_used(sketched):
-    import ipywidgets
-
-    parts = [LossLab()]
-    while parts:
-        part = parts.pop()
-        assert not isinstance(part, ipywidgets.Output)
-        parts += getattr(part, "children", ())

@@ -108,16 +108,6 @@ def test_words_say_what_was_predicted():
     assert "no balance" in in_words(sandbox(weight_decay=0.0, steps=2, **settings))[0]
 
 
-def test_no_output_widget_is_used(sketched):
-    import ipywidgets
-
-    parts = [NormLab()]
-    while parts:
-        part = parts.pop()
-        assert not isinstance(part, ipywidgets.Output)
-        parts += getattr(part, "children", ())
-
-
 def test_words_know_that_signs_resemble_each_other_less():
     settings = {"lr": 0.01, "weight_decay": 0.5, "alpha": 0.1, "steps": 2, "chains": 2}
     for normaliser, shape, step in (("vector", 4, "0.0436"), ("sign", 4, "0.0364"), ("polar", (4, 4), "0.0384")):
