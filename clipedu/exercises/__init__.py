@@ -1,4 +1,4 @@
-"""Checks of the notebooks' exercises: each takes a learner's function and says whether it is right, or what is wrong.
+"""Checks of the exercises: whether a learner's function is right, or why not.
 
     check_recall(recall_at_1)       # as the last line of a cell: a green or an orange box
 

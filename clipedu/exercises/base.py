@@ -1,4 +1,4 @@
-"""What the checks share: the verdict they return, and the comparison of an answer with the right one."""
+"""What the checks share: the verdict, and the comparison of an answer."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class NotYet(Exception):
 
 
 def exercise(check: Callable[[Any], str]) -> Callable[[Any], Verdict]:
-    """Turn a check that returns a message, or raises `NotYet`, into one that returns a `Verdict`.
+    """Decorate a check, so that it returns a `Verdict`.
 
+    The check returns a message, or raises `NotYet` with one.
     An exercise that is still to be done (NotImplementedError) and a function that raises get messages of their own.
     """
 

@@ -1,4 +1,4 @@
-"""Checks of the exercises in 01_data: copies, hashes, dead links, sampling, mirrored captions, shares of a batch."""
+"""Checks of the exercises in 01_data."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def _letters(text: str) -> str:
 
 
 def _compare_table(answer: Any, right: Tensor, wrong: dict[str, Tensor], case: str) -> None:
-    """Raise NotYet unless `answer` holds the numbers of `right`; if it is one of the known `wrong` ones, say why."""
+    """Compare a tensor with the right one; as `compare`."""
     if not isinstance(answer, Tensor):
         raise NotYet(f"return a tensor {[*right.shape]}, not a {type(answer).__name__}")
     for why, known in {"": right, **wrong}.items():

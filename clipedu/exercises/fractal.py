@@ -1,4 +1,4 @@
-"""Checks of the exercises in 09_registers_and_fractal_vit about the mask: how many tokens, who may attend, reach, conventions."""
+"""Checks of the exercises in 09_registers_and_fractal_vit: the mask."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _nested(query: Token, key: Token) -> bool:
 
 
 def _along(axis: int) -> Callable[[Token, Token, int], bool]:
-    """The rule, with windows compared in one direction only: rows (1) or columns (2)."""
+    """The rule, with windows compared along rows (1) or columns (2) only."""
 
     def inside(large: Token, small: Token) -> bool:
         return large[axis] <= small[axis] and small[axis] + small[0] <= large[axis] + large[0]
@@ -249,4 +249,4 @@ def check_for_mha(for_mha: Callable[[Tensor], Tensor]) -> str:
                 raise NotYet(f"for {name}: {why}.")
         leak = weights[:, ~mask].sum().item() / (2 * len(mask))
         raise NotYet(f"for {name}: nn.MultiheadAttention gives blocked pairs {100 * leak:.2g} % of its weight, not 0.")
-    return "`nn.MultiheadAttention` asks what to block, `scaled_dot_product_attention` and timm what to allow. Both take bool."
+    return "`nn.MultiheadAttention` takes what to block, `scaled_dot_product_attention` and timm what to allow. Both take bool."

@@ -1,4 +1,4 @@
-"""Checks of the exercises in 07_embedding_geometry: the exponential map, Lorentz distance, cones, the free gap, rank correlation.
+"""Checks of the exercises in 07_embedding_geometry.
 
 The oracles are typed out here, in the form a learner would use: space parts of points of the hyperboloid at curvature -c.
 """
@@ -116,7 +116,7 @@ def check_half_aperture(half_aperture: Callable[[Tensor, float, float], float]) 
                 f"NaN for |x| = {length:g} and K = 0.1: near the root the sine would be above 1. Clamp it to 1."
             )
         compare(given, math.pi / 2, {}, f"|x| = {length:g} and K = 0.1, where the cone is a half-space,")
-    return "near the root a cone is a half-space; far out it is a needle. A caption that is generic needs the room."
+    return "near the root a cone is a half-space; far out it is a needle. A generic caption needs the wide cone."
 
 
 @exercise
@@ -176,7 +176,7 @@ def check_spearman(spearman: Callable[[Tensor, Tensor], float]) -> str:
             }  # fmt: skip
             ties = "with ties" if len(level) > 6 else "without ties"
             compare(spearman(radius.clone(), level.clone()), right, wrong, f"{len(level)} captions {ties}")
-    return "it asks for the order only, so it means the same in every geometry, whatever the unit of its radius."
+    return "it depends on the order only, so it means the same in every geometry, whatever the unit of its radius."
 
 
 def _vector(*numbers: float) -> Tensor:
@@ -188,7 +188,7 @@ def _say(vector: Tensor) -> str:
 
 
 def _tensor(answer: Any, shape: tuple[int, ...] | None) -> Tensor:
-    """An answer as a float64 tensor. Raises NotYet if it is none, or one of another shape."""
+    """Convert an answer to a float64 tensor. Raises NotYet if it is none."""
     if not isinstance(answer, Tensor):
         raise NotYet(f"return a tensor, not a {type(answer).__name__}")
     if shape is not None and answer.shape != shape:
@@ -197,7 +197,7 @@ def _tensor(answer: Any, shape: tuple[int, ...] | None) -> Tensor:
 
 
 def _compare(answer: Any, right: Tensor, wrong: Iterable[tuple[Tensor, str]], case: str) -> None:
-    """As `compare`, for vectors."""
+    """Compare a vector with the right one; as `compare`."""
     value = _tensor(answer, tuple(right.shape))
     if torch.allclose(value, right, rtol=1e-5, atol=1e-9):
         return

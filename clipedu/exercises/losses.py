@@ -1,4 +1,4 @@
-"""Checks of the exercises in 02_losses: pair weights by hand, false negatives, SogCLR's memory, SigLIP."""
+"""Checks of the exercises in 02_losses."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ def check_clip_weights(clip_weights: Callable[[Tensor, float], Tensor]) -> str:
             "you forgot to divide by the temperature in front of S: d(S / tau) / dS = 1 / tau": right * tau,
             "the two directions are averaged: divide by 2 B, not by B": 2 * right,
             "the loss is a mean over the batch: divide by B": right * size,
-            "only pictures ask here (rows). Captions ask too: a softmax over the columns, dim=0": (p - own)
+            "only pictures are queries here (rows). Captions are queries too: a softmax over the columns, dim=0": (
+                p - own
+            )
             / (size * tau),
-            "only captions ask here (columns). Pictures ask too": (q - own) / (size * tau),
+            "only captions are queries here (columns). Pictures are queries too": (q - own) / (size * tau),
             "each of the two directions pulls the own pair: take off 2 I, not I": (p + q - own) / (2 * size * tau),
             "the softmax is of S / tau, not of S": (s.softmax(1) + s.softmax(0) - 2 * own) / (2 * size * tau),
         }
@@ -238,7 +240,7 @@ def check_siglip(siglip_loss: Callable[[Tensor, float, float], Any]) -> str:
 
 
 def _batches() -> list[tuple[Tensor, float]]:
-    """Similarities, no two cells equal, with temperatures: own pairs a little ahead."""
+    """Similarities without equal cells, own pairs ahead; and temperatures."""
     noise = torch.Generator().manual_seed(0)
     return [
         (0.5 * torch.rand(size, size, generator=noise).double() + 0.3 * torch.eye(size), tau)
@@ -266,7 +268,7 @@ def _anchored(similarity: Tensor, log_u: Tensor, temperature: float) -> Tensor:
 
 
 def _compare_matrix(answer: Any, right: Tensor, wrong: Mapping[str, Tensor], case: str) -> None:
-    """Raise NotYet unless `answer` is the matrix `right`; if it is one of the known `wrong` ones, say why."""
+    """Compare a matrix with the right one; as `compare`."""
     if not isinstance(answer, Tensor) or answer.shape != right.shape:
         shape = f"shape {[*answer.shape]}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
         raise NotYet(f"return a matrix {[*right.shape]}, one weight for each picture and caption; you returned {shape}")

@@ -1,4 +1,4 @@
-"""Checks of the exercises in 08_norm_dynamics: where a norm settles, momentum's share, decay laws, the balance of a step."""
+"""Checks of the exercises in 08_norm_dynamics."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_mean_cosine(mean_cosine: Callable[[float, float, float], float]) -> st
         without_memory = product * math.sqrt(1 - a**2) / lr
         swapped = -alpha * math.sqrt((1 - a**2) / (1 - (a * alpha) ** 2))
         wrong = {
-            0.0: "gradients know nothing of w, but u is made of past gradients, and so is w",
+            0.0: "gradients do not depend on w, but u is made of past gradients, and so is w",
             -right: "each step *subtracts* lr u, so what w and u have in common enters w with a minus",
             first_order: "that is its first order, for a small shrink. Divide <w, u> by the root of n C as they are given",
             swapped: "r = 1 - alpha: alpha is the weight of the newest gradient",
@@ -88,7 +88,7 @@ def check_same_walk(same_walk: Callable[[float, float, float], float]) -> str:
         swapped = effective_step(1.0, 1 - alpha) / effective_step(1.0, 1 - new)
         wrong = {
             lr: "at the same lr more memory walks farther: updates that share gradients point the same way",
-            lr / factor: "turned round: more memory (a smaller alpha) wants a smaller lr",
+            lr / factor: "turned round: more memory (a smaller alpha) needs a smaller lr",
             lr * factor**2: "the walk grows with the square of lr: take the root",
             lr * ratio: "nearly, for small alpha, its square: lr^2 (2 - alpha) / alpha is what has to stay",
             lr * math.sqrt(ratio): "that is its limit for small alpha: the factor has 2 - alpha in it",
@@ -149,7 +149,7 @@ def check_corrected_decay(corrected_decay: Callable[[float, float, float], float
             decay: "that is the constant law: ||w||^2 ~ lr / (2 lambda) falls with lr",
             decay * (lr / top) ** 2: "the *shrink* lr * lambda goes with lr^2, and one lr is in it already",
             decay * lr**2 / top: "that is the shrink, lr * lambda: return lambda",
-            independent: "turned round: a smaller lr wants a smaller lambda",
+            independent: "turned round: a smaller lr needs a smaller lambda",
             decay * lr: "at the peak, lr_max, lambda has to be weight_decay",
             decay * math.sqrt(lr / top): "lr C / (2 lambda) stays the same where lambda is proportional to lr",
         }

@@ -1,4 +1,4 @@
-"""Checks of the exercises in 04_optimizers: steps by hand, what is decayed, who decides a coupled step, a corrected lambda."""
+"""Checks of the exercises in 04_optimizers."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def check_lion(lion_step: Callable[..., Any]) -> str:
         "uphill: w - lr * sign(...)": lion(sign=lambda x: -x.sign()),
     }
     _compare_walk(lambda w, m, g, t: lion_step(w, m, g, LR, b1, b2, DECAY), lion(), wrong, states=1)
-    return "one average instead of Adam's two: half the memory. Since each entry moves by lr, lr wants to be smaller than AdamW's."
+    return "one average instead of Adam's two: half the memory. Since each entry moves by lr, lr has to be smaller than AdamW's."
 
 
 @exercise
@@ -255,7 +255,7 @@ def check_corrected(corrected_lambda: Callable[[float, float, float], float]) ->
 
 
 class _FusedAttention(nn.Module):
-    """Names that mislead: a fused weight without "weight", gains with it, something frozen."""
+    """Misleading names: a fused weight without "weight", gains with it."""
 
     def __init__(self):
         super().__init__()
@@ -276,7 +276,7 @@ def _compare_walk(
     *,
     states: int,
 ) -> None:
-    """Raise NotYet unless eight steps of `step(w, *state, g, t)` are those of `right`; name the wrong rule that gives them."""
+    """Compare eight steps of `step(w, *state, g, t)` with the right ones."""
     noise = torch.Generator().manual_seed(0)
     start, *gradients = torch.randn(9, SIZE, generator=noise).double()
 

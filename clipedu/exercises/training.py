@@ -1,4 +1,4 @@
-"""Checks of the exercises in 00_start_here and 05_train: chance, recall, CLIP's loss, the course's averages."""
+"""Checks of the exercises in 00_start_here and 05_train."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def check_both_recalls(recalls: Callable[[Tensor, Tensor], tuple[float, float]])
             raise NotYet("return two numbers, TR@1 and IR@1: `return tr, ir`")
         given = [as_float(value) for value in answer]
         if close(given[0], ir) and close(given[1], tr) and not close(tr, ir):
-            raise NotYet("the two are swapped. TR@1 retrieves text: one question an image, along the rows, so it is a mean over "
-                         "images; IR@1 asks one question a caption")  # fmt: skip
+            raise NotYet("the two are swapped. TR@1 retrieves text: one query an image, along the rows, so it is a mean over "
+                         "images; IR@1 has one query a caption")  # fmt: skip
         first = 100 * (s.argmax(1) == torch.arange(6) * 3).double().mean().item()
         wrong = {first: "you accept only an image's first caption; a hit is any caption whose owner is that image"}
         compare(given[0], tr, wrong, "TR@1 of 6 images with 3 captions each")

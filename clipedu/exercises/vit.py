@@ -1,4 +1,4 @@
-"""Checks of the exercises in 09_registers_and_fractal_vit about the model: what tokens cost, codes of places, layouts, intervals."""
+"""Checks of the exercises in 09_registers_and_fractal_vit: the model."""
 
 from __future__ import annotations
 
@@ -118,16 +118,16 @@ def check_unchanged(unchanged: Callable[[Tensor, int, int], bool]) -> str:
         given.append(bool(answer))
     right = [keeps_windows(layout, grid, base) for _, layout, grid, base in layouts]
     if given == right:
-        return "the mask tells which patches belong together, never where a window is: mirror the windows, and nothing changes."
+        return "the mask fixes which patches belong together, never where a window is: mirror the windows, and nothing changes."
 
     def known(rule: Callable[[Tensor, int, list[int]], bool]) -> list[bool]:
         return [rule(layout, grid, summary_sides(grid, base)) for _, layout, grid, base in layouts]
 
     for wrong, why in (
         (known(lambda *_: True), "that is the model without a mask, to which all layouts are one"),
-        (known(lambda *_: False), "some layouts change nothing: which patches share a window is all that the mask tells"),
+        (known(lambda *_: False), "some layouts change nothing: which patches share a window is all that the mask fixes"),
         ([not yes for yes in right], "turned round: True where nothing changes"),
-        (known(lambda p, n, s: bool((p == torch.arange(n * n)).all())), "that is a model with position codes. The mask knows less"),
+        (known(lambda p, n, s: bool((p == torch.arange(n * n)).all())), "that is a model with position codes. The mask fixes less"),
         ([keeps_windows(layout, grid, base, in_place=True) for _, layout, grid, base in layouts], "patches need not stay in *their* window: summary tokens that are all alike may be swapped, too"),
         (known(lambda p, n, s: keeps_levels(p, n, s[-1:])), "that looks at the smallest windows alone: larger ones have to stay together, too"),
         (known(lambda p, n, s: keeps_levels(p, n, s[:2])), "that looks at the largest windows alone: smaller ones have to stay together, too"),
@@ -142,7 +142,7 @@ def check_unchanged(unchanged: Callable[[Tensor, int, int], bool]) -> str:
 
 
 def named_layouts() -> list[tuple[str, Tensor, int, int]]:
-    """Layouts that do and do not change what the model sees: name, where each patch is taken from, grid, base."""
+    """List layouts: name, where each patch is taken from, grid, base."""
     four, eight = torch.arange(16).reshape(4, 4), torch.arange(64).reshape(8, 8)
     noise = torch.Generator().manual_seed(0)
     diagonal = four.clone()
@@ -178,13 +178,13 @@ def named_layouts() -> list[tuple[str, Tensor, int, int]]:
 
 
 def _window(grid: int, side: int) -> Tensor:
-    """Number of the window that each patch is in, of a level with `side` windows along one side [grid^2]."""
+    """Number of the window each patch is in, `side` along an edge [grid^2]."""
     along = torch.arange(grid) // (grid // side)
     return (along[:, None] * side + along).flatten()
 
 
 def keeps_levels(layout: Tensor, grid: int, sides: Sequence[int]) -> bool:
-    """Whether a layout keeps windows together: patches that shared one share one afterwards, and no others do.
+    """Whether patches share a window after a layout if they did before.
 
     Args:
         layout: where each patch is taken from, int64 [grid^2].

@@ -1,4 +1,4 @@
-"""What the labs share: their base class, and the controls that several of them have."""
+"""What the labs share: their base class and a few controls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Lab(ipywidgets.VBox):
 
     Attributes:
         status: one line of text; an error is shown here, and the picture stays.
-        picture: what the library draws of the chosen values.
+        picture: what the library draws of the choice.
         script: Python that makes the same view, of the last choice that worked.
         line: shows `script`.
     """
@@ -39,7 +39,7 @@ class Lab(ipywidgets.VBox):
         self._observing = True
 
     def _draw(self) -> None:
-        """Show what the controls say. A ClipeduError from here is shown as the status."""
+        """Show what was chosen. A ClipeduError from here is shown as the status."""
         raise NotImplementedError
 
     def _script(self) -> str:
@@ -47,7 +47,7 @@ class Lab(ipywidgets.VBox):
         raise NotImplementedError
 
     def _arrange(self, columns: Sequence[Sequence[ipywidgets.Widget]], parts: Sequence[ipywidgets.Widget]) -> None:
-        """Lay out columns of controls above the other parts, show the first view, and show it anew on each change.
+        """Lay out the lab, show the first view, and observe the controls.
 
         Args:
             columns: the controls, and texts (HTML) that belong beside them.
@@ -79,7 +79,7 @@ class Lab(ipywidgets.VBox):
             self._observing = True
 
     def _show(self) -> None:
-        """Show what the controls say, or why it cannot be shown."""
+        """Show what was chosen, or why it cannot be shown."""
         try:
             self._show_view()
         except ClipeduError as error:
@@ -92,18 +92,18 @@ class Lab(ipywidgets.VBox):
         self.line.value = self.script_label + (f"<pre>{code}</pre>" if "\n" in code else f" <code>{code}</code>")
 
     def _say(self, text: str, *, warn: bool = False) -> None:
-        """Show a line of text as the status; in colour if the reader has to change something."""
+        """Show a line of text as the status, in colour if it is a warning."""
         colour = "#D55E00" if warn else "inherit"
         self.status.value = f'<b style="color:{colour}">{html.escape(text)}</b>' if text else ""
 
 
 def control_style(width: str, label_width: str = "90px") -> dict[str, Any]:
-    """Options with which the controls of a lab are made: how wide they and their labels are, in CSS units."""
+    """Options for a control: widths of it and of its label, in CSS units."""
     return {"style": {"description_width": label_width}, "layout": ipywidgets.Layout(width=width)}
 
 
 def slider(name: str, values: Sequence[float], chosen: float, style: dict[str, Any]) -> ipywidgets.SelectionSlider:
-    """A slider over given values, to which the chosen one is added if it is not among them.
+    """Make a slider over given values and the chosen one.
 
     Args:
         name: the label.
@@ -116,19 +116,19 @@ def slider(name: str, values: Sequence[float], chosen: float, style: dict[str, A
 
 
 def png_image(max_width: str, **layout: str) -> ipywidgets.Image:
-    """An empty PNG image, as wide as the page up to `max_width`; `layout` changes its CSS."""
+    """Make an empty image, as wide as the page up to `max_width`."""
     return ipywidgets.Image(
         format="png", layout=ipywidgets.Layout(**{"max_width": max_width, "width": "100%", **layout})
     )
 
 
 def paragraphs(lines: Sequence[str]) -> str:
-    """Lines of plain text as HTML."""
+    """Turn lines of plain text into HTML."""
     return "<br>".join(html.escape(line) for line in lines)
 
 
 def slider_check() -> ipywidgets.VBox:
-    """A slider and what Python received of it: if the number follows the slider, widgets work in both directions."""
+    """Show a slider and the value that Python receives of it."""
     moved = ipywidgets.IntSlider(value=3, min=0, max=10, description="move me")
     received = ipywidgets.Label(f"Python received: {moved.value}")
     moved.observe(lambda change: setattr(received, "value", f"Python received: {change['new']}"), "value")

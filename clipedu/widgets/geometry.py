@@ -1,4 +1,4 @@
-"""The geometry lab: choose a space and an image; see the image on the disk, and its path to the root.
+"""The geometry lab: choose a space and an image; see its path to the root.
 
     lab = GeometryLab(spaces, pairs)       # {name: embed_space(model, pairs)}; the last line of a cell shows it
     lab.stops                              # the path that is shown, as `clipedu.evaluation.traversals` gives it
@@ -31,7 +31,7 @@ RADII = {"off": 0.0} | {f"{k:g}": k for k in (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.
 
 
 def walk(space: Space, row: int, min_radius: float | None = None) -> list[Stop]:
-    """The captions nearest to the path from an image to the root, out of all phrases of the space.
+    """Find the captions nearest to the path from an image to the root.
 
     Args:
         space: embeddings of images and phrases.
@@ -44,7 +44,7 @@ def walk(space: Space, row: int, min_radius: float | None = None) -> list[Stop]:
 
 
 def recipe(name: str, row: int, min_radius: float | None) -> str:
-    """The line of Python that repeats a walk.
+    """Write the line of Python that repeats a walk.
 
     Args:
         name: key of the space in `spaces`.
@@ -56,7 +56,7 @@ def recipe(name: str, row: int, min_radius: float | None) -> str:
 
 
 def cone_line(space: Space, min_radius: float | None) -> str:
-    """How wide the cones are at this K, as a sentence: the same K is another width in each geometry."""
+    """Say how wide the cones are at this K, which depends on the geometry."""
     if not space.geometry.has_cones:
         return "This geometry has no cones: all captions may be named."
     if min_radius is None:
@@ -68,7 +68,7 @@ def cone_line(space: Space, min_radius: float | None) -> str:
 
 
 def lab_figure(space: Space, disk: Disk, picture: torch.Tensor, row: int, stops: list[Stop]) -> Figure:
-    """The image, its place on the disk with the chain that leads to it, and its path to the root.
+    """Draw the image, its place and chain on the disk, and its path.
 
     Args:
         space: the space that was walked.
@@ -89,7 +89,7 @@ def lab_figure(space: Space, disk: Disk, picture: torch.Tensor, row: int, stops:
 
 
 class GeometryLab(Lab):
-    """Choose a space, an image and K; see the image on the disk, and the captions on its path to the root.
+    """Choose a space, an image and K; see the captions on its path to the root.
 
     Args:
         spaces: {name: `embed_space(model, pairs)`}, all of the same pairs.

@@ -1,4 +1,4 @@
-"""The functions of the training lab: train a run step by step, draw it, and compare its scores."""
+"""Train a run of the training lab step by step, draw it, list its scores."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class LabRun:
 
     @property
     def name(self) -> str:
-        """Its label in the legend, e.g. "2: cyclip, adamw, lr 0.002, temperature 0.05"."""
+        """Its label, e.g. "2: cyclip, adamw, lr 0.002, temperature 0.05"."""
         ex = self.experiment
         temperature = f", temperature {start_temperature(ex):g}" if takes_temperature(ex.loss) else ""
         return f"{self.number}: {ex.loss}, {ex.optimizer}, lr {ex.lr:g}{temperature}"
 
 
 def choose(base: Experiment, *, loss: str, optimizer: str, lr: float, temperature: float) -> Experiment:
-    """A copy of an experiment with four settings changed.
+    """Copy an experiment with four settings changed.
 
     Args:
         base: all other settings. Its loss_options and optimizer_options are dropped where the loss or optimizer is another.
@@ -69,7 +69,7 @@ def choose(base: Experiment, *, loss: str, optimizer: str, lr: float, temperatur
 
 
 def recipe(experiment: Experiment) -> str:
-    """The line of Python that runs this experiment, with a run folder, scores and a report."""
+    """Write the line of Python that makes a run of this experiment."""
     settings = ", ".join(f"{key}={value!r}" for key, value in experiment.changed("laptop").items())
     return f"run = clipedu.fit(clipedu.Experiment({settings}))"
 
@@ -111,7 +111,7 @@ def follow(run: LabRun, data: Data, stop: threading.Event) -> Iterator[LabRun]:
 
 
 def live_figure(runs: list[LabRun]) -> Figure:
-    """Loss, gradient norm and update / weight over the steps of all runs; the last one is drawn on top."""
+    """Draw loss, gradient norm and update / weight of all runs over the steps."""
     import pandas as pd
 
     figure = new_figure(10.5, 3.6)
@@ -134,7 +134,7 @@ def live_figure(runs: list[LabRun]) -> Figure:
 
 
 def score_lines(runs: list[LabRun]) -> str:
-    """The runs as an HTML table: settings, steps made, scores in percent, status."""
+    """List settings, steps, scores in percent and status of the runs in HTML."""
     head = "".join(f'<th style="padding:1px 10px">{name}</th>' for name in ("run", "steps", *SCORES.values(), "status"))
     lines = []
     for run in runs:

@@ -1,4 +1,4 @@
-"""The loss lab: edit a batch cell by cell, and see which pairs a loss pulls together and which it pushes apart.
+"""The loss lab: edit a batch; see which pairs a loss pulls and pushes.
 
     lab = LossLab()         # the last line of a cell shows it
     lab.seen.weights        # dL/dS of what it shows
@@ -35,7 +35,7 @@ TEMPERATURES = [0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0]
 
 
 class LossLab(Lab):
-    """Choose loss, temperature and scale; edit the similarities of a batch; see weights, loss and terms.
+    """Choose a loss, edit the similarities of a batch, see weights and terms.
 
     Attributes:
         batch: what it begins with and *Reset* returns to, `scene_batch()`.
@@ -88,21 +88,21 @@ class LossLab(Lab):
         return "\n".join([*start, *self._edits, f"seen = {last}"])
 
     def make_false_negative(self) -> None:
-        """Either caption of the two chosen pairs fits either picture. The button of this name calls it, as those below."""
+        """Make either caption of the two chosen pairs fit either picture."""
         self._edit_two(with_false_negative)
 
     def swap_captions(self) -> None:
-        """The two chosen pairs get each other's caption."""
+        """Exchange the captions of the two chosen pairs."""
         self._edit_two(with_swapped_captions)
 
     def remember(self) -> None:
-        """One training step: losses with memory keep what they now see. The other losses have nothing to keep."""
+        """Make one training step, which losses with memory remember."""
         self.visits.append(self.similarity)
         self._edits.append("visits.append(S)")
         self._show()
 
     def reset(self) -> None:
-        """The batch as it was, and nothing remembered."""
+        """Return to the first batch, with nothing remembered."""
         self.similarity, self.visits, self._edits = self.batch.similarity, [], []
         self._choose()
 

@@ -1,4 +1,4 @@
-"""The mask lab: choose a grid of patches, a base and a token, and see the fractal mask and what that token sees.
+"""The mask lab: choose grid, base and token; see the fractal mask.
 
     lab = MaskLab()         # the last line of a cell shows it
     lab.mask                # the mask of what it shows, bool [L, L]
@@ -24,7 +24,7 @@ WIDTH = 384  # embedding width of a ViT-S
 
 
 class MaskLab(Lab):
-    """Choose grid, base and token; see the mask, what the token sees, and both in words.
+    """Choose grid, base and token; see the mask and what the token sees.
 
     Attributes:
         mask: bool [L, L], True where query (row) may attend to key (column). This and `token` are of the last choice that
@@ -80,7 +80,7 @@ class MaskLab(Lab):
         self.picture.value = to_png(plot_mask(grid, base, self.token, blocks=after))
 
     def _fit_token(self) -> None:
-        """Offer what exists: a patch stays a patch, a summary token moves to the nearest level and place."""
+        """Offer the levels and places that exist, and move the token to one."""
         grid, base = self.grid.value, self.base.value
         names, sides = level_names(grid, base), [*summary_sides(grid, base), grid]
         if list(self.level.options) != names:
@@ -92,7 +92,7 @@ class MaskLab(Lab):
 
 
 def in_words(grid: int, base: int, token: int) -> list[str]:
-    """The mask in three sentences: tokens and pairs, what a token sees, what the summary tokens cost.
+    """Describe a mask in three sentences: pairs, what a token sees, its cost.
 
     Args:
         grid: patches along one side.

@@ -1,4 +1,4 @@
-"""The norm lab: choose lr, decay, momentum, law and schedule; see how the norm of a weight moved by noise alone develops.
+"""The norm lab: choose a random walk; see its norm beside the prediction.
 
     lab = NormLab()         # the last line of a cell shows it
     lab.walk                # the `Walk` of what it shows
@@ -32,7 +32,7 @@ STEPS, WARMUP = 1000, 50
 
 
 class NormLab(Lab):
-    """Choose a random walk; see the simulated norm beside the predicted one, and the prediction in words.
+    """Choose lr, decay, momentum, law and schedule; see norms of a weight.
 
     Attributes:
         walk: the walk that it shows, of the last choice that worked.
@@ -110,7 +110,7 @@ class NormLab(Lab):
 
 
 def in_words(walk: Walk) -> list[str]:
-    """The prediction for a walk, in one to three sentences."""
+    """Describe the prediction for a walk in two or three sentences."""
     lr, alpha, shape = (walk.settings[name] for name in ("lr", "alpha", "shape"))
     shrink = lr * walk.settings["weight_decay"]
     matrix = shape if isinstance(shape, tuple) else None

@@ -1,4 +1,4 @@
-"""The optimizer lab: compare the paths of several optimizers in one landscape under settings of your choice.
+"""The optimizer lab: compare the paths of optimizers in one landscape.
 
     lab = OptimizerLab()    # the last line of a cell shows it
     lab.paths               # name -> path of what it shows
@@ -29,7 +29,7 @@ MOST = 7  # as many as there are colours
 
 
 class OptimizerLab(Lab):
-    """Choose optimizers, learning rate, momentum, decay and its law, the scale of the loss and noise; see their paths.
+    """Choose optimizers, their settings and a landscape; see their paths.
 
     Attributes:
         paths: the paths that are shown, by the optimizer's name.
@@ -83,7 +83,7 @@ class OptimizerLab(Lab):
         return f"{loss}, lr {self.lr.value:g}, weight decay {self.weight_decay.value:g} ({self.law.value})"
 
     def _settings(self, name: str) -> dict[str, Any]:
-        """Arguments of `descend` for one optimizer; the law is for those whose decay is decoupled."""
+        """Arguments of `descend`; the law only where decay is decoupled."""
         settings = {"lr": self.lr.value, "momentum": round(self.momentum.value, 2)}
         settings["weight_decay"] = self.weight_decay.value
         if "decay_law" in OPTIMIZERS[name].defaults:
@@ -105,7 +105,7 @@ class OptimizerLab(Lab):
         self.table.value = self._table()
 
     def _table(self) -> str:
-        """How near to the minimum and to the origin each ended, and how fast, as an HTML table."""
+        """Distances to minimum and origin at the end, and steps, in HTML."""
         heads = ("optimizer", "decay", "end to minimum", "end to origin", "steps until within 0.1 of the minimum")
         rows = ["".join(f'<th style="padding:0 14px;text-align:left">{head}</th>' for head in heads)]
         for name, path in self.paths.items():

@@ -1,4 +1,4 @@
-"""The training lab: choose an experiment, train it, and watch the loss while it trains.
+"""The training lab: choose an experiment, train it, watch its loss.
 
     lab = TrainingLab(experiment)       # the last line of a cell shows it
     lab.runs                            # what it trained so far, for other cells to inspect
@@ -34,7 +34,7 @@ TEMPERATURES = [0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 1.0]
 
 
 class TrainingLab(Lab):
-    """Choose loss, optimizer, learning rate and temperature; train; compare with the earlier runs of this session.
+    """Choose loss, optimizer, lr and temperature; train; compare the runs.
 
     Args:
         base: all other settings, the data included; None is the preset "tiny".
@@ -76,7 +76,7 @@ class TrainingLab(Lab):
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment that the controls describe. Raises ClipeduError for values that cannot work."""
+        """What the controls describe. Raises ClipeduError if it cannot work."""
         return choose(
             self.base,
             loss=self.loss.value,
@@ -91,7 +91,7 @@ class TrainingLab(Lab):
         return self._thread is not None and self._thread.is_alive()
 
     def train(self) -> None:
-        """Start a run of `experiment` in a thread, unless one is running. The Train button calls this."""
+        """Start a run of `experiment` in a thread, unless one is running."""
         if self.running:
             return
         self._stop.clear()
@@ -101,12 +101,12 @@ class TrainingLab(Lab):
         self._thread.start()
 
     def stop(self) -> None:
-        """End the run after its current step. The Stop button calls this."""
+        """End the run after its current step."""
         self._stop.set()
         self._say("Stopping after this step ...")
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the run has ended. Raises TimeoutError if it has not after `timeout` seconds."""
+        """Wait until the run has ended. Raises TimeoutError after `timeout` s."""
         if self._thread is not None:
             self._thread.join(timeout)
             if self._thread.is_alive():

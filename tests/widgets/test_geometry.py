@@ -40,7 +40,7 @@ def test_the_line_repeats_the_walk():
     assert eval(line, {"walk": geometry_lab.walk, "spaces": lab.spaces}) == lab.stops
 
 
-def test_cones_are_off_on_a_sphere_and_their_width_is_told():
+def test_cones_are_off_on_a_sphere_and_their_width_is_shown():
     lab = a_lab()
     assert lab.min_radius.disabled and "no cones" in lab.about.value
     lab.space.value = "lorentz"

@@ -95,7 +95,7 @@ def test_script_repeats_the_view(grid, base, blocks):
     assert names["picture"]._repr_png_() == bytes(lab.picture.value)
 
 
-def test_what_cannot_work_is_told_and_the_last_view_stays(sketched):
+def test_what_cannot_work_is_named_and_the_last_view_stays(sketched):
     lab = MaskLab()
     mask, script, pictures = lab.mask, lab.script, (bytes(lab.seen.value), bytes(lab.picture.value))
     lab.grid.value = 14

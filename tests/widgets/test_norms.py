@@ -80,7 +80,7 @@ def test_script_repeats_the_view(sketched, normaliser):
     assert np.array_equal(again.measured, lab.walk.measured) and again.Lambda == lab.walk.Lambda
 
 
-def test_what_cannot_work_is_told_and_the_last_view_stays(sketched):
+def test_what_cannot_work_is_named_and_the_last_view_stays(sketched):
     lab = NormLab()
     picture, walk = bytes(lab.picture.value), lab.walk
     lab.weight_decay.value = 0.0

@@ -103,7 +103,7 @@ def test_an_error_is_one_line_in_the_status():
     assert lab.runs[0].status == "failed" and not lab.train_button.disabled
 
 
-def test_divergence_is_told_and_drawn():
+def test_divergence_is_shown():
     lab = a_lab(SMALL.replace(optimizer="sgd", epochs=3, lr=1e25))
     lab.train()
     lab.wait(PATIENCE)
