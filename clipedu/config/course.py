@@ -15,6 +15,7 @@ and marked in the column `corrected`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -95,10 +96,12 @@ def rank_correlation(averages: Mapping[tuple[str, str], float]) -> tuple[float, 
         the correlation (Pearson's of the ranks, ties get their mean rank), nan below two shared cells or if all are
         equal; and the number of shared cells.
     """
-    import pandas
+    import numpy
 
-    ours = pandas.Series({cell: value for cell, value in averages.items()}, dtype=float).dropna()
-    theirs = course_table().set_index(["loss", "optimizer"])["average"].to_dict()
-    shared = [cell for cell in ours.index if cell in theirs]
-    both = pandas.DataFrame({"ours": [ours[cell] for cell in shared], "theirs": [theirs[cell] for cell in shared]})
-    return float(both["ours"].rank().corr(both["theirs"].rank())), len(shared)
+    from clipedu.utils.statistics import rank_correlation as spearman
+
+    course = course_table().set_index(["loss", "optimizer"])["average"].to_dict()
+    shared = [cell for cell, value in averages.items() if cell in course and not math.isnan(value)]
+    ours, theirs = (numpy.array([table[cell] for cell in shared]) for table in (averages, course))
+    ordered = len(set(ours)) > 1 and len(set(theirs)) > 1
+    return float(spearman(ours, theirs)) if ordered else math.nan, len(shared)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from clipedu.inference.attention import Tokens
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.statistics import rank_correlation
 
 if TYPE_CHECKING:
     import pandas
@@ -53,8 +55,9 @@ def artifacts(norms: Tensor, tokens: Tokens, pixels: Tensor | None = None, facto
     }
     if pixels is not None:
         detail = patch_detail(pixels, tokens).flatten()
-        ranks, others = pandas.DataFrame(patches.T.numpy()).rank(), pandas.Series(detail.numpy()).rank()
-        table["detail_correlation"] = ranks.corrwith(others).tolist()
+        correlation = torch.from_numpy(rank_correlation(patches, detail))
+        ordered = (patches.amax(1) > patches.amin(1)) & (detail.max() > detail.min())
+        table["detail_correlation"] = correlation.where(ordered, torch.nan).tolist()
         table["detail_outliers"] = [detail[mark].mean().item() for mark in outlier]
         table["detail_others"] = [detail[~mark].mean().item() for mark in outlier]
     return pandas.DataFrame(table)

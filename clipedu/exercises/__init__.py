@@ -1,10 +1,10 @@
-"""Checks of the notebooks' exercises: each takes a learner's function and says what is right or what is wrong.
+"""Checks of the exercises: whether a learner's function is right, or why not.
 
     check_recall(recall_at_1)       # as the last line of a cell: a green or an orange box
 
-A check calls the function on small inputs in float64, compares with an oracle (the library, or a formula typed out), and
-knows the famous errors: if the answer is what one of them gives, it says which. It returns a `Verdict` and never raises,
-so that "run all cells" goes on past an exercise that is still to be done.
+A check calls the function on small inputs in float64 and compares with the library or with a formula typed out. It also
+computes what common errors would give, and names the one that matches. It returns a `Verdict` and never raises, so that
+"run all cells" continues past an exercise that is still to be done.
 """
 
 from clipedu.exercises.base import NotYet, Verdict

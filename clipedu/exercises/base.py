@@ -1,4 +1,4 @@
-"""What every exercise's check is made of: the verdict it returns, and how an answer is compared with the right one."""
+"""What the checks share: the verdict, and the comparison of an answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found: `passed`, and a `message` that teaches. A notebook shows it as a box."""
+    """What a check found, which a notebook shows as a box.
+
+    Attributes:
+        passed: whether the answer is right.
+        message: what is wrong and why; of a right answer, what it is good for.
+    """
 
     passed: bool
     message: str
@@ -31,9 +36,10 @@ class NotYet(Exception):
 
 
 def exercise(check: Callable[[Any], str]) -> Callable[[Any], Verdict]:
-    """Decorator: a check that returns a message, or raises `NotYet` with one, becomes a function that returns a `Verdict`.
+    """Decorate a check, so that it returns a `Verdict`.
 
-    A stub (NotImplementedError) and an answer that stops with an error of its own are told apart from a wrong answer.
+    The check returns a message, or raises `NotYet` with one.
+    An exercise that is still to be done (NotImplementedError) and a function that raises get messages of their own.
     """
 
     @functools.wraps(check)
@@ -47,16 +53,25 @@ def exercise(check: Callable[[Any], str]) -> Callable[[Any], Verdict]:
             return Verdict(False, str(why))
         except NotImplementedError as hint:
             return Verdict(False, f"{name} is still the stub. {hint}")
-        except Exception as error:  # noqa: BLE001  whatever the learner's code does is told, not raised
+        except Exception as error:  # noqa: BLE001  whatever the learner's code raises is shown
             first = (str(error).strip() or "no message").splitlines()[0]
             return Verdict(False, f"{name} stopped with {type(error).__name__}: {first}")
 
     return wrapped
 
 
-def compare(answer: Any, right: float, wrong: Mapping[float, str], case: str) -> None:
-    """Raise NotYet unless `answer` is `right`; if it is a known `wrong` value (and that differs from `right`), say why."""
-    value = number(answer)
+def compare(answer: Any, right: float, wrong: Mapping[float, str] | Mapping[int, str], case: str) -> None:
+    """Compare a number with the right one, and explain known wrong ones.
+
+    Args:
+        answer: what the learner's function returned.
+        right: the right number.
+        wrong: what common errors give, with the explanation of each; one that equals `right` is ignored.
+        case: the inputs, for the message.
+    Raises:
+        NotYet: the answer is not `right`.
+    """
+    value = as_float(answer)
     if close(value, right):
         return
     for known, why in wrong.items():
@@ -65,22 +80,30 @@ def compare(answer: Any, right: float, wrong: Mapping[float, str], case: str) ->
     raise NotYet(f"for {case} you got {value:.4g}, and it should be {right:.4g}.")
 
 
-def number(value: Any) -> float:
-    """An answer as a float. Raises NotYet if it is not one number."""
+def as_float(value: Any) -> float:
+    """Convert an answer to a float. Raises NotYet if it is not one number."""
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError):
         raise NotYet(f"return one number, not a {type(value).__name__}") from None
 
 
-def numbers(answer: Any, what: str, names: str) -> list[float]:
-    """The answer as floats, as many as there are names. Raises NotYet otherwise."""
+def as_floats(answer: Any, what: str, names: str) -> list[float]:
+    """Convert an answer to a list of floats.
+
+    Args:
+        answer: what the learner's function returned.
+        what: what it should return, in words.
+        names: names of the numbers, joined by ", ".
+    Raises:
+        NotYet: it is no tuple or list of that many numbers.
+    """
     count = len(names.split(", "))
     if not isinstance(answer, (tuple, list)) or len(answer) != count:
         raise NotYet(f"return {what}: `return {names}`")
-    return [number(value) for value in answer]
+    return [as_float(value) for value in answer]
 
 
 def close(value: float, other: float) -> bool:
-    """Equal but for rounding."""
+    """Whether two numbers are equal but for rounding."""
     return math.isclose(value, other, rel_tol=1e-5, abs_tol=1e-9)

@@ -1,4 +1,4 @@
-"""Checks of the exercises in 01_data: copies, hashes, dead links, sampling, mirrored captions, shares of a batch."""
+"""Checks of the exercises in 01_data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clipedu.exercises.base import NotYet, close, compare, exercise
 
 @exercise
 def check_surplus(surplus: Callable[[Sequence], int]) -> str:
-    """`surplus(items)`: how many must go until each item is there once."""
+    """Check `surplus(items)`: how many must go until each item is there once."""
     for items in (["dog", "cat", "dog", "owl", "dog", "bird", "cat", "dog", "fish"], list("abc"), [1, 1], []):
         groups = repeats(items)
         members = sum(map(len, groups))
@@ -40,7 +40,10 @@ def check_surplus(surplus: Callable[[Sequence], int]) -> str:
 
 @exercise
 def check_hamming(hamming: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """`hamming(one bool [N, K], other bool [M, K])`: in how many bits each differs from each, [N, M]."""
+    """Check `hamming(one bool [N, K], other bool [M, K])`.
+
+    In how many bits each differs from each, [N, M].
+    """
     noise = torch.Generator().manual_seed(0)
     for n, m, k in ((4, 3, 8), (2, 5, 64), (3, 3, 1)):
         one, other = (torch.rand(size, k, generator=noise) < 0.5 for size in (n, m))
@@ -66,7 +69,10 @@ def check_hamming(hamming: Callable[[Tensor, Tensor], Tensor]) -> str:
 
 @exercise
 def check_half_life(half_life: Callable[[float, float], float]) -> str:
-    """`half_life(lost, years)`: when half of the links are dead, if the same share of those left dies each year."""
+    """Check `half_life(lost, years)`.
+
+    When half of the links are dead, if the same share of those left dies each year.
+    """
     for lost, years in ((0.124, 3.4), (0.3, 6.0), (0.5, 2.0), (0.75, 4.0)):
         left = 1 - lost
         wrong = {
@@ -87,7 +93,10 @@ def check_half_life(half_life: Callable[[float, float], float]) -> str:
 
 @exercise
 def check_sampling_error(sampling_error: Callable[[float, int, int], float]) -> str:
-    """`sampling_error(share, sample, population)`: relative standard error of a word's frequency in a random sample."""
+    """Check `sampling_error(share, sample, population)`.
+
+    Relative standard error of a word's frequency in a random sample.
+    """
     for p, n, total in ((0.01, 1000, 4000), (1e-4, 100_000, 3_318_333), (0.3, 50, 60), (0.2, 60, 60)):
         rest = (total - n) / (total - 1)
         right = library_sampling_error(p, n, total)
@@ -113,7 +122,10 @@ def check_sampling_error(sampling_error: Callable[[float, int, int], float]) -> 
 
 @exercise
 def check_swap_sides(swap_sides: Callable[[str], str]) -> str:
-    """`swap_sides(caption)`: the caption of the mirror image, "left" and "right" exchanged, as whole words."""
+    """Check `swap_sides(caption)`.
+
+    The caption of the mirror image, "left" and "right" exchanged, as whole words.
+    """
     cases = (
         "a ring left of a star",
         "a star to the right of a ring",
@@ -148,7 +160,10 @@ def check_swap_sides(swap_sides: Callable[[str], str]) -> str:
 
 @exercise
 def check_my_rows(my_rows: Callable[[Tensor, int, int, int, int], Tensor]) -> str:
-    """`my_rows(order [N], step, batch_size, rank, ranks)`: rows of this process at this step of the epoch."""
+    """Check `my_rows(order [N], step, batch_size, rank, ranks)`.
+
+    Rows of this process at this step of the epoch.
+    """
     order = torch.randperm(53, generator=torch.Generator().manual_seed(0))
     for step, size, ranks in ((3, 12, 3), (0, 8, 2), (5, 8, 1), (2, 10, 5)):
         for rank in range(ranks):
@@ -174,7 +189,7 @@ def _letters(text: str) -> str:
 
 
 def _compare_table(answer: Any, right: Tensor, wrong: dict[str, Tensor], case: str) -> None:
-    """Raise NotYet unless `answer` holds the numbers of `right`; if it is one of the known `wrong` ones, say why."""
+    """Compare a tensor with the right one; as `compare`."""
     if not isinstance(answer, Tensor):
         raise NotYet(f"return a tensor {[*right.shape]}, not a {type(answer).__name__}")
     for why, known in {"": right, **wrong}.items():
@@ -185,7 +200,7 @@ def _compare_table(answer: Any, right: Tensor, wrong: dict[str, Tensor], case: s
             raise NotYet(f"{case}: {why}.")
     if answer.shape != right.shape:
         raise NotYet(f"{case}: your tensor is {[*answer.shape]}, and it should be {[*right.shape]}.")
-    place = (answer.double() - right.double()).abs().nan_to_num(math.inf).argmax().item()
+    place = int((answer.double() - right.double()).abs().nan_to_num(math.inf).argmax())
     got, expected = answer.flatten()[place].item(), right.flatten()[place].item()
     assert not close(got, expected)
     raise NotYet(f"{case}: entry {place} is {got:.4g} and should be {expected:.4g}.")

@@ -1,14 +1,13 @@
-"""Checks of the exercises in 09_registers_and_fractal_vit about the mask: how many tokens, who may attend, reach, conventions."""
+"""Checks of the exercises in 09_registers_and_fractal_vit: the mask."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from clipedu.exercises.base import NotYet, compare, exercise, numbers
+from clipedu.exercises.base import NotYet, as_floats, compare, exercise
 from clipedu.models.fractal_mask import fractal_mask, summary_sides, tokens
 
 Token = tuple[int, int, int]  # size, top, left of its window, in patches
@@ -16,13 +15,16 @@ Token = tuple[int, int, int]  # size, top, left of its window, in patches
 
 @exercise
 def check_summary_tokens(summary_tokens: Callable[[int, int], tuple[int, int]]) -> str:
-    """`summary_tokens(grid, base)`: how many summary tokens a grid of patches gets, and how long the sequence is with them."""
+    """Check `summary_tokens(grid, base)`.
+
+    How many summary tokens a grid of patches gets, and how long the sequence is with them.
+    """
     for grid, base in ((8, 2), (16, 4), (9, 3), (16, 2), (14, 14)):
         sides = summary_sides(grid, base)
         right = sum(side**2 for side in sides)
         length = right + grid**2
         case = f"a grid of {grid} x {grid} and base {base}"
-        count, given = numbers(summary_tokens(grid, base), "two numbers", "count, length")
+        count, given = as_floats(summary_tokens(grid, base), "two numbers", "count, length")
         if (count, given) == (length, right):
             raise NotYet("the two are swapped: `return count, length`")
         wrong = {
@@ -48,24 +50,27 @@ def check_summary_tokens(summary_tokens: Callable[[int, int], tuple[int, int]]) 
 
 @exercise
 def check_may_attend(may_attend: Callable[[Token, Token], bool]) -> str:
-    """`may_attend(query, key)`: the rule for two tokens (size, top, left)."""
+    """Check `may_attend(query, key)`.
+
+    The rule for two tokens (size, top, left).
+    """
     for grid, base in ((4, 2), (8, 2), (9, 3)):
-        rows = [tuple(row) for row in tokens([*summary_sides(grid, base), grid]).tolist()]
-
-        def table(rule: Callable[[Token, Token], Any], rows: list[Token] = rows) -> list[bool]:
-            return [bool(rule(query, key)) for query in rows for key in rows]
-
+        rows: list[Token] = [
+            (size, top, left) for size, top, left in tokens([*summary_sides(grid, base), grid]).tolist()
+        ]
+        pairs = [(query, key) for query in rows for key in rows]
         first = may_attend(rows[0], rows[0])
         if first is None or isinstance(first, (str, tuple, list)):
             raise NotYet(f"return True or False, not a {type(first).__name__}")
-        given, right = table(may_attend), table(lambda query, key: _same(query, key) or _nested(query, key))
+        given = [bool(may_attend(query, key)) for query, key in pairs]
+        right = [_same(query, key) or _nested(query, key) for query, key in pairs]
         if given == right:
             continue
         for rule, why in _WRONG_RULES:
-            if given == table(lambda query, key, rule=rule, base=base: rule(query, key, base)):
+            if given == [rule(query, key, base) for query, key in pairs]:
                 raise NotYet(f"on {grid} x {grid} patches, windows of base {base}: {why}.")
         place = next(place for place, yes in enumerate(given) if yes != right[place])
-        query, key = rows[place // len(rows)], rows[place % len(rows)]
+        query, key = pairs[place]
         raise NotYet(
             f"on {grid} x {grid} patches, windows of base {base}, query {query} and key {key} (size, top, left): you say "
             f"{given[place]}, and it should be {right[place]}: they are {'' if _same(query, key) else 'not '}of one level, "
@@ -87,7 +92,7 @@ def _nested(query: Token, key: Token) -> bool:
 
 
 def _along(axis: int) -> Callable[[Token, Token, int], bool]:
-    """The rule, with windows compared in one direction only: rows (1) or columns (2)."""
+    """The rule, with windows compared along rows (1) or columns (2) only."""
 
     def inside(large: Token, small: Token) -> bool:
         return large[axis] <= small[axis] and small[axis] + small[0] <= large[axis] + large[0]
@@ -152,7 +157,10 @@ _WRONG_RULES: list[tuple[Callable[[Token, Token, int], bool], str]] = [
 
 @exercise
 def check_reach(reach: Callable[[Tensor, int], Tensor]) -> str:
-    """`reach(mask, blocks)`: bool [L, L], True where token i after so many blocks can depend on token j before them."""
+    """Check `reach(mask, blocks)`.
+
+    bool [L, L], True where token i after so many blocks can depend on token j before them.
+    """
     chain = torch.eye(10, dtype=torch.bool) | torch.diag(torch.ones(9, dtype=torch.bool), -1)  # itself, the one before
     for name, mask, blocks in (
         ("a chain of 10 tokens, each of which sees itself and the one before", chain, 4),
@@ -193,7 +201,10 @@ def check_reach(reach: Callable[[Tensor, int], Tensor]) -> str:
 
 @exercise
 def check_for_mha(for_mha: Callable[[Tensor], Tensor]) -> str:
-    """`for_mha(mask)`: what nn.MultiheadAttention takes as attn_mask; mask is True where a query may attend."""
+    """Check `for_mha(mask)`.
+
+    What nn.MultiheadAttention takes as attn_mask; mask is True where a query may attend.
+    """
     noise = torch.Generator().manual_seed(0)
     one_way = (torch.rand(8, 8, generator=noise) < 0.5) | torch.eye(8, dtype=torch.bool)
     with torch.random.fork_rng(devices=[]):
@@ -238,4 +249,4 @@ def check_for_mha(for_mha: Callable[[Tensor], Tensor]) -> str:
                 raise NotYet(f"for {name}: {why}.")
         leak = weights[:, ~mask].sum().item() / (2 * len(mask))
         raise NotYet(f"for {name}: nn.MultiheadAttention gives blocked pairs {100 * leak:.2g} % of its weight, not 0.")
-    return "`nn.MultiheadAttention` asks what to block, `scaled_dot_product_attention` and timm what to allow. Both take bool."
+    return "`nn.MultiheadAttention` takes what to block, `scaled_dot_product_attention` and timm what to allow. Both take bool."

@@ -1,4 +1,4 @@
-"""Checks of the exercises in 07_embedding_geometry: the exponential map, Lorentz distance, cones, the free gap, rank correlation.
+"""Checks of the exercises in 07_embedding_geometry.
 
 The oracles are typed out here, in the form a learner would use: space parts of points of the hyperboloid at curvature -c.
 """
@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from clipedu.exercises.base import NotYet, compare, exercise, number
+from clipedu.exercises.base import NotYet, as_float, compare, exercise
 
 
 @exercise
 def check_expmap0(expmap0: Callable[[Tensor, float], Tensor]) -> str:
-    """`expmap0(u [D], c)`: space part [D] of the point where the tangent vector u of the vertex leads. float64."""
+    """Check `expmap0(u [D], c)`.
+
+    Space part [D] of the point where the tangent vector u of the vertex leads. float64.
+    """
     for u, c in ((_vector(0.3, 0.4, 0.0), 1.0), (_vector(1.2, -0.9, 0.5), 0.1), (_vector(0.0, 2.0, 0.0), 4.0)):
         length, root = u.norm().item(), math.sqrt(c)
         wrong = [
@@ -46,7 +49,10 @@ def check_expmap0(expmap0: Callable[[Tensor, float], Tensor]) -> str:
 
 @exercise
 def check_lorentz_distance(lorentz_distance: Callable[[Tensor, Tensor, float], float]) -> str:
-    """`lorentz_distance(x [D], y [D], c)`: length of the shortest path between two points, given by their space parts."""
+    """Check `lorentz_distance(x [D], y [D], c)`.
+
+    Length of the shortest path between two points, given by their space parts.
+    """
     noise = torch.Generator().manual_seed(0)
     for c in (1.0, 0.25, 4.0):
         x, y = (torch.randn(3, generator=noise, dtype=torch.float64) for _ in range(2))
@@ -61,7 +67,7 @@ def check_lorentz_distance(lorentz_distance: Callable[[Tensor, Tensor, float], f
             math.acosh(max(1.0, c * (times + inner))) / math.sqrt(c): "in <x, y> space counts plus and time counts minus, so -<x, y> is time minus space",
             math.acosh(max(1.0, c * (_time(x, 1) * _time(y, 1) - inner))) / math.sqrt(c): "the time part is sqrt(1 / c + |x|^2), with 1 / c",
         }  # fmt: skip
-        given = number(lorentz_distance(x.clone(), y.clone(), c))
+        given = as_float(lorentz_distance(x.clone(), y.clone(), c))
         if math.isnan(given):
             raise NotYet(
                 f"for two points at c = {c:g} you got NaN: arcosh takes -c <x, y>, which is at least 1. Is the sign right?"
@@ -69,7 +75,7 @@ def check_lorentz_distance(lorentz_distance: Callable[[Tensor, Tensor, float], f
         compare(given, right, wrong, f"two points at c = {c:g}")
     for _ in range(40):
         x = torch.randn(8, generator=noise, dtype=torch.float64)
-        given = number(lorentz_distance(x.clone(), x.clone(), 1.0))
+        given = as_float(lorentz_distance(x.clone(), x.clone(), 1.0))
         if math.isnan(given):
             raise NotYet("right for two points, but NaN for a point and itself: rounding took -c <x, x> a little below 1. Clamp it to 1.")  # fmt: skip
         if abs(given) > 1e-3:
@@ -81,7 +87,10 @@ def check_lorentz_distance(lorentz_distance: Callable[[Tensor, Tensor, float], f
 
 @exercise
 def check_half_aperture(half_aperture: Callable[[Tensor, float, float], float]) -> str:
-    """`half_aperture(x [D], K, c)`: half the opening angle, in radians, of the cone at the point with space part x."""
+    """Check `half_aperture(x [D], K, c)`.
+
+    Half the opening angle, in radians, of the cone at the point with space part x.
+    """
     for x, k, c in (
         (_vector(0.6, -0.8, 1.0), 0.3, 3.0),
         (_vector(2.0, 1.0, 0.0), 0.1, 0.2),
@@ -101,18 +110,21 @@ def check_half_aperture(half_aperture: Callable[[Tensor, float, float], float]) 
         }  # fmt: skip
         compare(half_aperture(x.clone(), k, c), right, wrong, f"|x| = {length:.3g}, K = {k:g}, c = {c:g}")
     for length in (0.2, 0.1, 1e-3):
-        given = number(half_aperture(_vector(length, 0.0, 0.0), 0.1, 1.0))
+        given = as_float(half_aperture(_vector(length, 0.0, 0.0), 0.1, 1.0))
         if math.isnan(given):
             raise NotYet(
                 f"NaN for |x| = {length:g} and K = 0.1: near the root the sine would be above 1. Clamp it to 1."
             )
         compare(given, math.pi / 2, {}, f"|x| = {length:g} and K = 0.1, where the cone is a half-space,")
-    return "near the root a cone is a half-space; far out it is a needle. A caption that is generic needs the room."
+    return "near the root a cone is a half-space; far out it is a needle. A generic caption needs the wide cone."
 
 
 @exercise
 def check_open_gap(open_gap: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> str:
-    """`open_gap(image [N, D], text [N, D])`: embeddings [N, any] whose means are 1 or more apart, at the same -d^2 loss."""
+    """Check `open_gap(image [N, D], text [N, D])`.
+
+    Embeddings [N, any] whose means are 1 or more apart, at the same -d^2 loss.
+    """
     noise = torch.Generator().manual_seed(0)
     image = torch.randn(6, 4, generator=noise, dtype=torch.float64)
     text = image + 0.3 * torch.randn(6, 4, generator=noise, dtype=torch.float64)
@@ -142,7 +154,10 @@ def check_open_gap(open_gap: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) 
 
 @exercise
 def check_spearman(spearman: Callable[[Tensor, Tensor], float]) -> str:
-    """`spearman(radius [N], level [N])`: rank correlation, equal values sharing the mean of their ranks."""
+    """Check `spearman(radius [N], level [N])`.
+
+    Rank correlation, equal values sharing the mean of their ranks.
+    """
     from clipedu.utils.statistics import rank_correlation
 
     noise = torch.Generator().manual_seed(0)
@@ -161,7 +176,7 @@ def check_spearman(spearman: Callable[[Tensor, Tensor], float]) -> str:
             }  # fmt: skip
             ties = "with ties" if len(level) > 6 else "without ties"
             compare(spearman(radius.clone(), level.clone()), right, wrong, f"{len(level)} captions {ties}")
-    return "it asks for the order only, so it means the same in every geometry, whatever the unit of its radius."
+    return "it depends on the order only, so it means the same in every geometry, whatever the unit of its radius."
 
 
 def _vector(*numbers: float) -> Tensor:
@@ -173,7 +188,7 @@ def _say(vector: Tensor) -> str:
 
 
 def _tensor(answer: Any, shape: tuple[int, ...] | None) -> Tensor:
-    """An answer as a float64 tensor. Raises NotYet if it is none, or one of another shape."""
+    """Convert an answer to a float64 tensor. Raises NotYet if it is none."""
     if not isinstance(answer, Tensor):
         raise NotYet(f"return a tensor, not a {type(answer).__name__}")
     if shape is not None and answer.shape != shape:
@@ -182,7 +197,7 @@ def _tensor(answer: Any, shape: tuple[int, ...] | None) -> Tensor:
 
 
 def _compare(answer: Any, right: Tensor, wrong: Iterable[tuple[Tensor, str]], case: str) -> None:
-    """As `compare`, for vectors."""
+    """Compare a vector with the right one; as `compare`."""
     value = _tensor(answer, tuple(right.shape))
     if torch.allclose(value, right, rtol=1e-5, atol=1e-9):
         return

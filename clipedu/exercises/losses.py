@@ -1,4 +1,4 @@
-"""Checks of the exercises in 02_losses: pair weights by hand, false negatives, SogCLR's memory, SigLIP."""
+"""Checks of the exercises in 02_losses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from clipedu.exercises.base import NotYet, close, compare, exercise, number
+from clipedu.exercises.base import NotYet, as_float, close, compare, exercise
 
 
 @exercise
 def check_clip_weights(clip_weights: Callable[[Tensor, float], Tensor]) -> str:
-    """`clip_weights(similarity [B, B], temperature)`: dL/dS of CLIP, (P + Q - 2 I) / (2 B tau)."""
+    """Check `clip_weights(similarity [B, B], temperature)`.
+
+    dL/dS of CLIP, (P + Q - 2 I) / (2 B tau).
+    """
     for s, tau in _batches():
         right, size, own = _library("clip", s, tau), len(s), torch.eye(len(s)).double()
         p, q = (s / tau).softmax(1), (s / tau).softmax(0)
@@ -24,9 +27,11 @@ def check_clip_weights(clip_weights: Callable[[Tensor, float], Tensor]) -> str:
             "you forgot to divide by the temperature in front of S: d(S / tau) / dS = 1 / tau": right * tau,
             "the two directions are averaged: divide by 2 B, not by B": 2 * right,
             "the loss is a mean over the batch: divide by B": right * size,
-            "only pictures ask here (rows). Captions ask too: a softmax over the columns, dim=0": (p - own)
+            "only pictures are queries here (rows). Captions are queries too: a softmax over the columns, dim=0": (
+                p - own
+            )
             / (size * tau),
-            "only captions ask here (columns). Pictures ask too": (q - own) / (size * tau),
+            "only captions are queries here (columns). Pictures are queries too": (q - own) / (size * tau),
             "each of the two directions pulls the own pair: take off 2 I, not I": (p + q - own) / (2 * size * tau),
             "the softmax is of S / tau, not of S": (s.softmax(1) + s.softmax(0) - 2 * own) / (2 * size * tau),
         }
@@ -36,7 +41,10 @@ def check_clip_weights(clip_weights: Callable[[Tensor, float], Tensor]) -> str:
 
 @exercise
 def check_dcl_weights(dcl_weights: Callable[[Tensor, float], Tensor]) -> str:
-    """`dcl_weights(similarity [B, B], temperature)`: dL/dS of DCL: CLIP's, its softmaxes over the negatives only."""
+    """Check `dcl_weights(similarity [B, B], temperature)`.
+
+    dL/dS of DCL: CLIP's, its softmaxes over the negatives only.
+    """
     for s, tau in _batches():
         right, size, own = _library("dcl", s, tau), len(s), torch.eye(len(s)).double()
 
@@ -65,7 +73,10 @@ def check_dcl_weights(dcl_weights: Callable[[Tensor, float], Tensor]) -> str:
 
 @exercise
 def check_copies(loss_with_copies: Callable[[int, int], float]) -> str:
-    """`loss_with_copies(batch_size, copies)`: the lowest CLIP loss if `copies` pairs have one and the same caption."""
+    """Check `loss_with_copies(batch_size, copies)`.
+
+    The lowest CLIP loss if `copies` pairs have one and the same caption.
+    """
     for batch, copies in ((64, 8), (128, 2), (8, 8), (16, 1)):
         right = copies * math.log(copies) / batch
         wrong = {
@@ -88,7 +99,10 @@ def check_copies(loss_with_copies: Callable[[int, int], float]) -> str:
 
 @exercise
 def check_running_average(remember: Callable[[Tensor, Tensor, float], Tensor]) -> str:
-    """`remember(log_u, z [K], gamma)`: log of (1 - gamma) u + gamma mean(exp(z)), for any size of z; log_u -inf: first."""
+    """Check `remember(log_u, z [K], gamma)`.
+
+    Log of (1 - gamma) u + gamma mean(exp(z)), for any size of z; log_u -inf: first.
+    """
     noise = torch.Generator().manual_seed(0)
     z = torch.randn(7, generator=noise).double()
     for log_u, gamma in ((0.3, 0.8), (-1.0, 0.2)):
@@ -123,7 +137,10 @@ def check_running_average(remember: Callable[[Tensor, Tensor, float], Tensor]) -
 
 @exercise
 def check_sogclr_weights(sogclr_weights: Callable[[Tensor, Tensor, float], Tensor]) -> str:
-    """`sogclr_weights(similarity [B, B], log_u [2, B], temperature)`: dL/dS of SogCLR, with any memory."""
+    """Check `sogclr_weights(similarity [B, B], log_u [2, B], temperature)`.
+
+    dL/dS of SogCLR, with any memory.
+    """
     noise = torch.Generator().manual_seed(1)
     for s, tau in (*_batches(), (_batches()[0][0], 0.0002)):
         size, own = len(s), torch.eye(len(s)).double()
@@ -156,7 +173,10 @@ def check_sogclr_weights(sogclr_weights: Callable[[Tensor, Tensor, float], Tenso
 
 @exercise
 def check_silenced(silenced: Callable[[Tensor, Tensor, float], Tensor]) -> str:
-    """`silenced(h [N, K], b [N], temperature)`: anchors whose s = mean(exp(h / tau - b)) is below 1e-8, bool [N]."""
+    """Check `silenced(h [N, K], b [N], temperature)`.
+
+    Anchors whose s = mean(exp(h / tau - b)) is below 1e-8, bool [N].
+    """
     noise = torch.Generator().manual_seed(2)
     for tau in (0.01, 0.03):
         worst = torch.tensor([-0.6, -0.25, -0.15, 0.02, 0.10, -0.12, 0.05, -0.3]).double()
@@ -180,7 +200,7 @@ def check_silenced(silenced: Callable[[Tensor, Tensor, float], Tensor]) -> str:
             if torch.equal(answer.bool(), known) and not torch.equal(known, right):
                 raise NotYet(f"at temperature {tau}: {why}.")
         if not torch.equal(answer.bool(), right):
-            off = (answer.bool() != right).nonzero()[0].item()
+            off = int((answer.bool() != right).nonzero()[0])
             said = f"hardest margin {worst[off]:+.2f}, b = {b[off]:.1f}"
             raise NotYet(f"at temperature {tau} anchor {off} ({said}) is {'' if right[off] else 'not '}silenced.")
     return (
@@ -190,7 +210,10 @@ def check_silenced(silenced: Callable[[Tensor, Tensor, float], Tensor]) -> str:
 
 @exercise
 def check_siglip(siglip_loss: Callable[[Tensor, float, float], Any]) -> str:
-    """`siglip_loss(similarity [B, B], scale, bias)`: the sum over all cells of log(1 + exp(-z (t S + c))), over B."""
+    """Check `siglip_loss(similarity [B, B], scale, bias)`.
+
+    The sum over all cells of log(1 + exp(-z (t S + c))), over B.
+    """
     for s, _ in _batches():
         size, own = len(s), torch.eye(len(s)).double()
         for t, c in ((10.0, -10.0), (4.0, -1.0)):
@@ -209,7 +232,7 @@ def check_siglip(siglip_loss: Callable[[Tensor, float, float], Any]) -> str:
                 -torch.sigmoid(z * logits).sum().item() / size: "you forgot the logarithm",
             }  # fmt: skip
             compare(siglip_loss(s.clone(), t, c), right, wrong, f"a batch of {size}, scale {t:g}, bias {c:g}")
-    big = number(siglip_loss(torch.eye(4).double(), 2000.0, -3000.0))
+    big = as_float(siglip_loss(torch.eye(4).double(), 2000.0, -3000.0))
     if not close(big, 1000.0):
         raise NotYet(f"with a scale of 2000 and a bias of -3000 it should be 1000, and you got {big:.4g}: log(1 + exp(x)) "
                      "overflows. `softplus` and `logsigmoid` do not")  # fmt: skip
@@ -217,7 +240,7 @@ def check_siglip(siglip_loss: Callable[[Tensor, float, float], Any]) -> str:
 
 
 def _batches() -> list[tuple[Tensor, float]]:
-    """Similarities, no two cells equal, with temperatures: own pairs a little ahead."""
+    """Similarities without equal cells, own pairs ahead; and temperatures."""
     noise = torch.Generator().manual_seed(0)
     return [
         (0.5 * torch.rand(size, size, generator=noise).double() + 0.3 * torch.eye(size), tau)
@@ -245,7 +268,7 @@ def _anchored(similarity: Tensor, log_u: Tensor, temperature: float) -> Tensor:
 
 
 def _compare_matrix(answer: Any, right: Tensor, wrong: Mapping[str, Tensor], case: str) -> None:
-    """Raise NotYet unless `answer` is the matrix `right`; if it is one of the known `wrong` ones, say why."""
+    """Compare a matrix with the right one; as `compare`."""
     if not isinstance(answer, Tensor) or answer.shape != right.shape:
         shape = f"shape {[*answer.shape]}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
         raise NotYet(f"return a matrix {[*right.shape]}, one weight for each picture and caption; you returned {shape}")
@@ -255,7 +278,7 @@ def _compare_matrix(answer: Any, right: Tensor, wrong: Mapping[str, Tensor], cas
     for why, known in wrong.items():
         if _near(answer, known) and not _near(known, right):
             raise NotYet(f"{case}: {why}.")
-    row, column = divmod((answer - right).abs().nan_to_num(math.inf).argmax().item(), len(right))
+    row, column = divmod(int((answer - right).abs().nan_to_num(math.inf).argmax()), len(right))
     raise NotYet(
         f"{case}: entry [{row}, {column}] is {answer[row, column]:.4g} and should be {right[row, column]:.4g}."
     )
@@ -268,7 +291,7 @@ def _near(one: Tensor, other: Tensor) -> bool:
 def _compare_average(
     remember: Callable, log_u: float, z: Tensor, gamma: float, right: float, wrong: Mapping[float, str], case: str
 ) -> None:
-    value = number(remember(torch.tensor(log_u).double(), z.clone(), gamma))
+    value = as_float(remember(torch.tensor(log_u).double(), z.clone(), gamma))
     if not math.isfinite(value):
         raise NotYet(
             f"for {case} you got {value}: exp overflowed, or log of 0. Stay in logarithms: logsumexp, logaddexp"

@@ -1,4 +1,4 @@
-"""Checks of the exercises in 08_norm_dynamics: where a norm settles, momentum's share, decay laws, the balance of a step."""
+"""Checks of the exercises in 08_norm_dynamics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clipedu.exercises.base import NotYet, close, compare, exercise, number, numbers
+from clipedu.exercises.base import NotYet, as_float, as_floats, close, compare, exercise
 from clipedu.optim import learning_rate
 from clipedu.optim.decay_laws import coefficient
 from clipedu.optim.scion import corrected_shrink, effective_step
@@ -16,12 +16,15 @@ from clipedu.optim.scion import corrected_shrink, effective_step
 
 @exercise
 def check_settling(settling: Callable[[float, float, float], tuple[float, float]]) -> str:
-    """`settling(lr, weight_decay, C)`: where ||w||^2 of a walk without memory settles, and its time constant in steps."""
+    """Check `settling(lr, weight_decay, C)`.
+
+    Where ||w||^2 of a walk without memory settles, and its time constant in steps.
+    """
     for lr, decay, size in ((0.1, 0.9, 16.0), (0.02, 0.5, 64.0), (0.3, 0.5, 2.0)):
         s = lr * decay
         norm, tau = lr**2 * size / (1 - (1 - s) ** 2), -1 / (2 * math.log(1 - s))
         case = f"lr {lr:g}, weight_decay {decay:g} and C {size:g}"
-        given = numbers(settling(lr, decay, size), "the settled square, and the time constant", "norm_squared, tau")
+        given = as_floats(settling(lr, decay, size), "the settled square, and the time constant", "norm_squared, tau")
         _not_swapped(given, (norm, tau), "norm_squared, tau")
         wrong = {
             lr * size / (2 * decay): "that is its first order. Solve n = (1 - s)^2 n + lr^2 C as it is",
@@ -47,7 +50,10 @@ def check_settling(settling: Callable[[float, float, float], tuple[float, float]
 
 @exercise
 def check_mean_cosine(mean_cosine: Callable[[float, float, float], float]) -> str:
-    """`mean_cosine(lr, weight_decay, alpha)`: <w, u> over the norms of w and u, of a settled walk with momentum, exactly."""
+    """Check `mean_cosine(lr, weight_decay, alpha)`.
+
+    <w, u> over the norms of w and u, of a settled walk with momentum, exactly.
+    """
     for lr, decay, alpha in ((0.01, 0.5, 0.1), (0.1, 1.0, 0.3), (0.05, 2.0, 0.8)):
         a, r = 1 - lr * decay, 1 - alpha
         right = -r * math.sqrt((1 - a**2) / (1 - (a * r) ** 2))
@@ -56,7 +62,7 @@ def check_mean_cosine(mean_cosine: Callable[[float, float, float], float]) -> st
         without_memory = product * math.sqrt(1 - a**2) / lr
         swapped = -alpha * math.sqrt((1 - a**2) / (1 - (a * alpha) ** 2))
         wrong = {
-            0.0: "gradients know nothing of w, but u is made of past gradients, and so is w",
+            0.0: "gradients do not depend on w, but u is made of past gradients, and so is w",
             -right: "each step *subtracts* lr u, so what w and u have in common enters w with a minus",
             first_order: "that is its first order, for a small shrink. Divide <w, u> by the root of n C as they are given",
             swapped: "r = 1 - alpha: alpha is the weight of the newest gradient",
@@ -66,20 +72,23 @@ def check_mean_cosine(mean_cosine: Callable[[float, float, float], float]) -> st
             right**2: "you forgot the root: n and C are squares",
             -(right**2): "you forgot the root: n and C are squares",
         }
-        answer = number(mean_cosine(lr, decay, alpha))
+        answer = as_float(mean_cosine(lr, decay, alpha))
         compare(answer, right, wrong, f"lr {lr:g}, weight_decay {decay:g} and alpha {alpha:g}")
     return "lr and lambda enter by their product, C not at all. So a cosine of -0.03 may be nothing but bookkeeping."
 
 
 @exercise
 def check_same_walk(same_walk: Callable[[float, float, float], float]) -> str:
-    """`same_walk(lr, alpha, new_alpha)`: the lr at which updates of fixed size, averaged with new_alpha, walk as far."""
+    """Check `same_walk(lr, alpha, new_alpha)`.
+
+    The lr at which updates of fixed size, averaged with new_alpha, walk as far.
+    """
     for lr, alpha, new in ((0.01, 0.1, 0.5), (0.02, 0.2, 0.02), (1.0, 0.8, 0.1)):
         factor, ratio = effective_step(1.0, alpha) / effective_step(1.0, new), new / alpha
         swapped = effective_step(1.0, 1 - alpha) / effective_step(1.0, 1 - new)
         wrong = {
             lr: "at the same lr more memory walks farther: updates that share gradients point the same way",
-            lr / factor: "turned round: more memory (a smaller alpha) wants a smaller lr",
+            lr / factor: "turned round: more memory (a smaller alpha) needs a smaller lr",
             lr * factor**2: "the walk grows with the square of lr: take the root",
             lr * ratio: "nearly, for small alpha, its square: lr^2 (2 - alpha) / alpha is what has to stay",
             lr * math.sqrt(ratio): "that is its limit for small alpha: the factor has 2 - alpha in it",
@@ -93,13 +102,16 @@ def check_same_walk(same_walk: Callable[[float, float, float], float]) -> str:
 
 @exercise
 def check_adamw_steady(adamw_steady: Callable[[float, float, int, float], tuple[float, float]]) -> str:
-    """`adamw_steady(lr, weight_decay, size, beta1)`: ||w|| where AdamW settles, and the angle of a step in radians."""
+    """Check `adamw_steady(lr, weight_decay, size, beta1)`.
+
+    ||w|| where AdamW settles, and the angle of a step in radians.
+    """
     for lr, decay, size, beta in ((1e-5, 0.05, 4096, 0.9), (2e-5, 0.03, 100, 0.5), (1e-5, 0.01, 49, 0.95)):
         norm = math.sqrt(lr * size / (2 * decay))
         shorter = math.sqrt((1 - beta) / (1 + beta))  # Adam's u, for the averaging
         turn = math.sqrt(2 * lr * decay) * shorter
         case = f"lr {lr:g}, weight_decay {decay:g}, {size} numbers and beta1 {beta:g}"
-        given = numbers(adamw_steady(lr, decay, size, beta), "the norm, and the angle", "norm, rotation")
+        given = as_floats(adamw_steady(lr, decay, size, beta), "the norm, and the angle", "norm, rotation")
         _not_swapped(given, (norm, turn), "norm, rotation")
         wrong = {
             norm**2: "that is the square of the norm",
@@ -126,7 +138,10 @@ def check_adamw_steady(adamw_steady: Callable[[float, float, int, float], tuple[
 
 @exercise
 def check_corrected_decay(corrected_decay: Callable[[float, float, float], float]) -> str:
-    """`corrected_decay(lr, lr_max, weight_decay)`: lambda of a step such that ||w||^2 settles where it does at lr_max."""
+    """Check `corrected_decay(lr, lr_max, weight_decay)`.
+
+    Lambda of a step such that ||w||^2 settles where it does at lr_max.
+    """
     for lr, top, decay in ((0.005, 0.02, 0.5), (0.001, 0.003, 0.1), (0.02, 0.02, 2.0), (0.0, 0.02, 0.5)):
         right = decay * lr / top
         independent = coefficient("independent", lr, lr_max=top, weight_decay=decay)
@@ -134,11 +149,11 @@ def check_corrected_decay(corrected_decay: Callable[[float, float, float], float
             decay: "that is the constant law: ||w||^2 ~ lr / (2 lambda) falls with lr",
             decay * (lr / top) ** 2: "the *shrink* lr * lambda goes with lr^2, and one lr is in it already",
             decay * lr**2 / top: "that is the shrink, lr * lambda: return lambda",
-            independent: "turned round: a smaller lr wants a smaller lambda",
+            independent: "turned round: a smaller lr needs a smaller lambda",
             decay * lr: "at the peak, lr_max, lambda has to be weight_decay",
             decay * math.sqrt(lr / top): "lr C / (2 lambda) stays the same where lambda is proportional to lr",
         }
-        answer = number(corrected_decay(lr, top, decay))
+        answer = as_float(corrected_decay(lr, top, decay))
         exact = coefficient("corrected-exact", lr, lr_max=top, weight_decay=decay)
         if not close(answer, exact):  # better than asked
             compare(answer, right, wrong, f"lr {lr:g} of at most {top:g}, weight_decay {decay:g}")
@@ -147,7 +162,10 @@ def check_corrected_decay(corrected_decay: Callable[[float, float, float], float
 
 @exercise
 def check_fair_decay(fair_decay: Callable[[Tensor, float], float]) -> str:
-    """`fair_decay(lr [T], weight_decay)`: lambda at the peak that gives the corrected law the constant law's Lambda."""
+    """Check `fair_decay(lr [T], weight_decay)`.
+
+    Lambda at the peak that gives the corrected law the constant law's Lambda.
+    """
     for total, warmup, decay in ((1000, 0, 0.1), (200, 60, 0.5)):
         rates = [learning_rate(t, peak=0.02, total=total, warmup=warmup) for t in range(total)]
         lr, top = torch.tensor(rates, dtype=torch.float64), max(rates)
@@ -169,7 +187,10 @@ def check_fair_decay(fair_decay: Callable[[Tensor, float], float]) -> str:
 
 @exercise
 def check_scionc_shrink(scionc_shrink: Callable[[float, float, float], float]) -> str:
-    """`scionc_shrink(lr, alpha, target)`: the share of w that ScionC takes in a step, so that ||w||^2 / ||U||^2 is `target`."""
+    """Check `scionc_shrink(lr, alpha, target)`.
+
+    The share of w that ScionC takes in a step, so that ||w||^2 / ||U||^2 is `target`.
+    """
     for lr, alpha, target in ((0.02, 0.1, 1.2), (0.05, 0.5, 2.0), (0.01, 0.02, 0.4)):
         right = corrected_shrink(lr, alpha, target)
         no_square = lr * effective_step(lr, alpha) / (2 * target)
@@ -190,7 +211,10 @@ def check_scionc_shrink(scionc_shrink: Callable[[float, float, float], float]) -
 
 @exercise
 def check_balance(balance: Callable[[Tensor, Tensor, float], tuple[float, float, float]]) -> str:
-    """`balance(w, w_new, shrink)`: alignment, injection and decay of a decoupled step; they add up to the change of ||w||^2."""
+    """Check `balance(w, w_new, shrink)`.
+
+    Alignment, injection and decay of a decoupled step; they add up to the change of ||w||^2.
+    """
     noise = torch.Generator().manual_seed(0)
     for shrink in (0.1, 0.02):
         w = torch.randn(4, 3, generator=noise).double()
@@ -200,7 +224,7 @@ def check_balance(balance: Callable[[Tensor, Tensor, float], tuple[float, float,
         moved = w - new
         alignment, decay = -2 * (1 - shrink) * inner, -(1 - (1 - shrink) ** 2) * square
         names = "alignment, injection, decay"
-        given = numbers(balance(w.clone(), new.clone(), shrink), "three parts", names)
+        given = as_floats(balance(w.clone(), new.clone(), shrink), "three parts", names)
         case = f"a step with shrink {shrink:g}"
         wrong = {
             math.sqrt(sizes): "it is a square: ||lr u||^2",

@@ -1,4 +1,4 @@
-"""Checks of the exercises in 04_optimizers: steps by hand, what is decayed, who decides a coupled step, a corrected lambda."""
+"""Checks of the exercises in 04_optimizers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ LR, MU, B1, B2, DECAY, SIZE = 0.1, 0.9, 0.9, 0.99, 0.3, 12
 
 @exercise
 def check_sgd(sgd_step: Callable[..., Any]) -> str:
-    """`sgd_step(w, v, g, lr, momentum, weight_decay)` -> (w, v): torch's SGD with L2 and momentum, v = 0 before the first step."""
+    """Check `sgd_step(w, v, g, lr, momentum, weight_decay)` -> (w, v).
+
+    torch's SGD with L2 and momentum, v = 0 before the first step.
+    """
 
     def right(w, v, g, t):
         v = MU * v + g + DECAY * w
@@ -61,7 +64,10 @@ def check_sgd(sgd_step: Callable[..., Any]) -> str:
 
 @exercise
 def check_adam(adam_step: Callable[..., Any]) -> str:
-    """`adam_step(w, m, v, g, t, lr, b1, b2, eps)` -> (w, m, v): Adam without decay, t = 1 at the first step."""
+    """Check `adam_step(w, m, v, g, t, lr, b1, b2, eps)` -> (w, m, v).
+
+    Adam without decay, t = 1 at the first step.
+    """
     eps = 1e-2  # large, so that its place shows
 
     def adam(m_hat=True, v_hat=True, shift=0, divide=None, square=True, first=B1, second=B2):
@@ -103,7 +109,10 @@ def check_adam(adam_step: Callable[..., Any]) -> str:
 
 @exercise
 def check_adamw(adamw_step: Callable[..., Any]) -> str:
-    """`adamw_step(w, m, v, g, t, lr, b1, b2, eps, weight_decay)` -> (w, m, v): shrink w, then Adam's step."""
+    """Check `adamw_step`: shrink w, then take Adam's step.
+
+    `adamw_step(w, m, v, g, t, lr, b1, b2, eps, weight_decay)` -> (w, m, v).
+    """
     eps = 1e-8
 
     def adamw(before=lambda w: (1 - LR * DECAY) * w, coupled=0.0, after=lambda w: w):
@@ -134,7 +143,10 @@ def check_adamw(adamw_step: Callable[..., Any]) -> str:
 
 @exercise
 def check_decides(decay_decides: Callable[[Tensor, Tensor, float], Tensor]) -> str:
-    """`decay_decides(w [N], g [N], weight_decay)`: where L2 is larger than the gradient, bool [N]."""
+    """Check `decay_decides(w [N], g [N], weight_decay)`.
+
+    Where L2 is larger than the gradient, bool [N].
+    """
     noise = torch.Generator().manual_seed(0)
     for scale, decay in ((1.0, 0.5), (0.02, 0.02), (0.1, 2.0)):
         w = torch.randn(40, generator=noise).double()
@@ -155,7 +167,10 @@ def check_decides(decay_decides: Callable[[Tensor, Tensor, float], Tensor]) -> s
 
 @exercise
 def check_lion(lion_step: Callable[..., Any]) -> str:
-    """`lion_step(w, m, g, lr, b1, b2, weight_decay)` -> (w, m): sign of a look ahead, then the average."""
+    """Check `lion_step(w, m, g, lr, b1, b2, weight_decay)` -> (w, m).
+
+    Sign of a look ahead, then the average.
+    """
     b1, b2 = 0.8, 0.9
 
     def lion(first=b1, second=b2, decay=lambda w: (1 - LR * DECAY) * w, coupled=0.0, sign=torch.sign, late=False):
@@ -184,12 +199,15 @@ def check_lion(lion_step: Callable[..., Any]) -> str:
         "uphill: w - lr * sign(...)": lion(sign=lambda x: -x.sign()),
     }
     _compare_walk(lambda w, m, g, t: lion_step(w, m, g, LR, b1, b2, DECAY), lion(), wrong, states=1)
-    return "one average instead of Adam's two: half the memory. Since each entry moves by lr, lr wants to be smaller than AdamW's."
+    return "one average instead of Adam's two: half the memory. Since each entry moves by lr, lr has to be smaller than AdamW's."
 
 
 @exercise
 def check_decayed(decayed: Callable[[nn.Module], Sequence[str]]) -> str:
-    """`decayed(model)`: names of the parameters to decay: two or more axes, and trained at all."""
+    """Check `decayed(model)`.
+
+    Names of the parameters to decay: two or more axes, and trained at all.
+    """
     model = _FusedAttention()
     right = {name for name, p in model.named_parameters() if p.requires_grad and p.ndim >= 2}
     answer = decayed(model)
@@ -217,7 +235,10 @@ def check_decayed(decayed: Callable[[nn.Module], Sequence[str]]) -> str:
 
 @exercise
 def check_corrected(corrected_lambda: Callable[[float, float, float], float]) -> str:
-    """`corrected_lambda(lr, lr_max, weight_decay)`: lambda of a step, so that the shrink goes with lr^2."""
+    """Check `corrected_lambda(lr, lr_max, weight_decay)`.
+
+    Lambda of a step, so that the shrink goes with lr^2.
+    """
     for lr, lr_max, decay in ((0.002, 0.01, 0.1), (0.03, 0.05, 0.4), (0.05, 0.05, 0.2)):
         right = decay * lr / lr_max
         wrong = {
@@ -234,7 +255,7 @@ def check_corrected(corrected_lambda: Callable[[float, float, float], float]) ->
 
 
 class _FusedAttention(nn.Module):
-    """Names that mislead: a fused weight without "weight", gains with it, something frozen."""
+    """Misleading names: a fused weight without "weight", gains with it."""
 
     def __init__(self):
         super().__init__()
@@ -255,7 +276,7 @@ def _compare_walk(
     *,
     states: int,
 ) -> None:
-    """Raise NotYet unless eight steps of `step(w, *state, g, t)` are those of `right`; name the wrong rule that gives them."""
+    """Compare eight steps of `step(w, *state, g, t)` with the right ones."""
     noise = torch.Generator().manual_seed(0)
     start, *gradients = torch.randn(9, SIZE, generator=noise).double()
 
@@ -280,7 +301,7 @@ def _compare_walk(
     for t, (mine, theirs) in enumerate(zip(answer, expected, strict=True), 1):
         for name, a, b in zip(("w", "the first state", "the second state"), mine, theirs, strict=False):
             if not _near(a, b):
-                off = (a - b).abs().nan_to_num(math.inf).argmax().item()
+                off = int((a - b).abs().nan_to_num(math.inf).argmax())
                 raise NotYet(f"step {t}: entry {off} of {name} is {a[off]:.4g} and should be {b[off]:.4g}.")
 
 

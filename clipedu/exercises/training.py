@@ -1,4 +1,4 @@
-"""Checks of the exercises in 00_start_here and 05_train: chance, recall, CLIP's loss, the course's averages."""
+"""Checks of the exercises in 00_start_here and 05_train."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipedu.exercises.base import NotYet, close, compare, exercise, number
+from clipedu.exercises.base import NotYet, as_float, close, compare, exercise
 
 
 @exercise
 def check_chance(chance: Callable[[int, int], float]) -> str:
-    """`chance(images, captions_each)`: TR@1 in percent of a random ranking. Right: 100 / images."""
+    """Check `chance(images, captions_each)`.
+
+    TR@1 in percent of a random ranking. Right: 100 / images.
+    """
     for images, each in ((1000, 5), (200, 5), (5000, 1)):
         wrong = {
             1 / images: "that is a share from 0 to 1: scores here are in percent",
@@ -30,7 +33,10 @@ def check_chance(chance: Callable[[int, int], float]) -> str:
 
 @exercise
 def check_recall(recall_at_1: Callable[[Tensor], float]) -> str:
-    """`recall_at_1(similarity [N, N])`: TR@1 in percent, row i an image, column i its one caption."""
+    """Check `recall_at_1(similarity [N, N])`.
+
+    TR@1 in percent, row i an image, column i its one caption.
+    """
     for seed in range(4):
         s = _random_similarity(8, 8, seed)
         right, transposed = _recalls(s, torch.arange(8))
@@ -45,7 +51,10 @@ def check_recall(recall_at_1: Callable[[Tensor], float]) -> str:
 
 @exercise
 def check_both_recalls(recalls: Callable[[Tensor, Tensor], tuple[float, float]]) -> str:
-    """`recalls(similarity [N, T], owner [T])`: (TR@1, IR@1) in percent, for images with several captions each."""
+    """Check `recalls(similarity [N, T], owner [T])`.
+
+    (TR@1, IR@1) in percent, for images with several captions each.
+    """
     for seed in range(4):
         owner = torch.arange(6).repeat_interleave(3)
         s = _random_similarity(6, 18, seed)
@@ -54,10 +63,10 @@ def check_both_recalls(recalls: Callable[[Tensor, Tensor], tuple[float, float]])
         answer = recalls(s, owner)
         if not isinstance(answer, (tuple, list)) or len(answer) != 2:
             raise NotYet("return two numbers, TR@1 and IR@1: `return tr, ir`")
-        given = [number(value) for value in answer]
+        given = [as_float(value) for value in answer]
         if close(given[0], ir) and close(given[1], tr) and not close(tr, ir):
-            raise NotYet("the two are swapped. TR@1 retrieves text: one question an image, along the rows, so it is a mean over "
-                         "images; IR@1 asks one question a caption")  # fmt: skip
+            raise NotYet("the two are swapped. TR@1 retrieves text: one query an image, along the rows, so it is a mean over "
+                         "images; IR@1 has one query a caption")  # fmt: skip
         first = 100 * (s.argmax(1) == torch.arange(6) * 3).double().mean().item()
         wrong = {first: "you accept only an image's first caption; a hit is any caption whose owner is that image"}
         compare(given[0], tr, wrong, "TR@1 of 6 images with 3 captions each")
@@ -69,7 +78,10 @@ def check_both_recalls(recalls: Callable[[Tensor, Tensor], tuple[float, float]])
 
 @exercise
 def check_cheat(cheat: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> str:
-    """`cheat(image, text)`: embeddings with the same cosines and a loss without normalisation below 0.01."""
+    """Check `cheat(image, text)`.
+
+    Embeddings with the same cosines and a loss without normalisation below 0.01.
+    """
     noise = torch.Generator().manual_seed(0)
     image, text = (torch.eye(8, 16).double() + 0.1 * torch.randn(8, 16, generator=noise).double() for _ in range(2))
     answer = cheat(image.clone(), text.clone())
@@ -87,7 +99,10 @@ def check_cheat(cheat: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> str
 
 @exercise
 def check_lowest_loss(lowest_loss: Callable[[int, float], float]) -> str:
-    """`lowest_loss(batch_size, temperature)`: InfoNCE with similarity 1 of own pairs and 0 of all others."""
+    """Check `lowest_loss(batch_size, temperature)`.
+
+    InfoNCE with similarity 1 of own pairs and 0 of all others.
+    """
     for batch, tau in ((128, 1.0), (128, 0.3), (4, 0.5)):
         pull, others = math.exp(1 / tau), batch - 1
         right = math.log(1 + others / pull)
@@ -105,7 +120,10 @@ def check_lowest_loss(lowest_loss: Callable[[int, float], float]) -> str:
 
 @exercise
 def check_averages(wrong_averages: Callable[[Any], list[tuple[str, str]]]) -> str:
-    """`wrong_averages(table)`: (optimizer, loss) of the published rows whose printed average is not the mean of its scores."""
+    """Check `wrong_averages(table)`.
+
+    (optimizer, loss) of the published rows whose printed average is not the mean of its scores.
+    """
     from clipedu.config.course import course_table
 
     table = course_table()

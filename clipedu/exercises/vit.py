@@ -1,4 +1,4 @@
-"""Checks of the exercises in 09_registers_and_fractal_vit about the model: what tokens cost, codes of places, layouts, intervals."""
+"""Checks of the exercises in 09_registers_and_fractal_vit: the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor
 
-from clipedu.exercises.base import NotYet, compare, exercise, numbers
+from clipedu.exercises.base import NotYet, as_floats, compare, exercise
 from clipedu.models.fractal_mask import summary_sides
 from clipedu.models.position_codes import sincos2d
 from clipedu.toys.patch_permutations import keeps_windows
@@ -17,7 +17,10 @@ from clipedu.toys.patch_permutations import keeps_windows
 
 @exercise
 def check_block_macs(block_macs: Callable[[int, int], int]) -> str:
-    """`block_macs(tokens, dim)`: multiply-adds of one block, with an MLP four times as wide."""
+    """Check `block_macs(tokens, dim)`.
+
+    Multiply-adds of one block, with an MLP four times as wide.
+    """
     for count, dim in ((85, 64), (273, 384), (10, 24)):
         linear, pairs = count * dim**2, count**2 * dim
         right = 12 * linear + 2 * pairs
@@ -46,7 +49,10 @@ def check_block_macs(block_macs: Callable[[int, int], int]) -> str:
 
 @exercise
 def check_place_code(place_code: Callable[[int, int, int], Tensor]) -> str:
-    """`place_code(row, column, dim)`: sines and cosines of column and row, at dim / 4 frequencies [dim]."""
+    """Check `place_code(row, column, dim)`.
+
+    Sines and cosines of column and row, at dim / 4 frequencies [dim].
+    """
     for row, column, dim in ((1, 2, 8), (3, 1, 16), (0, 5, 24)):
         given = place_code(row, column, dim)
         if not isinstance(given, Tensor) or given.shape != (dim,):
@@ -97,11 +103,13 @@ def check_place_code(place_code: Callable[[int, int, int], Tensor]) -> str:
 
 @exercise
 def check_unchanged(unchanged: Callable[[Tensor, int, int], bool]) -> str:
-    """`unchanged(layout, grid, base)`: is a model without places, with the mask and summary tokens that are all alike, blind to it?
+    """Check `unchanged(layout, grid, base)`.
+
+    Whether a model with the mask, without position codes and with equal summary tokens, gives the same output for it.
 
     layout [grid^2]: where each patch of the new picture is taken from.
     """
-    layouts = _layouts()
+    layouts = named_layouts()
     given = []
     for _, layout, grid, base in layouts:
         answer = unchanged(layout.clone(), grid, base)
@@ -110,20 +118,20 @@ def check_unchanged(unchanged: Callable[[Tensor, int, int], bool]) -> str:
         given.append(bool(answer))
     right = [keeps_windows(layout, grid, base) for _, layout, grid, base in layouts]
     if given == right:
-        return "the mask tells which patches belong together, never where a window is: mirror the windows, and nothing changes."
+        return "the mask fixes which patches belong together, never where a window is: mirror the windows, and nothing changes."
 
     def known(rule: Callable[[Tensor, int, list[int]], bool]) -> list[bool]:
         return [rule(layout, grid, summary_sides(grid, base)) for _, layout, grid, base in layouts]
 
     for wrong, why in (
         (known(lambda *_: True), "that is the model without a mask, to which all layouts are one"),
-        (known(lambda *_: False), "some layouts change nothing: which patches share a window is all that the mask tells"),
+        (known(lambda *_: False), "some layouts change nothing: which patches share a window is all that the mask fixes"),
         ([not yes for yes in right], "turned round: True where nothing changes"),
-        (known(lambda p, n, s: bool((p == torch.arange(n * n)).all())), "that is a model with position codes. The mask knows less"),
+        (known(lambda p, n, s: bool((p == torch.arange(n * n)).all())), "that is a model with position codes. The mask fixes less"),
         ([keeps_windows(layout, grid, base, in_place=True) for _, layout, grid, base in layouts], "patches need not stay in *their* window: summary tokens that are all alike may be swapped, too"),
-        (known(lambda p, n, s: _keeps(p, n, s[-1:])), "that looks at the smallest windows alone: larger ones have to stay together, too"),
-        (known(lambda p, n, s: _keeps(p, n, s[:2])), "that looks at the largest windows alone: smaller ones have to stay together, too"),
-        (known(_rigid), "not only mirroring and turning: patches may be shuffled inside a window, and windows swapped"),
+        (known(lambda p, n, s: keeps_levels(p, n, s[-1:])), "that looks at the smallest windows alone: larger ones have to stay together, too"),
+        (known(lambda p, n, s: keeps_levels(p, n, s[:2])), "that looks at the largest windows alone: smaller ones have to stay together, too"),
+        (known(is_symmetry), "not only mirroring and turning: patches may be shuffled inside a window, and windows swapped"),
     ):  # fmt: skip
         if given == wrong:
             raise NotYet(f"{why}.")
@@ -133,8 +141,8 @@ def check_unchanged(unchanged: Callable[[Tensor, int, int], bool]) -> str:
     raise AssertionError("unreachable: some answer differs")
 
 
-def _layouts() -> list[tuple[str, Tensor, int, int]]:
-    """Named layouts: name, where each patch is taken from, grid, base."""
+def named_layouts() -> list[tuple[str, Tensor, int, int]]:
+    """List layouts: name, where each patch is taken from, grid, base."""
     four, eight = torch.arange(16).reshape(4, 4), torch.arange(64).reshape(8, 8)
     noise = torch.Generator().manual_seed(0)
     diagonal = four.clone()
@@ -170,13 +178,19 @@ def _layouts() -> list[tuple[str, Tensor, int, int]]:
 
 
 def _window(grid: int, side: int) -> Tensor:
-    """Which window of a level with so many a side each patch is in [grid^2]."""
+    """Number of the window each patch is in, `side` along an edge [grid^2]."""
     along = torch.arange(grid) // (grid // side)
     return (along[:, None] * side + along).flatten()
 
 
-def _keeps(layout: Tensor, grid: int, sides: Sequence[int]) -> bool:
-    """Do patches that share a window, on each of these levels, share one afterwards, and no others?"""
+def keeps_levels(layout: Tensor, grid: int, sides: Sequence[int]) -> bool:
+    """Whether patches share a window after a layout if they did before.
+
+    Args:
+        layout: where each patch is taken from, int64 [grid^2].
+        grid: patches along one side.
+        sides: windows along one side, of each level to look at.
+    """
     for side in sides:
         window = _window(grid, side)
         before, after = window[:, None] == window, window[layout][:, None] == window[layout]
@@ -185,8 +199,14 @@ def _keeps(layout: Tensor, grid: int, sides: Sequence[int]) -> bool:
     return True
 
 
-def _rigid(layout: Tensor, grid: int, sides: Sequence[int]) -> bool:
-    """Is it one of the eight symmetries of a square?"""
+def is_symmetry(layout: Tensor, grid: int, sides: Sequence[int]) -> bool:
+    """Whether a layout is one of the eight symmetries of a square.
+
+    Args:
+        layout: where each patch is taken from, int64 [grid^2].
+        grid: patches along one side.
+        sides: not used; makes it a rule like `keeps_levels`.
+    """
     square = torch.arange(grid * grid).reshape(grid, grid)
     turned = [square.rot90(k) for k in range(4)]
     return any(torch.equal(layout, t.flatten()) for t in [*turned, *(t.flip(1) for t in turned)])
@@ -194,7 +214,10 @@ def _rigid(layout: Tensor, grid: int, sides: Sequence[int]) -> bool:
 
 @exercise
 def check_paired_interval(paired_interval: Callable[[Tensor, Tensor], tuple[float, float]]) -> str:
-    """`paired_interval(new, old)`: mean of new - old over seeds, and half the width of its 95 % interval."""
+    """Check `paired_interval(new, old)`.
+
+    Mean of new - old over seeds, and half the width of its 95 % interval.
+    """
     for new, old in (
         ([52.0, 47.5, 58.1], [50.9, 46.1, 57.6]),
         ([61.0, 55.2, 58.0, 49.9, 63.3], [60.1, 55.9, 56.2, 48.8, 61.5]),
@@ -205,7 +228,7 @@ def check_paired_interval(paired_interval: Callable[[Tensor, Tensor], tuple[floa
         error = spread / math.sqrt(count)
         t = student.ppf(0.975, count - 1)
         right = t * error
-        centre, half = numbers(paired_interval(a.clone(), b.clone()), "two numbers", "mean, half_width")
+        centre, half = as_floats(paired_interval(a.clone(), b.clone()), "two numbers", "mean, half_width")
         case = f"{count} seeds"
         if math.isclose(centre, mean - right, rel_tol=1e-3) and math.isclose(half, mean + right, rel_tol=1e-3):
             raise NotYet("those are the two ends of the right interval: `return mean, half_width`")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from clipedu.models.catalog import ENCODERS, encoder_names
-from clipedu.models.weights import from_hub, load_weights, one_line_errors
+from clipedu.models.weights import cached_timm_weights, from_hub, load_weights, one_line_errors
 from clipedu.utils.errors import ClipeduError, unknown_name
 
 
@@ -57,9 +57,12 @@ def build_image_encoder(
         )
     if image_size is not None and timm.get_pretrained_cfg(timm_name).fixed_input_size:
         settings["img_size"] = image_size
-    hub = from_hub(f"pretrained weights of image encoder {name!r}", "image_weights") if pretrained else nullcontext()
-    with one_line_errors(f"image encoder {name!r}", "image_options", options), hub:
-        model = timm.create_model(timm_name, pretrained=pretrained, num_classes=0, **{**settings, **options})
+    hub = (
+        from_hub(f"pretrained weights of image encoder {name!r}", "image_weights") if pretrained else nullcontext(False)
+    )
+    with one_line_errors(f"image encoder {name!r}", "image_options", options), hub as local:
+        source = cached_timm_weights(timm_name) if local else {}
+        model = timm.create_model(timm_name, pretrained=pretrained, num_classes=0, **{**source, **settings, **options})
     load_weights(model, weights, name)
     model.made_as = f"timm {timm_name} {sorted({**settings, **options}.items())}"  # for the name of its kept features
     return model

@@ -32,8 +32,10 @@ def build_text_encoder(
     configuration = text_config(name, pretrained=weights == "pretrained", **config)
     with one_line_errors(f"text encoder {name!r}", "text_options", config):
         if weights == "pretrained":
-            with from_hub(f"pretrained weights of text encoder {name!r}", "text_weights"):
-                model = AutoModel.from_pretrained(hub_id(name), config=configuration, dtype=torch.float32)
+            with from_hub(f"pretrained weights of text encoder {name!r}", "text_weights") as local:
+                model = AutoModel.from_pretrained(
+                    hub_id(name), config=configuration, dtype=torch.float32, local_files_only=local
+                )
             if vocab_size not in (None, model.config.vocab_size):  # hubs pad embeddings beyond the tokenizer's last id
                 model.resize_token_embeddings(vocab_size, mean_resizing=False)
         else:
@@ -64,8 +66,8 @@ def text_config(name: str, *, pretrained: bool = False, **changes: Any):
     settings.pop("hub", None)
     near = difflib.get_close_matches(name, [*encoder_names("transformers"), *CONFIG_MAPPING_NAMES], n=5)
     if pretrained:
-        with from_hub(f"pretrained weights of text encoder {name!r}", "text_weights"):
-            configuration = AutoConfig.from_pretrained(hub_id(name))
+        with from_hub(f"pretrained weights of text encoder {name!r}", "text_weights") as local:
+            configuration = AutoConfig.from_pretrained(hub_id(name), local_files_only=local)
     elif model in CONFIG_MAPPING_NAMES:
         configuration = AutoConfig.for_model(model)
     elif Path(model).is_dir():  # saved by transformers, as in a run's folder: no need to ask anybody
@@ -73,8 +75,8 @@ def text_config(name: str, *, pretrained: bool = False, **changes: Any):
             configuration = AutoConfig.from_pretrained(model)
     elif "/" in model or model.startswith(tuple(CONFIG_MAPPING_NAMES)):  # bert-base-uncased: a hub id without an owner
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        with from_hub(f"text encoder {name!r}{hint}", "text_encoder"):
-            configuration = AutoConfig.from_pretrained(model)
+        with from_hub(f"text encoder {name!r}{hint}", "text_encoder") as local:
+            configuration = AutoConfig.from_pretrained(model, local_files_only=local)
     else:
         known = dict.fromkeys(encoder_names("transformers") + near)
         raise ClipeduError(f"{unknown_name('text encoder', name, known)}, a transformers model type, or a hub id")

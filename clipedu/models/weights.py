@@ -50,31 +50,57 @@ def load_weights(model: nn.Module, weights: str, name: str) -> None:
 
 
 @contextmanager
-def from_hub(what: str, setting: str) -> Iterator[None]:
-    """Inside, timm and transformers may ask the hub for `what`, which the experiment's `setting` has asked for.
+def from_hub(what: str, setting: str) -> Iterator[bool]:
+    """Turn the errors of timm and transformers about the hub into one line, and yield whether to use local files only.
 
-    Without a network the hub's own client tries each file six times, which takes minutes; so it is told to look on this
-    machine only. A TypeError passes through: that is a wrong option, not the hub.
+    Without a network the hub's client tries each file six times, which takes minutes: pass what this yields to
+    transformers as `local_files_only`, to timm by `cached_timm_weights`. A TypeError passes through: it is a wrong option.
 
+    Args:
+        what: what is fetched, for the message.
+        setting: the experiment's setting that asks for it.
     Raises:
-        ClipeduError: it is neither on this machine nor to be had from the hub.
+        ClipeduError: it is neither on this machine nor available from the hub.
     """
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not reachable(constants.ENDPOINT)
+    local = constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT)
     try:
         with quiet(bars=True):
-            yield
+            yield local
     except TypeError:
         raise
     except Exception as error:  # noqa: BLE001  the hub's clients have dozens of errors
-        where = "not on this machine, and the hub cannot be reached" if constants.HF_HUB_OFFLINE else "not to be had"
+        where = "not on this machine, and the hub cannot be reached" if local else "not to be had"
         raise ClipeduError(
             f"{what}: {where} ({str(error).strip()[:200]}). Try again with a network, or choose another {setting}"
         ) from None
-    finally:
-        constants.HF_HUB_OFFLINE = before
+
+
+def cached_timm_weights(name: str) -> dict[str, Any]:
+    """Arguments of `timm.create_model` that load what it fetched from the hub before, without a network.
+
+    Empty for a model whose weights do not come from the hub.
+
+    Raises:
+        OSError: the weights are not on this machine.
+    """
+    import timm
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    source = timm.get_pretrained_cfg(name)
+    if source is None or not source.hf_hub_id:
+        return {}
+    repository, _, revision = source.hf_hub_id.partition("@")
+    files = [source.hf_hub_filename] if source.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    for file in files:
+        try:
+            path = hf_hub_download(repository, file, revision=revision or None, local_files_only=True)
+        except LocalEntryNotFoundError:
+            continue
+        return {"pretrained_cfg_overlay": {"file": path, "custom_load": False}}
+    raise OSError(f"{repository} has not been fetched: neither {' nor '.join(files)} is in the hub's cache")
 
 
 @contextmanager

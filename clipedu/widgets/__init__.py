@@ -1,4 +1,4 @@
-"""Labs of the notebooks: ipywidgets around the library's functions. Nothing else imports ipywidgets."""
+"""Labs of the notebooks, the only package that imports ipywidgets."""
 
 from clipedu.utils.lazy import lazy_exports
 

@@ -1,4 +1,4 @@
-"""What the training lab shows while a model trains."""
+"""Train a run of the training lab step by step, draw it, list its scores."""
 
 from __future__ import annotations
 
@@ -22,25 +22,44 @@ if TYPE_CHECKING:
 
 @dataclass
 class LabRun:
-    """One training of a lab. `status`: "preparing", "training", "scoring", "finished", "stopped" or "failed"."""
+    """One run of the training lab.
+
+    Attributes:
+        number: 1 for the lab's first run.
+        experiment: what was chosen.
+        status: "preparing", "training", "scoring", "finished", "stopped" or "failed".
+        steps: how many the whole run takes; 0 until it is prepared.
+        rows: one for each step so far: step, loss, gradient norm, and update norm over weight norm ("relative").
+        metrics: scores in percent, once it has finished.
+    """
 
     number: int
     experiment: Experiment
     status: str = "preparing"
     steps: int = 0
-    rows: list[dict[str, float]] = field(default_factory=list)  # step, loss, gradient, relative
+    rows: list[dict[str, float]] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """What tells it from the other runs of a lab, e.g. "2: cyclip, adamw, lr 0.002, temperature 0.05"."""
+        """Its label, e.g. "2: cyclip, adamw, lr 0.002, temperature 0.05"."""
         ex = self.experiment
         temperature = f", temperature {start_temperature(ex):g}" if takes_temperature(ex.loss) else ""
         return f"{self.number}: {ex.loss}, {ex.optimizer}, lr {ex.lr:g}{temperature}"
 
 
 def choose(base: Experiment, *, loss: str, optimizer: str, lr: float, temperature: float) -> Experiment:
-    """`base` with these four changed. Options of another loss or optimizer than base's are dropped, as they are not its own."""
+    """Copy an experiment with four settings changed.
+
+    Args:
+        base: all other settings. Its loss_options and optimizer_options are dropped where the loss or optimizer is another.
+        loss: a name of `LOSSES`.
+        optimizer: a name of `OPTIMIZERS`.
+        lr: peak learning rate.
+        temperature: at the start.
+    Raises:
+        ClipeduError: a value that cannot work.
+    """
     changes: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "lr": lr, "temperature": temperature}
     if loss != base.loss:
         changes["loss_options"] = {}
@@ -50,7 +69,7 @@ def choose(base: Experiment, *, loss: str, optimizer: str, lr: float, temperatur
 
 
 def recipe(experiment: Experiment) -> str:
-    """The line of Python that makes a run of this experiment, with a folder, scores and a report."""
+    """Write the line of Python that makes a run of this experiment."""
     settings = ", ".join(f"{key}={value!r}" for key, value in experiment.changed("laptop").items())
     return f"run = clipedu.fit(clipedu.Experiment({settings}))"
 
@@ -61,9 +80,12 @@ def takes_temperature(loss: str) -> bool:
 
 
 def follow(run: LabRun, data: Data, stop: threading.Event) -> Iterator[LabRun]:
-    """Train and score one run, yielding it after each step and at each change of its status. Once `stop` is set it ends
-    after the step it is in, unscored.
+    """Train and score one run, yielding it after each step and before scoring.
 
+    Args:
+        run: what to train; its status, rows and metrics are filled in.
+        data: the pairs to train on and to score on, and the tokenizer.
+        stop: once it is set, the run ends after its current step and is not scored.
     Raises:
         ClipeduError: the experiment cannot work, or training diverged (`NotFinite`).
     """
@@ -89,7 +111,7 @@ def follow(run: LabRun, data: Data, stop: threading.Event) -> Iterator[LabRun]:
 
 
 def live_figure(runs: list[LabRun]) -> Figure:
-    """Loss, gradient norm and update / weight over the steps of all runs so far; the last one is drawn on top."""
+    """Draw loss, gradient norm and update / weight of all runs over the steps."""
     import pandas as pd
 
     figure = new_figure(10.5, 3.6)
@@ -112,7 +134,7 @@ def live_figure(runs: list[LabRun]) -> Figure:
 
 
 def score_lines(runs: list[LabRun]) -> str:
-    """The runs of a lab as an HTML table: what was chosen, how far it came, what it scored (percent)."""
+    """List settings, steps, scores in percent and status of the runs in HTML."""
     head = "".join(f'<th style="padding:1px 10px">{name}</th>' for name in ("run", "steps", *SCORES.values(), "status"))
     lines = []
     for run in runs:

@@ -1,16 +1,14 @@
-"""The mask's lab: choose a grid of patches, a base and a token, and see the fractal mask and what that token sees.
+"""The mask lab: choose grid, base and token; see the fractal mask.
 
     lab = MaskLab()         # the last line of a cell shows it
     lab.mask                # the mask of what it shows, bool [L, L]
     print(lab.script)       # Python that makes the same view
 
-The base can be moved to where it does not fit the grid: most grids can carry few bases or only themselves, and the lab says which.
-It is a thin skin over `fractal_mask`, `plot_mask` and `plot_who_sees`; `in_words` makes the sentences.
+A base that does not fit the grid can be chosen: few do, and the lab says which. Each view is a call of `fractal_mask`,
+`plot_mask` and `plot_who_sees`; `in_words` makes the sentences.
 """
 
 from __future__ import annotations
-
-import html
 
 import ipywidgets
 from torch import Tensor
@@ -19,45 +17,39 @@ from clipedu.models.cost import block_cost
 from clipedu.models.fractal_mask import fractal_mask, summary_sides
 from clipedu.plots.masks import level_names, plot_mask, plot_who_sees, token_at, token_name
 from clipedu.plots.style import to_png
-from clipedu.utils.errors import ClipeduError
+from clipedu.widgets.controls import Lab, control_style, paragraphs, png_image
 
-LARGEST = 32  # patches a side
-WIDTH = 384  # of a ViT-S
+LARGEST = 32  # patches along one side
+WIDTH = 384  # embedding width of a ViT-S
 
 
-class MaskLab(ipywidgets.VBox):
-    """Choose grid, base and token; see the mask, what the token sees, and both in words.
+class MaskLab(Lab):
+    """Choose grid, base and token; see the mask and what the token sees.
 
     Attributes:
-        mask: bool [L, L], True where query (row) may attend to key (column).
+        mask: bool [L, L], True where query (row) may attend to key (column). This and `token` are of the last choice that
+            worked.
         token: number of the chosen token in the sequence.
-        script: Python that makes the same view. All three are of the last choice that could work.
     """
 
     def __init__(self):
+        super().__init__("620px")
         self.mask: Tensor | None = None
         self.token = 0
-        self.script = ""
-        self._busy = False
-        look = {"style": {"description_width": "90px"}, "layout": ipywidgets.Layout(width="330px")}
-        slider = {"continuous_update": False, **look}
+        style = control_style("330px")
+        slider = {"continuous_update": False, **style}
         self.grid = ipywidgets.IntSlider(min=2, max=LARGEST, value=4, description="grid side", **slider)
         self.base = ipywidgets.IntSlider(min=2, max=LARGEST, value=2, description="base", **slider)
-        self.level = ipywidgets.Dropdown(description="token of level", **look)
+        self.level = ipywidgets.Dropdown(description="token of level", **style)
         self.row = ipywidgets.IntSlider(max=3, value=1, description="row", **slider)
         self.column = ipywidgets.IntSlider(max=3, value=2, description="column", **slider)
-        self.blocks = ipywidgets.Dropdown(options={"1 block": 1, "2 blocks": 2}, description="after", **look)
-        self.status = ipywidgets.HTML()
+        self.blocks = ipywidgets.Dropdown(options={"1 block": 1, "2 blocks": 2}, description="after", **style)
         self.about = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="1050px"))
-        self.seen = _image("100%")
-        self.picture = _image("620px")
-        self.line = ipywidgets.HTML()
-        left, right = [self.grid, self.base, self.blocks], [self.level, self.row, self.column]
-        for control in [*left, *right]:
-            control.observe(lambda _: self._show(), "value")
-        self._show()
-        controls = ipywidgets.HBox([ipywidgets.VBox(left), ipywidgets.VBox(right)])
-        super().__init__([controls, self.status, self.about, self.seen, self.picture, self.line])
+        self.seen = png_image("100%")
+        for image in (self.seen, self.picture):  # never larger than drawn
+            image.layout.width, image.layout.align_self = None, "flex-start"
+        columns = ([self.grid, self.base, self.blocks], [self.level, self.row, self.column])
+        self._arrange(columns, [self.status, self.about, self.seen, self.picture, self.line])
 
     def _script(self) -> str:
         grid, base = self.grid.value, self.base.value
@@ -74,29 +66,21 @@ class MaskLab(ipywidgets.VBox):
             ]
         )
 
-    def _show(self) -> None:
-        if self._busy:
-            return
+    def _draw(self) -> None:
         grid, base, after = self.grid.value, self.base.value, self.blocks.value
-        try:
-            mask = fractal_mask(grid, base)
-        except ClipeduError as error:
-            self._say(f"{error} (the picture shows the last choice that worked)", mend=True)
-            return
-        self._fit_token()
+        mask = fractal_mask(grid, base)
+        with self._unobserved():
+            self._fit_token()
         self.mask = mask
         self.token = token_at(grid, base, self.level.value, self.row.value, self.column.value)
         first, *rest = in_words(grid, base, self.token)
         self._say(first)
-        self.about.value = "<br>".join(html.escape(line) for line in rest)
+        self.about.value = paragraphs(rest)
         self.seen.value = to_png(plot_who_sees(grid, base, self.token, blocks=after))
         self.picture.value = to_png(plot_mask(grid, base, self.token, blocks=after))
-        self.script = self._script()
-        self.line.value = f"The same in Python:<pre>{html.escape(self.script)}</pre>"
 
     def _fit_token(self) -> None:
-        """Levels, rows and columns that exist: patches stay patches, a summary token goes to the nearest level and place."""
-        self._busy = True
+        """Offer the levels and places that exist, and move the token to one."""
         grid, base = self.grid.value, self.base.value
         names, sides = level_names(grid, base), [*summary_sides(grid, base), grid]
         if list(self.level.options) != names:
@@ -105,26 +89,17 @@ class MaskLab(ipywidgets.VBox):
             self.level.index = len(names) - 1 if patch else min(old, len(names) - 2)
         for slider in (self.row, self.column):
             slider.max = sides[self.level.index] - 1
-        self._busy = False
-
-    def _say(self, text: str, mend: bool = False) -> None:
-        colour = "#D55E00" if mend else "inherit"
-        self.status.value = f'<b style="color:{colour}">{html.escape(text)}</b>'
-
-
-def _image(max_width: str) -> ipywidgets.Image:
-    """A picture that is never larger than it was drawn."""
-    return ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width=max_width, align_self="flex-start"))
 
 
 def in_words(grid: int, base: int, token: int) -> list[str]:
-    """The mask in a few sentences: tokens and pairs; what a token sees; what the summary tokens cost.
+    """Describe a mask in three sentences: pairs, what a token sees, its cost.
 
     Args:
-        grid, base: n patches a side, windows of base k.
+        grid: patches along one side.
+        base: each window holds base x base of the next smaller ones.
         token: number in the sequence, from 0.
     Raises:
-        ClipeduError: a grid that cannot carry the windows, a token that is not there.
+        ClipeduError: the base does not fit the grid, or there is no such token.
     """
     mask, sides = fractal_mask(grid, base), summary_sides(grid, base)
     name, counts = token_name(grid, base, token).replace("global", "the global"), [side * side for side in sides]

@@ -1,16 +1,15 @@
-"""The norms' lab: choose lr, decay, momentum, law and schedule, and see where a weight that only noise moves goes.
+"""The norm lab: choose a random walk; see its norm beside the prediction.
 
     lab = NormLab()         # the last line of a cell shows it
     lab.walk                # the `Walk` of what it shows
     print(lab.script)       # Python that makes the same view
 
-The lab is a thin skin over `clipedu.norms.random_walks`: each change is one call of it, with few chains so that it answers in a
-second, and one of `plot_walk`. The sentence below the picture says in words what was predicted.
+Each change is one call of `clipedu.norms.sandbox`, with few chains so that it takes a second, and one of `plot_walk`. The
+text below the picture says what was predicted.
 """
 
 from __future__ import annotations
 
-import html
 import math
 from typing import Any
 
@@ -23,7 +22,7 @@ from clipedu.optim import DECAY_LAWS
 from clipedu.optim.schedule import SCHEDULES
 from clipedu.plots.random_walks import plot_walk
 from clipedu.plots.style import to_png
-from clipedu.utils.errors import ClipeduError
+from clipedu.widgets.controls import Lab, control_style, paragraphs, slider
 
 RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
 DECAYS = [0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
@@ -32,53 +31,42 @@ STARTS = {"at its balance": None, "at 0": 0.0, "at a quarter of it": 0.25, "at f
 STEPS, WARMUP = 1000, 50
 
 
-class NormLab(ipywidgets.VBox):
-    """Choose a walk; see Monte-Carlo on theory, and what was predicted in words.
+class NormLab(Lab):
+    """Choose lr, decay, momentum, law and schedule; see norms of a weight.
 
     Attributes:
-        walk: the walk that it shows, of the last choice that could work.
-        script: Python that makes the same view.
+        walk: the walk that it shows, of the last choice that worked.
     """
 
     def __init__(self):
+        super().__init__("900px")
         self.walk: Walk | None = None
-        look = {"style": {"description_width": "90px"}, "layout": ipywidgets.Layout(width="340px")}
+        style = control_style("340px")
 
-        def slider(name: str, values: list[float], value: float) -> ipywidgets.SelectionSlider:
-            options = [(f"{v:g}", v) for v in values]
-            return ipywidgets.SelectionSlider(
-                options=options, value=value, description=name, continuous_update=False, **look
-            )
+        def menu(name: str, options: list[str] | dict[str, str], value: str) -> ipywidgets.Dropdown:
+            return ipywidgets.Dropdown(options=options, value=value, description=name, **style)
 
-        def menu(name: str, options, value) -> ipywidgets.Dropdown:
-            return ipywidgets.Dropdown(options=options, value=value, description=name, **look)
-
-        self.lr = slider("peak lr", RATES, 0.01)
-        self.weight_decay = slider("weight decay", DECAYS, 0.5)
-        self.beta = slider("momentum", BETAS, 0.9)
+        self.lr = slider("peak lr", RATES, 0.01, style)
+        self.weight_decay = slider("weight decay", DECAYS, 0.5, style)
+        self.beta = slider("momentum", BETAS, 0.9, style)
         self.law = menu("decay law", list(DECAY_LAWS), "constant")
         self.schedule = menu("schedule", list(SCHEDULES), "cosine")
         self.normaliser = menu("normaliser", list(NORMALISERS), "adam")
         self.begin = menu("start", list(STARTS), "at its balance")
         self.quantity = menu("show", {"norm of the weight": "norm", "cos(w, u)": "cosine"}, "norm")
-        self.status = ipywidgets.HTML()
-        self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="900px", width="100%"))
         self.about = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="1050px"))
-        self.line = ipywidgets.HTML()
-        left = [self.lr, self.weight_decay, self.beta]
-        middle = [self.law, self.schedule, self.normaliser]
-        right = [self.begin, self.quantity]
-        for control in [*left, *middle, *right]:
-            control.observe(lambda _: self._show(), "value")
-        self._show()
-        controls = ipywidgets.HBox([ipywidgets.VBox(column) for column in (left, middle, right)])
-        super().__init__([controls, self.status, self.picture, self.about, self.line])
+        columns = (
+            [self.lr, self.weight_decay, self.beta],
+            [self.law, self.schedule, self.normaliser],
+            [self.begin, self.quantity],
+        )
+        self._arrange(columns, [self.status, self.picture, self.about, self.line])
 
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments of `sandbox` after the normaliser."""
         matrix = self.normaliser.value == "polar"  # polar factors take longest: fewer chains
-        settings = {
+        settings: dict[str, Any] = {
             "lr": self.lr.value,
             "weight_decay": self.weight_decay.value,
             "alpha": round(1 - self.beta.value, 6),
@@ -92,9 +80,7 @@ class NormLab(ipywidgets.VBox):
         start = STARTS[self.begin.value]
         return settings | {"start": start and start * self._balance(settings)}
 
-    @property
-    def script(self) -> str:
-        """Python that makes the same view."""
+    def _script(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
         show = "" if self.quantity.value == "norm" else f", {self.quantity.value!r}"
         return "\n".join(
@@ -107,7 +93,7 @@ class NormLab(ipywidgets.VBox):
         )
 
     def _balance(self, settings: dict[str, Any]) -> float:
-        """||w||^2 / C where the peak lr and lambda let it settle."""
+        """||w||^2 / C at which the walk settles at the peak lr."""
         shrink = settings["lr"] * settings["weight_decay"]
         matrix = settings["shape"] if self.normaliser.value == "polar" else None
         memory = average(settings["alpha"])
@@ -115,25 +101,16 @@ class NormLab(ipywidgets.VBox):
             settings["lr"], shrink, contribution_factor(memory, self.normaliser.value, matrix, keep=1 - shrink)
         )
 
-    def _show(self) -> None:
-        self.line.value = f"The same in Python:<pre>{html.escape(self.script)}</pre>"
-        try:
-            self.walk = sandbox(self.normaliser.value, **self.settings)
-        except ClipeduError as error:
-            self._say(f"{error} (the picture shows the last choice that worked)", mend=True)
-            return
+    def _draw(self) -> None:
+        self.walk = sandbox(self.normaliser.value, **self.settings)
         end = f"theory {self.walk.predicted[-1]:.4g}, walked {self.walk.measured[-1]:.4g} ± {self.walk.error[-1]:.1g}"
         self._say(f"||w||^2 / C after {self.walk.step[-1]} steps: {end}")
-        self.about.value = "<br>".join(html.escape(line) for line in in_words(self.walk))
+        self.about.value = paragraphs(in_words(self.walk))
         self.picture.value = to_png(plot_walk(self.walk, self.quantity.value))
-
-    def _say(self, text: str, mend: bool = False) -> None:
-        colour = "#D55E00" if mend else "inherit"
-        self.status.value = f'<b style="color:{colour}">{html.escape(text)}</b>'
 
 
 def in_words(walk: Walk) -> list[str]:
-    """What was predicted of a walk, in a few sentences."""
+    """Describe the prediction for a walk in two or three sentences."""
     lr, alpha, shape = (walk.settings[name] for name in ("lr", "alpha", "shape"))
     shrink = lr * walk.settings["weight_decay"]
     matrix = shape if isinstance(shape, tuple) else None
@@ -146,7 +123,7 @@ def in_words(walk: Walk) -> list[str]:
     peak = f"At the peak a step takes {100 * shrink:.3g} % of the weight"
     waits = f"the gap to its balance falls by e in {time_constant(shrink):.3g} steps."
     if walk.Lambda < 1:
-        verdict = "less than 1: this run hears little of its balance, where it starts is where it ends"
+        verdict = "less than 1: this run is too short to come near its balance, it ends where it starts"
     elif walk.Lambda < 4:
         verdict = f"a share of {math.exp(-walk.Lambda):.2g} of the initial gap is left: neither start nor balance alone decides"
     else:

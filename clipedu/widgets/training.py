@@ -1,11 +1,10 @@
-"""Widgets for notebooks: a lab that trains while you watch, and a slider that tells whether widgets work at all.
+"""The training lab: choose an experiment, train it, watch its loss.
 
     lab = TrainingLab(experiment)       # the last line of a cell shows it
-    lab.runs                            # what it trained so far, to look into from other cells
+    lab.runs                            # what it trained so far, for other cells to inspect
 
-A widget here is a thin skin: what it does is done by plain functions (`choose`, `follow`, `live_figure`, `recipe`) that a
-script can call too. Training runs in a thread of its own, so that Stop works and the notebook stays usable; pictures are
-PNG bytes in an `Image` widget. Nothing is written to disk: `recipe` gives the line that makes a proper run of it.
+Training runs in a thread, so that Stop works and the notebook stays usable. Nothing is written to disk: `lab.script` is the
+line that makes a run with a folder. What the lab does is in functions (`clipedu.widgets.live_training`).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from clipedu.optim import OPTIMIZERS
 from clipedu.plots.style import to_png
 from clipedu.training.objective import start_temperature
 from clipedu.utils.errors import ClipeduError
-from clipedu.widgets.controls import _slider
+from clipedu.widgets.controls import Lab, control_style, slider
 from clipedu.widgets.live_training import LabRun, choose, follow, live_figure, recipe, score_lines, takes_temperature
 
 if TYPE_CHECKING:
@@ -34,53 +33,50 @@ LEARNING_RATES = [factor * 10.0**power for power in range(-5, 0) for factor in (
 TEMPERATURES = [0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 1.0]
 
 
-class TrainingLab(ipywidgets.VBox):
-    """Choose loss, optimizer, learning rate and temperature; train; compare with the earlier runs of this session.
+class TrainingLab(Lab):
+    """Choose loss, optimizer, lr and temperature; train; compare the runs.
 
     Args:
         base: all other settings, the data included; None is the preset "tiny".
 
     Attributes:
         runs: what was trained so far, `LabRun`s.
-        error: the exception that ended the last run, or None; `raise lab.error` shows where it came from.
+        error: the exception that ended the last run, or None; `raise lab.error` shows its traceback.
     """
 
+    script_label = "The same as a run with a folder and a report:"
+
     def __init__(self, base: Experiment | None = None):
+        super().__init__("1050px")
         self.base = base or Experiment.preset("tiny")
         self.runs: list[LabRun] = []
         self.error: Exception | None = None
         self._data: Data | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        look = {"style": {"description_width": "90px"}, "layout": ipywidgets.Layout(width="380px")}
-        self.loss = ipywidgets.Dropdown(options=list(LOSSES), value=self.base.loss, description="loss", **look)
+        style = control_style("380px")
+        self.loss = ipywidgets.Dropdown(options=list(LOSSES), value=self.base.loss, description="loss", **style)
         self.optimizer = ipywidgets.Dropdown(
-            options=list(OPTIMIZERS), value=self.base.optimizer, description="optimizer", **look
+            options=list(OPTIMIZERS), value=self.base.optimizer, description="optimizer", **style
         )
-        self.lr = _slider("learning rate", LEARNING_RATES, self.base.lr, look)
-        self.temperature = _slider("temperature", TEMPERATURES, start_temperature(self.base), look)
+        self.lr = slider("learning rate", LEARNING_RATES, self.base.lr, style)
+        self.temperature = slider("temperature", TEMPERATURES, start_temperature(self.base), style)
         self.about = ipywidgets.HTMLMath(layout=ipywidgets.Layout(max_width="1050px", overflow="auto hidden"))
         self.train_button = ipywidgets.Button(description="Train", button_style="primary", icon="play")
         self.stop_button = ipywidgets.Button(description="Stop", icon="stop", disabled=True)
         self.progress = ipywidgets.IntProgress(min=0, max=1, layout=ipywidgets.Layout(width="300px"))
-        self.status = ipywidgets.HTML("Choose, then press Train.")
-        self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="1050px", width="100%"))
+        self.status.value = "Choose, then press Train."
         self.scores = ipywidgets.HTML()
-        self.line = ipywidgets.HTML()
         self.train_button.on_click(lambda _: self.train())
         self.stop_button.on_click(lambda _: self.stop())
-        for control in (self.loss, self.optimizer, self.lr, self.temperature):
-            control.observe(lambda _: self._describe(), "value")
-        self._describe()
-        self._draw()
         columns = ([self.loss, self.optimizer], [self.lr, self.temperature])
-        controls = ipywidgets.HBox([ipywidgets.VBox(column) for column in columns])
         buttons = ipywidgets.HBox([self.train_button, self.stop_button, self.progress])
-        super().__init__([controls, self.about, buttons, self.status, self.picture, self.scores, self.line])
+        self._arrange(columns, [self.about, buttons, self.status, self.picture, self.scores, self.line])
+        self._draw_runs()
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment that the controls say. Raises ClipeduError for values that cannot work."""
+        """What the controls describe. Raises ClipeduError if it cannot work."""
         return choose(
             self.base,
             loss=self.loss.value,
@@ -91,10 +87,11 @@ class TrainingLab(ipywidgets.VBox):
 
     @property
     def running(self) -> bool:
+        """Whether a run is being trained or scored."""
         return self._thread is not None and self._thread.is_alive()
 
     def train(self) -> None:
-        """Start a run of what the controls say, unless one is running; returns at once. The Train button calls this."""
+        """Start a run of `experiment` in a thread, unless one is running."""
         if self.running:
             return
         self._stop.clear()
@@ -104,12 +101,12 @@ class TrainingLab(ipywidgets.VBox):
         self._thread.start()
 
     def stop(self) -> None:
-        """End the run after the step it is in. The Stop button calls this."""
+        """End the run after its current step."""
         self._stop.set()
         self._say("Stopping after this step ...")
 
     def wait(self, timeout: float | None = None) -> None:
-        """Return when the run has ended. Raises TimeoutError if it has not after `timeout` seconds."""
+        """Wait until the run has ended. Raises TimeoutError after `timeout` s."""
         if self._thread is not None:
             self._thread.join(timeout)
             if self._thread.is_alive():
@@ -128,15 +125,15 @@ class TrainingLab(ipywidgets.VBox):
                 self.progress.max, self.progress.value = run.steps, len(run.rows)
                 if time.perf_counter() - drawn > max(1.0, 4 * cost) or run.status == "scoring":
                     began = time.perf_counter()
-                    self._draw()
+                    self._draw_runs()
                     self._say(
                         "Scoring ..." if run.status == "scoring" else f"Training: loss {run.rows[-1]['loss']:.3f}"
                     )
                     drawn = time.perf_counter()
                     cost = drawn - began
-        except Exception as error:  # noqa: BLE001  a thread's traceback would be lost; the status line shows it instead
+        except Exception as error:  # noqa: BLE001  a thread's traceback would be lost; the status shows it
             self.error, run.status = error, "failed"
-        self._draw()
+        self._draw_runs()
         self._say(self._outcome(run))
         self.train_button.disabled, self.stop_button.disabled = False, True
 
@@ -150,20 +147,17 @@ class TrainingLab(ipywidgets.VBox):
         scores = ", ".join(f"{name} {run.metrics[key]:.1f} %" for key, name in SCORES.items() if key in run.metrics)
         return f"Run {run.number} finished: {scores}"
 
-    def _say(self, text: str) -> None:
-        self.status.value = f"<b>{html.escape(text)}</b>"
-
-    def _draw(self) -> None:
+    def _draw_runs(self) -> None:
         self.picture.value = to_png(live_figure(self.runs))
         self.scores.value = score_lines(self.runs)
 
-    def _describe(self) -> None:
+    def _draw(self) -> None:
         loss, optimizer = LOSSES[self.loss.value], OPTIMIZERS[self.optimizer.value]
         self.temperature.disabled = not takes_temperature(loss.name)
         self.about.value = (
             f"<b>{loss.name}</b>: {html.escape(loss.description)}<br>$${html.escape(loss.formula)}$$"
             f"<b>{optimizer.name}</b>: {html.escape(optimizer.description)}"
         )
-        self.line.value = (
-            f"The same as a run with a folder and a report: <code>{html.escape(recipe(self.experiment))}</code>"
-        )
+
+    def _script(self) -> str:
+        return recipe(self.experiment)

@@ -114,8 +114,8 @@ FAMOUS = [
     (ex.check_clip_weights, lambda s, tau: tau * clip_weights(s, tau), "divide by the temperature"),
     (ex.check_clip_weights, lambda s, tau: 2 * clip_weights(s, tau), "2 B"),
     (ex.check_clip_weights, lambda s, tau: len(s) * clip_weights(s, tau), "mean over the batch"),
-    (ex.check_clip_weights, lambda s, tau: clip_weights(s, tau, along=(1, 1)), "only pictures ask"),
-    (ex.check_clip_weights, lambda s, tau: clip_weights(s, tau, along=(0, 0)), "only captions ask"),
+    (ex.check_clip_weights, lambda s, tau: clip_weights(s, tau, along=(1, 1)), "only pictures are queries"),
+    (ex.check_clip_weights, lambda s, tau: clip_weights(s, tau, along=(0, 0)), "only captions are queries"),
     (ex.check_clip_weights, lambda s, tau: clip_weights(s, tau, own=1), "2 I, not I"),
     (ex.check_clip_weights, lambda s, tau: clip_weights(s, 1.0) / tau, "softmax is of S / tau"),
     (ex.check_clip_weights, lambda s, tau: clip_weights(s, tau).diagonal(), "return a matrix [5, 5]"),
@@ -204,7 +204,7 @@ def test_the_learners_changes_in_place_do_not_reach_the_check():
 
 
 def test_copies_cost_what_the_library_says():
-    """A perfect model with equal captions, cold: the floor that `check_copies` asks for."""
+    """A perfect model with equal captions, cold: the floor of `check_copies`."""
     from clipedu.toys.similarity_batch import examine
 
     s = torch.eye(8, dtype=torch.float64)

@@ -100,22 +100,6 @@ def test_ir_counted_by_images_is_named():
     assert "IR@1 counts captions" in ex.check_both_recalls(by_image).message
 
 
-def test_stub_error_and_no_function_are_told_apart():
-    def stub(similarity):
-        raise NotImplementedError("Count the hits.")
-
-    assert ex.check_recall(stub).message == "stub is still the stub. Count the hits."
-    assert "ZeroDivisionError: division by zero" in ex.check_recall(lambda s: 1 / 0).message
-    assert "give its name alone" in ex.check_recall(12.5).message
-
-
-def test_a_verdict_shows_itself_in_text_and_html():
-    verdict = ex.Verdict(False, "S < T & so on")
-    assert repr(verdict) == "Not yet: S < T & so on"
-    assert "S &lt; T &amp; so on" in verdict._repr_html_() and "Not yet" in verdict._repr_html_()
-    assert "Right" in ex.Verdict(True, "")._repr_html_()
-
-
 def test_learners_inputs_are_not_changed_by_a_check():
     def doubles_in_place(image, text):
         image *= 10

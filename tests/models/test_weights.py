@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from clipedu.models.dual_encoder import build_model
 from clipedu.models.image_encoders import build_image_encoder
 from clipedu.models.text_encoders import build_text_encoder
-from clipedu.models.weights import from_hub
+from clipedu.models.weights import cached_timm_weights, from_hub
 from clipedu.utils.errors import ClipeduError
 
 SMALL = {"dim": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32}
@@ -128,21 +128,72 @@ def test_pretrained_weights_without_a_network(no_network):
     assert "'some/thing': not on this machine" in message_of(build_text_encoder, "some/thing")
 
 
-def test_offline_is_said_only_inside_and_only_without_a_network(no_network, monkeypatch):
-    with from_hub("x", "y"):
-        assert constants.HF_HUB_OFFLINE is True
-    assert constants.HF_HUB_OFFLINE is False
+def test_what_was_fetched_before_is_used_without_a_network(no_network, monkeypatch, tmp_path):
+    image = build_image_encoder("test_resnet")
+    in_cache(tmp_path, "timm/test_resnet.r160_in1k", lambda folder: saved(
+        image, folder / "model.safetensors", **{"fc.weight": torch.zeros(1000, 384), "fc.bias": torch.zeros(1000)}
+    ))  # fmt: skip
+    again = build_image_encoder("test_resnet", "pretrained")
+    assert same(again, image) and again.made_as == image.made_as
+    text = build_text_encoder("distilbert-nano", vocab_size=64, **SMALL)
+    in_cache(tmp_path, "some/thing", text.save_pretrained)
+    assert same(build_text_encoder("some/thing", "pretrained"), text)
+
+
+def in_cache(cache: Path, repository: str, save) -> None:
+    """Save files where the hub's client keeps what it has fetched."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    save(folder / "snapshots" / ("0" * 40))
+
+
+def test_errors_of_the_hub_are_one_line_and_wrong_options_pass(no_network):
     with (
         pytest.raises(ClipeduError, match="x: not on this machine, and the hub cannot be reached .boom."),
-        from_hub("x", "y"),
+        from_hub("x", "y") as local,
     ):
+        assert local
         raise OSError("boom")
-    assert constants.HF_HUB_OFFLINE is False
     with pytest.raises(TypeError), from_hub("x", "y"):
         raise TypeError("a wrong option passes through")
     with pytest.raises(KeyboardInterrupt), from_hub("x", "y"):
         raise KeyboardInterrupt
+
+
+def test_two_threads_each_find_the_hub_as_it_is_for_them(no_network, monkeypatch):
+    """One thread finds no network, the other does: neither changes what the other, or anybody afterwards, does."""
+    import threading
+
+    monkeypatch.setattr("clipedu.models.weights.reachable", lambda _: threading.current_thread().name == "online")
+    both_inside, seen = threading.Barrier(2), {}
+
+    def ask() -> None:
+        name = threading.current_thread().name
+        with pytest.raises(ClipeduError) as caught, from_hub("x", "y") as local:
+            both_inside.wait(30)
+            seen[name] = local, constants.HF_HUB_OFFLINE
+            both_inside.wait(30)
+            raise OSError("boom")
+        seen[name] += (str(caught.value).split(" (")[0],)
+
+    threads = [threading.Thread(target=ask, name=name) for name in ("online", "offline")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert seen == {
+        "online": (False, False, "x: not to be had"),
+        "offline": (True, False, "x: not on this machine, and the hub cannot be reached"),
+    }
     assert constants.HF_HUB_OFFLINE is False
+
+
+def test_weights_that_do_not_come_from_the_hub_are_left_to_timm():
+    assert cached_timm_weights("gcvit_tiny") == {}
+    with pytest.raises(OSError, match="timm/test_resnet.r160_in1k has not been fetched: neither model.safetensors nor"):
+        cached_timm_weights("test_resnet")
 
 
 def test_a_hub_that_answers_is_asked(no_network, monkeypatch):
@@ -158,8 +209,8 @@ def test_a_hub_that_answers_is_asked(no_network, monkeypatch):
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(ClipeduError, match="x: not to be had .gone."), from_hub("x", "y"):
-            assert constants.HF_HUB_OFFLINE is False
+        with pytest.raises(ClipeduError, match="x: not to be had .gone."), from_hub("x", "y") as local:
+            assert not local
             raise OSError("gone\nand more")
         thread.join()
 

@@ -95,7 +95,7 @@ def test_script_repeats_the_view(grid, base, blocks):
     assert names["picture"]._repr_png_() == bytes(lab.picture.value)
 
 
-def test_what_cannot_work_is_told_and_the_last_view_stays(sketched):
+def test_what_cannot_work_is_named_and_the_last_view_stays(sketched):
     lab = MaskLab()
     mask, script, pictures = lab.mask, lab.script, (bytes(lab.seen.value), bytes(lab.picture.value))
     lab.grid.value = 14
@@ -121,13 +121,3 @@ def test_words_are_those_of_the_paper_s_setting():
     assert "add 37.6%" in in_words(16, 2, 0)[2]
     with pytest.raises(ClipeduError, match="no token 273"):
         in_words(16, 4, 273)
-
-
-def test_no_output_widget_is_used(sketched):
-    import ipywidgets
-
-    parts = [MaskLab()]
-    while parts:
-        part = parts.pop()
-        assert not isinstance(part, ipywidgets.Output)
-        parts += getattr(part, "children", ())

@@ -86,7 +86,7 @@ def test_every_choice_works(sketched, name, monkeypatch):
             assert list(lab.paths) == [name] and lab.status.value == ""
 
 
-def test_a_walk_that_left_the_numbers_is_told(sketched):
+def test_a_walk_that_left_the_numbers_is_named(sketched):
     lab = OptimizerLab()
     lab.optimizers.value = ("sgd",)
     lab.lr.value, lab.scale.value = 1.0, 10.0

@@ -1,4 +1,4 @@
-"""The widgets, without a browser: what a click does, what the plain functions behind it say."""
+"""The training lab, without a browser: what a click does."""
 
 import dataclasses
 import html
@@ -12,30 +12,24 @@ from clipedu.config.experiment import Experiment
 
 pytest.importorskip("ipywidgets", reason="widgets need: pip install ipywidgets")
 
-from clipedu.plots.style import to_png
-from clipedu.widgets import training as widgets
-from clipedu.widgets.controls import slider_check
-from clipedu.widgets.live_training import LabRun, choose, live_figure, recipe, score_lines
+from clipedu.widgets import training as training_lab
+from clipedu.widgets.live_training import LabRun, live_figure, recipe
 from clipedu.widgets.training import TrainingLab
+from tests.helpers.labs import SMALL, png_size, small_data
 
 PATIENCE = 300  # s, for a run of a few steps on busy cores
-SMALL = Experiment(train_size=64, batch_size=16, epochs=1, embedding_dim=16, text_encoder="distilbert-nano")
 
 
-def a_lab(base=SMALL, images=40) -> TrainingLab:
-    """A lab whose data is there already, with fewer images to score than usual."""
-    from clipedu.data.scenes.dataset import Scenes
-    from clipedu.training.datasets import Data, build_tokenizer, load_train
-
+def a_lab(base=SMALL) -> TrainingLab:
+    """A lab whose data is there already."""
     lab = TrainingLab(base)
-    train = load_train(base)
-    lab._data = Data(train, build_tokenizer(base, train), [Scenes("val", images), Scenes("zeroshot", images)])
+    lab._data = small_data(base)
     return lab
 
 
 def slow_down(monkeypatch) -> threading.Event:
     """From the second step on, training waits for the event that is returned."""
-    gate, original = threading.Event(), widgets.follow
+    gate, original = threading.Event(), training_lab.follow
 
     def slowly(run, data, stop):
         for number, state in enumerate(original(run, data, stop)):
@@ -43,13 +37,8 @@ def slow_down(monkeypatch) -> threading.Event:
             if number == 1:
                 assert gate.wait(PATIENCE)
 
-    monkeypatch.setattr(widgets, "follow", slowly)
+    monkeypatch.setattr(training_lab, "follow", slowly)
     return gate
-
-
-def png_size(data: bytes) -> tuple[int, int]:
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
 def test_a_click_trains_scores_and_draws():
@@ -68,18 +57,6 @@ def test_a_click_trains_scores_and_draws():
     assert f"{run.metrics['tr@1']:.1f}" in lab.scores.value
     assert (lab.progress.value, lab.progress.max) == (4, 4)
     assert not lab.train_button.disabled and lab.stop_button.disabled
-
-
-def test_lab_and_train_are_one_loop():
-    lab = a_lab()
-    lab.train()
-    lab.wait(PATIENCE)
-    records = list(clipedu.train(SMALL))
-    assert [row["loss"] for row in lab.runs[0].rows] == [record.loss for record in records]
-    for row, record in zip(lab.runs[0].rows, records, strict=True):
-        norms = record.norms["all"]
-        assert row["gradient"] == norms["gradient"]
-        assert row["relative"] == norms["update"] / norms["weight"]
 
 
 def test_two_clicks_start_one_run_and_a_second_run_is_compared(monkeypatch):
@@ -126,7 +103,7 @@ def test_an_error_is_one_line_in_the_status():
     assert lab.runs[0].status == "failed" and not lab.train_button.disabled
 
 
-def test_divergence_is_told_and_drawn():
+def test_divergence_is_shown():
     lab = a_lab(SMALL.replace(optimizer="sgd", epochs=3, lr=1e25))
     lab.train()
     lab.wait(PATIENCE)
@@ -140,7 +117,7 @@ def test_an_unexpected_error_keeps_its_name(monkeypatch):
         raise KeyError("oh")
         yield
 
-    monkeypatch.setattr(widgets, "follow", broken)
+    monkeypatch.setattr(training_lab, "follow", broken)
     lab.train()
     lab.wait(PATIENCE)
     assert "Run 1 failed: KeyError: &#x27;oh&#x27;" in lab.status.value and isinstance(lab.error, KeyError)
@@ -173,16 +150,6 @@ def test_recipe_is_shown_and_follows_the_controls():
     assert html.escape(clipedu.LOSSES["infoloob"].formula) in lab.about.value
 
 
-def test_options_of_another_loss_or_optimizer_are_dropped():
-    base = SMALL.replace(
-        loss="sogclr", loss_options={"gamma": 0.5}, optimizer="sgd", optimizer_options={"momentum": 0.5}
-    )
-    same = choose(base, loss="sogclr", optimizer="sgd", lr=0.1, temperature=0.1)
-    assert (same.loss_options, same.optimizer_options) == ({"gamma": 0.5}, {"momentum": 0.5})
-    other = choose(base, loss="clip", optimizer="adamw", lr=0.1, temperature=0.1)
-    assert (other.loss_options, other.optimizer_options) == ({}, {})
-
-
 def test_temperature_is_off_where_the_loss_has_none():
     lab = TrainingLab(SMALL)
     lab.loss.value = "vicreg"
@@ -199,24 +166,6 @@ def test_menus_hold_every_loss_and_optimizer():
         assert html.escape(entry.description) in lab.about.value
 
 
-def test_no_output_widget_is_used():
-    import ipywidgets
-
-    lab = TrainingLab(SMALL)
-    parts = [lab]
-    while parts:
-        part = parts.pop()
-        assert not isinstance(part, ipywidgets.Output)
-        parts += getattr(part, "children", ())
-
-
-def test_figure_and_table_of_no_runs_and_of_a_run_without_steps():
-    assert png_size(to_png(live_figure([])))[0] > 800
-    run = LabRun(1, SMALL)
-    live_figure([run])
-    assert score_lines([]) == "" and "0/0" in score_lines([run]) and "–" in score_lines([run])
-
-
 def test_wait_gives_up(monkeypatch):
     lab = a_lab()
     gate = slow_down(monkeypatch)
@@ -225,9 +174,3 @@ def test_wait_gives_up(monkeypatch):
         lab.wait(0.01)
     gate.set()
     lab.wait(PATIENCE)
-
-
-def test_slider_check_echoes():
-    slider, heard = slider_check().children
-    slider.value = 7
-    assert heard.value == "Python heard: 7"
