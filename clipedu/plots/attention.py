@@ -19,12 +19,14 @@ from torch import Tensor
 
 from clipedu.evaluation.token_artifacts import FACTOR, artifacts
 from clipedu.inference.attention import Tokens
-from clipedu.plots.style import BOTH, IMAGE, TEXT, dress, new_figure, plain
+from clipedu.plots.style import BOTH, IMAGE, TEXT, bare, dress, new_figure, plain
 from clipedu.utils.errors import ClipeduError
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 COLUMNS = 4  # blocks that are shown unless some are named
 CMAP, FORBIDDEN = "cividis", "#D9D9D9"
@@ -97,7 +99,7 @@ def plot_attention(
 def default_queries(tokens: Tokens) -> list[str]:
     """Two patches, one in the middle and one at the side, and the first of each kind of extra tokens."""
     rows, columns = tokens.grid
-    kinds = {}
+    kinds: dict[str, str] = {}
     for name in tokens.names[: tokens.extra]:
         kinds.setdefault(" ".join(name.split()[: 2 if name.startswith("summary") else 1]), name)
     return [f"patch ({rows // 2}, {columns // 2})", f"patch ({rows // 2}, 0)", *kinds.values()]
@@ -136,7 +138,7 @@ def plot_token_norms(
     axes = figure.subplots(pictures + 1, 1 + len(norms), height_ratios=heights, width_ratios=widths, squeeze=False)
     for number in range(pictures):
         axes[number, 0].imshow(pixels[number].permute(1, 2, 0).numpy())
-        _bare(axes[number, 0])
+        bare(axes[number, 0])
         for ax, ratio in zip(axes[number, 1:], ratios.values(), strict=True):
             mesh = _heat(ax, ratio[number], 0, highest)
             for row, column in np.argwhere(ratio[number] > FACTOR):
@@ -154,7 +156,7 @@ def plot_token_norms(
     return figure
 
 
-def _draw_norms(ax: Axes, norms: Tensor, tokens: Tokens, table) -> None:
+def _draw_norms(ax: Axes, norms: Tensor, tokens: Tokens, table: pandas.DataFrame) -> None:
     """Norms by block of one model."""
     patches, extra = norms[..., tokens.extra :].flatten(1), norms[..., : tokens.extra].flatten(1)
     block = np.arange(len(norms))
@@ -197,23 +199,18 @@ def _draw_query(ax: Axes, picture: Tensor, tokens: Tokens, number: int, below: s
         extent=(-0.5, columns - 0.5, rows - 0.5, -0.5),
         aspect=height * columns / (width * rows),
     )
-    _bare(ax)
+    bare(ax)
     _mark(ax, tokens, number)
     ax.set_title(plain(tokens.names[number]), fontsize=10, color=TEXT, weight="bold")
     ax.set_xlabel(below if tokens.extra else "", fontsize=8)
 
 
-def _heat(ax: Axes, values: np.ndarray, low: float, high: float):
+def _heat(ax: Axes, values: np.ndarray, low: float, high: float) -> AxesImage:
     """A heat map over the patch grid; what is masked is grey."""
     mesh = ax.imshow(values, cmap=CMAP, vmin=low, vmax=high)
     ax.set_facecolor(FORBIDDEN)
-    _bare(ax)
+    bare(ax)
     return mesh
-
-
-def _bare(ax: Axes) -> None:
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
 
 
 def _mark(ax: Axes, tokens: Tokens, number: int) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from clipedu.data.augment import AUGMENTATIONS, OPERATIONS, augment, operate
 from clipedu.data.survey import LINK_ROT, half_life, sampling_error, words
-from clipedu.plots.style import COLOURS, dress, line_style, new_figure, plain, shorten
+from clipedu.plots.style import COLOURS, dress, line_style, new_figure, panels, plain, shorten
 from clipedu.utils.errors import ClipeduError
 
 if TYPE_CHECKING:
@@ -36,14 +36,10 @@ def show_pairs(pairs: Pairs, rows: Sequence[int]) -> Figure:
     across = min(ACROSS, len(rows))
     down = -(-len(rows) // across)
     figure = new_figure(1.85 * across, 2.55 * down)
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    for row, ax in zip(rows, axes, strict=False):
+    for row, ax in zip(rows, panels(figure, len(rows), across), strict=True):
         captions = pairs.captions(row)
-        _show(
-            ax, pairs.pixels(torch.tensor([row]))[0], fill(shorten(captions[0], 90), 24) if captions else f"row {row}"
-        )
-    for ax in axes[len(rows) :]:
-        ax.remove()
+        title = fill(shorten(captions[0], 90), 24) if captions else f"row {row}"
+        _show(ax, pairs.pixels(torch.tensor([row]))[0], title)
     return figure
 
 
@@ -95,12 +91,12 @@ def plot_rank_frequency(counts: Mapping[str, Counter[str]]) -> Figure:
 
 def show_copies(pairs: Pairs, both: Sequence[tuple[int, int]], most: int = ACROSS) -> Figure:
     """Pairs of rows that may be copies, one above the other, with the beginnings of their captions."""
-    both = [tuple(map(int, rows)) for rows in both][:most]
-    if not both:
+    shown = [(int(first), int(second)) for first, second in both][:most]
+    if not shown:
         raise ClipeduError("there are no copies to show: allow more bits to differ")
-    figure = new_figure(max(4.0, 1.85 * len(both)), 4.6)
-    axes = figure.subplots(2, len(both), squeeze=False)
-    for column, rows in enumerate(both):
+    figure = new_figure(max(4.0, 1.85 * len(shown)), 4.6)
+    axes = figure.subplots(2, len(shown), squeeze=False)
+    for column, rows in enumerate(shown):
         for row, ax in zip(rows, axes[:, column], strict=True):
             captions = pairs.captions(row) or [""]
             _show(ax, pairs.pixels(torch.tensor([row]))[0], f"row {row}\n{fill(shorten(captions[0], 60), 24)}")
@@ -195,11 +191,8 @@ def show_operations(picture: Tensor) -> Figure:
             label = f"{name} {'+' if sign > 0 else '-'}" if moves else name
             shown[label] = operate(name, picture[None], sign)[0]
     figure = new_figure(1.6 * 5, 1.85 * 3)
-    axes = figure.subplots(3, 5).ravel()
-    for (label, pixels), ax in zip(shown.items(), axes, strict=False):
+    for (label, pixels), ax in zip(shown.items(), panels(figure, len(shown), 5), strict=True):
         _show(ax, pixels, label)
-    for ax in axes[len(shown) :]:
-        ax.remove()
     return figure
 
 

@@ -34,8 +34,7 @@ class Disk:
     def __init__(self, space: Space):
         self.space = space
         self.sphere = isinstance(space.geometry, Sphere)
-        self.hyperbolic = isinstance(space.geometry, Lorentz)
-        self.has_circle = self.sphere or self.hyperbolic
+        self.has_circle = self.sphere or isinstance(space.geometry, Lorentz)
         rim = "circle: 90 degrees from the root" if self.sphere else "circle: infinitely far"
         self.about = rim if self.has_circle else "plane: no rim"
         directions = normalize(self._directions(torch.cat([space.image, space.text, space.phrase])), dim=1)
@@ -47,7 +46,7 @@ class Disk:
         """Where the tangent vectors x [N, D] are drawn, [N, 2]."""
         radius = self.space.radius(x)[:, None]
         direction = normalize(self._directions(x) @ self.axes.T, dim=1)
-        if self.hyperbolic:
+        if isinstance(self.space.geometry, Lorentz):
             return self.space.geometry.poincare(radius * direction)
         return (radius / 2).tan() * direction if self.sphere else radius * direction
 

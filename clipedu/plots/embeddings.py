@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipedu.plots.style import COLOURS, IMAGE, TEXT, dress, new_figure, plain, shorten
+from clipedu.plots.style import COLOURS, IMAGE, TEXT, draw_pairs, draw_points, dress, new_figure, plain, shorten
 from clipedu.utils.errors import ClipeduError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ def plot_similarity(run: Any, pairs: int = 24) -> Figure:
     A ring marks the caption that an image ranks first among those shown. The similarity is that of the run's geometry. The
     share of wins is the area under the ROC curve: how often a matched pair is more similar than an unmatched one.
     """
+    from sklearn.metrics import roc_auc_score
+
     image, text, captions = _embeddings(run)
     scores = run.geometry().similarity(image, text).detach().numpy()
     pairs = min(pairs, len(scores))
@@ -46,19 +48,12 @@ def plot_similarity(run: Any, pairs: int = 24) -> Figure:
             scores[which], **style, facecolor=f"{colour}40", edgecolor=colour, linestyle=dashes, label=f"{label} pairs"
         )
     right.legend(fontsize=9)
-    wins = 100 * _wins(scores[matched], scores[~matched])
+    wins = 100 * roc_auc_score(matched.ravel(), scores.ravel())
     title = (
         f"Matched pairs should be to the right\nof unmatched ones (a matched pair\nwins in {wins:.1f} %; chance 50 %)"
     )
     dress(right, title, name, "density")
     return figure
-
-
-def _wins(matched: np.ndarray, unmatched: np.ndarray) -> float:
-    """Share of all (matched, unmatched) couples in which the matched one is more similar; a tie counts half."""
-    ordered = np.sort(unmatched)
-    below, not_above = np.searchsorted(ordered, matched, "left"), np.searchsorted(ordered, matched, "right")
-    return float((below + not_above).mean() / (2 * len(ordered)))
 
 
 def plot_embedding_map(run: Any, lines: int = 60) -> Figure:
@@ -70,22 +65,23 @@ def plot_embedding_map(run: Any, lines: int = 60) -> Figure:
     image, text, _ = _embeddings(run)
     if run.experiment.geometry == "cosine":
         image, text = (side / side.norm(dim=1, keepdim=True).clamp_min(1e-12) for side in (image, text))
-    points, shares = _main_axes(np.concatenate([image.numpy(), text.numpy()]).astype(float))
+    points, shares = main_axes(np.concatenate([image.numpy(), text.numpy()]).astype(float))
     images, captions = points[: len(image)], points[len(image) :]
     figure = new_figure(7, 5.6)
     ax = figure.subplots()
-    for pair in list(zip(images, captions, strict=True))[:lines]:
-        ax.plot(*np.transpose(pair), color="#999999", linewidth=0.6, zorder=1)
+    draw_pairs(ax, images[:lines], captions[:lines], linewidth=0.6)
     means = []
     for place, colour, marker, name in ((images, IMAGE, "o", "images"), (captions, TEXT, "^", "captions")):
         means.append(place.mean(axis=0))
-        ax.scatter(*place.T, s=12, color=colour, marker=marker, alpha=0.55, linewidths=0, label=name, zorder=2)
-        ax.scatter(*means[-1], s=170, color=colour, marker=marker, edgecolors="white", linewidths=1.8, zorder=4)
+        draw_points(ax, place, s=12, color=colour, marker=marker, alpha=0.55, linewidths=0, label=name, zorder=2)
+        draw_points(
+            ax, means[-1][None], s=170, color=colour, marker=marker, edgecolors="white", linewidths=1.8, zorder=4
+        )
     ax.plot([], [], color="#999999", linewidth=0.8, label=f"a pair ({min(lines, len(images))} shown)")
     ax.plot(*np.transpose(means), color="black", linewidth=2, zorder=3, label="mean to mean: the modality gap")
     ax.legend(fontsize=9)
     ax.set_aspect("equal", adjustable="datalim")
-    first, second = 100 * shares[:2]
+    first, second = 100 * shares
     gap = run.metrics.get("modality_gap") if run.experiment.geometry == "cosine" else None
     note = f"modality gap {gap:.2f}; " if gap is not None else ""
     title = f"Pairs should be close, and the two clouds mixed\n({note}the two axes show {first + second:.0f} % of the variance)"
@@ -93,15 +89,20 @@ def plot_embedding_map(run: Any, lines: int = 60) -> Figure:
     return figure
 
 
-def _main_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Principal components: points [N, D] on their first two axes, [N, 2], and the share of the variance on each axis.
+def main_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Project points [N, D] on their first two principal components.
 
     An axis points where its largest loading is positive, so that a second call draws the same picture.
+
+    Returns:
+        places [N, 2], and the share of the variance on each axis [2]; shares of points without variance are 0.
     """
-    centred = points - points.mean(axis=0)
-    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = axes[:2] * np.sign(np.take_along_axis(axes[:2], np.abs(axes[:2]).argmax(axis=1, keepdims=True), axis=1))
-    return centred @ axes.T, sizes**2 / max((sizes**2).sum(), 1e-12)
+    from sklearn.decomposition import PCA
+
+    pca = PCA(2, svd_solver="full")
+    with np.errstate(invalid="ignore"):  # 0 / 0 where all points are the same
+        places = pca.fit_transform(points)
+    return places, np.nan_to_num(pca.explained_variance_ratio_)
 
 
 def _embeddings(run: Any) -> tuple[Any, Any, list[str]]:

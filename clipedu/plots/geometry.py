@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from clipedu.evaluation.hierarchy import generality_scores
 from clipedu.evaluation.traversals import Stop
 from clipedu.geometry.sphere import Sphere
 from clipedu.plots.disk_projection import Disk
-from clipedu.plots.style import IMAGE, TEXT, dress, new_figure, plain
+from clipedu.plots.embeddings import main_axes
+from clipedu.plots.style import IMAGE, TEXT, draw_pairs, draw_points, dress, new_figure, panels, plain
 from clipedu.utils.errors import ClipeduError, unknown_name
 
 if TYPE_CHECKING:
@@ -32,14 +34,14 @@ if TYPE_CHECKING:
 
 def plot_root_distances(spaces: Mapping[str, Space]) -> Figure:
     """How far from the root images and first captions are, counted; one panel a space. The lines are the medians."""
-    figure, axes = _panels(spaces, 3.1)
+    figure, axes = _space_panels(spaces, 3.1)
     for ax, (name, space) in zip(axes, spaces.items(), strict=True):
         sides = {"images": (space.image, IMAGE, "-"), "captions": (space.text, TEXT, "--")}
         radii = {side: space.radius(points).numpy() for side, (points, *_) in sides.items()}
         edges = np.histogram_bin_edges(np.concatenate(list(radii.values())), 40)
         for side, (_, colour, dashes) in sides.items():
-            look = {"facecolor": f"{colour}40", "edgecolor": colour, "linestyle": dashes, "linewidth": 1.6}
-            ax.hist(radii[side], edges, histtype="stepfilled", label=side, **look)
+            style: dict[str, Any] = {"facecolor": f"{colour}40", "edgecolor": colour, "linestyle": dashes}
+            ax.hist(radii[side], edges.tolist(), histtype="stepfilled", label=side, linewidth=1.6, **style)
             ax.axvline(np.median(radii[side]), color=colour, linestyle=dashes, linewidth=1)
         nearer = 100 * norm_summary(space.geometry, space.image, space.text)["text_nearer_root"]
         dress(ax, f"{name}: the caption is nearer\nin {nearer:.0f} % of the pairs", _unit(space), "count")
@@ -52,7 +54,7 @@ def plot_generality(spaces: Mapping[str, Space]) -> Figure:
 
     A box holds the middle half of the captions, its whiskers nine tenths. Raises ClipeduError: a space without chains.
     """
-    figure, axes = _panels(spaces, 3.4)
+    figure, axes = _space_panels(spaces, 3.4)
     for ax, (name, space) in zip(axes, spaces.items(), strict=True):
         _check_chains(name, space)
         levels = space.radius(space.phrase)[space.chain].T
@@ -81,7 +83,7 @@ def plot_disk(spaces: Mapping[str, Space], chains: int = 2, points: int = 300) -
             paths; without chains, from the first caption to the image.
         points: images that are shown, and captions a level.
     """
-    figure, axes = _panels(spaces, 4.9)
+    figure, axes = _space_panels(spaces, 4.9)
     for ax, (name, space) in zip(axes, spaces.items(), strict=True):
         disk = Disk(space)
         draw_disk(ax, disk, range(chains), points)
@@ -95,13 +97,13 @@ def draw_disk(ax: Axes, disk: Disk, rows: Iterable[int], points: int = 300) -> N
     from matplotlib.patches import Circle
 
     space = disk.space
-    ax.scatter(*disk.place(space.image[:points]).T, s=9, color=IMAGE, marker="o", alpha=0.5, linewidths=0)
+    draw_points(ax, disk.place(space.image[:points]), s=9, color=IMAGE, marker="o", alpha=0.5, linewidths=0)
     levels = [space.text] if space.chain is None else space.phrase[space.chain].unbind(1)
     for level, colour in zip(levels, level_colours(len(levels)), strict=True):
-        ax.scatter(*disk.place(level[:points]).T, s=14, color=colour, marker="^", alpha=0.8, linewidths=0)
+        draw_points(ax, disk.place(level[:points]), s=14, color=colour, marker="^", alpha=0.8, linewidths=0)
     for row in rows:
         _draw_way(ax, disk, torch.stack([*(level[row] for level in levels), space.image[row]]))
-        ax.scatter(*disk.place(space.image[row, None]).T, s=60, facecolors="none", edgecolors="black", zorder=4)
+        draw_points(ax, disk.place(space.image[row, None]), s=60, facecolors="none", edgecolors="black", zorder=4)
     if disk.has_circle:
         ax.add_patch(Circle((0, 0), 1, fill=False, color="#666666", linewidth=1.2))
     ax.plot(0, 0, "*", color="#D55E00", markersize=14, markeredgecolor="white", zorder=5)
@@ -111,12 +113,12 @@ def draw_disk(ax: Axes, disk: Disk, rows: Iterable[int], points: int = 300) -> N
 def _draw_way(ax: Axes, disk: Disk, stations: Tensor) -> None:
     """The shortest paths from each of stations [S, D] to the next."""
     shares = torch.linspace(0, 1, 25, dtype=stations.dtype)[:, None]
-    for start, end in zip(stations, stations[1:], strict=False):
+    for start, end in zip(stations[:-1], stations[1:], strict=True):
         path = disk.space.geometry.geodesic(start, end, shares).detach()
         ax.plot(*disk.place(path).T, color="black", linewidth=1)
 
 
-def level_colours(levels: int) -> list:
+def level_colours(levels: int) -> list[Any]:
     """From dark (generic) to bright (specific); where there is one level, the colour of captions."""
     import matplotlib
 
@@ -127,7 +129,7 @@ def name_levels(figure: Figure, levels: int) -> None:
     """A legend for disks, below the panels: images, captions by level, ways and the root."""
     from matplotlib.lines import Line2D
 
-    def mark(marker: str, colour, label: str) -> Line2D:
+    def mark(marker: str, colour: Any, label: str) -> Line2D:
         return Line2D([], [], linestyle="", marker=marker, color=colour, markersize=7, label=label)
 
     names = [f"level {level}" for level in range(levels)] or ["captions"]
@@ -188,24 +190,20 @@ def plot_maps(space: Space, method: str = "tsne", points: int = 300, seed: int =
     Raises:
         ClipeduError: an unknown method, or umap-learn is not installed.
     """
-    from sklearn.decomposition import PCA
-
     sides = [space.image[:points], space.text[:points]]
     both = torch.cat(sides)
     with torch.no_grad():
         distances = space.geometry.distance(both, both).numpy()
     flat = normalize(both, dim=1) if isinstance(space.geometry, Sphere) else both
-    pca = PCA(2, svd_solver="full").fit(flat.numpy())
-    shares = 100 * pca.explained_variance_ratio_
-    places = {f"PCA of the tangent vectors: {shares.sum():.0f} % of the variance": pca.transform(flat.numpy())}
+    axes, shares = main_axes(flat.numpy())
+    places = {f"PCA of the tangent vectors: {100 * shares.sum():.0f} % of the variance": axes}
     places[f"{METHODS.get(method)} of the distances: neighbours"] = neighbour_map(distances, method, seed)
     figure = new_figure(10, 4.6)
     for ax, (title, place) in zip(figure.subplots(1, 2), places.items(), strict=True):
         images, captions = np.split(place, 2)
-        for pair in zip(images, captions, strict=True):
-            ax.plot(*np.transpose(pair), color="#999999", linewidth=0.4, zorder=1)
-        ax.scatter(*images.T, s=12, color=IMAGE, marker="o", alpha=0.7, linewidths=0, label="images")
-        ax.scatter(*captions.T, s=12, color=TEXT, marker="^", alpha=0.7, linewidths=0, label="captions")
+        draw_pairs(ax, images, captions, linewidth=0.4)
+        draw_points(ax, images, s=12, color=IMAGE, marker="o", alpha=0.7, linewidths=0, label="images")
+        draw_points(ax, captions, s=12, color=TEXT, marker="^", alpha=0.7, linewidths=0, label="captions")
         ax.set_aspect("equal", adjustable="datalim")
         dress(ax, title, "", "")
     ax.legend(fontsize=9)
@@ -236,11 +234,11 @@ def neighbour_map(distances: np.ndarray, method: str = "tsne", seed: int = 0) ->
         return UMAP(metric="precomputed", random_state=seed, n_jobs=1).fit_transform(distances.clip(0))
 
 
-def _panels(spaces: Mapping[str, Space], height: float) -> tuple[Figure, list[Axes]]:
+def _space_panels(spaces: Mapping[str, Space], height: float) -> tuple[Figure, list[Axes]]:
     if not spaces:
         raise ClipeduError("there are no spaces to plot: give at least one, {name: embed_space(model, pairs)}")
     figure = new_figure(max(4.6, 3.7 * len(spaces)), height)
-    return figure, list(figure.subplots(1, len(spaces), squeeze=False)[0])
+    return figure, panels(figure, len(spaces), len(spaces))
 
 
 def _unit(space: Space) -> str:
@@ -256,7 +254,7 @@ def _check_chains(name: str, space: Space) -> None:
 
 def _spread(heights: list[float], sizes: list[float]) -> list[float]:
     """The ascending heights, moved as little as that labels of these sizes don't overlap, and none far below 1."""
-    apart = [(size + after) / 2 for size, after in zip(sizes, sizes[1:], strict=False)]
+    apart = [(size + after) / 2 for size, after in pairwise(sizes)]
     spread = heights[:1]
     for height, gap in zip(heights[1:], apart, strict=True):
         spread.append(max(height, spread[-1] + gap))

@@ -11,14 +11,14 @@ a third: green. Both figures read as "query attends to key", True in the mask; t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clipedu.models.fractal_mask import fractal_mask, summary_sides, tokens
-from clipedu.plots.style import COLOURS, dress, new_figure
+from clipedu.plots.style import COLOURS, bare, dress, new_figure
 from clipedu.utils.errors import ClipeduError, unknown_name
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 SHADES = ("#E6E6E6", COLOURS[0], COLOURS[4], "#A6DCC9")  # for 0, 1, 2, 3 of `reach`
 MEANINGS = ("not seen", "seen: same level", "seen: one window lies in the other", "seen: through a third token")
 MARK = "#000000"
-FRAME = {"fill": False, "edgecolor": MARK, "linewidth": 1.3}
-STAR = {"color": MARK, "markersize": 13, "markeredgecolor": "white"}
+FRAME: dict[str, Any] = {"fill": False, "edgecolor": MARK, "linewidth": 1.3}
+STAR: dict[str, Any] = {"color": MARK, "markersize": 13, "markeredgecolor": "white"}
 NAMED = 30  # tokens, up to which each has its name in the figure
 WIDEST = 11.5  # inches, of all levels side by side
 
@@ -161,31 +161,30 @@ def _draw_level(ax: Axes, grid: int, part: Tensor, names: list[str]) -> None:
     side = len(part)
     ax.imshow(_paint(part), extent=(0, grid, grid, 0), interpolation="nearest")
     edges = np.arange(side + 1) * (grid // side)
-    look = {"color": "white", "linewidth": 1.5 if side <= 9 else 0.6}
-    ax.hlines(edges, 0, grid, **look)
-    ax.vlines(edges, 0, grid, **look)
+    style: dict[str, Any] = {"color": "white", "linewidth": 1.5 if side <= 9 else 0.6}
+    ax.hlines(edges, 0, grid, **style)
+    ax.vlines(edges, 0, grid, **style)
     for cell, name in enumerate(names):
         row, column = divmod(cell, side)
         place = (column * grid / side + 0.03 * grid, row * grid / side + 0.03 * grid)
         ax.text(*place, name, ha="left", va="top", fontsize=9, color="white" if part[row, column] == 1 else MARK)
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
+    bare(ax)
 
 
 def _name_levels(ax: Axes, grid: int, base: int) -> None:
     """Lines between the levels, and their names above and on the right, moved apart where levels are small."""
     ends = np.cumsum([0, *(side * side for side in _sides(grid, base))])
-    count = ends[-1]
-    for start, end in zip(ends, ends[1:-1], strict=False):
+    count = int(ends[-1])
+    for start, end in zip(ends[:-2], ends[1:-1], strict=True):
         if end - start > 0.01 * count:  # a line would hide a smaller level
-            ax.axhline(end, color=MARK, linewidth=0.7)
-            ax.axvline(end, color=MARK, linewidth=0.7)
+            ax.axhline(float(end), color=MARK, linewidth=0.7)
+            ax.axvline(float(end), color=MARK, linewidth=0.7)
     middles, place = (ends[:-1] + ends[1:]) / 2, -np.inf
     for middle, name in zip(middles, level_names(grid, base), strict=True):
         place = max(middle, place + 0.03 * count)
-        leader = {"color": "#888888", "linewidth": 0.8, "clip_on": False}
-        ax.plot([middle, place], [0, -0.02 * count], **leader)
-        ax.plot([count, 1.02 * count], [middle, place], **leader)
+        style: dict[str, Any] = {"color": "#888888", "linewidth": 0.8, "clip_on": False}
+        ax.plot([middle, place], [0, -0.02 * count], **style)
+        ax.plot([count, 1.02 * count], [middle, place], **style)
         ax.text(place, -0.025 * count, name, rotation=90, ha="center", va="bottom", fontsize=9)
         ax.text(1.025 * count, place, name, ha="left", va="center", fontsize=9)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipedu.plots.random_walks import plot_walk
-from clipedu.plots.style import BOTH, COLOURS, draw_curve, dress, log_where_it_helps, new_figure
+from clipedu.plots.style import BOTH, COLOURS, draw_curve, dress, log_where_it_helps, new_figure, panels
 from clipedu.utils.errors import ClipeduError, unknown_name
 
 if TYPE_CHECKING:
@@ -68,14 +68,12 @@ def plot_layers(
     title, label, field = QUANTITIES[quantity]
     figure = new_figure(1.0 + 5.6 * across, 0.6 + 2.9 * down)
     figure.suptitle(title, fontsize=11)
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    for ax, ((part, kind), rows) in zip(axes, groups, strict=False):
+    axes = panels(figure, len(groups), across)
+    for ax, ((part, kind), rows) in zip(axes, groups, strict=True):
         count = rows["layer"].nunique()
         _draw_layers(ax, rows, quantity, {} if predicted is None else predicted, field)
         heading = f"{part}, {kind}: {count} layer{'s' * (count > 1)}"
-        dress(ax, heading, "step" if ax in axes[len(groups) - across : len(groups)] else "", label)
-    for ax in axes[len(groups) :]:
-        ax.remove()
+        dress(ax, heading, "step" if ax in axes[-across:] else "", label)
     return figure
 
 

@@ -75,8 +75,14 @@ def _draw_norm(ax: Axes, walk: Walk, colour: str, name: str, alone: bool) -> Non
         low, high = np.clip(walk.measured - walk.spread, 0, None), walk.measured + walk.spread
         ax.fill_between(walk.step, low, high, color=colour, alpha=0.15, linewidth=0, label="two of three chains")
         if np.isfinite(walk.balance).all():
-            look = {"color": COLOURS[1], "linestyle": ":", "linewidth": 1.6}
-            ax.plot(walk.step, walk.balance, label="balance at this lr and lambda", **look)
+            ax.plot(
+                walk.step,
+                walk.balance,
+                label="balance at this lr and lambda",
+                color=COLOURS[1],
+                linestyle=":",
+                linewidth=1.6,
+            )
     _draw_dots(ax, walk.step, walk.measured, walk.predicted, 2 * walk.error, colour, name, alone)
 
 
@@ -86,11 +92,21 @@ def _draw_cosine(ax: Axes, walk: Walk, colour: str, name: str, alone: bool) -> N
     _draw_dots(ax, walk.step, walk.cosine, walk.predicted_cosine, 0 * walk.error, colour, name, alone)
 
 
-def _draw_dots(ax: Axes, step, measured, predicted, bars, colour: str, name: str, alone: bool) -> None:
+def _draw_dots(
+    ax: Axes,
+    step: np.ndarray,
+    measured: np.ndarray,
+    predicted: np.ndarray,
+    bars: np.ndarray,
+    colour: str,
+    name: str,
+    alone: bool,
+) -> None:
+    """Some of the measured values with their error bars, and the predicted curve."""
     some = np.unique(np.linspace(0, len(step) - 1, DOTS).round().astype(int))
-    look = {"fmt": "o", "markersize": 3.5, "elinewidth": 1.2, "color": colour}
-    ax.errorbar(step[some], measured[some], bars[some], label=plain(name), **look)
-    line = {"color": BOTH if alone else colour, "linestyle": "--", "linewidth": 1.6}
+    dots: dict[str, Any] = {"fmt": "o", "markersize": 3.5, "elinewidth": 1.2, "color": colour}
+    ax.errorbar(step[some], measured[some], bars[some], label=plain(name), **dots)
+    line: dict[str, Any] = {"color": BOTH if alone else colour, "linestyle": "--", "linewidth": 1.6}
     ax.plot(step, predicted, label="theory" if alone else None, **line)
 
 

@@ -16,8 +16,10 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from torch import Tensor
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe-Ito without its yellow
 DASHES = ("-", "--", "-.", ":")
@@ -52,6 +54,38 @@ def to_png(figure: Figure) -> bytes:
 def line_style(number: int) -> tuple[str, str]:
     """Colour and dashes of line `number`; the first 28 differ."""
     return COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+
+
+def panels(figure: Figure, count: int, across: int, **kwargs: Any) -> list[Axes]:
+    """Make `count` panels row by row, at most `across` side by side.
+
+    Args:
+        figure: where they are made.
+        count: number of panels.
+        across: columns; the places that are left in the last row stay empty.
+        kwargs: of `Figure.subplots`.
+    """
+    grid = figure.subplots(-(-count // across), across, squeeze=False, **kwargs).ravel()
+    for ax in grid[count:]:
+        ax.remove()
+    return list(grid[:count])
+
+
+def bare(ax: Axes) -> None:
+    """Remove ticks and frame of a panel."""
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def draw_points(ax: Axes, points: np.ndarray | Tensor, **kwargs: Any) -> PathCollection:
+    """Scatter points [N, 2]; `kwargs` are those of `Axes.scatter`."""
+    return ax.scatter(points[:, 0], points[:, 1], **kwargs)
+
+
+def draw_pairs(ax: Axes, starts: np.ndarray, ends: np.ndarray, **kwargs: Any) -> None:
+    """Join each of points [N, 2] with its partner by a grey line; `kwargs` are those of `Axes.plot`."""
+    for pair in zip(starts, ends, strict=True):
+        ax.plot(*np.transpose(pair), color="#999999", zorder=1, **kwargs)
 
 
 def dress(ax: Axes, title: str, xlabel: str, ylabel: str) -> None:

@@ -32,6 +32,7 @@ from clipedu.plots.style import (
     line_style,
     log_where_it_helps,
     new_figure,
+    panels,
     plain,
     shorten,
 )
@@ -60,10 +61,10 @@ def plot_loss(runs: Any) -> Figure:
     run = runs[0]
     history = _rows(run, "history", "training stopped before its first step")
     terms = [name for name in history if name.startswith("loss/") and history[name].notna().any()]
-    panels = ["loss", *(["terms"] if len(terms) > 1 else []), "lr"]
-    figure = new_figure(9, 2.2 + 1.6 * (len(panels) - 1))
-    axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=[1.8] + [1.2] * (len(panels) - 1), squeeze=False)
-    axes = dict(zip(panels, axes[:, 0], strict=True))
+    names = ["loss", *(["terms"] if len(terms) > 1 else []), "lr"]
+    figure = new_figure(9, 2.2 + 1.6 * (len(names) - 1))
+    rows = panels(figure, len(names), 1, sharex=True, height_ratios=[1.8] + [1.2] * (len(names) - 1))
+    axes = dict(zip(names, rows, strict=True))
 
     draw_curve(axes["loss"], history["step"], history["loss"], *line_style(0), "total loss")
     if run.experiment.loss in ("clip", "cyclip"):
@@ -112,25 +113,28 @@ def plot_curves(runs: Any, column: str = "loss", panel: str | None = None) -> Fi
     names, legend = in_course_order(places), in_course_order(labels)
 
     across = min(3, len(names))
-    down = math.ceil(len(names) / across)
+    down = -(-len(names) // across)
     figure = new_figure(9 if across > 1 else 7.5, 0.9 + 2.5 * down if across > 1 else 4)
-    axes = figure.subplots(down, across, sharex=True, sharey=not is_loss, squeeze=False).ravel()
+    axes = panels(figure, len(names), across, sharex=True, sharey=not is_loss)
     handles = {}
     for label in legend:
         for (_, rows), place, own in zip(histories, places, labels, strict=True):
             if own == label:
                 ax = axes[names.index(place)]
                 handles[label] = draw_curve(ax, rows["step"], rows[column], *line_style(legend.index(label)), label)
-    for number, (name, ax) in enumerate(zip(names, axes, strict=False)):
+    for number, (name, ax) in enumerate(zip(names, axes, strict=True)):
         lowest = number + across >= len(names)
         xlabel = "step (optimizer updates)" if lowest else ""
         dress(ax, display_name(name), xlabel, _unit(column) if number % across == 0 else "")
         ax.tick_params(labelbottom=lowest)
-    for ax in axes[len(names) :]:
-        ax.remove()
     words = [plain(display_name(label)) for label in legend]
-    place = {"loc": "outside lower center", "ncols": min(5, len(words)), "frameon": False, "fontsize": 9}
-    figure.legend([handles[label] for label in legend], words, **place)
+    style: dict[str, Any] = {
+        "loc": "outside lower center",
+        "ncols": min(5, len(words)),
+        "frameon": False,
+        "fontsize": 9,
+    }
+    figure.legend([handles[label] for label in legend], words, **style)
 
     title = f"{_unit(column)} per step"
     if is_loss and len(names) > 1:
@@ -159,7 +163,7 @@ def plot_norms(run: Any) -> Figure:
     """
     norms = _rows(run, "norms", "train with the norm monitor on").copy()
     norms["relative"] = norms["update"] / norms["weight"].where(norms["weight"] > 0)
-    panels = {
+    columns = {
         "weight": ("Weight norm: steady, or does decay shrink it?", "norm of the weights"),
         "gradient": ("Gradient norm: no explosion, no collapse to 0", "norm of the gradient"),
         "update": ("Update norm: follows the learning rate", "norm of one step's change"),
@@ -168,7 +172,7 @@ def plot_norms(run: Any) -> Figure:
     figure = new_figure(9, 5.4)
     axes = figure.subplots(2, 2, sharex=True).ravel()
     look = {"all": (BOTH, "-"), "image": (IMAGE, "--"), "text": (TEXT, "-.")}
-    for place, (column, (title, label)) in enumerate(panels.items()):
+    for place, (column, (title, label)) in enumerate(columns.items()):
         for part, rows in norms.groupby("part", sort=False):
             colour, dashes = look.get(part, (COLOURS[3], ":"))
             draw_curve(axes[place], rows["step"], rows[column], colour, dashes, str(part))
@@ -195,20 +199,17 @@ WATCHED = (
 def plot_watched(run: Any) -> Figure:
     """What a run learned or measured beside its weights: norms of the embeddings, temperature, curvature, entailment."""
     history = _rows(run, "history", "training stopped before its first step")
-    panels = [
+    shown = [
         (present, title, label)
         for names, title, label in WATCHED
         if (present := [name for name in names if name in history and history[name].notna().any()])
     ]
-    if not panels:
+    if not shown:
         raise ClipeduError(f"run {run.name!r} watched nothing beside its loss and its norms")
-    rows = math.ceil(len(panels) / 2)
-    figure = new_figure(9, 2.7 * rows)
-    axes = figure.subplots(rows, 2, squeeze=False).ravel()
-    for ax in axes[len(panels) :]:
-        ax.remove()
+    figure = new_figure(9, 2.7 * -(-len(shown) // 2))
+    axes = panels(figure, len(shown), 2)
     colours = {"image_norm": IMAGE, "alpha_image": IMAGE, "text_norm": TEXT, "alpha_text": TEXT}
-    for ax, (names, title, label) in zip(axes, panels, strict=False):
+    for ax, (names, title, label) in zip(axes, shown, strict=True):
         for number, name in enumerate(names):
             colour, dashes = colours.get(name, COLOURS[2 + number]), line_style(number)[1]
             draw_curve(ax, history["step"], history[name], colour, dashes, name.replace("_", " "))
