@@ -11,19 +11,20 @@ computed here but shares and orders. Two colour scales, everywhere the same:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipedu.plots.style import BOTH, COLOURS, IMAGE, TEXT, dress, line_style, new_figure, plain
+from clipedu.plots.style import BOTH, COLOURS, IMAGE, TEXT, dress, line_style, new_figure, panels, plain
 from clipedu.utils.errors import ClipeduError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
     from torch import Tensor
 
-    from clipedu.toys.similarity_batch import Batch
+    from clipedu.toys.similarity_batch import SimilarityBatch
 
 PULL, PUSH = IMAGE, TEXT  # blue and vermilion, as the two ends of the scale of weights
 
@@ -36,7 +37,7 @@ def loss_table() -> str:
     return "\n".join(["| loss | what it asks of a batch |", "|:--|:--|", *rows])
 
 
-def plot_batch(batch: Batch) -> Figure:
+def plot_batch(batch: SimilarityBatch) -> Figure:
     """Similarities of a batch [B, B]: pictures down, captions across, the number in each cell."""
     size = len(batch.names)
     figure = new_figure(1.6 + 0.72 * size, 1.9 + 0.55 * size)
@@ -48,7 +49,7 @@ def plot_batch(batch: Batch) -> Figure:
     return figure
 
 
-def plot_weights(maps: Mapping[str, Tensor], batch: Batch | None = None) -> Figure:
+def plot_weights(maps: Mapping[str, Tensor], batch: SimilarityBatch | None = None) -> Figure:
     """Maps of pair weights dL/dS side by side, each as shares of its own sum of |W|, all on one scale.
 
     The scale is a square root, so that a share of 1 % can be seen beside one of 30 %. The sum itself is in the title.
@@ -64,19 +65,16 @@ def plot_weights(maps: Mapping[str, Tensor], batch: Batch | None = None) -> Figu
     across = min(4, len(maps))
     down = -(-len(maps) // across)
     figure = new_figure(2.0 + 2.4 * across, 1.5 + 2.45 * down)
-    axes = figure.subplots(down, across, squeeze=False).ravel()
+    axes = panels(figure, len(maps), across)
     shares = {title: _shares(weights) for title, weights in maps.items()}
     largest = max(np.abs(share).max() for share in shares.values()) or 1.0
     norm = FuncNorm((_signed_root, _signed_square), vmin=-largest, vmax=largest)
-    for place, (title, share) in enumerate(shares.items()):
-        ax = axes[place]
+    for place, (ax, (title, share)) in enumerate(zip(axes, shares.items(), strict=True)):
         shown = ax.imshow(share, cmap="RdBu_r", norm=norm)
         _own_pairs(ax, len(share))
         ax.set_title(f"{plain(title)}\nsum of |W| = {maps[title].abs().sum():.3g}", fontsize=9)
         _name_sides(ax, batch, first_column=place % across == 0, last_row=place + across >= len(maps))
-    for ax in axes[len(maps) :]:
-        ax.remove()
-    bar = figure.colorbar(shown, ax=list(axes[: len(maps)]), shrink=0.85, fraction=0.04)
+    bar = figure.colorbar(shown, ax=axes, shrink=0.85, fraction=0.04)
     bar.set_label("share of all |W|: blue pulls, red pushes")
     ticks = [share for share in (0.01, 0.05, 0.1, 0.2, 0.4) if share <= largest]
     bar.set_ticks([-tick for tick in reversed(ticks)] + [0] + ticks)
@@ -84,7 +82,7 @@ def plot_weights(maps: Mapping[str, Tensor], batch: Batch | None = None) -> Figu
     return figure
 
 
-def plot_who(pulls: Mapping[str, Tensor], batch: Batch) -> Figure:
+def plot_who(pulls: Mapping[str, Tensor], batch: SimilarityBatch) -> Figure:
     """Who gets the gradient: each row a loss, each column a pair, in percent of the row's whole pull.
 
     Args:
@@ -188,8 +186,11 @@ def plot_sizes(sizes: Mapping[str, Mapping[str, float]]) -> Figure:
     figure = new_figure(7.5, 0.9 + 0.36 * len(losses))
     ax = figure.subplots()
     for number, (scale, size) in enumerate(sizes.items()):
-        look = {"marker": "os^D"[number % 4], "markersize": 11 - 3 * number, "linestyle": "none"}
-        fill = {"markeredgecolor": COLOURS[number], "markerfacecolor": COLOURS[number] if number else "none"}
+        look: dict[str, Any] = {"marker": "os^D"[number % 4], "markersize": 11 - 3 * number, "linestyle": "none"}
+        fill: dict[str, Any] = {
+            "markeredgecolor": COLOURS[number],
+            "markerfacecolor": COLOURS[number] if number else "none",
+        }
         ax.plot([size[loss] for loss in losses], range(len(losses)), label=plain(scale), **look, **fill)
     ax.set_xscale("log")
     ax.set_yticks(range(len(losses)), [plain(loss) for loss in losses])
@@ -199,7 +200,7 @@ def plot_sizes(sizes: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def plot_edited(batch: Batch, similarity: Tensor, weights: Tensor, chosen: tuple[int, int]) -> Figure:
+def plot_edited(batch: SimilarityBatch, similarity: Tensor, weights: Tensor, chosen: tuple[int, int]) -> Figure:
     """What the lab shows: S with its chosen cell, W in its own units, and the pull and push on each picture.
 
     Args:
@@ -230,7 +231,7 @@ def plot_edited(batch: Batch, similarity: Tensor, weights: Tensor, chosen: tuple
     return figure
 
 
-def draw_similarity(ax: Axes, similarity: Tensor, batch: Batch):
+def draw_similarity(ax: Axes, similarity: Tensor, batch: SimilarityBatch) -> AxesImage:
     """S with its numbers, the pictures at its left, the own pairs marked; returns the image for a colour bar."""
     size = len(similarity)
     shown = ax.imshow(similarity.numpy(), cmap="cividis", vmin=-0.2, vmax=1)
@@ -253,7 +254,7 @@ def draw_similarity(ax: Axes, similarity: Tensor, batch: Batch):
     return shown
 
 
-def _name_sides(ax: Axes, batch: Batch | None, first_column: bool, last_row: bool) -> None:
+def _name_sides(ax: Axes, batch: SimilarityBatch | None, first_column: bool, last_row: bool) -> None:
     """Pictures down the left, captions along the bottom, where there is room for names."""
     names = [plain(name) for name in batch.names] if batch else None
     if names:
@@ -276,9 +277,9 @@ def _shares(weights: Tensor) -> np.ndarray:
     return (weights / total if total > 0 else weights).numpy()
 
 
-def _signed_root(value):
+def _signed_root(value: np.ndarray) -> np.ndarray:
     return np.sign(value) * np.sqrt(np.abs(value))
 
 
-def _signed_square(value):
+def _signed_square(value: np.ndarray) -> np.ndarray:
     return np.sign(value) * np.square(value)

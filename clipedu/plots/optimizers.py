@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from clipedu.toys.landscapes import Path
+    from clipedu.toys.landscapes import Descent
 
 WIDTH, HEIGHT = (-2.0, 4.2), (-1.5, 2.5)  # what is shown of the landscape; a path that leaves it leaves the picture
 MARKERS = "osD^vPp"
 
 
 def plot_descent(
-    panels: Mapping[str, Mapping[str, Path]], *, pulled_to: Mapping[str, tuple[float, float]] | None = None
+    panels: Mapping[str, Mapping[str, Descent]], *, pulled_to: Mapping[str, tuple[float, float]] | None = None
 ) -> Figure:
     """Paths over the contours of their landscape, a panel for each entry: start (ring), ends (marks), minimum (star).
 
@@ -119,17 +119,17 @@ def plot_decay_laws(*, lr_max: float, weight_decay: float, total: int = 200, war
 def _draw_landscape(ax: Axes, landscape: str) -> None:
     import torch
 
-    from clipedu.toys.landscapes import LANDSCAPES
+    from clipedu.toys.landscapes import loss_of
 
     x, y = np.meshgrid(np.linspace(*WIDTH, 160), np.linspace(*HEIGHT, 120))
-    heights = LANDSCAPES[landscape].build(torch.from_numpy(np.stack([x, y], axis=-1))).numpy()
+    heights = loss_of(landscape)(torch.from_numpy(np.stack([x, y], axis=-1))).numpy()
     levels = [0, 0.03, 0.1, 0.3, 1, 2, 4, 8, 16, 1000]
     shades = [str(shade) for shade in np.linspace(1.0, 0.72, len(levels) - 1)]
     ax.contourf(x, y, heights, levels=levels, colors=shades)
     ax.contour(x, y, heights, levels=levels[1:-1], colors="#888888", linewidths=0.5)
 
 
-def _draw_path(ax: Axes, path: Path, name: str, number: int) -> None:
+def _draw_path(ax: Axes, path: Descent, name: str, number: int) -> None:
     from matplotlib.patheffects import Normal, Stroke
 
     colour, dashes = line_style(number)

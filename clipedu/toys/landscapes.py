@@ -1,14 +1,13 @@
 r"""Descent: a landscape of two weights, small enough to *see* what an optimizer does.
 
-Nothing here is a toy optimizer: `descend` steps with the very object that `build_optimizer` gives to CLIP. Only the model is
-small, a single weight matrix w = [x, y], and its loss is one of two landscapes, both with their minimum (loss 0) at (2, 1):
+The optimizers are no toys: `descend` steps with the object that `build_optimizer` makes for CLIP. Only the model is small, a
+single weight matrix w = [x, y], and its loss is one of two landscapes, both with their minimum (loss 0) at (2, 1):
 
     valley    1/2 (k_1 p^2 + k_2 q^2), with (p, q) = w - (2, 1) turned by 30 degrees, k = (1, 8): long and narrow, and
               askew, so that an optimizer that scales x and y apart gets no gift
     bend      (y - 1 - d (1 - d / 8) / 2)^2 + d^2 / 5, with d = x - 2: a valley that is curved
 
-The minimum is not at the origin, so weight decay, which pulls there, can be told from descent. Three questions a student
-can ask of it:
+The minimum is not at the origin, so weight decay, which pulls there, can be told from descent. Three experiments:
 
     descend("sgd", lr=0.05)                                         which way, how fast?
     descend("adam", lr=0.05, weight_decay=0.1, scale=1 / 50)        a loss 50 times smaller, as SogCLR's beside CLIP's
@@ -22,8 +21,8 @@ its sign, are not. L2 that is coupled into the gradient then weighs 1 / scale ti
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -57,9 +56,64 @@ LANDSCAPES.add("valley", valley, "a long quadratic valley, askew")
 LANDSCAPES.add("bend", bend, "a curved valley")
 
 
+def loss_of(landscape: str) -> Callable[[Tensor], Tensor]:
+    """The loss of a landscape, w [..., 2] -> [...]. Raises ClipeduError for an unknown name."""
+    build = LANDSCAPES[landscape].build
+    assert build is not None  # every landscape is a function
+    return build
+
+
 @dataclass(frozen=True)
-class Path:
-    """Where an optimizer went.
+class DescentSettings:
+    """What `descend` does, beside the optimizer's name.
+
+    Attributes:
+        lr: peak learning rate.
+        weight_decay: as in `build_optimizer`.
+        decay_law: as in `build_optimizer`; None: the optimizer's default.
+        momentum: weight of the past in the optimizer's average, whatever it calls it (`momentum_options`); None: its default.
+        scale: > 0, multiplies the loss.
+        noise: >= 0, standard deviation of what is added to each entry of the gradient, before it is scaled.
+        steps: at least 1.
+        schedule: "constant" or "cosine", without a warm-up.
+        landscape: a name in `LANDSCAPES`.
+        start: w before the first step.
+        seed: of the noise.
+        options: further options of `build_optimizer`, such as {"nesterov": False}.
+    Raises:
+        ClipeduError: scale, noise or steps out of range.
+    """
+
+    lr: float
+    weight_decay: float = 0.0
+    decay_law: str | None = None
+    momentum: float | None = None
+    scale: float = 1.0
+    noise: float = 0.0
+    steps: int = 200
+    schedule: str = "constant"
+    landscape: str = "valley"
+    start: tuple[float, float] = START
+    seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < math.inf or not 0 <= self.noise < math.inf or self.steps < 1:
+            raise ClipeduError(
+                f"scale={self.scale!r} must be above 0, noise={self.noise!r} at least 0, steps={self.steps!r} at least 1"
+            )
+
+    def optimizer_options(self, name: str) -> dict[str, Any]:
+        """Options of `build_optimizer` for one optimizer. Raises ClipeduError, as `momentum_options`."""
+        options = dict(self.options)
+        if self.decay_law is not None:
+            options["decay_law"] = self.decay_law
+        return options if self.momentum is None else options | momentum_options(name, self.momentum)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """The path of an optimizer through a landscape.
 
     Attributes:
         optimizer: its name.
@@ -91,62 +145,55 @@ class Path:
         return steps if steps < len(far) else None
 
 
-def descend(
-    name: str,
-    *,
-    lr: float,
-    weight_decay: float = 0.0,
-    decay_law: str | None = None,
-    momentum: float | None = None,
-    scale: float = 1.0,
-    noise: float = 0.0,
-    steps: int = 200,
-    schedule: str = "constant",
-    landscape: str = "valley",
-    start: tuple[float, float] = START,
-    seed: int = 0,
-    **options: Any,
-) -> Path:
+def descend(name: str, settings: DescentSettings | None = None, **changes: Any) -> Descent:
     """Step through a landscape with an optimizer of the library.
 
     Args:
-        name, lr, weight_decay, decay_law, options: as in `build_optimizer`; lr is the peak.
-        momentum: weight of the past in the optimizer's average, whatever it calls it (`momentum_options`); None: its default.
-        scale: > 0, multiplies the loss.
-        noise: >= 0, standard deviation of what is added to each entry of the gradient, before it is scaled.
-        schedule: "constant" or "cosine", without a warm-up.
-        landscape: a name in `LANDSCAPES`.
+        name: of the optimizer, as in `build_optimizer`.
+        settings: None: the defaults, with `lr` among the changes.
+        changes: fields of `DescentSettings`; any other name is an option of `build_optimizer`.
     Returns:
         the path; points that overflowed are infinite or NaN.
     Raises:
-        ClipeduError: what `build_optimizer` refuses, an unknown landscape, a scale or noise out of range.
+        ClipeduError: what `build_optimizer` refuses, an unknown landscape, a scale, noise or number of steps out of range.
     """
-    if not 0 < scale < math.inf or not 0 <= noise < math.inf or steps < 1:
-        raise ClipeduError(f"scale={scale!r} must be above 0, noise={noise!r} at least 0, steps={steps!r} at least 1")
-    loss_of: Callable[[Tensor], Tensor] = LANDSCAPES[landscape].build
+    settings = _changed(settings, changes)
+    loss = loss_of(settings.landscape)
     model = nn.Module()
-    model.w = nn.Parameter(torch.tensor([start], dtype=torch.float64))  # a matrix [1, 2], so that it is decayed
-    if decay_law is not None:
-        options["decay_law"] = decay_law
-    if momentum is not None:
-        options |= momentum_options(name, momentum)
-    optimizer = build_optimizer(model, name, lr=lr, weight_decay=weight_decay, **options)
-    generator = torch.Generator().manual_seed(seed)
-    points = [model.w.detach().clone()]
-    for step in range(steps):
+    w = nn.Parameter(torch.tensor([settings.start], dtype=torch.float64))  # a matrix [1, 2], so that it is decayed
+    model.w = w
+    options = settings.optimizer_options(name)
+    optimizer = build_optimizer(model, name, lr=settings.lr, weight_decay=settings.weight_decay, **options)
+    generator = torch.Generator().manual_seed(settings.seed)
+    points = [w.detach().clone()]
+    for step in range(settings.steps):
+        lr = learning_rate(step, peak=settings.lr, total=settings.steps, warmup=1, schedule=settings.schedule)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, peak=lr, total=steps, warmup=1, schedule=schedule)
+            group["lr"] = lr
         optimizer.zero_grad()
-        (scale * loss_of(model.w).sum()).backward()
-        model.w.grad += scale * noise * torch.randn(1, 2, generator=generator, dtype=torch.float64)
+        (settings.scale * loss(w).sum()).backward()
+        noise = torch.randn(1, 2, generator=generator, dtype=torch.float64)
+        assert w.grad is not None
+        w.grad += settings.scale * settings.noise * noise
         optimizer.step()
-        points.append(model.w.detach().clone())
+        points.append(w.detach().clone())
     walked = torch.cat(points)
-    return Path(name, landscape, walked, loss_of(walked))
+    return Descent(name, settings.landscape, walked, loss(walked))
+
+
+def _changed(settings: DescentSettings | None, changes: Mapping[str, Any]) -> DescentSettings:
+    """The settings with some fields changed; names that are no fields are added to its `options`."""
+    names = [one.name for one in fields(DescentSettings)]
+    own = {name: value for name, value in changes.items() if name in names}
+    kept = own.get("options", settings.options if settings else {})
+    own["options"] = {**kept, **{name: value for name, value in changes.items() if name not in names}}
+    return DescentSettings(**own) if settings is None else replace(settings, **own)
 
 
 def momentum_options(name: str, momentum: float) -> dict[str, Any]:
-    """`momentum` in the words of an optimizer: "momentum", the first of "betas", or Scion's "alpha", which is 1 - momentum.
+    """`momentum` as an option of an optimizer.
+
+    It is called "momentum", the first of "betas", or "alpha" in Scion, which is 1 - momentum.
 
     Raises:
         ClipeduError: not in [0, 1), or an optimizer that has no such average.

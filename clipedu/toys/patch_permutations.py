@@ -1,4 +1,4 @@
-"""Patches in another order: which order a vision transformer can tell from the first, and which it cannot.
+"""Permutations of patches, and which of them a vision transformer can tell from the first order.
 
 A *permutation* is an index tensor [n^2] over the patches of an n x n grid, row by row: the patch at place i of the new
 picture is patch permutation[i] of the old one. Whole patches move; what is in them is not turned.
@@ -10,7 +10,7 @@ What theory says of the mean over patches, for a model of base k without positio
                                               rotated, windows swapped
     fractal mask, learned summary tokens      only those that leave every patch in its window
 
-`keeps_windows` tells which a permutation is. With R summary tokens there are ((k^2)!)^R permutations of the first kind and
+`keeps_windows` decides which a permutation is. With R summary tokens there are ((k^2)!)^R permutations of the first kind and
 ((k^2)!)^(n^2/k^2) of the second: for n = 4, k = 2 about 8 million and 331,776 of 2 * 10^13.
 """
 
@@ -71,9 +71,10 @@ def permutation(name: str, grid: int, base: int, seed: int = 0) -> Tensor:
 
 
 def permute_tiles(pixels: Tensor, permutation: Tensor, patch_size: int) -> Tensor:
-    """Pictures whose patches are in another order: [..., n * patch_size, n * patch_size], the same shape out.
+    """Permute the patches of pictures.
 
     Args:
+        pixels: [..., n * patch_size, n * patch_size]; the same shape is returned.
         permutation: int64 [n^2].
         patch_size: pixels a side of a patch.
     Raises:
@@ -83,7 +84,7 @@ def permute_tiles(pixels: Tensor, permutation: Tensor, patch_size: int) -> Tenso
     grid = height // patch_size
     if height != width or height % patch_size or len(permutation) != grid * grid:
         raise ClipeduError(
-            f"pictures of {height} x {width} pixels with patch_size={patch_size} don't go with a permutation of "
+            f"pictures of {height} x {width} pixels with patch_size={patch_size} do not go with a permutation of "
             f"{len(permutation)} patches: give n x n of them, in pictures of n * patch_size pixels a side"
         )
     tiles = pixels.unflatten(-1, (grid, patch_size)).unflatten(-3, (grid, patch_size)).transpose(-3, -2)
@@ -92,8 +93,13 @@ def permute_tiles(pixels: Tensor, permutation: Tensor, patch_size: int) -> Tenso
 
 
 def keeps_windows(permutation: Tensor, grid: int, base: int, in_place: bool = False) -> bool:
-    """Whether patches that shared a window share one afterwards, on every level; `in_place`: the same window as before.
+    """Whether patches that shared a window share one afterwards, on every level.
 
+    Args:
+        permutation: int64 [n^2].
+        grid: n, patches a side; a power of `base`.
+        base: k, patches a side of the smallest windows.
+        in_place: it must be the same window as before.
     Raises:
         ClipeduError: a grid that cannot carry windows of this base.
     """

@@ -1,11 +1,11 @@
-r"""A batch that is nothing but its similarities, and what a loss does to it: the ground of the losses notebook and its lab.
+r"""A batch given by its similarities alone, and the weights that a loss gives to its pairs.
 
     batch = scene_batch()                                   # eight named pairs, easy to hopeless
     seen = examine("clip", batch.similarity, temperature=0.05)
     seen.total, seen.terms, seen.weights                    # weights[i, j] = dL/dS_ij
 
 A similarity loss sees its batch only through the matrix S (rows images, columns captions). So S can be typed in and edited
-by hand, cell by cell, with no encoder about. Here `Given` is a geometry that reads S off a table; the losses are the
+by hand, cell by cell, without an encoder. Here `Given` is a geometry that reads S off a table; the losses are the
 library's own.
 
 Signs: W_ij < 0 *pulls* image i and caption j together, W_ij > 0 *pushes* them apart. The pull on its own pair, -W_ii, is
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from torch import Tensor
 from clipedu.geometry import Geometry
 from clipedu.losses import LOSSES, Loss, build_loss
 from clipedu.losses.margins import log_mean_exp, margins
+from clipedu.losses.sogclr import SogCLR
 from clipedu.utils.errors import ClipeduError
 
 # Row of the scenes, name, caption. Rows 80 and 117 are two blue diamonds: each caption is true of both pictures, so the
@@ -51,8 +53,15 @@ SIMILARITY = (
 
 
 @dataclass(frozen=True)
-class Batch:
-    """B pairs: `similarity` float64 [B, B], a short name and a caption each, and `pixels` uint8 [B, 3, H, W]."""
+class SimilarityBatch:
+    """B pairs whose similarities are given.
+
+    Attributes:
+        similarity: float64 [B, B], rows images, columns captions.
+        names: a short name of each pair.
+        captions: one of each pair.
+        pixels: uint8 [B, 3, H, W].
+    """
 
     similarity: Tensor
     names: tuple[str, ...]
@@ -62,7 +71,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a loss says of a batch: its value, the value's parts by name, and `weights` = dL/dS, [B, B]."""
+    """The value of a loss on a batch, its terms by name, and `weights` = dL/dS, [B, B]."""
 
     total: float
     terms: dict[str, float]
@@ -86,13 +95,13 @@ class Given(Geometry):
         return x @ y.T
 
 
-def scene_batch(image_size: int = 64) -> Batch:
+def scene_batch(image_size: int = 64) -> SimilarityBatch:
     """Eight scenes from easy to hopeless, with a false negative ("blue diamond" and "its twin") among them."""
     from clipedu.data.scenes.dataset import Scenes
 
     rows, names, captions = zip(*PAIRS, strict=True)
     pixels = Scenes("train", max(rows) + 1, image_size).pixels(torch.tensor(rows))
-    return Batch(torch.tensor(SIMILARITY, dtype=torch.float64), names, captions, pixels)
+    return SimilarityBatch(torch.tensor(SIMILARITY, dtype=torch.float64), names, captions, pixels)
 
 
 def similarity_losses() -> list[str]:
@@ -100,13 +109,19 @@ def similarity_losses() -> list[str]:
     return [name for name, entry in LOSSES.items() if "geometry" in entry.defaults]
 
 
-def examine(name: str, similarity: Tensor, *, temperature: float, visits: Sequence[Tensor] = (), **options) -> Seen:
-    """The loss called `name` at the similarities S [B, B].
+def examine(
+    name: str, similarity: Tensor, *, temperature: float, visits: Sequence[Tensor] = (), **options: Any
+) -> Seen:
+    """Evaluate a loss and its weights dL/dS at given similarities.
+
+    CyCLIP is examined without its in-modal part: S does not say how similar two images are.
 
     Args:
-        visits: the S of earlier steps, oldest first, each [B, B]: what a loss with memory has seen of these pairs before.
+        name: of the loss, one of `similarity_losses`.
+        similarity: S, float [B, B].
+        temperature: of the loss, > 0.
+        visits: the S of earlier steps, oldest first, each [B, B], which a loss with memory has averaged.
         options: the loss's own, such as scale="clip" or, for sogclr, form="course" and gamma.
-    CyCLIP is examined without its in-modal part: S does not say how similar two images are.
     Raises:
         ClipeduError: unknown loss or option, a loss without S, a value out of range, or S that is no square matrix.
     """
@@ -126,7 +141,15 @@ def lead(similarity: Tensor) -> Tensor:
 def silenced(similarity: Tensor, temperature: float, visits: Sequence[Tensor] = (), gamma: float = 0.8) -> Tensor:
     """Pairs that the course's form of SogCLR pulls less than half as much as the form in logarithms, bool [B].
 
-    Both forms see the same S [B, B] and the same earlier `visits`; all that differs is the 1e-8 that the course adds.
+    All that differs between the two forms is the 1e-8 that the course adds.
+
+    Args:
+        similarity: S, float [B, B].
+        temperature: of both forms, > 0.
+        visits: the S of earlier steps, oldest first, each [B, B].
+        gamma: of the running averages, above 0 and at most 1.
+    Raises:
+        ClipeduError: as `examine`.
     """
     pulls = [
         examine("sogclr", similarity, temperature=temperature, visits=visits, form=form, gamma=gamma).pull
@@ -142,39 +165,68 @@ def remembered(
 
     "g": this batch alone, mean of exp(h / tau) over the negatives. "u": what the weights are divided by; in the course's
     form that is (s + 1e-8) exp(b), floor included. The weight of an anchor is g / u.
+
+    Args:
+        visits: the S of each step, oldest first, float [B, B] each.
+        temperature: tau, > 0.
+        form: "log" or "course", as in `SogCLR`.
+        gamma: of the running averages, above 0 and at most 1.
+    Raises:
+        ClipeduError: as `examine`.
     """
-    loss, rows = _build("sogclr", visits[0], temperature, (), {"form": form, "gamma": gamma}), {"g": [], "u": []}
+    loss = _build("sogclr", visits[0], temperature, (), {"form": form, "gamma": gamma})
+    rows: dict[str, list[Tensor]] = {"g": [], "u": []}
     for similarity in visits:
         _visit(loss, similarity)
         rows["g"].append(log_mean_exp(margins(similarity) / temperature)[0])
-        log_u = loss.log_u if form == "log" else loss.b + torch.log(loss.s + loss.eps)
+        memory = dict(loss.named_buffers())
+        log_u = memory["log_u"] if form == "log" else memory["b"] + torch.log(memory["s"] + SogCLR.eps)
         rows["u"].append(log_u[0].clone())
     return {name: torch.stack(values).double() for name, values in rows.items()}
 
 
 def with_similarity(similarity: Tensor, image: int, caption: int, value: float) -> Tensor:
-    """S with one cell changed; S itself is left alone, here and below."""
+    """S with one cell changed; S itself is left alone, here and below.
+
+    Args:
+        similarity: S, float [B, B].
+        image: row of the cell.
+        caption: column of the cell.
+        value: what it holds afterwards.
+    """
     changed = similarity.clone()
     changed[image, caption] = value
     return changed
 
 
 def with_false_negative(similarity: Tensor, first: int, second: int) -> Tensor:
-    """S in which either caption of two pairs fits either picture as well as the picture's own does."""
+    """S in which either caption of two pairs fits either picture as well as the picture's own does.
+
+    Args:
+        similarity: S, float [B, B].
+        first, second: numbers of the two pairs.
+    """
     changed = with_similarity(similarity, first, second, similarity[first, first].item())
     return with_similarity(changed, second, first, similarity[second, second].item())
 
 
 def with_swapped_captions(similarity: Tensor, first: int, second: int) -> Tensor:
-    """S in which two pairs have each other's caption (two columns exchanged): both are now wrong."""
+    """S in which two pairs have each other's caption (two columns exchanged): both are now wrong.
+
+    Args:
+        similarity: S, float [B, B].
+        first, second: numbers of the two pairs.
+    """
     order = list(range(len(similarity)))
     order[first], order[second] = second, first
     return similarity[:, order]
 
 
 def with_rivals(similarity: Tensor, ahead: float) -> Tensor:
-    """S in which every picture and every caption has a rival that beats its own pair by at least `ahead`: its best one so
-    far, raised. A bad batch: captions in it fit the wrong pictures very well."""
+    """S in which each picture and each caption has a rival that beats its own pair by at least `ahead`.
+
+    The rival is the best one so far, raised. A bad batch: captions in it fit the wrong pictures very well.
+    """
     own, rivals = similarity.diagonal(), similarity.clone().fill_diagonal_(-torch.inf)
     pairs, changed = torch.arange(len(own)), similarity.clone()
     changed[pairs, rivals.argmax(1)] = own + ahead
@@ -183,7 +235,9 @@ def with_rivals(similarity: Tensor, ahead: float) -> Tensor:
     return torch.maximum(changed, columns)
 
 
-def _build(name: str, similarity: Tensor, temperature: float, visits: Sequence[Tensor], options: dict) -> Loss:
+def _build(
+    name: str, similarity: Tensor, temperature: float, visits: Sequence[Tensor], options: dict[str, Any]
+) -> Loss:
     """The loss, reading S off a table, after these visits."""
     if name in LOSSES and name not in similarity_losses():
         raise ClipeduError(f"{name} is no function of S. Allowed: {', '.join(similarity_losses())}")
@@ -199,7 +253,7 @@ def _build(name: str, similarity: Tensor, temperature: float, visits: Sequence[T
 
 
 def _visit(loss: Loss, similarity: Tensor) -> None:
-    """One training step's worth of memory."""
+    """Update the memory of a loss, as one training step does."""
     with torch.no_grad():
         loss.train()(*_as_embeddings(similarity), torch.arange(len(similarity)))
 

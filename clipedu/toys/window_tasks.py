@@ -1,4 +1,4 @@
-"""Two toy tasks that show what the fractal mask tells a vision transformer: which patches belong together, not where they are.
+"""Two toy tasks: the fractal mask shows which patches belong together, not where they are.
 
 A picture has 4 x 4 patches of one pixel each, in four windows of 2 x 2. A pixel is marked or not.
 
@@ -33,7 +33,15 @@ from clipedu.utils.seeding import seeded
 GRID, BASE = 4, 2
 WINDOWS = (GRID // BASE) ** 2
 NOISE = 0.05
-SHAPE = {"img_size": GRID, "patch_size": 1, "in_chans": 4, "embed_dim": 32, "depth": 3, "num_heads": 4, "base": BASE}
+SHAPE: dict[str, Any] = {
+    "img_size": GRID,
+    "patch_size": 1,
+    "in_chans": 4,
+    "embed_dim": 32,
+    "depth": 3,
+    "num_heads": 4,
+    "base": BASE,
+}
 BATCH, TEST = 128, 4000  # samples a step, and to score on
 
 
@@ -67,7 +75,7 @@ def quadrant(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 class Task(NamedTuple):
-    """How to draw samples, and how many answers there are."""
+    """How samples are drawn, `draw(count, seed)`, and how many classes there are."""
 
     draw: Callable[[int, int], tuple[Tensor, Tensor]]
     classes: int
@@ -87,20 +95,21 @@ def accuracy_after_training(
     steps: int = 300,
     lr: float = 2e-3,
 ) -> float:
-    """Train a small vision transformer (3 blocks, 32 wide) on a task; its share of right answers on 4,000 fresh samples.
+    """Train a small vision transformer on a task and return its accuracy on 4,000 fresh samples.
 
-    AdamW with torch's other settings and a constant lr, 128 fresh samples a step. First weights and samples are drawn from
-    `seed`; the global random state is neither used nor changed.
+    It has 3 blocks and is 32 wide. AdamW with torch's other settings and a constant lr, 128 fresh samples a step. First
+    weights and samples are drawn from `seed`; the global random state is neither used nor changed.
 
     Args:
         task: "same window" or "quadrant".
         extra, pos_embed, summary, registers: of `clipedu.models.vit.build_vit`.
         seed: of first weights and samples; models that differ in one option see the same samples.
         steps: of training, at least 1.
+        lr: constant learning rate.
     Returns:
         0 to 1. Chance is 1/2 and 1/4; the standard error of 4,000 samples is 0.8 and 0.7 hundredths there.
     Raises:
-        ClipeduError: an unknown task, no steps, or options that don't go together.
+        ClipeduError: an unknown task, no steps, or options that do not go together.
     """
     if task not in TASKS:
         raise unknown_name("task", task, TASKS)

@@ -17,7 +17,7 @@ import ipywidgets
 from clipedu.optim import DECAY_LAWS, OPTIMIZERS
 from clipedu.plots.optimizers import plot_descent
 from clipedu.plots.style import to_png
-from clipedu.toys.landscapes import LANDSCAPES, Path, coupled_minimum, descend
+from clipedu.toys.landscapes import LANDSCAPES, Descent, coupled_minimum, descend
 from clipedu.utils.errors import ClipeduError
 from clipedu.widgets.controls import Lab, control_style, slider
 
@@ -37,7 +37,7 @@ class OptimizerLab(Lab):
 
     def __init__(self):
         super().__init__("760px")
-        self.paths: dict[str, Path] = {}
+        self.paths: dict[str, Descent] = {}
         style = control_style("330px", "95px")
         on_release = style | {"continuous_update": False}
         self.optimizers = ipywidgets.SelectMultiple(

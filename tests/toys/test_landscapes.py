@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from clipedu.optim import OPTIMIZERS
-from clipedu.toys.landscapes import LANDSCAPES, MINIMUM, START, Path, coupled_minimum, descend, momentum_options
+from clipedu.toys.landscapes import (
+    LANDSCAPES,
+    MINIMUM,
+    START,
+    Descent,
+    DescentSettings,
+    coupled_minimum,
+    descend,
+    momentum_options,
+)
 from clipedu.utils.errors import ClipeduError
 
 CURVATURES, ANGLE = (1.0, 8.0), math.pi / 6
@@ -114,12 +123,28 @@ def test_noise_is_seeded_and_scaled_with_the_loss():
     torch.testing.assert_close(walk(), walk(lr=0.2, scale=0.5), rtol=1e-10, atol=1e-12)
 
 
+def test_settings_can_be_given_as_one_object_and_changed():
+    settings = DescentSettings(lr=0.1, noise=1.0, steps=5, options={"nesterov": False})
+    points = descend("sgd", settings).points
+    assert torch.equal(points, descend("sgd", lr=0.1, noise=1.0, steps=5, nesterov=False).points)
+    assert not torch.equal(points, descend("sgd", lr=0.1, noise=1.0, steps=5).points)
+    assert torch.equal(descend("sgd", settings, steps=3).points, points[:4])  # the options are kept
+    assert torch.equal(
+        descend("sgd", settings, nesterov=True, seed=0).points, descend("sgd", lr=0.1, noise=1.0, steps=5).points
+    )
+    assert settings.options == {"nesterov": False}
+    with pytest.raises(TypeError, match="lr"):
+        descend("sgd")
+    with pytest.raises(ClipeduError, match="'sgd' does not take .*nestrov=True"):
+        descend("sgd", settings, nestrov=True)
+
+
 def test_steps_to_counts_until_it_stays():
     points = torch.tensor([[2.0, 1.05], [3.0, 1.0], [2.0, 1.0], [2.05, 1.0]], dtype=torch.float64)
-    path = Path("x", "valley", points, points.sum(1))
+    path = Descent("x", "valley", points, points.sum(1))
     assert path.steps_to(0.1) == 2 and path.steps_to(5) == 0 and path.steps_to(0.01) is None
     assert path.distance == pytest.approx(0.05) and path.from_origin == pytest.approx(math.hypot(2.05, 1))
-    lost = Path("x", "valley", torch.cat([points, torch.full((1, 2), math.nan)]), points.sum(1))
+    lost = Descent("x", "valley", torch.cat([points, torch.full((1, 2), math.nan)]), points.sum(1))
     assert lost.steps_to(0.1) is None
     wild = descend("sgd", lr=50.0, steps=400)
     assert not math.isfinite(wild.distance) and wild.steps_to(0.1) is None
