@@ -17,3 +17,13 @@ def drawn(figure):
 def words(figure):
     """All text of a figure in one string."""
     return " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
+
+
+def legend(ax):
+    """The words of a panel's legend."""
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def curves(ax, dashes="-"):
+    """The lines of a panel that have these dashes."""
+    return [line for line in ax.lines if line.get_linestyle() == dashes]
