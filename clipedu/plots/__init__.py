@@ -1,4 +1,7 @@
-"""Figures: data in, matplotlib `Figure` out. One module a subject; the figures of runs are offered here."""
+"""Figures: data in, matplotlib `Figure` out, one module a subject.
+
+The figures of runs can be imported from here.
+"""
 
 from clipedu.utils.lazy import lazy_exports
 

@@ -1,11 +1,11 @@
-"""Figures of attention and of token norms: where tokens look, and whether some have grown out of all proportion.
+"""Figures of attention and of token norms.
 
     tokens = name_tokens(model)
     plot_attention(attention_maps(model, pixels), tokens, pixels)
     plot_token_norms({"plain": (token_norms(model, pixels), tokens)}, pixels)
 
 Heat maps are laid out as the patches lie in the picture, dark for little and bright for much (cividis, which people with any
-colour vision can read). Orange marks what the map is about: the patch that asks, or a patch that is an outlier.
+colour vision can read). Orange marks the query, or a patch that is an outlier.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def plot_attention(
     queries: Sequence[str] | None = None,
     blocks: Sequence[int] | None = None,
 ) -> Figure:
-    """Where tokens of one picture look. A row a query, with the picture on its left; a column a block, or a head.
+    """Draw where tokens of one picture look.
 
-    A map holds the weights on the patches, in percent of all the query gives out, from 0 to its largest, which is told above
-    it: so a map that is bright all over is an even one. What is missing from 100 % goes to the extra tokens; that share is
-    told too, and on the left how much it would be if all weights were equal. Grey patches are forbidden by the mask; white
-    lines bound the windows of summary tokens.
+    A row a query, with the picture on its left; a column a block, or a head. A map holds the weights on the patches, in percent
+    of all weights of the query, from 0 to its largest, which is written above it: so a map that is bright all over is an even
+    one. What is missing from 100 % goes to the extra tokens; that share is written above too, and on the left how much it would
+    be if all weights were equal. Grey patches are forbidden by the mask; white lines bound the windows of summary tokens.
 
     Args:
         maps: [blocks, B, heads, L, L] of `attention_maps`.
@@ -97,7 +97,10 @@ def plot_attention(
 
 
 def default_queries(tokens: Tokens) -> list[str]:
-    """Two patches, one in the middle and one at the side, and the first of each kind of extra tokens."""
+    """Name two patches and the first of each kind of extra tokens.
+
+    One patch is in the middle, one at the side.
+    """
     rows, columns = tokens.grid
     kinds: dict[str, str] = {}
     for name in tokens.names[: tokens.extra]:
@@ -108,11 +111,11 @@ def default_queries(tokens: Tokens) -> list[str]:
 def plot_token_norms(
     norms: Mapping[str, tuple[Tensor, Tokens]], pixels: Tensor, *, pictures: int = 3, block: int = -1
 ) -> Figure:
-    """How long tokens are: maps of single pictures after one block, and below them all pictures, block by block.
+    """Draw the norms of tokens: maps of pictures, and curves over blocks.
 
     A map holds a patch's norm over the median of all patches of its block (in all pictures given), on one scale for all
-    models; an orange square marks an outlier, as `artifacts` has it. A model without artifacts is of one colour. Below, the
-    band holds the middle nine tenths of the patches.
+    models; an orange square marks an outlier, as `artifacts` defines it. A model without artifacts is of one colour. The curves
+    below are of all pictures; their band holds the middle nine tenths of the patches.
 
     Args:
         norms: by a model's name, its [blocks, B, L] of `token_norms` and its tokens of `name_tokens`.
@@ -157,7 +160,7 @@ def plot_token_norms(
 
 
 def _draw_norms(ax: Axes, norms: Tensor, tokens: Tokens, table: pandas.DataFrame) -> None:
-    """Norms by block of one model."""
+    """Draw the norms of one model over its blocks."""
     patches, extra = norms[..., tokens.extra :].flatten(1), norms[..., : tokens.extra].flatten(1)
     block = np.arange(len(norms))
     low, high = np.quantile(patches.numpy(), [0.05, 0.95], axis=1)
@@ -191,7 +194,7 @@ def _draw_norms(ax: Axes, norms: Tensor, tokens: Tokens, table: pandas.DataFrame
 
 
 def _draw_query(ax: Axes, picture: Tensor, tokens: Tokens, number: int, below: str) -> None:
-    """The picture, the query's place in it, and its name."""
+    """Draw the picture with the query's place in it, and name the query."""
     height, width = picture.shape[1:]
     rows, columns = tokens.grid
     ax.imshow(
@@ -206,7 +209,7 @@ def _draw_query(ax: Axes, picture: Tensor, tokens: Tokens, number: int, below: s
 
 
 def _heat(ax: Axes, values: np.ndarray, low: float, high: float) -> AxesImage:
-    """A heat map over the patch grid; what is masked is grey."""
+    """Draw a heat map over the patch grid; what is masked is grey."""
     mesh = ax.imshow(values, cmap=CMAP, vmin=low, vmax=high)
     ax.set_facecolor(FORBIDDEN)
     bare(ax)
@@ -214,7 +217,7 @@ def _heat(ax: Axes, values: np.ndarray, low: float, high: float) -> AxesImage:
 
 
 def _mark(ax: Axes, tokens: Tokens, number: int) -> None:
-    """An orange square around a patch, or the window of a summary token."""
+    """Draw an orange square around a patch, or the window of a summary token."""
     if number >= tokens.extra:
         _outline(ax, *divmod(number - tokens.extra, tokens.grid[1]), 1)
     elif tokens.windows is not None:
@@ -231,7 +234,7 @@ def _outline(ax: Axes, top: float, left: float, size: int) -> None:
 
 
 def _draw_windows(ax: Axes, tokens: Tokens) -> None:
-    """White lines between the windows of summary tokens, thicker for the larger."""
+    """Bound the windows of summary tokens by white lines, thicker for the larger."""
     if tokens.windows is None:
         return
     rows = tokens.grid[0]
@@ -242,7 +245,7 @@ def _draw_windows(ax: Axes, tokens: Tokens) -> None:
 
 
 def _number(kind: str, given: int, count: int) -> int:
-    """Of a block or an image, from 0 even where counted from the end."""
+    """The number of a block or an image, from 0 even where counted from the end."""
     if not -count <= given < count:
         raise ClipeduError(f"there is no {kind} {given}. Allowed: 0 to {count - 1}")
     return given % count

@@ -1,7 +1,7 @@
-"""Figures of data: pictures with their captions, how long and how varied captions are, copies, and what augmentation does.
+"""Figures of data: pictures, captions, copies, dead links, augmentation.
 
-Every function takes pairs or numbers (most of them from `clipedu.data.survey`) and gives a matplotlib `Figure`. Pictures are
-shown as the model gets them, pixel by pixel.
+Every function takes pairs or numbers (most of them from `clipedu.data.survey`) and returns a matplotlib `Figure`. Pictures are
+shown pixel by pixel, as the model gets them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ ACROSS = 6  # pictures in a row
 
 
 def show_pairs(pairs: Pairs, rows: Sequence[int]) -> Figure:
-    """Pictures of these rows, each with its first caption."""
+    """Show the pictures of some rows, each with its first caption.
+
+    Raises ClipeduError: no rows.
+    """
     if not len(rows):
         raise ClipeduError("there are no rows to show: give at least one")
     across = min(ACROSS, len(rows))
@@ -44,7 +47,10 @@ def show_pairs(pairs: Pairs, rows: Sequence[int]) -> Figure:
 
 
 def plot_lengths(captions: Mapping[str, Sequence[str]]) -> Figure:
-    """How many words captions have, as shares; the dotted line is what is left of 30 tokens for words."""
+    """Plot how many words captions have, as shares of the captions.
+
+    The dotted line is what is left of 30 tokens for words.
+    """
     figure = new_figure(7.2, 3.4)
     ax = figure.subplots()
     lengths = {name: np.array([len(words(caption)) for caption in texts]) for name, texts in captions.items()}
@@ -61,7 +67,10 @@ def plot_lengths(captions: Mapping[str, Sequence[str]]) -> Figure:
 
 
 def plot_rank_frequency(counts: Mapping[str, Counter[str]]) -> Figure:
-    """How often the most frequent word is there, the second, ...: both axes are logarithmic. Some words are named."""
+    """Plot how frequent words are over their rank, both axes logarithmic.
+
+    The words of rank 1, 10, 100 and 1000 are named.
+    """
     figure = new_figure(7.2, 4.0)
     ax = figure.subplots()
     for number, (name, counted) in enumerate(counts.items()):
@@ -90,7 +99,15 @@ def plot_rank_frequency(counts: Mapping[str, Counter[str]]) -> Figure:
 
 
 def show_copies(pairs: Pairs, both: Sequence[tuple[int, int]], most: int = ACROSS) -> Figure:
-    """Pairs of rows that may be copies, one above the other, with the beginnings of their captions."""
+    """Show rows that may be copies, one above the other.
+
+    Args:
+        pairs: where pictures and captions are taken from; of captions the beginnings are shown.
+        both: the two rows of each copy.
+        most: copies that are shown, the first ones.
+    Raises:
+        ClipeduError: no copies.
+    """
     shown = [(int(first), int(second)) for first, second in both][:most]
     if not shown:
         raise ClipeduError("there are no copies to show: allow more bits to differ")
@@ -104,7 +121,10 @@ def show_copies(pairs: Pairs, both: Sequence[tuple[int, int]], most: int = ACROS
 
 
 def plot_link_rot() -> Figure:
-    """What is left of lists of links, and what a constant rate of loss would make of each of them."""
+    """Plot what is left of lists of links, by their age.
+
+    The curves are what a constant rate of loss would make of each list.
+    """
     figure = new_figure(7.2, 3.6)
     ax = figure.subplots()
     years = np.linspace(0, 15, 100)
@@ -132,11 +152,14 @@ def plot_link_rot() -> Figure:
 
 
 def plot_sampling(captions: Sequence[str], sample: int, seed: int = 0) -> Figure:
-    """How much more or less frequent each word is in a random sample than in all captions, with the predicted error.
+    """Plot how frequent words are in a sample, over that in all captions.
+
+    The band is the predicted error of a random sample.
 
     Args:
         captions: the population.
-        sample: how many of them are drawn, without putting back.
+        sample: how many of them are drawn, without replacement.
+        seed: of the sample.
     Raises:
         ClipeduError: a sample that is not smaller than the population.
     """
@@ -183,7 +206,10 @@ def plot_sampling(captions: Sequence[str], sample: int, seed: int = 0) -> Figure
 
 
 def show_operations(picture: Tensor) -> Figure:
-    """What each of RandAugment's operations does to one picture, uint8 [3, H, W]; movements in both directions."""
+    """Show what each of RandAugment's operations does to one picture.
+
+    The picture is uint8 [3, H, W]; movements are shown in both directions.
+    """
     shown = {"as it is": picture.float()}
     for name in list(OPERATIONS)[1:]:
         moves = name in ("shear-x", "shear-y", "translate-x", "translate-y", "rotate")
@@ -197,7 +223,10 @@ def show_operations(picture: Tensor) -> Figure:
 
 
 def show_augmented(picture: Tensor, steps: int = ACROSS) -> Figure:
-    """One picture, uint8 [3, H, W], as a run would see it in several steps: a row for each kind of augmentation."""
+    """Show one picture as a run would see it in several steps.
+
+    The picture is uint8 [3, H, W]; each kind of augmentation has a row.
+    """
     kinds = AUGMENTATIONS[1:]
     figure = new_figure(1.5 * (steps + 1), 1.65 * len(kinds))
     axes = figure.subplots(len(kinds), steps + 1, squeeze=False)
@@ -209,7 +238,15 @@ def show_augmented(picture: Tensor, steps: int = ACROSS) -> Figure:
 
 
 def show_mirrored(pairs: Pairs, rows: Sequence[int], false: Sequence[bool]) -> Figure:
-    """Mirror images of rows with their first captions: `false` says of which the caption is no longer true."""
+    """Show mirror images of rows with their first captions.
+
+    Args:
+        pairs: where pictures and captions are taken from.
+        rows: their numbers.
+        false: for each row, whether its caption is no longer true.
+    Raises:
+        ValueError: rows and verdicts are not equally many.
+    """
     figure = new_figure(1.85 * len(rows), 3.2)
     axes = figure.subplots(1, len(rows), squeeze=False)[0]
     for row, wrong, ax in zip(rows, false, axes, strict=True):
@@ -221,7 +258,7 @@ def show_mirrored(pairs: Pairs, rows: Sequence[int], false: Sequence[bool]) -> F
 
 
 def _show(ax: Axes, pixels: Tensor, title: str) -> None:
-    """A picture [3, H, W] in 0..255 without axes, its title above it."""
+    """Show a picture [3, H, W] in 0..255 without axes, its title above it."""
     ax.imshow(pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
     ax.set_title(plain(title), fontsize=8)
     ax.axis("off")

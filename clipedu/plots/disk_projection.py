@@ -1,4 +1,4 @@
-r"""A disk: what two dimensions can show of a space with many, so that three geometries can stand side by side.
+r"""The disk: a map of an embedding space that keeps distances to the root.
 
 The root is in the middle. Each point has its *true distance to the root* as radius, and the direction of its two main axes;
 angles and distances between points are not kept. Each geometry is drawn by its stereographic map from the root, the one
@@ -23,7 +23,7 @@ from clipedu.geometry.sphere import Sphere
 
 
 class Disk:
-    """The map of a space onto a disk: its axes are found once, from all points of the space.
+    """The map of a space onto a disk, with axes found from all its points.
 
     Attributes:
         space: what is mapped.
@@ -43,7 +43,7 @@ class Disk:
 
     @torch.no_grad()
     def place(self, x: Tensor) -> Tensor:
-        """Where the tangent vectors x [N, D] are drawn, [N, 2]."""
+        """Place tangent vectors x [N, D] in the picture, [N, 2]."""
         radius = self.space.radius(x)[:, None]
         direction = normalize(self._directions(x) @ self.axes.T, dim=1)
         if isinstance(self.space.geometry, Lorentz):
@@ -51,7 +51,7 @@ class Disk:
         return (radius / 2).tan() * direction if self.sphere else radius * direction
 
     def _directions(self, x: Tensor) -> Tensor:
-        """As seen from the root: on a sphere, what is at right angles to it."""
+        """As seen from the root: on a sphere, the part at right angles to it."""
         if not self.sphere:
             return x
         x = normalize(x, dim=1)

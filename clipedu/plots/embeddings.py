@@ -1,4 +1,7 @@
-"""Figures of embeddings: which image is similar to which caption, and where both lie (found in `clipedu.plots` too)."""
+"""Figures of embeddings: similarities of images with captions, and their PCA.
+
+`clipedu.plots` exports both.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,13 @@ if TYPE_CHECKING:
 
 
 def plot_similarity(run: Any, pairs: int = 24) -> Figure:
-    """Left: similarities of the first `pairs` images (rows) with their captions (columns). Right: all of them, counted.
+    """Draw similarities of images with captions: a matrix and two histograms.
 
-    A ring marks the caption that an image ranks first among those shown. The similarity is that of the run's geometry. The
-    share of wins is the area under the ROC curve: how often a matched pair is more similar than an unmatched one.
+    Left: the first `pairs` images (rows) with their captions (columns); a ring marks the caption that an image ranks first among
+    those shown. Right: all similarities, counted. The similarity is that of the run's geometry. The share of wins is the area
+    under the ROC curve: how often a matched pair is more similar than an unmatched one, a tie counting half.
+
+    Raises ClipeduError: a run without embeddings, or with some that are not finite.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -57,10 +63,13 @@ def plot_similarity(run: Any, pairs: int = 24) -> Figure:
 
 
 def plot_embedding_map(run: Any, lines: int = 60) -> Figure:
-    """The embeddings of both modalities on their two main axes (PCA of both together), `lines` pairs joined.
+    """Draw images and captions on the two main axes of their joint PCA.
 
-    In the cosine geometry the embeddings are first scaled to unit length, as the loss sees them. The two large marks are the
-    means of the modalities; what lies between them is the modality gap (Liang et al. 2022, arXiv:2203.02053).
+    `lines` pairs are joined. In the cosine geometry the embeddings are first scaled to unit length, as the loss sees them. The
+    two large marks are the means of the modalities; what lies between them is the modality gap (Liang et al. 2022,
+    arXiv:2203.02053).
+
+    Raises ClipeduError: a run without embeddings, or with some that are not finite.
     """
     image, text, _ = _embeddings(run)
     if run.experiment.geometry == "cosine":

@@ -1,16 +1,15 @@
-r"""Figures of embedding spaces: radius, generality, the disk, traversals, maps. All take `clipedu.evaluation.embedding_space.Space`s.
+r"""Figures of embedding spaces: radius, generality, disk, traversals, maps.
 
     spaces = {"cosine": embed_space(a, pairs), "lorentz": embed_space(b, pairs)}
-    plot_disk(spaces)            # one panel a space, so that geometries stand side by side
+    plot_disk(spaces)            # one panel a space, so that geometries can be compared
 
-Colours are those of `clipedu.plots.style`; generality runs from dark (generic) to bright (specific).
+All take `clipedu.evaluation.embedding_space.Space`s. Colours are those of `clipedu.plots.style`; generality runs from dark
+(generic) to bright (specific).
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,20 +19,38 @@ from torch.nn.functional import normalize
 
 from clipedu.evaluation.embedding_space import Space, norm_summary
 from clipedu.evaluation.hierarchy import generality_scores
-from clipedu.evaluation.traversals import Stop
 from clipedu.geometry.sphere import Sphere
 from clipedu.plots.disk_projection import Disk
 from clipedu.plots.embeddings import main_axes
-from clipedu.plots.style import IMAGE, TEXT, draw_pairs, draw_points, dress, new_figure, panels, plain
+from clipedu.plots.style import IMAGE, TEXT, draw_pairs, draw_points, dress, new_figure, panels
+from clipedu.plots.traversals import draw_walk, plot_traversal, show_picture
 from clipedu.utils.errors import ClipeduError, unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+__all__ = [
+    "METHODS",
+    "draw_disk",
+    "draw_walk",
+    "level_colours",
+    "name_levels",
+    "neighbour_map",
+    "plot_disk",
+    "plot_generality",
+    "plot_maps",
+    "plot_root_distances",
+    "plot_traversal",
+    "show_picture",
+]
+
 
 def plot_root_distances(spaces: Mapping[str, Space]) -> Figure:
-    """How far from the root images and first captions are, counted; one panel a space. The lines are the medians."""
+    """Plot how far from the root images and first captions are, counted.
+
+    One panel a space. The lines are the medians. Raises ClipeduError: no spaces.
+    """
     figure, axes = _space_panels(spaces, 3.1)
     for ax, (name, space) in zip(axes, spaces.items(), strict=True):
         sides = {"images": (space.image, IMAGE, "-"), "captions": (space.text, TEXT, "--")}
@@ -50,9 +67,10 @@ def plot_root_distances(spaces: Mapping[str, Space]) -> Figure:
 
 
 def plot_generality(spaces: Mapping[str, Space]) -> Figure:
-    """Distance to the root of captions by level, 0 the most generic, and of the images; one panel a space.
+    """Plot the distance to the root of captions by level, and of images.
 
-    A box holds the middle half of the captions, its whiskers nine tenths. Raises ClipeduError: a space without chains.
+    One panel a space; level 0 is the most generic. A box holds the middle half of the captions, its whiskers nine tenths.
+    Raises ClipeduError: no spaces, or one without chains.
     """
     figure, axes = _space_panels(spaces, 3.4)
     for ax, (name, space) in zip(axes, spaces.items(), strict=True):
@@ -76,12 +94,17 @@ def plot_generality(spaces: Mapping[str, Space]) -> Figure:
 
 
 def plot_disk(spaces: Mapping[str, Space], chains: int = 2, points: int = 300) -> Figure:
-    """Images and captions around the root, one panel a space; `clipedu.plots.disk_projection` says what is true of the picture.
+    """Draw images and captions around the root, one panel a space.
+
+    `clipedu.plots.disk_projection` says what is true of the picture.
 
     Args:
+        spaces: title -> space.
         chains: of the first so many rows, the way from the most generic caption to the image is drawn, along shortest
             paths; without chains, from the first caption to the image.
         points: images that are shown, and captions a level.
+    Raises:
+        ClipeduError: no spaces.
     """
     figure, axes = _space_panels(spaces, 4.9)
     for ax, (name, space) in zip(axes, spaces.items(), strict=True):
@@ -93,7 +116,14 @@ def plot_disk(spaces: Mapping[str, Space], chains: int = 2, points: int = 300) -
 
 
 def draw_disk(ax: Axes, disk: Disk, rows: Iterable[int], points: int = 300) -> None:
-    """One panel of `plot_disk`, with the ways of these rows."""
+    """Draw one panel of `plot_disk`.
+
+    Args:
+        ax: the panel.
+        disk: the map of its space.
+        rows: those whose way from the most generic caption to the image is drawn.
+        points: images that are shown, and captions a level.
+    """
     from matplotlib.patches import Circle
 
     space = disk.space
@@ -111,7 +141,7 @@ def draw_disk(ax: Axes, disk: Disk, rows: Iterable[int], points: int = 300) -> N
 
 
 def _draw_way(ax: Axes, disk: Disk, stations: Tensor) -> None:
-    """The shortest paths from each of stations [S, D] to the next."""
+    """Draw the shortest paths from each of stations [S, D] to the next."""
     shares = torch.linspace(0, 1, 25, dtype=stations.dtype)[:, None]
     for start, end in zip(stations[:-1], stations[1:], strict=True):
         path = disk.space.geometry.geodesic(start, end, shares).detach()
@@ -119,14 +149,20 @@ def _draw_way(ax: Axes, disk: Disk, stations: Tensor) -> None:
 
 
 def level_colours(levels: int) -> list[Any]:
-    """From dark (generic) to bright (specific); where there is one level, the colour of captions."""
+    """Colours from dark (generic) to bright (specific).
+
+    A single level has the colour of captions.
+    """
     import matplotlib
 
     return [TEXT] if levels < 2 else list(matplotlib.colormaps["cividis"](np.linspace(0, 1, levels)))
 
 
 def name_levels(figure: Figure, levels: int) -> None:
-    """A legend for disks, below the panels: images, captions by level, ways and the root."""
+    """Add the legend of disks, below the panels.
+
+    It names images, captions by level, ways and the root.
+    """
     from matplotlib.lines import Line2D
 
     def mark(marker: str, colour: Any, label: str) -> Line2D:
@@ -139,54 +175,18 @@ def name_levels(figure: Figure, levels: int) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
 
 
-def plot_traversal(walks: Mapping[str, list[Stop]], picture: Tensor | None = None) -> Figure:
-    """Ways from an image to the root, one panel a walk (`clipedu.evaluation.traversals`): the image above, the root below.
-
-    A dot is where a caption becomes the nearest; the number before it is the distance to the root there.
-
-    Args:
-        picture: uint8 [3, H, W], the image, shown on the left.
-    """
-    widths = [1] * len(walks) if picture is None else [0.35, *[1] * len(walks)]
-    figure = new_figure(3.5 * sum(widths), 4.6)
-    axes = list(figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0])
-    if picture is not None:
-        show_picture(axes.pop(0), picture)
-    for ax, (name, stops) in zip(axes, walks.items(), strict=True):
-        draw_walk(ax, stops)
-        ax.tick_params(labelleft=ax is axes[0])
-        dress(ax, name, "", "share of the way to the root" if ax is axes[0] else "")
-    return figure
-
-
-def show_picture(ax: Axes, picture: Tensor) -> None:
-    """A picture, uint8 [3, H, W], at the top of a panel."""
-    ax.imshow(picture.permute(1, 2, 0).numpy())
-    ax.set_anchor("N")
-    ax.axis("off")
-
-
-def draw_walk(ax: Axes, stops: list[Stop]) -> None:
-    """One panel of `plot_traversal`."""
-    labels = [textwrap.wrap(f"{stop.distance:.2f}  {stop.caption}", 42, subsequent_indent=" " * 10) for stop in stops]
-    heights = _spread([stop.share for stop in stops], [0.02 + 0.038 * len(lines) for lines in labels])
-    ax.plot([0, 0], [0, 1], color="#999999", linewidth=2, zorder=1)
-    for stop, lines, height in zip(stops, labels, heights, strict=True):
-        ax.plot([0, 0.05, 0.1], [stop.share, height, height], color="#999999", linewidth=0.7, zorder=1)
-        ax.text(0.12, height, plain("\n".join(lines)), fontsize=8, va="center")
-    ax.scatter([0] * len(stops), [stop.share for stop in stops], color=TEXT, zorder=2)
-    ax.set(xlim=(-0.05, 1.5), ylim=(1.06, -0.06), xticks=[])
-
-
 def plot_maps(space: Space, method: str = "tsne", points: int = 300, seed: int = 0) -> Figure:
-    """Two maps of images and first captions: PCA (what is far stays far) and a map of neighbours (what is near stays near).
+    """Draw two maps of images and captions: PCA, and a map of neighbours.
 
-    PCA is that of the tangent vectors (on a sphere, of unit vectors); the other knows only the geometry's own distances.
+    In PCA what is far stays far, in the other what is near stays near. PCA is that of the tangent vectors (on a sphere, of unit
+    vectors); the other is made from the geometry's own distances alone.
 
     Args:
+        space: what is shown.
         method: "tsne" (van der Maaten and Hinton 2008) or "umap" (McInnes et al. 2018, arXiv:1802.03426; needs umap-learn, whose
             first map in a session takes half a minute).
         points: pairs that are shown, the first ones.
+        seed: of the map of neighbours.
     Raises:
         ClipeduError: an unknown method, or umap-learn is not installed.
     """
@@ -214,7 +214,17 @@ METHODS = {"tsne": "t-SNE", "umap": "UMAP"}
 
 
 def neighbour_map(distances: np.ndarray, method: str = "tsne", seed: int = 0) -> np.ndarray:
-    """Points [N, 2] for a matrix of distances [N, N], such that neighbours stay neighbours. See `plot_maps`."""
+    """Place points so that neighbours by their distances stay neighbours.
+
+    Args:
+        distances: [N, N], all of them.
+        method: "tsne" or "umap", as in `plot_maps`.
+        seed: of the first places.
+    Returns:
+        places [N, 2].
+    Raises:
+        ClipeduError: an unknown method, or umap-learn is not installed.
+    """
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
     if method == "tsne":
@@ -250,15 +260,3 @@ def _check_chains(name: str, space: Space) -> None:
         raise ClipeduError(
             f"the space {name!r} has no chains of captions: only scenes have captions of known generality"
         )
-
-
-def _spread(heights: list[float], sizes: list[float]) -> list[float]:
-    """The ascending heights, moved as little as that labels of these sizes don't overlap, and none far below 1."""
-    apart = [(size + after) / 2 for size, after in pairwise(sizes)]
-    spread = heights[:1]
-    for height, gap in zip(heights[1:], apart, strict=True):
-        spread.append(max(height, spread[-1] + gap))
-    spread[-1] = min(spread[-1], max(1.0, heights[-1]))
-    for k in reversed(range(len(apart))):
-        spread[k] = min(spread[k], spread[k + 1] - apart[k])
-    return spread

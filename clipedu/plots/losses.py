@@ -1,10 +1,10 @@
-"""Figures of losses: whom a loss pulls and pushes, how hard, and what it remembers.
+"""Figures of losses: which pairs a loss pulls and pushes, and how hard.
 
-Every function takes numbers (mostly what `clipedu.toys.similarity_batch.examine` returns) and gives a matplotlib `Figure`; nothing is
-computed here but shares and orders. Two colour scales, everywhere the same:
+Every function takes numbers (mostly what `clipedu.toys.similarity_batch.examine` returns) and returns a matplotlib `Figure`;
+nothing is computed here but shares and orders. Two colour scales, everywhere the same:
 
-- weights W = dL/dS on a red-white-blue one with 0 in its middle: *blue pulls* (W < 0), *red pushes*. Anyone can tell these
-  two apart, and in grey the sign is still printed or told by the black squares that mark the diagonal, the own pairs.
+- weights W = dL/dS on a red-white-blue one with 0 in its middle: *blue pulls* (W < 0), *red pushes*. Anyone can distinguish these
+  two; black squares mark the diagonal, the matched pairs.
 - similarities and shares on cividis: brighter is more.
 """
 
@@ -30,7 +30,10 @@ PULL, PUSH = IMAGE, TEXT  # blue and vermilion, as the two ends of the scale of 
 
 
 def loss_table() -> str:
-    """All losses as a Markdown table: name, what it asks of a batch, formula. `IPython.display.Markdown` shows it."""
+    """Make a Markdown table of all losses: name, description, formula.
+
+    `IPython.display.Markdown` shows it.
+    """
     from clipedu.losses import LOSSES
 
     rows = [f"| `{entry.name}` | {entry.description}<br>${entry.formula}$ |" for entry in LOSSES.values()]
@@ -38,7 +41,10 @@ def loss_table() -> str:
 
 
 def plot_batch(batch: SimilarityBatch) -> Figure:
-    """Similarities of a batch [B, B]: pictures down, captions across, the number in each cell."""
+    """Draw the similarities of a batch [B, B], with the number in each cell.
+
+    Pictures are down, captions across.
+    """
     size = len(batch.names)
     figure = new_figure(1.6 + 0.72 * size, 1.9 + 0.55 * size)
     ax = figure.subplots()
@@ -50,13 +56,16 @@ def plot_batch(batch: SimilarityBatch) -> Figure:
 
 
 def plot_weights(maps: Mapping[str, Tensor], batch: SimilarityBatch | None = None) -> Figure:
-    """Maps of pair weights dL/dS side by side, each as shares of its own sum of |W|, all on one scale.
+    """Draw maps of pair weights dL/dS side by side, on one scale.
 
-    The scale is a square root, so that a share of 1 % can be seen beside one of 30 %. The sum itself is in the title.
+    Each holds shares of its own sum of |W|, which is in the title. The scale is a square root, so that a share of 1 % can be
+    seen beside one of 30 %.
 
     Args:
         maps: title -> W [B, B].
         batch: gives the names; without it pairs are numbered.
+    Raises:
+        ClipeduError: no maps.
     """
     from matplotlib.colors import FuncNorm
 
@@ -83,10 +92,11 @@ def plot_weights(maps: Mapping[str, Tensor], batch: SimilarityBatch | None = Non
 
 
 def plot_who(pulls: Mapping[str, Tensor], batch: SimilarityBatch) -> Figure:
-    """Who gets the gradient: each row a loss, each column a pair, in percent of the row's whole pull.
+    """Draw each pair's share of the pull, in percent: a row a loss.
 
     Args:
         pulls: name -> pull on each pair [B], as `Seen.pull`. The same number for all pairs would be 100 / B percent.
+        batch: gives the names of the pairs.
     """
     table = np.array([100 * (pull / pull.sum()).numpy() for pull in pulls.values()]).clip(min=0) + 0.0  # no -0.0
     size = table.shape[1]
@@ -105,7 +115,9 @@ def plot_who(pulls: Mapping[str, Tensor], batch: SimilarityBatch) -> Figure:
 
 
 def plot_shares(pulls: Mapping[str, Tensor], lead: Tensor) -> Figure:
-    """What share of the pull the easiest x percent of the pairs get (a Lorenz curve): the straight line is equal shares.
+    """Plot the share of the pull that the easiest x percent of the pairs get.
+
+    That is a Lorenz curve: the straight line is equal shares.
 
     Args:
         pulls: name -> pull on each pair [B].
@@ -134,10 +146,13 @@ def plot_shares(pulls: Mapping[str, Tensor], lead: Tensor) -> Figure:
 
 
 def plot_memory(histories: Mapping[str, Mapping[str, Tensor]], pair: int) -> Figure:
-    """One anchor's memory over its visits. Above: log of what a batch says (g) and of what is divided by (u). Below: g / u.
+    """Plot one anchor's running average over its visits.
+
+    Above: log of this batch's mean (g) and of what is divided by (u). Below: g / u.
 
     Args:
-        histories: name of a form -> "g" and "u" as from `clipedu.toys.similarity_batch.remembered`, [visits, B] each; g of the first.
+        histories: name of a form -> "g" and "u" as from `clipedu.toys.similarity_batch.remembered`, [visits, B] each; g of the
+            first.
         pair: which anchor.
     """
     figure = new_figure(8.5, 5.2)
@@ -157,7 +172,13 @@ def plot_memory(histories: Mapping[str, Mapping[str, Tensor]], pair: int) -> Fig
 
 
 def plot_silenced(counts: Mapping[str, Sequence[int]], temperatures: Sequence[float], pairs: int) -> Figure:
-    """How many pairs a loss silences, over the temperature. `counts`: name -> one count a temperature, out of `pairs`."""
+    """Plot how many pairs a loss silences, over the temperature.
+
+    Args:
+        counts: name -> one count a temperature.
+        temperatures: in ascending order, > 0.
+        pairs: of how many.
+    """
     figure = new_figure(7.2, 3.6)
     ax = figure.subplots()
     for number, (name, count) in enumerate(counts.items()):
@@ -181,7 +202,10 @@ def plot_silenced(counts: Mapping[str, Sequence[int]], temperatures: Sequence[fl
 
 
 def plot_sizes(sizes: Mapping[str, Mapping[str, float]]) -> Figure:
-    """The size of the gradient, |dL/dS|, of each loss, on a log axis. `sizes`: name of a scale -> loss -> size."""
+    """Plot the size of each loss's gradient, |dL/dS|, on a log axis.
+
+    `sizes`: name of a scale -> loss -> size.
+    """
     losses = list(next(iter(sizes.values())))
     figure = new_figure(7.5, 0.9 + 0.36 * len(losses))
     ax = figure.subplots()
@@ -201,9 +225,10 @@ def plot_sizes(sizes: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def plot_edited(batch: SimilarityBatch, similarity: Tensor, weights: Tensor, chosen: tuple[int, int]) -> Figure:
-    """What the lab shows: S with its chosen cell, W in its own units, and the pull and push on each picture.
+    """Draw S with a chosen cell, W in its own units, and the pull and push.
 
     Args:
+        batch: gives names and pictures.
         similarity, weights: S and dL/dS as they are now, [B, B].
         chosen: image and caption of the ringed cell.
     """
@@ -232,7 +257,15 @@ def plot_edited(batch: SimilarityBatch, similarity: Tensor, weights: Tensor, cho
 
 
 def draw_similarity(ax: Axes, similarity: Tensor, batch: SimilarityBatch) -> AxesImage:
-    """S with its numbers, the pictures at its left, the own pairs marked; returns the image for a colour bar."""
+    """Draw S with its numbers, and the pictures at its left.
+
+    Args:
+        ax: the panel.
+        similarity: S, float [B, B].
+        batch: gives names and pictures.
+    Returns:
+        the image of S, for a colour bar.
+    """
     size = len(similarity)
     shown = ax.imshow(similarity.numpy(), cmap="cividis", vmin=-0.2, vmax=1)
     for (row, column), value in np.ndenumerate(similarity.numpy()):
@@ -255,7 +288,7 @@ def draw_similarity(ax: Axes, similarity: Tensor, batch: SimilarityBatch) -> Axe
 
 
 def _name_sides(ax: Axes, batch: SimilarityBatch | None, first_column: bool, last_row: bool) -> None:
-    """Pictures down the left, captions along the bottom, where there is room for names."""
+    """Name pictures down the left and captions along the bottom."""
     names = [plain(name) for name in batch.names] if batch else None
     if names:
         ax.set_xticks(range(len(names)), names if last_row else [], rotation=90, fontsize=8)
@@ -265,7 +298,7 @@ def _name_sides(ax: Axes, batch: SimilarityBatch | None, first_column: bool, las
 
 
 def _own_pairs(ax: Axes, size: int) -> None:
-    """A black square around each cell of the diagonal."""
+    """Draw a black square around each cell of the diagonal."""
     from matplotlib.patches import Rectangle
 
     for row in range(size):

@@ -1,11 +1,11 @@
-"""Figures of the fractal mask: the whole of it as a matrix, and what one token sees, level by level.
+"""Figures of the fractal mask: as a matrix, and what one token sees.
 
     plot_mask(16, 4)
     plot_who_sees(16, 4, token_at(16, 4, "4 x 4", 0, 3))
 
 Colours say by which of the two rules of `clipedu.models.fractal_mask` a token may attend to another: blue, they are of the same
-level; orange, the window of one contains the window of the other. After two blocks what one token knows can have come through
-a third: green. Both figures read as "query attends to key", True in the mask; the mask is symmetric, so the other way too.
+level; orange, the window of one contains the window of the other. After two blocks a token can also depend on another through
+a third: green. Both figures read as "query attends to key", True in the mask; the mask is symmetric.
 """
 
 from __future__ import annotations
@@ -36,14 +36,19 @@ WIDEST = 11.5  # inches, of all levels side by side
 
 
 def level_names(grid: int, base: int) -> list[str]:
-    """Names of the levels, coarsest first: 4, 2 -> ["1 x 1", "2 x 2", "patches"]. Raises ClipeduError, as `summary_sides`."""
+    """Name the levels, coarsest first: 4, 2 -> ["1 x 1", "2 x 2", "patches"].
+
+    Raises ClipeduError, as `summary_sides`.
+    """
     return [*(f"{side} x {side}" for side in summary_sides(grid, base)), "patches"]
 
 
 def token_at(grid: int, base: int, level: str, row: int = 0, column: int = 0) -> int:
-    """Where in the sequence a token is.
+    """Find where in the sequence a token is.
 
     Args:
+        grid: n, patches a side; a power of `base`.
+        base: k, patches a side of the smallest windows.
         level: one of `level_names`.
         row, column: in the grid of that level, from 0.
     Raises:
@@ -59,17 +64,30 @@ def token_at(grid: int, base: int, level: str, row: int = 0, column: int = 0) ->
 
 
 def token_name(grid: int, base: int, token: int) -> str:
-    """A token in words: "global token", "4 x 4 token (0, 3)" or "patch (2, 1)", row before column. Raises ClipeduError."""
+    """Name a token: "global token", "4 x 4 token (0, 3)" or "patch (2, 1)".
+
+    Args:
+        grid, base: as in `token_at`.
+        token: number in the sequence, from 0.
+    Returns:
+        its name, row before column.
+    Raises:
+        ClipeduError: a token that is not there, or a grid that cannot carry the windows.
+    """
     level, row, column = _place(grid, base, token)
     name = level_names(grid, base)[level]
     return "global token" if level == 0 else f"{'patch' if name == 'patches' else f'{name} token'} ({row}, {column})"
 
 
 def reach(grid: int, base: int, blocks: int = 1) -> Tensor:
-    """Why a query (row) can depend on a key (column) after one or two blocks: int64 [L, L].
+    """Say why a query can depend on a key after one or two blocks.
 
-    0 it cannot; 1 both are of the same level; 2 one's window contains the other's; 3 only through a third token.
-
+    Args:
+        grid, base: as in `token_at`.
+        blocks: 1 or 2.
+    Returns:
+        int64 [L, L], a row a query. 0 it cannot; 1 both are of the same level; 2 one's window contains the other's; 3 only
+        through a third token.
     Raises:
         ClipeduError: another number of blocks, or a grid that cannot carry the windows.
     """
@@ -82,11 +100,12 @@ def reach(grid: int, base: int, blocks: int = 1) -> Tensor:
 
 
 def plot_mask(grid: int, base: int, token: int | None = None, *, blocks: int = 1) -> Figure:
-    """The fractal mask: query rows, key columns; lines between the levels, which are named above and on the right.
+    """Draw the fractal mask: query rows, key columns.
+
+    Lines are between the levels, which are named above and on the right.
 
     Args:
-        grid: n, patches a side; a power of `base`.
-        base: k.
+        grid, base: as in `token_at`.
         token: number in the sequence, from 0, of a token whose row is marked (`token_at`).
         blocks: 1 shows the mask, 2 what can depend on what after two blocks: all on all.
     Raises:
@@ -119,9 +138,10 @@ def plot_mask(grid: int, base: int, token: int | None = None, *, blocks: int = 1
 
 
 def plot_who_sees(grid: int, base: int, token: int, *, blocks: int = 1) -> Figure:
-    """What one token sees: the grid of each level, all drawn over the same picture, so that a window lies over its patches.
+    """Draw what one token sees, a panel a level.
 
-    A star is the token itself; the black frame, in every panel, its window.
+    The grids of all levels are drawn over the same square, so that a window lies over its patches. A star is the token itself;
+    the black frame, in every panel, its window.
 
     Args:
         grid, base, blocks: as in `plot_mask`.
@@ -157,7 +177,7 @@ def plot_who_sees(grid: int, base: int, token: int, *, blocks: int = 1) -> Figur
 
 
 def _draw_level(ax: Axes, grid: int, part: Tensor, names: list[str]) -> None:
-    """One level: a cell a token, over the square from 0 to `grid` patches."""
+    """Draw one level: a cell a token, over the square from 0 to `grid` patches."""
     side = len(part)
     ax.imshow(_paint(part), extent=(0, grid, grid, 0), interpolation="nearest")
     edges = np.arange(side + 1) * (grid // side)
@@ -172,7 +192,10 @@ def _draw_level(ax: Axes, grid: int, part: Tensor, names: list[str]) -> None:
 
 
 def _name_levels(ax: Axes, grid: int, base: int) -> None:
-    """Lines between the levels, and their names above and on the right, moved apart where levels are small."""
+    """Draw lines between the levels, and name these above and on the right.
+
+    Names are moved apart where levels are small.
+    """
     ends = np.cumsum([0, *(side * side for side in _sides(grid, base))])
     count = int(ends[-1])
     for start, end in zip(ends[:-2], ends[1:-1], strict=True):
@@ -190,20 +213,20 @@ def _name_levels(ax: Axes, grid: int, base: int) -> None:
 
 
 def _name_tokens(ax: Axes, grid: int, base: int) -> None:
-    """Where tokens are few, each has its name on both axes, and thin lines between it and the next."""
+    """Name each token on both axes, where they are few, between thin lines."""
     names = [name for level in _short_names(grid, base) for name in level]
     places = np.arange(len(names))
     ax.set_xticks(places + 0.5, names, fontsize=8, rotation=90)
     ax.set_yticks(places + 0.5, names, fontsize=8)
     ax.tick_params(length=0)
     ax.tick_params("y", pad=12)
-    for edge in places:
+    for edge in places.tolist():
         ax.axhline(edge, color="white", linewidth=0.5)
         ax.axvline(edge, color="white", linewidth=0.5)
 
 
 def _legend(figure: Figure, why: Tensor, marks: Sequence[Artist] = ()) -> None:
-    """The colours that are there, and other marks, below the panels."""
+    """Add a legend of the colours that occur, and of other marks."""
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor=SHADES[k], label=MEANINGS[k]) for k in why.unique().tolist()] + list(marks)

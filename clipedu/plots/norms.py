@@ -1,6 +1,6 @@
-"""Figures of norms over a run: layers and their steady states, their rotation, the balance of one layer, and walks.
+"""Figures of norms over a run: layers, rotation, balance, and walks.
 
-Every function takes numbers (rows of `NormMonitor.frame()`, or a `Walk` of `clipedu.norms.random_walks`) and gives a matplotlib
+Every function takes numbers (rows of `NormMonitor.frame()`, or a `Walk` of `clipedu.norms.random_walks`) and returns a matplotlib
 `Figure`. What was measured is a solid line or a dot, what was predicted a dashed one or a band.
 """
 
@@ -46,9 +46,10 @@ def plot_layers(
     predicted: Mapping[str, SteadyState | float | Sequence[float]] | None = None,
     layers: Iterable[str] | None = None,
 ) -> Figure:
-    """One quantity of each layer over the steps, in a panel for each part of the model and kind of layer.
+    """Plot one quantity of each layer over the steps.
 
-    A panel with more than six layers names six of them, spread from its largest to its smallest; the others are pale.
+    Each part of the model and kind of layer has a panel. One with more than six layers names six of them, spread from its
+    largest to its smallest; the others are pale.
 
     Args:
         frame: `NormMonitor.frame()` or `run.layers`.
@@ -56,6 +57,8 @@ def plot_layers(
         predicted: layer -> its `SteadyState` or the number (a band of 5 % to each side), or one number for each of its rows
             (a dashed curve). Only named layers show theirs: choose `layers`.
         layers: names of the layers to draw; all.
+    Raises:
+        ClipeduError: no rows, an unknown quantity or layer, or a quantity that was not recorded.
     """
     if quantity not in QUANTITIES:
         raise unknown_name("quantity", quantity, QUANTITIES)
@@ -82,7 +85,13 @@ def plot_rotation(
     predicted: Mapping[str, SteadyState | float | Sequence[float]] | None = None,
     layers: Iterable[str] | None = None,
 ) -> Figure:
-    """How far each layer turns in a step, in radians, against the rotation of its steady state. Arguments as `plot_layers`."""
+    """Plot how far each layer turns in a step, in radians.
+
+    Args:
+        frame, predicted, layers: as in `plot_layers`; a `SteadyState` predicts its rotation.
+    Raises:
+        ClipeduError: as `plot_layers`.
+    """
     return plot_layers(frame, "angle", predicted, layers)
 
 
@@ -91,10 +100,14 @@ def plot_prediction(
     predicted: Mapping[str, SteadyState | float | Sequence[float]],
     quantity: str = "weight",
 ) -> Figure:
-    """Measured over predicted, of every layer that has a prediction, in one panel for each part: 1 is as predicted.
+    """Plot measured over predicted, of every layer with a prediction.
+
+    One panel for each part of the model; 1 is as predicted.
 
     Args:
-        frame, predicted, quantity: as `plot_layers`; layers without a finite prediction are left out.
+        frame, predicted, quantity: as in `plot_layers`; layers without a finite prediction are left out.
+    Raises:
+        ClipeduError: no layer has a finite prediction.
     """
     _, label, field = QUANTITIES[quantity]
     ratios = []
@@ -127,11 +140,15 @@ def plot_prediction(
 
 
 def plot_balance(frame: pandas.DataFrame, layer: str) -> Figure:
-    """What makes one layer longer or shorter: alignment, injection and decay, in parts of its ||w||^2 a step, and their sum.
+    """Plot what changes the length of one layer: three terms and their sum.
+
+    Alignment, injection and decay are drawn as shares of its ||w||^2 a step.
 
     Args:
         frame: `NormMonitor.frame()` or `run.layers`.
         layer: its name there.
+    Raises:
+        ClipeduError: no rows, or an unknown layer.
     """
     rows = _chosen(frame, [layer])
     squared = rows["weight"] ** 2
@@ -155,7 +172,7 @@ def plot_balance(frame: pandas.DataFrame, layer: str) -> Figure:
 def _draw_layers(
     ax: Axes, rows: pandas.DataFrame, quantity: str, predicted: Mapping[str, Any], field: str | None
 ) -> None:
-    """All layers of a panel; the named ones with colour, legend and prediction."""
+    """Draw all layers of a panel; the named ones with colour and prediction."""
     layers = {layer: of_layer for layer, of_layer in rows.groupby("layer", sort=False)}
     final = {layer: of_layer[quantity].iloc[-1] for layer, of_layer in layers.items()}
     order = sorted(layers, key=lambda layer: final[layer], reverse=True)
@@ -196,7 +213,7 @@ def _value(prediction: Any, field: str | None) -> Any:
 
 
 def _chosen(frame: pandas.DataFrame, layers: Iterable[str] | None) -> pandas.DataFrame:
-    """The rows of some layers; an unknown one is refused, and so is an empty frame."""
+    """The rows of some layers. Raises ClipeduError: an unknown layer, no rows."""
     if not len(frame):
         raise ClipeduError("there is nothing to draw: these rows are empty (was a step recorded?)")
     if layers is None:
@@ -209,7 +226,10 @@ def _chosen(frame: pandas.DataFrame, layers: Iterable[str] | None) -> pandas.Dat
 
 
 def _short(layer: str, part: str) -> str:
-    """A layer's name for a legend: without what the panel's title says, its end where it is long."""
+    """A layer's name for a legend, without what the panel's title says.
+
+    Of a long one only the end.
+    """
     name = layer.removesuffix(".weight")
     head, dot, tail = name.partition(".")
     name = tail if dot and head.startswith(part) else name

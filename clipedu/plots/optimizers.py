@@ -1,7 +1,7 @@
-"""Figures of optimizers: paths through a landscape, what one step looks like, and decay laws over a schedule.
+"""Figures of optimizers: paths in a landscape, single steps, decay laws.
 
-Every function takes what `clipedu.toys.landscapes` or `clipedu.optim` made and gives a matplotlib `Figure`. Landscapes are grey, darker is
-higher, so that paths keep the colours and dashes that tell them apart in every figure.
+Every function takes what `clipedu.toys.landscapes` or `clipedu.optim` made and returns a matplotlib `Figure`. Landscapes are grey,
+darker is higher, so that paths keep the same colours and dashes in every figure.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ MARKERS = "osD^vPp"
 def plot_descent(
     panels: Mapping[str, Mapping[str, Descent]], *, pulled_to: Mapping[str, tuple[float, float]] | None = None
 ) -> Figure:
-    """Paths over the contours of their landscape, a panel for each entry: start (ring), ends (marks), minimum (star).
+    """Draw paths over the contours of their landscape, one panel an entry.
 
-    The cross is the origin, where weight decay pulls.
+    A ring is the start, a mark an end, the star the minimum. The cross is the origin, where weight decay pulls.
 
     Args:
         panels: title -> name -> path. All paths of a panel are of one landscape; a name has one colour in all panels.
         pulled_to: title -> a point to mark with a square, e.g. `clipedu.toys.landscapes.coupled_minimum`.
+    Raises:
+        ClipeduError: a panel without a path, or no panel.
     """
     if not panels or not all(panels.values()):
         raise ClipeduError("there is no path to draw: give at least one for each panel")
@@ -62,10 +64,14 @@ def plot_descent(
 
 
 def plot_steps(steps: Mapping[str, Tensor]) -> Figure:
-    """What a step looks like, a column for each: its entries above, its singular values below, both over their largest.
+    """Draw the entries of steps, and below them their singular values.
+
+    Each has a column; both are over their largest.
 
     Args:
         steps: name -> matrix [m, n], e.g. a gradient, its sign and its polar factor.
+    Raises:
+        ClipeduError: no steps.
     """
     import torch
 
@@ -90,7 +96,14 @@ def plot_steps(steps: Mapping[str, Tensor]) -> Figure:
 
 
 def plot_decay_laws(*, lr_max: float, weight_decay: float, total: int = 200, warmup: int = 20) -> Figure:
-    """Lambda and the shrink under each decay law, over a warm-up and half a cosine."""
+    """Plot lambda and the shrink under each decay law over a schedule.
+
+    Args:
+        lr_max: peak learning rate.
+        weight_decay: lambda at the peak.
+        total: steps, the last of half a cosine.
+        warmup: steps of the linear warm-up.
+    """
     from clipedu.optim import DECAY_LAWS, learning_rate
     from clipedu.optim.decay_laws import coefficient
 

@@ -1,4 +1,4 @@
-"""The figure of random walks: Monte-Carlo on theory, and the schedule that the weights went through."""
+"""The figure of random walks: Monte Carlo, theory, and the schedule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOTS = 33  # of a walk's records, those that get a dot
 
 
 def plot_walk(walks: Walk | Sequence[Walk] | Mapping[str, Walk], quantity: str = "norm") -> Figure:
-    """Monte-Carlo (dots) on theory (dashed), and below them the schedule that they went through.
+    """Plot Monte Carlo (dots) on theory (dashed), and the schedule below.
 
     The bars on the dots are two standard errors of the mean, often smaller than a dot. For a single walk a pale band holds
     the middle two thirds of the chains, and a dotted line is the balance that the lr and lambda of that step would lead to.
@@ -70,7 +70,7 @@ def plot_walk(walks: Walk | Sequence[Walk] | Mapping[str, Walk], quantity: str =
 
 
 def _draw_norm(ax: Axes, walk: Walk, colour: str, name: str, alone: bool) -> None:
-    """||w||^2 / C of one walk; alone also the spread of its chains and the moving balance."""
+    """Draw ||w||^2 / C of one walk; alone also its spread and the balance."""
     if alone:
         low, high = np.clip(walk.measured - walk.spread, 0, None), walk.measured + walk.spread
         ax.fill_between(walk.step, low, high, color=colour, alpha=0.15, linewidth=0, label="two of three chains")
@@ -87,7 +87,7 @@ def _draw_norm(ax: Axes, walk: Walk, colour: str, name: str, alone: bool) -> Non
 
 
 def _draw_cosine(ax: Axes, walk: Walk, colour: str, name: str, alone: bool) -> None:
-    """cos(w, u) of one walk: every record is a mean over chains, so the dots scatter."""
+    """Draw cos(w, u) of one walk: each record is a mean over chains and scatters."""
     ax.axhline(0, color="#888888", linewidth=0.8)
     _draw_dots(ax, walk.step, walk.cosine, walk.predicted_cosine, 0 * walk.error, colour, name, alone)
 
@@ -102,7 +102,7 @@ def _draw_dots(
     name: str,
     alone: bool,
 ) -> None:
-    """Some of the measured values with their error bars, and the predicted curve."""
+    """Draw some measured values with their error bars, and the predicted curve."""
     some = np.unique(np.linspace(0, len(step) - 1, DOTS).round().astype(int))
     dots: dict[str, Any] = {"fmt": "o", "markersize": 3.5, "elinewidth": 1.2, "color": colour}
     ax.errorbar(step[some], measured[some], bars[some], label=plain(name), **dots)
@@ -111,7 +111,7 @@ def _draw_dots(
 
 
 def _fit_axis(ax: Axes, walks: Sequence[Walk]) -> None:
-    """From 0, unless some walk ends at less than a tenth of the highest: then logarithmic."""
+    """Start the axis at 0, or make it logarithmic where a walk falls below a tenth."""
     low, high = min(walk.measured[-1] for walk in walks), max(walk.measured.max() for walk in walks)
     if 0 < 10 * low < high:
         ax.set_yscale("log")

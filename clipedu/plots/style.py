@@ -1,6 +1,6 @@
-"""How all figures look: colours, dashes, and a figure that a notebook can show.
+"""What all figures share: colours, dashes, panels, curves.
 
-Colours are those of Okabe and Ito (2008), which people with any colour vision can tell apart; lines differ in their dashes
+Colours are those of Okabe and Ito (2008), which people with any colour vision can distinguish; lines differ in their dashes
 too, so that a grey print can be read. Figures are made with matplotlib's object interface, without pyplot.
 """
 
@@ -27,7 +27,10 @@ IMAGE, TEXT, BOTH = "#0072B2", "#D55E00", "#000000"  # a modality has the same c
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, `width` x `height` inches at 100 dots an inch. As the last line of a notebook cell it shows itself."""
+    """Make an empty figure, `width` x `height` inches at 100 dots an inch.
+
+    As the last line of a notebook cell it shows itself.
+    """
     return _figure_class()(figsize=(width, height), dpi=100, layout="constrained")
 
 
@@ -36,7 +39,10 @@ def _figure_class() -> type[Figure]:
     from matplotlib.figure import Figure
 
     class NotebookFigure(Figure):
-        """Jupyter shows a bare `Figure` only after `%matplotlib inline`; this one always."""
+        """A figure that Jupyter always shows.
+
+        A bare `Figure` is shown only after `%matplotlib inline`.
+        """
 
         def _repr_png_(self) -> bytes:
             return to_png(self)
@@ -45,7 +51,7 @@ def _figure_class() -> type[Figure]:
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as the bytes of a PNG file."""
+    """Make the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -78,18 +84,35 @@ def bare(ax: Axes) -> None:
 
 
 def draw_points(ax: Axes, points: np.ndarray | Tensor, **kwargs: Any) -> PathCollection:
-    """Scatter points [N, 2]; `kwargs` are those of `Axes.scatter`."""
+    """Scatter points.
+
+    Args:
+        ax: the panel.
+        points: [N, 2].
+        kwargs: of `Axes.scatter`.
+    """
     return ax.scatter(points[:, 0], points[:, 1], **kwargs)
 
 
 def draw_pairs(ax: Axes, starts: np.ndarray, ends: np.ndarray, **kwargs: Any) -> None:
-    """Join each of points [N, 2] with its partner by a grey line; `kwargs` are those of `Axes.plot`."""
+    """Join each of points [N, 2] with its partner by a grey line.
+
+    Args:
+        ax: the panel.
+        starts, ends: points [N, 2].
+        kwargs: of `Axes.plot`.
+    """
     for pair in zip(starts, ends, strict=True):
         ax.plot(*np.transpose(pair), color="#999999", zorder=1, **kwargs)
 
 
 def dress(ax: Axes, title: str, xlabel: str, ylabel: str) -> None:
-    """Title, labels, a pale grid, and no box around the panel."""
+    """Set title and labels, a pale grid, and no frame above and on the right.
+
+    Args:
+        ax: the panel.
+        title, xlabel, ylabel: taken literally, by `plain`.
+    """
     ax.set_title(plain(title), fontsize=10)
     ax.set_xlabel(plain(xlabel))
     ax.set_ylabel(plain(ylabel))
@@ -98,10 +121,18 @@ def dress(ax: Axes, title: str, xlabel: str, ylabel: str) -> None:
 
 
 def draw_curve(ax: Axes, step: pandas.Series, value: pandas.Series, colour: str, dashes: str, label: str) -> Line2D:
-    """A pale line of all values and a strong one of their running median over a fortieth of them (an odd
-    number, so that one odd step does not move it).
+    """Draw all values as a pale line and their running median as a strong one.
 
-    Values that are not finite are left out; where they end the curve, a cross marks the last good one.
+    The window is a fortieth of the values, and odd, so that one odd step does not move the median. Values that are not finite
+    are left out; where they end the curve, a cross marks the last good one.
+
+    Args:
+        ax: the panel.
+        step, value: of equal length.
+        colour, dashes: of the strong line, as from `line_style`.
+        label: of the strong line, taken literally.
+    Returns:
+        the strong line.
     """
     value = value.astype(float)
     value = value.where(np.isfinite(value))
@@ -115,7 +146,10 @@ def draw_curve(ax: Axes, step: pandas.Series, value: pandas.Series, colour: str,
 
 
 def log_where_it_helps(ax: Axes, values: pandas.Series) -> None:
-    """A log axis where the positive values span more than a factor of ten; the smallest hundredth may fall below it."""
+    """Make the axis logarithmic where values span more than a factor of ten.
+
+    Only positive values count; the smallest hundredth may fall below the axis.
+    """
     positive = values[(values > 0) & np.isfinite(values)]
     if len(positive) and positive.max() > 10 * positive.min():
         ax.set_yscale("log")
@@ -123,7 +157,7 @@ def log_where_it_helps(ax: Axes, values: pandas.Series) -> None:
 
 
 def log_in_words(axis: Any) -> None:
-    """A log axis with the ticks 0.1, 0.2, 0.5, 1, 2, 5, ... and no others."""
+    """Make an axis logarithmic, with the ticks 0.1, 0.2, 0.5, 1, 2, 5, ..."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
@@ -133,11 +167,14 @@ def log_in_words(axis: Any) -> None:
 
 
 def plain(text: Any) -> str:
-    """Text that matplotlib takes literally: a `$` starts no formula, and a leading `_` hides no legend entry."""
+    """Escape text that matplotlib would not take literally.
+
+    A `$` starts no formula, and a leading `_` hides no legend entry.
+    """
     text = str(text).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
 
 def shorten(text: str, length: int = 32) -> str:
-    """The text, cut at `length` characters."""
+    """Cut text at `length` characters."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"

@@ -1,15 +1,11 @@
-"""Figures of runs: what a training curve, a norm, a similarity matrix or a grid of scores looks like.
+"""Figures of runs: training curves, norms, and the grid of scores.
 
 Every function takes runs (or a table) and returns a matplotlib `Figure`; nothing is drawn on a screen and no pyplot state is
 touched, so that the same call works in a notebook, in a widget, on a server and in a report. Leave the figure as the last
 line of a notebook cell to see it, or call `.savefig("loss.png")`.
 
-Conventions: colours are those of Okabe and Ito (2008), which people with any colour vision can tell apart, and lines differ
-in their dashes too. The title says what to look for. A pale line is the value of each step, the strong line its running
-median over a fortieth of the steps.
-
-Of a run is read: `name`, `experiment`, `history`, `norms`, `metrics` and `embeddings()`. The two figures of embeddings live
-in `embedding_plots.py`.
+The title says what to look for. A pale line is the value of each step, the strong line its running median over a fortieth of
+the steps. Of a run is read: `name`, `experiment`, `history` and `norms`.
 """
 
 from __future__ import annotations
@@ -54,7 +50,11 @@ __all__ = [
 
 
 def plot_loss(runs: Any) -> Figure:
-    """The training loss per step. One run: total, its terms, and the learning rate. A list: `plot_curves` of the loss."""
+    """Plot the training loss per step.
+
+    One run: total, its terms, and the learning rate. A list: `plot_curves` of the loss. Raises ClipeduError: no run, or one
+    without a history.
+    """
     runs = _as_list(runs)
     if len(runs) > 1:
         return plot_curves(runs, "loss")
@@ -85,13 +85,15 @@ def plot_loss(runs: Any) -> Figure:
 
 
 def plot_curves(runs: Any, column: str = "loss", panel: str | None = None) -> Figure:
-    """A column of the history over steps, for many runs, in small panels.
+    """Plot a column of the history over steps, for many runs, in panels.
+
+    Panels of losses have each their own vertical axis, others share one. Runs without values are named in the title.
 
     Args:
+        runs: one run or several.
         column: a column of `run.history`, e.g. "loss", "loss/cyclic", "pairs_per_second".
         panel: the field of the experiment that makes the panels, e.g. "geometry". By default "loss" for losses, because
             values of different losses have no common unit, and "optimizer" for anything else.
-    Panels of losses have each their own vertical axis, others share one. Runs without values are named in the title.
     Raises:
         ClipeduError: no run has values in that column, or `panel` is no field of the experiment.
     """
@@ -147,8 +149,10 @@ def plot_curves(runs: Any, column: str = "loss", panel: str | None = None) -> Fi
 
 
 def _curve_labels(runs: list, places: list[str], field: str) -> list[str]:
-    """Each curve's label: a field of its experiment, if curves of a panel that share it differ in nothing but the seed;
-    else the run's name."""
+    """Label each curve: a field of its experiment, or the run's name.
+
+    The field is enough where curves of a panel that share it differ in nothing but the seed.
+    """
     labels = [str(getattr(run.experiment, field)) for run in runs]
     seedless = [str({**dataclasses.asdict(run.experiment), "seed": None}) for run in runs]
     if len(set(zip(places, labels, strict=True))) == len(set(seedless)):
@@ -157,9 +161,10 @@ def _curve_labels(runs: list, places: list[str], field: str) -> list[str]:
 
 
 def plot_norms(run: Any) -> Figure:
-    """Norms over steps, of all parameters and of the two towers: weight, gradient, update, and update / weight.
+    """Plot norms over steps, of all parameters and of each encoder's side.
 
-    Update / weight is how far a step moves the parameters, as a share of their length: an effective learning rate.
+    Update / weight is how far a step moves the parameters, as a share of their length: an effective learning rate. Raises
+    ClipeduError: a run without norms.
     """
     norms = _rows(run, "norms", "train with the norm monitor on").copy()
     norms["relative"] = norms["update"] / norms["weight"].where(norms["weight"] > 0)
@@ -197,7 +202,10 @@ WATCHED = (
 
 
 def plot_watched(run: Any) -> Figure:
-    """What a run learned or measured beside its weights: norms of the embeddings, temperature, curvature, entailment."""
+    """Plot what a run recorded beside its loss and its norms.
+
+    These are norms of the embeddings, temperature, curvature and entailment. Raises ClipeduError: a run that recorded none.
+    """
     history = _rows(run, "history", "training stopped before its first step")
     shown = [
         (present, title, label)
@@ -220,11 +228,16 @@ def plot_watched(run: Any) -> Figure:
 
 
 def plot_grid(table: pandas.DataFrame, title: str = "Average of TR@1, IR@1 and top-1: brighter is better") -> Figure:
-    """A heat map of the average, losses down, optimizers across; several runs of a cell are averaged, the best is framed.
+    """Draw a heat map of the average, losses down, optimizers across.
+
+    Several runs of a cell are averaged, the best is framed.
 
     Args:
         table: one row a run with the columns loss, optimizer and average (percent; nan where there is none), as made by
             `clipedu.report.score_table.score_table` and `clipedu.config.course.course_table`.
+        title: of the figure.
+    Raises:
+        ClipeduError: a table without rows.
     """
     from matplotlib.patches import Rectangle
 

@@ -1,1 +1,4 @@
-"""Problems small enough to see through: a batch of similarities, an optimizer's valley, tasks on windows of patches."""
+"""Small problems that can be understood completely.
+
+A batch of similarities, a landscape of two weights, permutations of patches, tasks on windows of patches.
+"""

@@ -1,4 +1,4 @@
-r"""Descent: a landscape of two weights, small enough to *see* what an optimizer does.
+r"""Descent in a landscape of two weights, where each step can be seen.
 
 The optimizers are no toys: `descend` steps with the object that `build_optimizer` makes for CLIP. Only the model is small, a
 single weight matrix w = [x, y], and its loss is one of two landscapes, both with their minimum (loss 0) at (2, 1):
@@ -57,7 +57,7 @@ LANDSCAPES.add("bend", bend, "a curved valley")
 
 
 def loss_of(landscape: str) -> Callable[[Tensor], Tensor]:
-    """The loss of a landscape, w [..., 2] -> [...]. Raises ClipeduError for an unknown name."""
+    """Look up a landscape's loss, w [..., 2] -> [...]. Raises ClipeduError."""
     build = LANDSCAPES[landscape].build
     assert build is not None  # every landscape is a function
     return build
@@ -104,7 +104,7 @@ class DescentSettings:
             )
 
     def optimizer_options(self, name: str) -> dict[str, Any]:
-        """Options of `build_optimizer` for one optimizer. Raises ClipeduError, as `momentum_options`."""
+        """Collect options of `build_optimizer`. Raises ClipeduError."""
         options = dict(self.options)
         if self.decay_law is not None:
             options["decay_law"] = self.decay_law
@@ -138,7 +138,7 @@ class Descent:
         return math.hypot(*self.points[-1].tolist())
 
     def steps_to(self, distance: float) -> int | None:
-        """Steps until it came this near to the minimum and stayed; None if it did not."""
+        """Steps until it came this near to the minimum and stayed, or None."""
         away = torch.linalg.vector_norm(self.points - torch.tensor(MINIMUM, dtype=self.points.dtype), dim=-1)
         far = ~(away <= distance)  # NaN is far
         steps = int(far.nonzero()[-1]) + 1 if far.any() else 0
@@ -182,7 +182,7 @@ def descend(name: str, settings: DescentSettings | None = None, **changes: Any) 
 
 
 def _changed(settings: DescentSettings | None, changes: Mapping[str, Any]) -> DescentSettings:
-    """The settings with some fields changed; names that are no fields are added to its `options`."""
+    """Change fields of settings; other names are added to its `options`."""
     names = [one.name for one in fields(DescentSettings)]
     own = {name: value for name, value in changes.items() if name in names}
     kept = own.get("options", settings.options if settings else {})
@@ -191,9 +191,9 @@ def _changed(settings: DescentSettings | None, changes: Mapping[str, Any]) -> De
 
 
 def momentum_options(name: str, momentum: float) -> dict[str, Any]:
-    """`momentum` as an option of an optimizer.
+    """Translate `momentum` into an optimizer's own option.
 
-    It is called "momentum", the first of "betas", or "alpha" in Scion, which is 1 - momentum.
+    It is "momentum", the first of "betas", or Scion's "alpha", which is 1 - momentum.
 
     Raises:
         ClipeduError: not in [0, 1), or an optimizer that has no such average.
@@ -211,7 +211,10 @@ def momentum_options(name: str, momentum: float) -> dict[str, Any]:
 
 
 def coupled_minimum(weight_decay: float, scale: float = 1.0) -> tuple[float, float]:
-    """Where scale * valley(w) + weight_decay / 2 ||w||^2 is smallest: what L2 in the gradient makes of the minimum."""
+    """Find the minimum of scale * valley(w) + weight_decay / 2 ||w||^2.
+
+    That is what L2 in the gradient makes of the valley's minimum.
+    """
     turn = torch.tensor(
         [[math.cos(_ANGLE), math.sin(_ANGLE)], [-math.sin(_ANGLE), math.cos(_ANGLE)]], dtype=torch.float64
     )

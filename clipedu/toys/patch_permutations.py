@@ -1,4 +1,4 @@
-"""Permutations of patches, and which of them a vision transformer can tell from the first order.
+"""Permutations of patches, and which of them a vision transformer notices.
 
 A *permutation* is an index tensor [n^2] over the patches of an n x n grid, row by row: the patch at place i of the new
 picture is patch permutation[i] of the old one. Whole patches move; what is in them is not turned.
@@ -93,7 +93,7 @@ def permute_tiles(pixels: Tensor, permutation: Tensor, patch_size: int) -> Tenso
 
 
 def keeps_windows(permutation: Tensor, grid: int, base: int, in_place: bool = False) -> bool:
-    """Whether patches that shared a window share one afterwards, on every level.
+    """Whether patches that share a window do so afterwards, on every level.
 
     Args:
         permutation: int64 [n^2].

@@ -1,4 +1,4 @@
-r"""A batch given by its similarities alone, and the weights that a loss gives to its pairs.
+r"""A batch given by its similarities, and the weights that a loss gives it.
 
     batch = scene_batch()                                   # eight named pairs, easy to hopeless
     seen = examine("clip", batch.similarity, temperature=0.05)
@@ -71,7 +71,13 @@ class SimilarityBatch:
 
 @dataclass(frozen=True)
 class Seen:
-    """The value of a loss on a batch, its terms by name, and `weights` = dL/dS, [B, B]."""
+    """The value of a loss on a batch, and its weights.
+
+    Attributes:
+        total: the value.
+        terms: its parts by name.
+        weights: dL/dS, [B, B].
+    """
 
     total: float
     terms: dict[str, float]
@@ -89,14 +95,20 @@ class Seen:
 
 
 class Given(Geometry):
-    """Reads similarities off a table: image = S [B, B] and text = the identity [B, B] give S."""
+    """A geometry that reads similarities off a table.
+
+    image = S [B, B] and text = the identity [B, B] give S.
+    """
 
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
         return x @ y.T
 
 
 def scene_batch(image_size: int = 64) -> SimilarityBatch:
-    """Eight scenes from easy to hopeless, with a false negative ("blue diamond" and "its twin") among them."""
+    """Make a batch of eight scenes, from easy to hopeless.
+
+    "blue diamond" and "its twin" are a false negative.
+    """
     from clipedu.data.scenes.dataset import Scenes
 
     rows, names, captions = zip(*PAIRS, strict=True)
@@ -105,7 +117,10 @@ def scene_batch(image_size: int = 64) -> SimilarityBatch:
 
 
 def similarity_losses() -> list[str]:
-    """Names of the losses that are functions of S (all but VICReg, which never compares image i with caption j)."""
+    """Name the losses that are functions of S.
+
+    These are all but VICReg, which never compares image i with caption j.
+    """
     return [name for name, entry in LOSSES.items() if "geometry" in entry.defaults]
 
 
@@ -133,21 +148,27 @@ def examine(
 
 
 def lead(similarity: Tensor) -> Tensor:
-    """By how much each pair is ahead of its best rival, in its row or its column, [B]: > 0 is won, the largest is easiest."""
+    """By how much each pair is ahead of its best rival, [B].
+
+    A rival is in its row or its column: > 0 is won, the largest is easiest.
+    """
     rivals = similarity.clone().fill_diagonal_(-torch.inf)
     return similarity.diagonal() - torch.maximum(rivals.amax(0), rivals.amax(1))
 
 
 def silenced(similarity: Tensor, temperature: float, visits: Sequence[Tensor] = (), gamma: float = 0.8) -> Tensor:
-    """Pairs that the course's form of SogCLR pulls less than half as much as the form in logarithms, bool [B].
+    """Find the pairs that the course's form of SogCLR pulls less than half.
 
-    All that differs between the two forms is the 1e-8 that the course adds.
+    That is less than half as much as the form in logarithms does. All that differs between the two is the 1e-8 that the course
+    adds.
 
     Args:
         similarity: S, float [B, B].
         temperature: of both forms, > 0.
         visits: the S of earlier steps, oldest first, each [B, B].
         gamma: of the running averages, above 0 and at most 1.
+    Returns:
+        bool [B].
     Raises:
         ClipeduError: as `examine`.
     """
@@ -161,7 +182,7 @@ def silenced(similarity: Tensor, temperature: float, visits: Sequence[Tensor] = 
 def remembered(
     visits: Sequence[Tensor], temperature: float, form: str = "log", gamma: float = 0.8
 ) -> dict[str, Tensor]:
-    """SogCLR's memory of its images, visit by visit, as natural logarithms, [visits, B] each.
+    """Record SogCLR's running averages of its images, visit by visit.
 
     "g": this batch alone, mean of exp(h / tau) over the negatives. "u": what the weights are divided by; in the course's
     form that is (s + 1e-8) exp(b), floor included. The weight of an anchor is g / u.
@@ -171,6 +192,8 @@ def remembered(
         temperature: tau, > 0.
         form: "log" or "course", as in `SogCLR`.
         gamma: of the running averages, above 0 and at most 1.
+    Returns:
+        "g" and "u" as natural logarithms, [visits, B] each.
     Raises:
         ClipeduError: as `examine`.
     """
@@ -186,7 +209,7 @@ def remembered(
 
 
 def with_similarity(similarity: Tensor, image: int, caption: int, value: float) -> Tensor:
-    """S with one cell changed; S itself is left alone, here and below.
+    """Copy S with one cell changed.
 
     Args:
         similarity: S, float [B, B].
@@ -200,7 +223,9 @@ def with_similarity(similarity: Tensor, image: int, caption: int, value: float) 
 
 
 def with_false_negative(similarity: Tensor, first: int, second: int) -> Tensor:
-    """S in which either caption of two pairs fits either picture as well as the picture's own does.
+    """Copy S so that either caption of two pairs fits either picture.
+
+    It fits as well as the picture's own does.
 
     Args:
         similarity: S, float [B, B].
@@ -211,7 +236,7 @@ def with_false_negative(similarity: Tensor, first: int, second: int) -> Tensor:
 
 
 def with_swapped_captions(similarity: Tensor, first: int, second: int) -> Tensor:
-    """S in which two pairs have each other's caption (two columns exchanged): both are now wrong.
+    """Copy S with the captions of two pairs (columns) exchanged.
 
     Args:
         similarity: S, float [B, B].
@@ -223,9 +248,10 @@ def with_swapped_captions(similarity: Tensor, first: int, second: int) -> Tensor
 
 
 def with_rivals(similarity: Tensor, ahead: float) -> Tensor:
-    """S in which each picture and each caption has a rival that beats its own pair by at least `ahead`.
+    """Copy S so that each picture and each caption has a better rival.
 
-    The rival is the best one so far, raised. A bad batch: captions in it fit the wrong pictures very well.
+    The rival, the best one so far, is raised above its own pair by at least `ahead`. A bad batch: captions in it fit the wrong
+    pictures very well.
     """
     own, rivals = similarity.diagonal(), similarity.clone().fill_diagonal_(-torch.inf)
     pairs, changed = torch.arange(len(own)), similarity.clone()

@@ -1,4 +1,4 @@
-"""Two toy tasks: the fractal mask shows which patches belong together, not where they are.
+"""Two tasks for the fractal mask: which patches belong together, and where.
 
 A picture has 4 x 4 patches of one pixel each, in four windows of 2 x 2. A pixel is marked or not.
 
@@ -46,7 +46,9 @@ BATCH, TEST = 128, 4000  # samples a step, and to score on
 
 
 def same_window(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Two marked pixels; the label is 1 where both are in the same window. Half of the labels are 1, alternating.
+    """Draw pictures with two marked pixels, and whether these share a window.
+
+    Half of the labels are 1, alternating.
 
     Returns:
         pixels, float32 [count, 4, 4, 4]: channels (mark, 1 - mark, empty, empty) plus noise of standard deviation 0.05;
@@ -63,7 +65,9 @@ def same_window(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def quadrant(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """One marked pixel; the label is its window, 0 to 3, row by row. All are equally often, in turn.
+    """Draw pictures with one marked pixel, and the window that it is in.
+
+    Windows are 0 to 3, row by row, all equally often, in turn.
 
     Returns:
         pixels, float32 [count, 4, 4, 4], as in `same_window`; labels, int64 [count].
@@ -75,7 +79,7 @@ def quadrant(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 class Task(NamedTuple):
-    """How samples are drawn, `draw(count, seed)`, and how many classes there are."""
+    """How samples are drawn, `draw(count, seed)`, and the number of classes."""
 
     draw: Callable[[int, int], tuple[Tensor, Tensor]]
     classes: int
@@ -95,7 +99,7 @@ def accuracy_after_training(
     steps: int = 300,
     lr: float = 2e-3,
 ) -> float:
-    """Train a small vision transformer on a task and return its accuracy on 4,000 fresh samples.
+    """Train a small vision transformer on a task and measure its accuracy.
 
     It has 3 blocks and is 32 wide. AdamW with torch's other settings and a constant lr, 128 fresh samples a step. First
     weights and samples are drawn from `seed`; the global random state is neither used nor changed.
@@ -107,7 +111,7 @@ def accuracy_after_training(
         steps: of training, at least 1.
         lr: constant learning rate.
     Returns:
-        0 to 1. Chance is 1/2 and 1/4; the standard error of 4,000 samples is 0.8 and 0.7 hundredths there.
+        share of right answers on 4,000 fresh samples, 0 to 1. Chance is 1/2 and 1/4; the standard error of 4,000 samples is 0.8 and 0.7 hundredths there.
     Raises:
         ClipeduError: an unknown task, no steps, or options that do not go together.
     """

@@ -1,7 +1,6 @@
 """Figures of spaces: what is drawn is what was measured."""
 
 import sys
-from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +10,6 @@ from scipy.spatial.distance import pdist, squareform
 
 from clipedu.evaluation.embedding_space import norm_summary
 from clipedu.evaluation.hierarchy import generality_scores
-from clipedu.evaluation.traversals import ROOT, Stop
 from clipedu.plots import geometry as gp
 from clipedu.plots.disk_projection import Disk
 from clipedu.utils.errors import ClipeduError
@@ -72,39 +70,6 @@ def test_disk_without_chains_shows_captions():
     drawn(figure)
     assert [text.get_text() for text in figure.legends[0].get_texts()][0] == "captions"
     assert len([line for line in figure.axes[0].lines if line.get_linestyle() == "-"]) == 2
-
-
-def test_traversal_names_its_stops_where_they_are():
-    stops = [
-        Stop(0.0, "all $5 of it", 2.0),
-        Stop(0.5, "a star", 1.0),
-        Stop(0.52, "a shape", 0.96),
-        Stop(1.0, ROOT, 0.0),
-    ]
-    figure = gp.plot_traversal({"one": stops, "other": stops[:1]}, torch.zeros(3, 8, 8, dtype=torch.uint8))
-    drawn(figure)
-    assert [ax.get_title() for ax in figure.axes] == ["", "one", "other"]
-    texts = figure.axes[1].texts
-    assert [text.get_text() for text in texts] == [
-        r"2.00  all \$5 of it",
-        "1.00  a star",
-        "0.96  a shape",
-        f"0.00  {ROOT}",
-    ]
-    heights = [text.get_position()[1] for text in texts]
-    assert all(b - a > 0.05 for a, b in pairwise(heights))
-    np.testing.assert_allclose(figure.axes[1].collections[0].get_offsets()[:, 1], [0, 0.5, 0.52, 1])
-    drawn(gp.plot_traversal({"no picture": stops}))
-
-
-def test_labels_are_spread_without_leaving_the_panel():
-    for heights in ([0.0, 0.01, 0.02], [0.0, 0.97, 0.98, 1.0], [0.5], [0.0, 0.3, 0.6], list(np.linspace(0.9, 1, 6))):
-        sizes = [0.06 + 0.04 * (k % 2) for k in range(len(heights))]
-        spread = gp._spread(heights, sizes)
-        gaps = zip(pairwise(spread), pairwise(sizes), strict=True)
-        assert all(b - a >= (p + q) / 2 - 1e-9 for (a, b), (p, q) in gaps) and max(spread) <= 1
-    assert gp._spread([0.0, 0.3, 0.6], [0.1] * 3) == [0.0, 0.3, 0.6]
-    assert gp._spread([0.0, 0.05, 0.5], [0.1] * 3) == pytest.approx([0.0, 0.1, 0.5])
 
 
 @pytest.mark.parametrize("name", THREE)
