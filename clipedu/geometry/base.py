@@ -70,27 +70,38 @@ class Geometry(nn.Module):
     has_cones: bool = False
 
     def tangent(self, features: Tensor, side: str) -> Tensor:
-        """Multiply what a projection returns, [..., D], by alpha of this `side`, "image" or "text"."""
+        """Multiply features [..., D] by alpha of this `side`, "image" or "text"."""
         return features
 
     def watched(self) -> dict[str, Tensor]:
-        """Return what is learned of "curvature", "alpha_image" and "alpha_text", detached scalars to log."""
+        """Return what is learned, as detached scalars to log.
+
+        "curvature", "alpha_image" and "alpha_text", as far as they are learned.
+        """
         return {}
 
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the similarity of all pairs, larger = closer: x [A, D], y [B, D] -> [A, B]. Losses use it."""
+        """Return the similarity of all pairs, larger = closer, for a loss.
+
+        x [A, D], y [B, D] -> [A, B].
+        """
         raise NotImplementedError
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the length of the shortest path of all pairs, >= 0: x [A, D], y [B, D] -> [A, B]."""
+        """Return the length of the shortest path of all pairs, >= 0.
+
+        x [A, D], y [B, D] -> [A, B].
+        """
         raise NotImplementedError
 
     def mean(self, x: Tensor) -> Tensor:
-        """Return the prototype of x [N, D]: one tangent vector [D] that represents the N."""
+        """Return the prototype of x [N, D], one tangent vector [D]."""
         raise NotImplementedError
 
     def root(self, x: Tensor) -> Tensor:
-        """Return the root [D], the most generic point; the distance from it measures how specific an embedding is.
+        """Return the root [D], the most generic point.
+
+        The distance from it measures how specific an embedding is.
 
         x [N, D] are all embeddings of a set. A space with a root of its own needs only their width; the sphere has none
         and uses `mean(x)`.
@@ -98,15 +109,23 @@ class Geometry(nn.Module):
         raise NotImplementedError
 
     def expmap0(self, u: Tensor) -> Tensor:
-        """Map tangent vectors u to points, in the coordinates of the space: [..., D] -> [..., D]."""
+        """Map tangent vectors u to points, in the coordinates of the space.
+
+        [..., D] -> [..., D].
+        """
         raise NotImplementedError
 
     def logmap0(self, point: Tensor) -> Tensor:
-        """Map points to their tangent vectors, the inverse of `expmap0`: [..., D] -> [..., D]."""
+        """Map points to their tangent vectors, the inverse of `expmap0`.
+
+        [..., D] -> [..., D].
+        """
         raise NotImplementedError
 
     def geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
-        """Return the tangent vector of the point at share t of the shortest path from x to y, [..., D].
+        """Return the point at share t of the shortest path from x to y.
+
+        A tangent vector, [..., D].
 
         Args:
             x, y: tangent vectors [..., D] of the two ends.
@@ -116,15 +135,23 @@ class Geometry(nn.Module):
         raise NotImplementedError
 
     def half_aperture(self, x: Tensor, min_radius: float = 0.1) -> Tensor:
-        """Return the angle between axis and side of the cone at apex x: [..., D] -> [...] in (0, pi / 2] radians."""
+        """Return the angle between axis and side of the cone at apex x.
+
+        [..., D] -> [...] in (0, pi / 2] radians.
+        """
         raise self._no_cones()
 
     def exterior_angle(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the angle at x between the direction away from the root and the path to y: [..., D] -> [...] in [0, pi]."""
+        """Return the angle at x between the outward ray and the path to y.
+
+        The ray leads away from the root. x, y [..., D] -> [...] in [0, pi].
+        """
         raise self._no_cones()
 
     def entailment(self, text: Tensor, image: Tensor, min_radius: float = 0.1) -> Tensor:
-        """Return by how many radians each image lies outside the cone of its text, [...] >= 0.
+        """Return how far each image lies outside the cone of its text.
+
+        In radians, [...] >= 0.
 
         Args:
             text, image: matched tangent vectors, [..., D] each.

@@ -1,4 +1,4 @@
-r"""Hyperbolic space, a hyperboloid: volume grows exponentially with the radius.
+r"""Hyperbolic space: volume grows exponentially with the radius.
 
 MERU, Desai et al. 2023, arXiv:2304.09172.
 
@@ -62,12 +62,18 @@ CURVATURES = (0.1, 10.0)
 
 
 def largest_radius(x: Tensor) -> float:
-    """Return the largest sqrt(c) |x| that x's dtype can represent: cosh^2 of it, times 100 / c, is finite."""
+    """Return the largest sqrt(c) |x| for x's dtype.
+
+    Up to it 100 / c times its cosh^2 is finite.
+    """
     return 300.0 if x.dtype == torch.float64 else 40.0
 
 
 class Triangle(NamedTuple):
-    """The root O and two points x, y: radii in units of 1 / sqrt(c), and the angle theta at O. All [...]."""
+    """The root O and two points x, y.
+
+    Radii in units of 1 / sqrt(c), and the angle theta at O, all [...].
+    """
 
     a: Tensor  # sqrt(c) |x|
     b: Tensor  # sqrt(c) |y|
@@ -82,12 +88,18 @@ class Triangle(NamedTuple):
 
     @property
     def side(self) -> Tensor:
-        """The part of the path from x to y orthogonal to the ray through x, in units of sinh(sqrt(c) d)."""
+        """The part of the path from x to y orthogonal to the ray through x.
+
+        In units of sinh(sqrt(c) d).
+        """
         return torch.sinh(self.b) * self.sine
 
     @property
     def ahead(self) -> Tensor:
-        """Its part along the ray, away from the root, in the same units: cosh a sinh b cos(theta) - sinh a cosh b."""
+        """The part of the path along the ray, away from the root.
+
+        In the same units: cosh a sinh b cos(theta) - sinh a cosh b.
+        """
         return torch.sinh(self.outward) - torch.cosh(self.a) * torch.sinh(self.b) * self.versine
 
 
@@ -119,17 +131,25 @@ class Lorentz(Rooted):
 
     @property
     def curvature(self) -> Tensor:
-        """c, a scalar tensor in [0.1, 10], with gradient if it is learned. The space's curvature is -c."""
+        """c, a scalar tensor in [0.1, 10]; the curvature of the space is -c.
+
+        With gradient if it is learned.
+        """
         return self.read("curvature")
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return minus the distance of all pairs of x [A, D] and y [B, D]: [A, B], at most 0."""
+        """Return minus the distance of all pairs, [A, B].
+
+        x [A, D], y [B, D].
+        """
         return -self.distance(x, y)
 
     @full_precision
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the length of the geodesics of all pairs of x [A, D] and y [B, D]: [A, B], at least 0.
+        """Return the length of the geodesics of all pairs, [A, B].
+
+        x [A, D], y [B, D].
 
         A tangent vector's length is its distance from the root:
 
@@ -157,7 +177,9 @@ class Lorentz(Rooted):
         return x * (most / (self.curvature.sqrt() * length(x)).clamp(min=most))
 
     def _polar(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Radius sqrt(c) |x| [..., 1], clamped to the largest, and direction x / |x| [..., D] of x [..., D].
+        """Return radius and direction of x [..., D].
+
+        The radius sqrt(c) |x|, [..., 1], clamped to the largest, and x / |x|, [..., D].
 
         The zero vector gets a direction, at a length too small to change any sum: without it there were no gradient.
         """
@@ -165,7 +187,9 @@ class Lorentz(Rooted):
         return (self.curvature.sqrt() * length(x)).clamp(max=largest_radius(x)), unit(x)
 
     def _triangle(self, x: Tensor, y: Tensor) -> Triangle:
-        """The triangle of the root, x and y, each [..., D], for matched pairs, in sums that keep all digits.
+        """Return the triangles of the root and matched pairs x, y [..., D].
+
+        Its sides and angle are computed by sums that keep all digits.
 
         The difference of y from x, along the ray and orthogonal to it, is computed from y - x, which is exact for near
         points (the orthogonal part from y itself if that is shorter, and so rounded less).
@@ -186,17 +210,25 @@ class Lorentz(Rooted):
 
     @full_precision
     def expmap0(self, u: Tensor) -> Tensor:
-        """Return the space coordinates x_s of the point of u, [..., D]; the time coordinate is sqrt(1 / c + |x_s|^2)."""
+        """Return the space coordinates x_s of the point of u: [..., D].
+
+        The time coordinate is sqrt(1 / c + |x_s|^2).
+        """
         return self._rescaled(self._within(u), torch.sinh)
 
     @full_precision
     def logmap0(self, point: Tensor) -> Tensor:
-        """Return the tangent vector of the point with these space coordinates, [..., D] -> [..., D]."""
+        """Return the tangent vector of the point with these space coordinates.
+
+        [..., D] -> [..., D].
+        """
         return self._rescaled(point, torch.asinh)
 
     @full_precision
     def poincare(self, u: Tensor) -> Tensor:
-        """Project u to the Poincare ball of radius 1, for plots: [..., D] -> [..., D] of length tanh(sqrt(c) |u| / 2).
+        """Project u to the Poincare ball of radius 1, for plots.
+
+        [..., D] -> [..., D], of length tanh(sqrt(c) |u| / 2).
 
         Angles are preserved, and geodesics are arcs of circles that meet the boundary at right angles.
         """
@@ -204,7 +236,9 @@ class Lorentz(Rooted):
 
     @full_precision
     def klein(self, u: Tensor) -> Tensor:
-        """Project u to the Klein ball of radius 1, for plots: [..., D] -> [..., D] of length tanh(sqrt(c) |u|).
+        """Project u to the Klein ball of radius 1, for plots.
+
+        [..., D] -> [..., D], of length tanh(sqrt(c) |u|).
 
         Geodesics are straight lines.
         """
@@ -212,7 +246,9 @@ class Lorentz(Rooted):
 
     @full_precision
     def geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
-        """Return the tangent vector of the point at share t of the geodesic from x to y: [..., D].
+        """Return the point at share t of the geodesic from x to y.
+
+        A tangent vector, [..., D].
 
         On the hyperboloid that point is (sinh((1 - t) k) X + sinh(t k) Y) / sinh(k), with k = sqrt(c) d. From a point
         to the root it is (1 - t) x.
@@ -231,7 +267,9 @@ class Lorentz(Rooted):
 
     @full_precision
     def exterior_angle(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the angle at x between the direction away from the root and the geodesic to y: [...] in [0, pi].
+        """Return the angle at x between the outward ray and the geodesic to y.
+
+        The ray leads away from the root. [...] in [0, pi].
 
         The atan2 of the path's parts orthogonal to the ray through x and along it, x, y [..., D]. It is pi / 2 for x =
         y and for the root as x.
@@ -256,12 +294,18 @@ class LorentzSquared(Lorentz):
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return minus the squared distance of all pairs of x [A, D] and y [B, D]: [A, B], at most 0."""
+        """Return minus the squared distance of all pairs, [A, B].
+
+        x [A, D], y [B, D].
+        """
         return -self.distance(x, y).square()
 
 
 class LorentzInner(Lorentz):
-    """Hyperbolic space, similarity = Lorentz inner product: ordered as the distances, but ever steeper."""
+    """Hyperbolic space, similarity = Lorentz inner product.
+
+    It ranks as the distances do, but with ever steeper slope.
+    """
 
     name = "lorentz-inner"
     description = "hyperbolic space of learned curvature: Lorentz inner product"
@@ -270,5 +314,8 @@ class LorentzInner(Lorentz):
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return <x, y> of all pairs of x [A, D] and y [B, D]: [A, B], at most -1 / c."""
+        """Return <x, y> of all pairs, [A, B], at most -1 / c.
+
+        x [A, D], y [B, D].
+        """
         return -(1 + 2 * self._opening(x, y)) / self.curvature

@@ -1,4 +1,4 @@
-r"""Functions that keep digits and gradients where the textbook formula does not.
+r"""Functions that keep the digits and gradients that plain formulas lose.
 
 Three things go wrong with the formulas as they are printed, all of them in float32 and at points that training reaches:
 
@@ -24,12 +24,17 @@ FEW = 8  # near pairs per row and column, at most, that are computed one by one
 
 
 def length(x: Tensor) -> Tensor:
-    """Return Euclidean lengths over the last dimension: [..., D] -> [..., 1]. Gradient 0 at the zero vector."""
+    """Return Euclidean lengths over the last dimension: [..., D] -> [..., 1].
+
+    The gradient at the zero vector is 0.
+    """
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
 
 def unit(x: Tensor) -> Tensor:
-    """Return x / |x| over the last dimension, [..., D]; the zero vector is kept, with the identity as gradient.
+    """Return x / |x| over the last dimension, [..., D].
+
+    The zero vector is kept, with the identity as gradient.
 
     >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     tensor([[0.6000, 0.8000],
@@ -40,7 +45,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def sqrt(x: Tensor) -> Tensor:
-    """Return the square root of x >= 0, with gradient 0, instead of infinity, at 0."""
+    """Return the square root of x >= 0, with gradient 0 at 0."""
     zero = x == 0
     return x.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
 
@@ -62,7 +67,10 @@ def over_self(function: Callable[[Tensor], Tensor], k: Tensor, slope: float = 1.
 
 
 def few_pairs(mask: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return rows and columns where mask [A, B] is true, to be computed one by one; None if there are too many."""
+    """Return rows and columns where mask [A, B] is true, unless many.
+
+    These pairs are computed one by one; None if there are too many.
+    """
     rows, columns = mask.nonzero(as_tuple=True)
     return (rows, columns) if len(rows) <= FEW * sum(mask.shape) else None
 
@@ -85,7 +93,9 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def angle_of_chords(minus: Tensor, plus: Tensor) -> Tensor:
-    """Return the angle in [0, pi] of unit vectors x, y from |x - y| = minus and |x + y| = plus: 2 atan2(minus, plus).
+    """Return the angle in [0, pi] of unit vectors from two chords.
+
+    With |x - y| = minus and |x + y| = plus it is 2 atan2(minus, plus).
 
     Exact at nearly parallel and at nearly opposite vectors. With a zero vector for x or y, or both, it is pi / 2.
     """
@@ -94,13 +104,18 @@ def angle_of_chords(minus: Tensor, plus: Tensor) -> Tensor:
 
 
 def angle(x: Tensor, y: Tensor) -> Tensor:
-    """Return the angle between x and y, of any length, over the last dimension: [..., D] -> [...] in [0, pi]."""
+    """Return the angle between vectors x and y, of any length.
+
+    [..., D], [..., D] -> [...] in [0, pi].
+    """
     x, y = unit(x), unit(y)
     return angle_of_chords(length(x - y), length(x + y)).squeeze(-1)
 
 
 def arcsin_share(part: float, whole: Tensor) -> Tensor:
-    """Return arcsin(min(1, part / whole)) for part > 0, whole >= 0, the angle of a right triangle with these sides.
+    """Return arcsin(min(1, part / whole)) for part > 0, whole >= 0.
+
+    Computed as the angle of a right triangle with these two sides.
 
     Gradient 0 where whole <= part; beyond it falls from infinity, as arcsin's does.
     """

@@ -1,4 +1,4 @@
-r"""What flat and hyperbolic space share: the zero vector as root, and cones.
+r"""What flat and hyperbolic space share: the zero vector as root, cones.
 
 *Dimension scaling.* A projection to D features of about unit variance has length sqrt(D), too large for any formula
 here. So a tangent vector is alpha times the features, alpha = 1 / sqrt(D) at the start, which makes its length about 1.
@@ -35,7 +35,9 @@ SIDES = ("image", "text")
 
 
 class Rooted(Geometry):
-    """A space whose root is the zero vector. Prototypes are means of tangent vectors; cones are defined.
+    """A space whose root is the zero vector, with cones.
+
+    Prototypes are means of tangent vectors.
 
     Args:
         dim: width of the embeddings, D; alpha starts at 1 / sqrt(D).
@@ -51,7 +53,7 @@ class Rooted(Geometry):
             self.keep_log(f"alpha_{side}", dim**-0.5, learn_alpha, most=1.0)
 
     def keep_log(self, name: str, value: float, learn: bool, least: float = 0.0, most: float = math.inf) -> None:
-        """Register log(value) as `log_<name>`, a parameter if it is learned, else a buffer.
+        """Register log(value) as `log_<name>`, a parameter or a buffer.
 
         Args:
             name: of the number; `read(name)` returns its value.
@@ -72,7 +74,10 @@ class Rooted(Geometry):
             self.register_buffer(f"log_{name}", log)
 
     def read(self, name: str) -> Tensor:
-        """Return exp of `log_<name>`, a scalar with gradient. The logarithm itself is clamped to its range, in place."""
+        """Return exp of `log_<name>`, a scalar with gradient.
+
+        The logarithm itself is clamped to its range, in place.
+        """
         log = getattr(self, f"log_{name}")
         with torch.no_grad():
             log.clamp_(*self._ranges[name])
@@ -80,19 +85,25 @@ class Rooted(Geometry):
 
     @full_precision
     def tangent(self, features: Tensor, side: str) -> Tensor:
-        """Multiply what a projection returns, [..., D], by alpha of this `side`, "image" or "text"."""
+        """Multiply features [..., D] by alpha of this `side`, "image" or "text"."""
         if side not in SIDES:
             raise unknown_name("side", side, SIDES)
         return self.read(f"alpha_{side}") * features
 
     def watched(self) -> dict[str, Tensor]:
-        """Return what is learned of "curvature", "alpha_image" and "alpha_text", detached scalars to log."""
+        """Return what is learned, as detached scalars to log.
+
+        "curvature", "alpha_image" and "alpha_text", as far as they are learned.
+        """
         learned = [name.removeprefix("log_") for name, _ in self.named_parameters(recurse=False)]
         return {name: self.read(name).detach() for name in learned}
 
     @full_precision
     def mean(self, x: Tensor) -> Tensor:
-        """Return the mean of the tangent vectors x [N, D]: [D]. Long ones count more, and the prototype has a length."""
+        """Return the mean of the tangent vectors x [N, D]: [D].
+
+        Long ones count more, and the prototype has a length.
+        """
         return x.mean(dim=0)
 
     @full_precision
@@ -101,12 +112,17 @@ class Rooted(Geometry):
         return x.new_zeros(x.shape[-1])
 
     def saturation(self, x: Tensor, min_radius: float) -> tuple[float, Tensor]:
-        """Return two sides with the sine of the half-aperture as ratio: a number, and a size [...] that grows with |x|."""
+        """Return two sides whose ratio is the sine of the half-aperture.
+
+        A number, and a size [...] that grows with |x|.
+        """
         raise NotImplementedError
 
     @full_precision
     def half_aperture(self, x: Tensor, min_radius: float = 0.1) -> Tensor:
-        """Return the angle between axis and side of the cone at apex x: [..., D] -> [...] in (0, pi / 2] radians.
+        """Return the angle between axis and side of the cone at apex x.
+
+        In (0, pi / 2] radians, [...].
 
         Args:
             x: apexes, [..., D].
@@ -120,7 +136,9 @@ class Rooted(Geometry):
 
     @full_precision
     def entailment(self, text: Tensor, image: Tensor, min_radius: float = 0.1) -> Tensor:
-        """Return by how many radians each image lies outside the cone of its text, [...] >= 0.
+        """Return how far each image lies outside the cone of its text.
+
+        In radians, [...] >= 0.
 
         That is max(0, exterior angle - half-aperture), with the *text* as apex.
 

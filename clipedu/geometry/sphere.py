@@ -19,14 +19,19 @@ from clipedu.geometry.numerics import angle, angle_of_chords, sqrt, squared_dist
 
 
 class Sphere(Geometry):
-    """What both similarities share. A zero vector has no direction; its angle to every vector is pi / 2."""
+    """What both similarities share.
+
+    A zero vector has no direction; its angle to every vector is pi / 2.
+    """
 
     def __init__(self, dim: int | None = None):
         super().__init__()  # nothing depends on dim: there is no dimension scaling
 
     @full_precision
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the angle between every x [A, D] and every y [B, D], in radians: [A, B] in [0, pi].
+        """Return the angle of all pairs, in radians: [A, B] in [0, pi].
+
+        x [A, D], y [B, D].
 
         Computed from |x - y| and |x + y| of the unit vectors, which stays exact where arccos loses half of its digits:
         at nearly parallel and nearly opposite vectors.
@@ -36,26 +41,35 @@ class Sphere(Geometry):
 
     @full_precision
     def mean(self, x: Tensor) -> Tensor:
-        """Normalise each row of x [N, D], average, normalise: a unit vector [D]. Every row counts the same."""
+        """Normalise each row of x [N, D], average, normalise: [D].
+
+        Every row counts the same.
+        """
         return unit(unit(x).mean(dim=0))
 
     def root(self, x: Tensor) -> Tensor:
-        """Return the mean direction of all embeddings x [N, D], instead of a root: [D]."""
+        """Return the mean direction of x [N, D], instead of a root: [D]."""
         return self.mean(x)
 
     @full_precision
     def expmap0(self, u: Tensor) -> Tensor:
-        """Return the direction of u, [..., D] -> [..., D]. (The sphere's exponential map would need a root.)"""
+        """Return the direction of u, [..., D] -> [..., D].
+
+        (The sphere's exponential map would need a root.)
+        """
         return unit(u)
 
     @full_precision
     def logmap0(self, point: Tensor) -> Tensor:
-        """Return the point: it is its own tangent vector, of length 1, [..., D] -> [..., D]."""
+        """Return the point: it is its own tangent vector, of length 1.
+
+        [..., D] -> [..., D].
+        """
         return point
 
     @full_precision
     def geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
-        """Return the unit vector at share t of the arc from x to y, [..., D] (slerp).
+        """Return the unit vector at share t of the arc from x to y (slerp).
 
         With e the unit vector orthogonal to x in the plane of both, that is cos(t theta) x + sin(t theta) e. Between
         opposite points all great circles are equally short; the one through the axis on which x has its smallest
@@ -76,7 +90,10 @@ class Sphere(Geometry):
 
 
 class Cosine(Sphere):
-    """The unit sphere as CLIP uses it (arXiv:2103.00020): similarity = cosine. A zero vector has similarity 0 to all."""
+    """The unit sphere, similarity = cosine (CLIP, arXiv:2103.00020).
+
+    A zero vector has similarity 0 to every vector.
+    """
 
     name = "cosine"
     description = "unit sphere: cosine of the angle, length ignored (CLIP)"
@@ -86,7 +103,9 @@ class Cosine(Sphere):
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the cosine of the angle between every x [A, D] and every y [B, D]: [A, B] in [-1, 1].
+        """Return the cosine of the angle of all pairs: [A, B] in [-1, 1].
+
+        x [A, D], y [B, D].
 
         >>> Cosine().similarity(torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
         tensor([[1., 0.]])
@@ -104,5 +123,8 @@ class Elliptic(Sphere):
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return minus the angle between every x [A, D] and every y [B, D], in radians: [A, B] in [-pi, 0]."""
+        """Return minus the angle of all pairs, in radians: [A, B] in [-pi, 0].
+
+        x [A, D], y [B, D].
+        """
         return -self.distance(x, y)

@@ -1,4 +1,4 @@
-"""Losses: one file each, its formula beside its code. Read `base.py` first.
+"""Losses: one file each, formula beside code. Read `base.py` first.
 
 >>> import torch
 >>> loss = build_loss("sogclr", temperature=0.05, num_samples=100)

@@ -1,4 +1,4 @@
-r"""What all losses share, so that each loss's own file holds its formula and nothing else.
+r"""What all losses share; each loss's own file holds its formula alone.
 
 A loss is an `nn.Module`. It takes a batch of B matching pairs and measures how badly they are matched:
 
@@ -63,7 +63,9 @@ class Loss(nn.Module):
     progress: float = 0.0
 
     def terms(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Compute the parts of the loss by name, scalars with gradient, whose sum is the loss.
+        """Compute the parts of the loss, by name, whose sum is the loss.
+
+        They are scalars with gradient.
 
         Args:
             image, text: projections [B, D], as `prepare` returns them.
@@ -72,11 +74,11 @@ class Loss(nn.Module):
         raise NotImplementedError
 
     def watched(self) -> dict[str, Tensor]:
-        """Return scalars worth logging besides the terms, by name: what the loss learns or schedules."""
+        """Return what the loss learns or schedules, as scalars to log, by name."""
         return {}
 
     def pair_weights(self, image: Tensor, text: Tensor, index: Tensor) -> Tensor:
-        """Compute dL/dS, [B, B] (rows images, columns texts); memory stays unchanged.
+        """Compute dL/dS, [B, B]; rows are images. Memory stays unchanged.
 
         Args:
             image, text: raw projections [B, D].
@@ -133,7 +135,7 @@ class Loss(nn.Module):
 
 
 class SimilarityLoss(Loss):
-    """A loss that is a function of the similarity matrix S [B, B], and perhaps of running averages.
+    """A function of the similarity matrix S [B, B] and of running averages.
 
     A subclass implements `objective(similarity, **memory)`. One with memory also implements `blend`, which computes the
     running averages after this batch (the keyword arguments of `objective`), and `store`, which keeps them. One that
@@ -171,12 +173,17 @@ class SimilarityLoss(Loss):
 
     @property
     def temperature(self) -> float | Tensor:
-        """What similarities are divided by: a float, or, if learned, a scalar tensor with gradient."""
+        """What similarities are divided by.
+
+        A float, or, if learned, a scalar tensor with gradient.
+        """
         return self.first_temperature if self.logit_scale is None else self.learned_temperature
 
     @property
     def learned_temperature(self) -> Tensor:
-        """The temperature exp(-logit_scale), a scalar with gradient; only for a loss that learns it.
+        """The temperature exp(-logit_scale) of a loss that learns it.
+
+        A scalar with gradient.
 
         `logit_scale` *itself* is clamped, in place, whenever it is read. (A clamp of the value alone has no gradient
         outside the range, so a step too far could never be undone.)
@@ -193,7 +200,10 @@ class SimilarityLoss(Loss):
 
     @property
     def clip_scale(self) -> float | Tensor:
-        """The factor that brings this loss's gradient to the size of CLIP's; a constant, also if tau is learned."""
+        """The factor that brings the gradient to the size of CLIP's.
+
+        A constant, also if the temperature is learned.
+        """
         return 1.0
 
     def watched(self) -> dict[str, Tensor]:
@@ -209,7 +219,9 @@ class SimilarityLoss(Loss):
         raise NotImplementedError
 
     def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Compute the parts of `objective` without the whole of S (see `streaming.py`); in training, store the memory.
+        """Compute the parts of `objective` without the whole of S.
+
+        See `streaming.py`. In training, store the memory.
 
         Args:
             image, text: projections [B, D], as `prepare` returns them.
@@ -218,11 +230,14 @@ class SimilarityLoss(Loss):
         raise NotImplementedError
 
     def blend(self, similarity: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Compute the running averages after this batch, by name, and store nothing. Without memory: {}."""
+        """Compute the running averages after this batch, and store nothing.
+
+        By name; {} for a loss without memory.
+        """
         return {}
 
     def store(self, index: Tensor, memory: dict[str, Tensor]) -> None:
-        """Keep what `blend` returned in the buffers of these names. Without memory: do nothing."""
+        """Store what `blend` returned in the buffers of these names."""
 
     def terms(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
         if len(image) > self.stream_above:
@@ -234,7 +249,9 @@ class SimilarityLoss(Loss):
         return self._scaled(self.objective(similarity, **memory))
 
     def pair_weights(self, image: Tensor, text: Tensor, index: Tensor) -> Tensor:
-        """Compute dL/dS, [B, B]: what a training step would do to each pair; memory stays unchanged.
+        """Compute dL/dS, [B, B]: what a training step would do to each pair.
+
+        Memory stays unchanged.
 
         W[i, j] < 0 pulls image i and text j together, > 0 pushes them apart. Parts of a loss that do not depend on S
         (CyCLIP's in-modal term) are not in it.

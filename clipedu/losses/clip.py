@@ -1,4 +1,4 @@
-r"""CLIP: softmax cross-entropy over the batch, in both directions (InfoNCE).
+r"""CLIP: softmax cross-entropy over the batch, both directions (InfoNCE).
 
 Radford et al. 2021, arXiv:2103.00020.
 
@@ -30,7 +30,7 @@ from clipedu.losses.streaming import STREAM_ABOVE, Part, by_tiles, tile_positive
 
 
 class CLIP(SimilarityLoss):
-    """Symmetric InfoNCE. Terms: "image_to_text" and "text_to_image", the two halves."""
+    """Symmetric InfoNCE. Terms: "image_to_text", "text_to_image"."""
 
     description = "softmax over the batch in both directions: each image picks its text, each text its image"
     paper = "arXiv:2103.00020"

@@ -28,7 +28,9 @@ from clipedu.utils.checks import checked_number
 
 
 class CyCLIP(CLIP):
-    """CLIP plus cross-modal and in-modal consistency. Terms: "clip", "cross", "in_modal", weighted.
+    """CLIP plus cross-modal and in-modal consistency.
+
+    Terms: "clip", "cross", "in_modal", weighted.
 
     Args:
         temperature, geometry, scale, learn_temperature: see `SimilarityLoss`.

@@ -28,7 +28,10 @@ from clipedu.losses.streaming import STREAM_ABOVE, negatives_by_tiles
 
 
 class DCL(SimilarityLoss):
-    """InfoNCE with the positive left out of the denominator. Terms: "image_to_text", "text_to_image"."""
+    """InfoNCE with the positive left out of the denominator.
+
+    Terms: "image_to_text", "text_to_image".
+    """
 
     description = "CLIP without the positive in the denominator: easy pairs keep their gradient"
     paper = "arXiv:2110.06848"

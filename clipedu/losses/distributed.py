@@ -1,4 +1,4 @@
-"""Gather one batch across processes, so that the loss is that of one process."""
+"""Gather the batch of all processes, for the loss of one process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 class _Gather(torch.autograd.Function):
-    """All-gather rows; backward returns the gradient of the process's own rows, times the number of processes."""
+    """All-gather rows, with gradient.
+
+    Backward returns the gradient of the process's own rows, times the number of processes.
+    """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -25,7 +28,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(image: Tensor, text: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gather the batch of all W processes, with gradient, in the order of their ranks.
+    """Gather the batch of all W processes, with gradient, by rank.
 
     Every process must hold the same number of rows. Each then computes the *same* loss of the *whole* batch, and
     updates the same memory in the same way, so that nothing else has to be exchanged. With one process the batch is

@@ -32,7 +32,9 @@ from clipedu.utils.errors import ClipeduError
 
 
 class Entailed(Loss):
-    """A contrastive loss with the entailment term added. Terms: those of `loss`, and "entailment" (times the weight).
+    """A contrastive loss with the entailment term added.
+
+    Terms: those of `loss`, and "entailment" (times the weight).
 
     Watch: "entailment_angle", the mean residual in radians, unweighted; "entailed", the share of images inside their
     caption's cone; "saturated", the share of captions whose cone is half the space and so holds any image.
@@ -88,5 +90,8 @@ class Entailed(Loss):
         return LossOutput(output.total + term, output.terms | {"entailment": term.detach()}, output.watch | watch)
 
     def pair_weights(self, image: Tensor, text: Tensor, index: Tensor) -> Tensor:
-        """Compute dL/dS of the contrastive part, see `Loss.pair_weights`; the entailment term does not depend on S."""
+        """Compute dL/dS of the contrastive part, see `Loss.pair_weights`.
+
+        The entailment term does not depend on S.
+        """
         return self.loss.pair_weights(image, text, index)

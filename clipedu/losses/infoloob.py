@@ -27,7 +27,10 @@ from clipedu.losses.dcl import DCL
 
 
 class InfoLOOB(DCL):
-    """Leave-one-out bound in the authors' scale, 2 tau * DCL. Terms: "image_to_text", "text_to_image"."""
+    """Leave-one-out bound in the authors' scale, 2 tau * DCL.
+
+    Terms: "image_to_text", "text_to_image".
+    """
 
     description = "leave-one-out bound of CLOOB (without its Hopfield retrieval): 2 tau times DCL"
     paper = "arXiv:2110.11316"

@@ -40,7 +40,9 @@ from clipedu.utils.errors import ClipeduError
 
 
 class ISogCLR(PerSampleLoss):
-    """SogCLR with learned per-anchor temperatures. Terms: "image_to_text", "text_to_image".
+    """SogCLR with learned per-anchor temperatures.
+
+    Terms: "image_to_text", "text_to_image".
 
     Args:
         temperature: every anchor's first temperature, within `temperature_range`.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:
-    """Drop the diagonal of matrix [..., B, B]: the negatives, [..., B, B - 1], in their order.
+    """Drop the diagonal: matrix [..., B, B] -> negatives [..., B, B - 1].
 
     >>> off_diagonal(torch.arange(9).reshape(3, 3)).tolist()
     [[1, 2], [3, 5], [6, 7]]
@@ -26,7 +26,9 @@ def off_diagonal(matrix: Tensor) -> Tensor:
 
 
 def margins(similarity: Tensor) -> Tensor:
-    """Return the margin of each negative over its anchor's positive: S [B, B] -> h [2, B, B - 1].
+    """Return the margins of negatives over the positive of their anchor.
+
+    S [B, B] -> h [2, B, B - 1]:
 
     h[0, i] = S_ij - S_ii with image i as anchor, h[1, i] = S_ji - S_ii with text i as anchor, over j != i.
 
@@ -38,12 +40,17 @@ def margins(similarity: Tensor) -> Tensor:
 
 
 def without_positives(z: Tensor) -> Tensor:
-    """Replace the positives, the diagonal of z [C, C], by the lowest float, so that exp(z) is 0 there."""
+    """Replace the positives of z [C, C], its diagonal, by the lowest float.
+
+    exp(z) is 0 there.
+    """
     return torch.diagonal_scatter(z, z.new_full((len(z),), torch.finfo(z.dtype).min))
 
 
 def log_sum_negatives(z: Tensor) -> Tensor:
-    """Return the log of the sum of exp(margin) over each anchor's negatives: z [B, B] -> [2, B].
+    """Return log sum exp(margin) over each anchor's negatives.
+
+    z [B, B] -> [2, B].
 
     This is `margins(z).logsumexp(-1)` without a copy of the margins.
     """
@@ -52,5 +59,5 @@ def log_sum_negatives(z: Tensor) -> Tensor:
 
 
 def log_mean_exp(z: Tensor) -> Tensor:
-    """Return the log of the mean of exp(z) over the last dimension: [..., K] -> [...]."""
+    """Return log mean exp(z) over the last dimension: [..., K] -> [...]."""
     return z.logsumexp(-1) - math.log(z.shape[-1])

@@ -47,12 +47,15 @@ def log_average(log_u: Tensor, log_g: Tensor, gamma: float, first_is_g: bool = T
 
 
 def zero_with_slope(tau: Tensor, slope: Tensor) -> Tensor:
-    """Return a term of value 0 whose gradient in `tau` is `slope`; for a surrogate loss that lacks that gradient."""
+    """Return a term of value 0 whose gradient in `tau` is `slope`.
+
+    For a surrogate loss that lacks that gradient.
+    """
     return slope.detach() * (tau - tau.detach())
 
 
 def gamma_at(progress: float, gamma: float, schedule: str) -> float:
-    """Return gamma, the weight of the newest batch, at this point of the training.
+    """Return gamma, the weight of the newest batch, at this progress.
 
     "constant" is gamma. "cosine" falls from 1 (no memory, while the model still changes fast) to gamma over the first
     half of the training and stays there (FastCLIP, arXiv:2407.01445).
@@ -105,7 +108,9 @@ class MemoryLoss(SimilarityLoss):
 
 
 class PerSampleLoss(MemoryLoss):
-    """A loss with running averages for every row of the data set, in buffers [2, num_samples].
+    """A loss with running averages for every row of the data set.
+
+    They are kept in buffers [2, num_samples].
 
     Args:
         *args: those of `MemoryLoss`.
@@ -129,7 +134,7 @@ class PerSampleLoss(MemoryLoss):
         self.register_buffer(name, torch.full((2, self.num_samples), value))
 
     def prepare(self, image: Tensor, text: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Check a batch, its row numbers too, and bring it to one dtype and device; see `Loss.prepare`."""
+        """Check a batch and its row numbers, see `Loss.prepare`."""
         prepared = super().prepare(image, text, index)
         unknown = index[(index < 0) | (index >= self.num_samples)]
         if len(unknown):
@@ -138,7 +143,10 @@ class PerSampleLoss(MemoryLoss):
         return prepared
 
     def store(self, index: Tensor, memory: dict[str, Tensor]) -> None:
-        """Write the rows `index` of each buffer. Of a row that comes twice the larger value is kept, in every process."""
+        """Write the rows `index` of each buffer.
+
+        Of a row that comes twice the larger value is kept, in every process.
+        """
         for name, buffer in self.named_buffers(recurse=False):
             rows = memory[name]
             buffer.scatter_reduce_(1, index.expand(2, -1), rows.to(buffer.dtype), "amax", include_self=False)

@@ -41,7 +41,9 @@ from clipedu.utils.checks import checked_choice, checked_number
 
 
 class OnlineCLR(MemoryLoss):
-    """Soft maxima over all negatives and all positives, with two running numbers. Terms: "negatives", "positives".
+    """Soft maxima over all negatives and all positives.
+
+    Terms: "negatives", "positives".
 
     Args:
         temperature: tau_n, of the negatives.
@@ -78,7 +80,10 @@ class OnlineCLR(MemoryLoss):
 
     @property
     def clip_scale(self) -> float | Tensor:
-        """The factor 1 / tau: CLIP's push has at most this mass, OnlineCLR's has mass 1."""
+        """The factor 1 / tau.
+
+        CLIP's push has at most this mass, OnlineCLR's has mass 1.
+        """
         return 1 / self.temperature_value
 
     def blend(self, similarity: Tensor, index: Tensor) -> dict[str, Tensor]:

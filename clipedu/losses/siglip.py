@@ -29,7 +29,9 @@ from clipedu.utils.checks import checked_number
 
 
 class SigLIP(SimilarityLoss):
-    """Pairwise sigmoid loss with learned scale and bias. Terms: "positives", "negatives".
+    """Pairwise sigmoid loss with learned scale and bias.
+
+    Terms: "positives", "negatives".
 
     Args:
         temperature: initial value of 1 / t.

@@ -58,7 +58,9 @@ from clipedu.utils.checks import checked_choice, checked_number
 
 
 class SogCLR(PerSampleLoss):
-    """Global contrastive loss with per-anchor running averages. Terms: "image_to_text", "text_to_image".
+    """Global contrastive loss with per-anchor running averages.
+
+    Terms: "image_to_text", "text_to_image".
 
     Args:
         temperature, geometry, scale, learn_temperature: see `SimilarityLoss`.
@@ -107,7 +109,10 @@ class SogCLR(PerSampleLoss):
 
     @property
     def clip_scale(self) -> float | Tensor:
-        """The factor 1 / (2 tau): CLIP is a mean of two directions without the factor tau, SogCLR a sum of two with it."""
+        """The factor 1 / (2 tau).
+
+        CLIP is a mean of two directions without the factor tau, SogCLR a sum of two with it.
+        """
         return 1 / (2 * self.temperature_value)
 
     def blend(self, similarity: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -169,7 +174,7 @@ class SogCLR(PerSampleLoss):
         return {"log_u": log_average(self.log_u[:, index], log_g, self.current_gamma)}
 
     def _parts(self, sides: Tensor, log_u: Tensor) -> dict[str, Tensor]:
-        """Name the two directions [2]; if the temperature is learned, add the slope of F in it."""
+        """Name the two directions [2]; add the slope in a learned temperature."""
         if self.logit_scale is not None:
             slope = log_u.mean(-1) + self.rho - sides / self.temperature_value
             sides = sides + zero_with_slope(self.learned_temperature, slope)

@@ -136,7 +136,10 @@ class _ByTiles(torch.autograd.Function):
 
 
 def _tiles(image: Tensor, half: bool) -> Iterator[tuple[slice, slice]]:
-    """Cut S into tiles of rows and columns: as equal as possible, with the same cuts in both directions."""
+    """Cut S into tiles of rows and columns, as equal as possible.
+
+    The cuts are the same in both directions.
+    """
     size = len(image)
     count = -(-size // SIDE.get(image.device.type, SIDE["cpu"]))
     cuts = [size * k // count for k in range(count + 1)]
@@ -145,7 +148,7 @@ def _tiles(image: Tensor, half: bool) -> Iterator[tuple[slice, slice]]:
 
 
 def _share(kind: str, part: Tensor, whole: Tensor, gradient: Tensor, a: slice, b: slice) -> Tensor:
-    """Return the gradient of one tile's output, from the gradient of the joined output."""
+    """Return the gradient of one tile's output, from that of the joined one."""
     if kind == "sum":
         return gradient
     if kind == "positives":
@@ -155,7 +158,7 @@ def _share(kind: str, part: Tensor, whole: Tensor, gradient: Tensor, a: slice, b
 
 
 def tile_positives(z: Tensor, a: Part, b: Part) -> Tensor | None:
-    """Return the positives of a tile, its diagonal; None for a tile that has none.
+    """Return the positives of a tile, its diagonal; None if it has none.
 
     Args:
         z: the tile, [C, C].
@@ -165,7 +168,7 @@ def tile_positives(z: Tensor, a: Part, b: Part) -> Tensor | None:
 
 
 def tile_negatives(z: Tensor, a: Part, b: Part) -> Tensor:
-    """Replace the positives of a tile, if it has any, so that exp(z) is 0 there.
+    """Replace the positives of a tile, if any, so that exp(z) is 0 there.
 
     Args:
         z: the tile, [C, C].
@@ -175,7 +178,9 @@ def tile_negatives(z: Tensor, a: Part, b: Part) -> Tensor:
 
 
 def negatives_by_tiles(geometry: Geometry, image: Tensor, text: Tensor, tau: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Compute `log_sum_negatives` of S / tau, [2, B], and the positives of S, [B], by tiles.
+    """Compute `log_sum_negatives` of S / tau and the positives, by tiles.
+
+    Shapes [2, B] and [B].
 
     Args:
         geometry: computes S.

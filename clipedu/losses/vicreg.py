@@ -33,25 +33,33 @@ from clipedu.utils.errors import ClipeduError
 
 
 def invariance(x: Tensor, y: Tensor) -> Tensor:
-    """Return the mean squared difference of matching rows, over all B * D entries: x, y [B, D] -> scalar."""
+    """Return the mean squared difference of x and y [B, D], a scalar."""
     return mse_loss(x, y)
 
 
 def variance(x: Tensor) -> Tensor:
-    """Return by how much standard deviations fall short of 1, averaged over dimensions: x [B, D] -> scalar."""
+    """Return how far standard deviations of x [B, D] fall short of 1.
+
+    A scalar, averaged over the dimensions.
+    """
     deviation = torch.sqrt(x.var(dim=0) + 1e-4)
     return torch.relu(1 - deviation).mean()
 
 
 def covariance(x: Tensor) -> Tensor:
-    """Return the sum of squared covariances of different dimensions, divided by D: x [B, D] -> scalar."""
+    """Return the squared covariances of different dimensions of x [B, D].
+
+    A scalar: their sum, divided by D.
+    """
     centred = x - x.mean(dim=0)
     matrix = centred.T @ centred / (len(x) - 1)
     return (matrix.square().sum() - matrix.diagonal().square().sum()) / x.shape[1]
 
 
 class VICReg(Loss):
-    """VICReg on raw projections. Terms: "invariance", "variance", "covariance", weighted.
+    """VICReg on raw projections.
+
+    Terms: "invariance", "variance", "covariance", weighted.
 
     Args:
         invariance, variance, covariance: weights of the three terms, >= 0.

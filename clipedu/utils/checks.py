@@ -1,4 +1,7 @@
-"""Checks of numbers and names that a user gave; the errors repeat what was given and what is allowed."""
+"""Checks of numbers and names that a user gave.
+
+The errors repeat what was given and what is allowed.
+"""
 
 from __future__ import annotations
 
