@@ -1,9 +1,9 @@
-"""How fast, and in how much memory: ours against a named peer, side by side in one run on the same machine.
+"""Speed and memory, measured against a named peer in the same run.
 
-A time alone says more about the machine than about the code. So every number here stands beside that of a peer that was
-measured in turn with it, and it is the ratio that counts:
+A time alone depends more on the machine than on the code. So every number has beside it that of a peer measured in turn
+with it, and the result is the ratio:
 
     $ clipedu bench losses      each loss against open_clip's and the course's
-    $ clipedu bench norms       watching every layer's norms, against a loop that does the same
-    $ clipedu bench data        feeding from the cache, against decoding in a DataLoader and webdataset
+    $ clipedu bench norms       logging the norms of every layer, against a loop that does the same
+    $ clipedu bench data        loading from the cache, against decoding in a DataLoader and webdataset
 """

@@ -1,17 +1,17 @@
-"""`clipedu bench data`: samples a second a core, ours against the two usual ways, on the same images in one run.
+"""`clipedu bench data`: samples per second, against two usual ways.
 
-    DataLoader    each epoch anew: PIL decodes, torchvision crops, flips and normalises, torch's DataLoader collates
+    DataLoader    in each epoch PIL decodes, torchvision crops, flips and normalises, torch's DataLoader collates
     webdataset    the same, read from the shards as a stream by webdataset
     decode once   ours, the first epoch only: shards -> uint8 pixels and captions in the cache
-    feed          ours, each epoch: gathered from the cache with tokens by the background thread; all that a core has to do
-                  where a GPU augments
+    feed          ours, in each epoch: gathered from the cache with tokens by the background thread; all that a core
+                  has to do where a GPU augments
     feed, augment, normalise
-                  ours with crop, flip and normalisation on the same device as the bench: what a CPU does that has no GPU
+                  ours with crop, flip and normalisation on the same device as the bench: what a CPU without a GPU does
 
-A core: everything runs in one process with one thread of torch, and what is divided by is the processor's time of that
-process, all its threads included, so that neighbours on the machine don't count. Reading from the disk isn't in it: the
-images are read once before, and lie in the system's memory. The peers start from the JPEGs as they are stored, ours from
-pixels that have been decoded and made square before: that is the point, and "decode once" is its price.
+Everything runs in one process with one thread of torch, and rates are per second of processor time of that process, all
+its threads included, so that other processes do not count. Disk reads are left out: the images are read once before,
+into the system's page cache. The peers start from the stored JPEGs, ours from pixels decoded and resized before;
+"decode once" is the cost of that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipedu.bench.measure import machine
+from clipedu.bench.measure import machine, print_line
 from clipedu.data.augment import augment
 from clipedu.data.batches import batches
 from clipedu.data.load import load_pairs
@@ -59,19 +59,21 @@ def bench_data(
     *,
     image_size: int = 224,
     batch_size: int = 128,
-    write: Callable[[str], None] | None = None,
+    write: Callable[[str], None] = print_line,
 ) -> list[dict[str, Any]]:
     """Measure, write a Markdown table line by line, and return its rows.
 
     Args:
-        images: of each set, the drawn scenes and (where `$CLIPEDU_DATA` has them) Flickr8k's photographs.
-        image_size: pixels of what comes out, and of the scenes' JPEGs.
+        images: number of each set, the drawn scenes and (where `$CLIPEDU_DATA` has them) Flickr8k's photographs.
+        image_size: pixels of the output, and of the scenes' JPEGs.
         batch_size: of all ways.
-        write: gets the lines; default print.
+        write: called with each line; prints by default.
+
     Returns:
-        dicts with data, way, rate (samples a second of processor time) and ratio (to the DataLoader).
+        dicts with data, way, rate (samples per second of processor time) and ratio (to the DataLoader).
+
     Raises:
-        ClipeduError: a size that makes no sense.
+        ClipeduError: a size out of range.
     """
     if not 1 <= batch_size <= images:
         raise ClipeduError(
@@ -79,7 +81,6 @@ def bench_data(
         )
     if not 32 <= image_size <= 224:
         raise ClipeduError(f"image_size={image_size} cannot be used: scenes are drawn at 32 to 224 pixels")
-    write = write or (lambda line: print(line, flush=True))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -104,7 +105,18 @@ def bench_data(
 
 
 def write_scenes(folder: Path, count: int, image_size: int) -> Path:
-    """Drawn scenes as shards of JPEGs with one caption each, as CC3M's mirrors have them: KEY.jpg, KEY.txt."""
+    """Write drawn scenes as shards of JPEGs with one caption each.
+
+    Files are named as in mirrors of CC3M: KEY.jpg, KEY.txt.
+
+    Args:
+        folder: is created; must not exist.
+        count: number of scenes.
+        image_size: side of the images, in pixels.
+
+    Returns:
+        The folder.
+    """
     from PIL import Image
 
     folder.mkdir(parents=True)
@@ -125,7 +137,7 @@ def _measure(folder: Path, images: int, size: int, batch_size: int, device: torc
     shards = shard_names(folder, "train")[0]
     samples = [sample for name, path in shards.items() for sample in read_shard(path, name) if not sample.trouble]
     samples = samples[:images]
-    for sample in samples:  # now they are in the system's memory
+    for sample in samples:  # into the page cache
         sample.read()
 
     began = time.process_time()
@@ -144,7 +156,10 @@ def _measure(folder: Path, images: int, size: int, batch_size: int, device: torc
 
 
 def _in_turn(ways: dict[str, Epoch]) -> dict[str, float]:
-    """Samples a second of processor time of each, the median of epochs that take turns; a first batch warms up."""
+    """Measure samples per second of processor time.
+
+    The median of epochs that take turns; a first batch warms up.
+    """
     for epoch in ways.values():
         next(iter(epoch()))
     rates: dict[str, list[float]] = {way: [] for way in ways}
@@ -158,7 +173,7 @@ def _in_turn(ways: dict[str, Epoch]) -> dict[str, float]:
     return {way: median(values) for way, values in rates.items()}
 
 
-def _transform(size: int) -> Callable:
+def _transform(size: int) -> Callable[[Any], Tensor]:
     from torchvision import transforms
 
     return transforms.Compose(
@@ -172,7 +187,7 @@ def _transform(size: int) -> Callable:
 
 
 class _Decoded(torch.utils.data.Dataset):
-    """What one writes for a DataLoader: sample -> image decoded and changed, caption."""
+    """The usual dataset for a DataLoader: decoded image and caption."""
 
     def __init__(self, samples: list[Sample], size: int):
         self.samples, self.transform = samples, _transform(size)
@@ -232,7 +247,7 @@ def _augmented(pairs: Pairs, batch_size: int, device: torch.device) -> Epoch:
 
 @contextmanager
 def _own_cache(folder: Path) -> Iterator[None]:
-    """What is decoded meanwhile goes into this folder, not into the user's cache."""
+    """Use this folder as the cache meanwhile, instead of the user's."""
     before = os.environ.get("CLIPEDU_CACHE")
     os.environ["CLIPEDU_CACHE"] = str(folder)
     try:

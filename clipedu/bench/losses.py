@@ -1,7 +1,7 @@
-"""`clipedu bench losses`: each loss against open_clip's, or against the course's formula typed out as it is read.
+"""`clipedu bench losses`: time and memory beside open_clip and the course.
 
-Times are forward and backward together, from raw projections, medians of runs taken in turn after a warm-up. Peak memory
-is that of one step in a fresh process, above what the process held before.
+Times are forward and backward together, from raw projections, medians of runs in turn after a warm-up. Peak memory is
+that of one step in a fresh process, above what the process held before.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from clipedu.bench.measure import in_turn, machine, peak, step_of
+from clipedu.bench.measure import in_turn, machine, peak, print_line, step_of
 from clipedu.bench.peers import TEMPERATURE, contender
 from clipedu.losses.streaming import STREAM_ABOVE
 from clipedu.utils.errors import ClipeduError
@@ -31,17 +31,13 @@ AGAINST = [
 LARGE = ["clip", "sogclr"]
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
 def bench_losses(
     batch_sizes: Sequence[int] = (128, 1024, 4096),
     *,
     dim: int = 512,
     large: int = 16_384,
     threads: int | None = None,
-    write: Callable[[str], None] = _say,
+    write: Callable[[str], None] = print_line,
 ) -> list[dict[str, Any]]:
     """Measure, write a Markdown table line by line, and return its rows.
 
@@ -49,19 +45,22 @@ def bench_losses(
         batch_sizes: for the times.
         dim: width of the embeddings.
         large: batch size for peak memory, against open_clip's ClipLoss; 0 leaves that part out.
-        threads: of torch; None takes what it has.
+        threads: of torch; None keeps the current number.
+        write: called with each line; prints by default.
+
     Returns:
         dicts with loss, against, batch, ours and theirs (seconds), ratio; in the part on memory also ours_bytes,
         theirs_bytes and bytes_ratio.
+
     Raises:
-        ClipeduError: open_clip is not installed, or a size that makes no sense.
+        ClipeduError: open_clip is not installed, or a size out of range.
     """
     if any(size < 2 for size in (*batch_sizes, large or 2)):
         raise ClipeduError(f"a batch has at least 2 pairs, got {[*batch_sizes, large]} (large=0 leaves that part out)")
     for name, value in (("dim", dim), ("threads", threads)):
         if value is not None and value < 1:
             raise ClipeduError(f"{name} must be at least 1, got {value}")
-    contender("open_clip", "clip", 2)  # is it there at all?
+    contender("open_clip", "clip", 2)  # raises if open_clip is missing
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -74,7 +73,7 @@ def bench_losses(
 
 
 def header(dim: int, device: str) -> str:
-    """What a reader has to know about the numbers that follow: machine, threads, versions, settings."""
+    """Describe machine, threads, versions and settings of the measurement."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("clipedu", "torch", "open_clip_torch"))
     return (
         f"{machine(device)}, {torch.get_num_threads()} of {os.cpu_count()} threads; {versions}, Python "

@@ -1,8 +1,9 @@
-"""Seconds of anything, in turn with its peers; peak bytes of a loss, forward and backward.
+"""Measure seconds of functions in turn, and the peak memory of a loss.
 
     python -m clipedu.bench.measure '{"source": "clipedu", "loss": "clip", "batch": 16384, "dim": 512, "device": "cpu", "threads": 1}'
 
-is one step in a process of its own, because a process never forgets its highest memory. It prints `bytes` and `seconds`.
+runs one step in a process of its own, because the recorded peak of a process never falls. It prints `bytes` and
+`seconds` as JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -26,7 +28,16 @@ SECONDS_A_CELL = 2.0
 
 
 def step_of(source: str, loss: str, batch: int, dim: int, device: str) -> Callable[[], None]:
-    """One forward and backward of a contender (see `peers`) on random embeddings, to be called again and again."""
+    """Return a function that runs forward and backward of a contender once.
+
+    The embeddings are random.
+
+    Args:
+        source, loss: see `peers.contender`.
+        batch: number of pairs, B.
+        dim: width of the embeddings, D.
+        device: "cpu" or "cuda".
+    """
     generator = torch.Generator().manual_seed(0)
     image, text = (torch.randn(batch, dim, generator=generator).to(device).requires_grad_() for _ in range(2))
     index = torch.arange(batch)
@@ -42,7 +53,10 @@ def step_of(source: str, loss: str, batch: int, dim: int, device: str) -> Callab
 
 
 def in_turn(*peers: Callable[[], None]) -> tuple[float, ...]:
-    """Median seconds of each, called in turn, so that what else the machine does meets all alike; warm-up left out."""
+    """Return the median seconds of each function, called in turn.
+
+    A warm-up is left out. In turn, so that other load on the machine slows all of them alike.
+    """
     warm_up = sum(map(_seconds, peers))
     repeats = min(50, max(3, round(SECONDS_A_CELL / warm_up)))
     rounds = [[_seconds(peer) for peer in peers] for _ in range(repeats)]
@@ -50,7 +64,7 @@ def in_turn(*peers: Callable[[], None]) -> tuple[float, ...]:
 
 
 def machine(device: str) -> str:
-    """What the numbers were measured on: the GPU's name, or the processor's."""
+    """Return the name of the GPU or the processor."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
@@ -59,10 +73,17 @@ def machine(device: str) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def peak(**what) -> dict[str, float]:
-    """`bytes` above what was held before, and `seconds`, of one step in a fresh process; `what` as in the line above.
+def peak(**what: Any) -> dict[str, float]:
+    """Measure one step in a fresh process.
 
-    Raises ClipeduError if the process fails, for example for want of memory.
+    Args:
+        **what: arguments of `measure_here`.
+
+    Returns:
+        `bytes` at the peak above those held before, and `seconds`.
+
+    Raises:
+        ClipeduError: the process fails, for example for want of memory.
     """
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -79,6 +100,18 @@ def peak(**what) -> dict[str, float]:
 
 
 def measure_here(source: str, loss: str, batch: int, dim: int, device: str, threads: int) -> dict[str, float]:
+    """Measure one step in this process, which should be a fresh one.
+
+    Args:
+        source, loss: see `peers.contender`.
+        batch: number of pairs, B.
+        dim: width of the embeddings, D.
+        device: "cpu" or "cuda".
+        threads: of torch.
+
+    Returns:
+        `bytes` at the peak above those held before, and `seconds`.
+    """
     torch.set_num_threads(threads)
     step_of(source, loss, 64, dim, device)()  # libraries, thread pools
     step = step_of(source, loss, batch, dim, device)
@@ -87,6 +120,11 @@ def measure_here(source: str, loss: str, batch: int, dim: int, device: str, thre
     before = _held(device)
     seconds = _seconds(step)
     return {"bytes": _highest(device) - before, "seconds": seconds}
+
+
+def print_line(line: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(line, flush=True)
 
 
 def _seconds(step: Callable[[], None]) -> float:
@@ -104,9 +142,11 @@ def _highest(device: str) -> int:
 
 
 def _memory(field: str) -> int:
-    """Bytes, from Linux's account of this process; elsewhere the highest so far, whichever is asked for.
+    """Return bytes of this process, from Linux's status file.
 
-    (`ru_maxrss` alone would start at the size of the process that started this one.)
+    Elsewhere it is the peak so far, whatever the field.
+
+    (`ru_maxrss` alone would start at the size of the parent process.)
     """
     status = Path("/proc/self/status")
     if status.exists():

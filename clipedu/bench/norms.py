@@ -1,14 +1,15 @@
-"""`clipedu bench norms`: what it costs to watch the norms of every layer, at the sizes of the course's model.
+"""`clipedu bench norms`: the cost of logging the norms of every layer.
 
-ResNet-50 and DistilBERT with random weights, 90 million numbers in 261 tensors, one training step with AdamW, watched by
+ResNet-50 and DistilBERT with random weights, 90 million numbers in 261 tensors, one training step with AdamW, and an
+observer:
 
     monitor   `NormMonitor`: weight, gradient, update, and their products, of each layer at each step
-    loop      norms of weight, gradient and update, a `.norm().item()` for each tensor, as one writes it oneself
-    hooks     the norm of each gradient, by a hook that calls `.norm().item()`, as experiment trackers watch a model: no updates
+    loop      norms of weight, gradient and update, a `.norm().item()` for each tensor, as one would write it by hand
+    hooks     the norm of each gradient, by a hook that calls `.norm().item()`, as experiment trackers do: no updates
 
-What an observer costs is a few per cent of a step, less than a step differs from the next. So its *own* cost is measured
-apart: gradients are there already, and the optimizer does nothing. On a GPU the step's time also has what the host's waiting
-for each `.item()` takes from the overlap; on a CPU there is nothing to wait for, and memory decides.
+An observer costs a few per cent of a step, less than steps differ among themselves. So its *own* cost is measured
+separately: with the gradients of the last step, and an optimizer that does nothing. On a GPU each `.item()` also waits
+for the device, which shows in the step's time; on a CPU memory bandwidth decides.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clipedu.bench.measure import in_turn, machine
+from clipedu.bench.measure import in_turn, machine, print_line
 from clipedu.losses import build_loss
 from clipedu.norms import NormMonitor
 from clipedu.optim import build_optimizer
@@ -32,33 +33,35 @@ OBSERVERS = ("monitor", "loop", "hooks")
 
 
 class TwoTowers(nn.Module):
-    """timm's ResNet-50 and transformers' DistilBERT, random, with projections to 256; `forward` gives CLIP's loss."""
+    """Random ResNet-50 and DistilBERT with projections and CLIP's loss."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         import timm
         from transformers import DistilBertConfig, DistilBertModel
 
-        self.image_encoder = timm.create_model("resnet50", num_classes=0)
+        encoder: Any = timm.create_model("resnet50", num_classes=0)
+        self.image_encoder = encoder
         self.text_encoder = DistilBertModel(DistilBertConfig())
-        self.image_projection = nn.Linear(self.image_encoder.num_features, 256, bias=False)
+        self.image_projection = nn.Linear(encoder.num_features, 256, bias=False)
         self.text_projection = nn.Linear(self.text_encoder.config.dim, 256, bias=False)
         self.loss = build_loss("clip", temperature=0.07)
 
     def forward(self, pixels: Tensor, ids: Tensor) -> Tensor:
+        """Compute the loss of images [B, 3, S, S] and token ids [B, L]."""
         image = self.image_projection(self.image_encoder(pixels))
         text = self.text_projection(self.text_encoder(input_ids=ids).last_hidden_state[:, 0])
         return self.loss(image, text, torch.arange(len(pixels), device=pixels.device)).total
 
 
 class Nothing(torch.optim.Optimizer):
-    """Its step does nothing; only the hooks around it run."""
+    """An optimizer whose step does nothing; only the hooks around it run."""
 
     def __init__(self, model: nn.Module):
         super().__init__(model.parameters(), {"lr": 0.0})
 
-    def step(self, closure=None) -> None:
-        pass
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """Do nothing."""
 
 
 def bench_norms(
@@ -68,18 +71,23 @@ def bench_norms(
     tokens: int = 16,
     threads: int | None = None,
     model: nn.Module | None = None,
-    write: Callable[[str], None] | None = None,
+    write: Callable[[str], None] = print_line,
 ) -> list[dict[str, Any]]:
     """Measure, write a Markdown table, and return its rows.
 
     Args:
-        batch_size, image_size, tokens: of the pairs in a step, random.
-        threads: of torch; None takes what it has.
-        model: called with pixels and token ids, gives a loss; default `TwoTowers`.
-        write: where lines go; default print.
+        batch_size: number of pairs in a step, at least 2; they are random.
+        image_size: side of an image, in pixels.
+        tokens: length of a caption.
+        threads: of torch; None keeps the current number.
+        model: maps pixels [B, 3, S, S] and token ids [B, L] to a loss; default `TwoTowers`.
+        write: called with each line; prints by default.
+
     Returns:
         for "none" and each of `OBSERVERS`: observer, step (seconds, the optimizer's and the observer's work in it), own
-        (seconds of the observer alone; 0 for none), share (own / step of none) and against_loop (own / own of the loop).
+        (seconds of the observer alone; 0 for none), share (own / step of none) and against_loop (own / own of the
+        loop).
+
     Raises:
         ClipeduError: a size below 1, or a batch below 2.
     """
@@ -91,7 +99,6 @@ def bench_norms(
     ):
         if value is not None and value < least:
             raise ClipeduError(f"{name} must be at least {least}, got {value}")
-    write = write or (lambda line: print(line, flush=True))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
@@ -116,7 +123,7 @@ def bench_norms(
 def _measure(model: nn.Module, forward: Callable[[], Tensor]) -> list[dict[str, Any]]:
     optimizer = build_optimizer(model, "adamw", lr=1e-4, weight_decay=0.02)
     watched = build_optimizer(model, "adamw", lr=1e-4, weight_decay=0.02)
-    watched.state = optimizer.state  # one memory of past gradients for both: they take turns
+    watched.state = optimizer.state  # shared averages of past gradients: the two take turns
     hooks = _GradientHooks(model)
 
     def training_step(step: Callable[[], Any], hooked: bool = False) -> Callable[[], None]:
@@ -144,7 +151,7 @@ def _measure(model: nn.Module, forward: Callable[[], Tensor]) -> list[dict[str, 
 
 
 def _alone(model: nn.Module, hooks: _GradientHooks) -> tuple[float, ...]:
-    """Seconds of each of `OBSERVERS`, with the gradients of the last step and an optimizer that does nothing."""
+    """Measure seconds of each of `OBSERVERS`, without the optimizer's work."""
     idle, watched = Nothing(model), Nothing(model)
 
     def waiting(step: Callable[[], Any]) -> Callable[[], None]:
@@ -159,13 +166,13 @@ def _alone(model: nn.Module, hooks: _GradientHooks) -> tuple[float, ...]:
 
 
 def _looped(model: nn.Module, step: Callable[[], Any]) -> Callable[[], None]:
-    """A step between the loops that one writes oneself."""
+    """Return a step between the two loops that one would write by hand."""
 
     def looped() -> None:
         parameters = [p for p in model.parameters() if p.grad is not None]
         before = [p.detach().clone() for p in parameters]
-        for p in parameters:
-            p.grad.norm().item()
+        for gradient in (p.grad for p in parameters if p.grad is not None):
+            gradient.norm().item()
         step()
         for p, old in zip(parameters, before, strict=True):
             p.detach().norm().item()
@@ -175,7 +182,7 @@ def _looped(model: nn.Module, step: Callable[[], Any]) -> Callable[[], None]:
 
 
 class _GradientHooks:
-    """A hook for each parameter that takes the norm of its gradient to the host, while `on`."""
+    """Hooks that bring the norm of each gradient to the host, while `on`."""
 
     def __init__(self, model: nn.Module):
         self.on = False
@@ -188,7 +195,7 @@ class _GradientHooks:
             gradient.norm().item()
 
     def all(self) -> None:
-        """See all gradients that are there."""
+        """Run the hook on each gradient that exists."""
         self.on = True
         for parameter in self._parameters:
             if parameter.grad is not None:

@@ -1,7 +1,7 @@
-"""What our losses are measured against: open_clip's, and the course's formulas typed out as they are read.
+"""The losses that ours are measured against: open_clip's and the course's.
 
-Every contender, ours too, is a function of raw projections and row numbers, `(image [B, D], text [B, D], index [B]) ->
-scalar loss`, so that normalisation is in everybody's time.
+The course's are its formulas, typed out naively. Every contender, ours too, is a function of raw projections and row
+numbers, `(image [B, D], text [B, D], index [B]) -> scalar loss`, so that all times include normalisation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ GAMMA = 0.8
 
 
 def contender(source: str, loss: str, num_samples: int, device: torch.device | str = "cpu") -> Contender:
-    """The loss called `loss` of "clipedu", of "open_clip" (clip, siglip), or of the "course" (its five, typed out)."""
+    """Return the loss called `loss` of one source, as a function.
+
+    Args:
+        source: "clipedu", "open_clip" (clip, siglip), or "course" (its five losses, typed out).
+        loss: its name in `LOSSES`.
+        num_samples: rows of the data set.
+        device: where the embeddings will be.
+
+    Raises:
+        ClipeduError: open_clip is not installed.
+    """
     if source == "clipedu":
         ours = build_loss(loss, temperature=TEMPERATURE, num_samples=num_samples).to(device)
         return lambda image, text, index: ours(image, text, index).total
@@ -49,12 +59,14 @@ def _open_clip(loss: str, device: torch.device | str) -> Contender:
 
 
 def course_clip(image: Tensor, text: Tensor, index: Tensor) -> Tensor:
+    """Compute CLIP's loss, a `Contender`."""
     logits = normalize(image) @ normalize(text).T / TEMPERATURE
     target = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
 
 
 def course_cyclip(image: Tensor, text: Tensor, index: Tensor) -> Tensor:
+    """Compute CyCLIP's loss, a `Contender`."""
     x, y = normalize(image), normalize(text)
     logits, images, texts = x @ y.T / TEMPERATURE, x @ x.T / TEMPERATURE, y @ y.T / TEMPERATURE
     target = torch.arange(len(x), device=x.device)
@@ -65,6 +77,7 @@ def course_cyclip(image: Tensor, text: Tensor, index: Tensor) -> Tensor:
 
 
 def course_vicreg(image: Tensor, text: Tensor, index: Tensor) -> Tensor:
+    """Compute VICReg's loss, a `Contender`."""
     total = 25 * (image - text).square().mean()
     for x in (image, text):
         total = total + 25 * relu(1 - torch.sqrt(x.var(dim=0) + 1e-4)).mean() / 2
@@ -76,7 +89,10 @@ def course_vicreg(image: Tensor, text: Tensor, index: Tensor) -> Tensor:
 
 
 class CourseSogCLR:
-    """The course's SogCLR: a shift b that only rises, averages s, weights e / (s + 1e-8), one direction after the other."""
+    """The course's SogCLR, a `Contender`.
+
+    A shift b that only rises, averages s, weights e / (s + 1e-8), one direction after the other.
+    """
 
     def __init__(self, num_samples: int, device: torch.device | str = "cpu"):
         self.s = torch.zeros(2, num_samples, device=device)
@@ -87,7 +103,7 @@ class CourseSogCLR:
         similarity = normalize(image) @ normalize(text).T
         own, size = similarity.diagonal(), len(similarity)
         mask = 1 - torch.eye(size, device=similarity.device, dtype=similarity.dtype)
-        total = 0.0
+        total = similarity.new_zeros(())
         for side, h in enumerate((similarity - own[:, None], (similarity - own[None, :]).T)):
             z = (h / TEMPERATURE).detach()
             old = self.b[side][index]
@@ -103,7 +119,10 @@ class CourseSogCLR:
 
 
 class CourseOnlineCLR:
-    """The course's OnlineCLR: two running sums over all negatives and all positives, each with its running shift."""
+    """The course's OnlineCLR, a `Contender`.
+
+    Two running sums, over all negatives and over all positives, each with its running shift.
+    """
 
     def __init__(self, device: torch.device | str = "cpu"):
         self.u, self.shift = torch.zeros(2, device=device), torch.zeros(2, device=device)
@@ -111,7 +130,7 @@ class CourseOnlineCLR:
     def __call__(self, image: Tensor, text: Tensor, index: Tensor) -> Tensor:
         similarity = normalize(image) @ normalize(text).T
         own = torch.eye(len(similarity), device=similarity.device, dtype=similarity.dtype)
-        total = 0.0
+        total = similarity.new_zeros(())
         for k, (s, mask, tau) in enumerate(((similarity, 1 - own, TEMPERATURE), (-similarity, own, 10 * TEMPERATURE))):
             score = s.detach() * mask
             shift = score.max().clamp(min=0)

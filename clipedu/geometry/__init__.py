@@ -1,16 +1,19 @@
-"""Geometries: how two embeddings are compared. What "similar" means is a choice, and it is made here.
+"""Geometries: how two embeddings are compared. Read `base.py` first.
 
-    geometry = build_geometry("lorentz", dim=128)
-    image, text = geometry.tangent(image_features, "image"), geometry.tangent(text_features, "text")
-    geometry.similarity(image, text)        # tangent vectors [A, D], [B, D] -> [A, B]
+>>> import torch
+>>> geometry = build_geometry("lorentz", dim=128)
+>>> image, text = geometry.tangent(torch.randn(4, 128), "image"), geometry.tangent(torch.randn(6, 128), "text")
+>>> geometry.similarity(image, text).shape  # tangent vectors [A, D], [B, D] -> [A, B]
+torch.Size([4, 6])
 
 `GEOMETRIES` lists them: `GEOMETRIES["lorentz"].description`, `.paper`, `.formula` (LaTeX), `.defaults` (all options).
-`base.py` holds what a geometry is; read it first. Then one file a space: `sphere.py`, `euclidean.py`, `lorentz.py`.
+Each space has one file: `sphere.py`, `euclidean.py`, `lorentz.py`.
 """
 
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from clipedu.geometry.base import Geometry, full_precision
 from clipedu.geometry.euclidean import Euclidean, EuclideanInner, EuclideanSquared
@@ -42,13 +45,19 @@ for _geometry in (
     )
 
 
-def build_geometry(name: str, dim: int, **options) -> Geometry:
-    """The geometry called `name` (see `GEOMETRIES`) for embeddings of width `dim`, an `nn.Module`.
+def build_geometry(name: str, dim: int, **options: Any) -> Geometry:
+    """Build the geometry called `name`, an `nn.Module`.
+
+    Args:
+        name: one of `GEOMETRIES`.
+        dim: width of the embeddings, D.
+        **options: the geometry's own; `GEOMETRIES[name].defaults` lists them.
 
     Raises:
         ClipeduError: unknown name or option, or a value out of range.
     """
     entry = GEOMETRIES[name]
+    assert entry.build is not None
     if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
         raise ClipeduError(f"dim must be a whole number >= 1, the width of the embeddings; got {dim!r}")
     for key in options:

@@ -1,16 +1,19 @@
-r"""Flat space: the tangent vector is the point, and both direction and length count (EuCLIP, arXiv:2409.13079).
+r"""Flat space: the tangent vector is the point; direction and length count.
+
+EuCLIP, Chou and Alam 2024, arXiv:2409.13079.
 
     euclidean            s = -|x - y|
     euclidean-squared    s = -|x - y|^2      EuCLIP's own. On vectors of length 1 it is 2 cos - 2: CLIP at half the
                                              temperature
     euclidean-inner      s = x . y           the one that grows with the length of both
 
-The distance of all three is |x - y|. How they pull: the gradient of -d at x is a unit vector, that of -d^2 is 2 (y - x),
-so far pairs are pulled hard; and as d^2 grows with the square of the length, its logits want a smaller scale: it starts
-at temperature 1, and a learned scale may fall below 1.
+The distance of all three is |x - y|. Their gradients: that of -d at x is a unit vector, that of -d^2 is 2 (y - x),
+larger for far pairs. As d^2 grows with the square of the length, its logits need a smaller scale: the initial
+temperature is 1, and a learned scale may fall below 1.
 
-Softmax losses of -d and -d^2 don't see a shift of all embeddings together. Those of -d^2 don't even see a shift of one
-modality, as far as it is at right angles to all differences: a modality gap is free there. Cones see both.
+Softmax losses of -d and -d^2 do not depend on a shift of all embeddings together. Those of -d^2 do not even depend on a
+shift of one modality, as far as it is orthogonal to all differences: a modality gap costs nothing there. Cones depend
+on both shifts.
 
 Cones: the half-aperture is arcsin(K / |x|), so the saturation radius is K itself.
 """
@@ -45,36 +48,48 @@ class Euclidean(Rooted):
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """-|x_i - y_j| for all pairs of x [A, D] and y [B, D]: [A, B], at most 0."""
+        """Return -|x_i - y_j| of all pairs: x [A, D], y [B, D] -> [A, B]."""
         return -self.distance(x, y)
 
     @full_precision
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """|x_i - y_j| for all pairs of x [A, D] and y [B, D]: [A, B], at least 0. Gradient 0 at coincident points."""
+        """Return |x_i - y_j| of all pairs: x [A, D], y [B, D] -> [A, B].
+
+        The gradient at coincident points is 0.
+
+        >>> Euclidean(dim=2).distance(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
+        tensor([[5., 1.]])
+        """
         return sqrt(squared_distances(x, y))
 
     @full_precision
     def expmap0(self, u: Tensor) -> Tensor:
-        """The point is the tangent vector: [..., D] -> [..., D]."""
+        """Return u: the tangent vector is the point, [..., D] -> [..., D]."""
         return u
 
     @full_precision
     def logmap0(self, point: Tensor) -> Tensor:
-        """The tangent vector is the point: [..., D] -> [..., D]."""
+        """Return the point: it is the tangent vector, [..., D] -> [..., D]."""
         return point
 
     @full_precision
     def geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
-        """The straight line, (1 - t) x + t y: [..., D]."""
+        """Return (1 - t) x + t y, on the straight line: [..., D].
+
+        Arguments: see `Geometry.geodesic`.
+        """
         return torch.lerp(x, y, t)
 
     def saturation(self, x: Tensor, min_radius: float) -> tuple[float, Tensor]:
-        """K and |x|."""
+        """Return K and |x|."""
         return min_radius, length(x).squeeze(-1)
 
     @full_precision
     def exterior_angle(self, x: Tensor, y: Tensor) -> Tensor:
-        """Angle between x and y - x: x [..., D], y [..., D] -> [...] in [0, pi]; pi / 2 if one of the two is zero."""
+        """Return the angle between x and y - x: [..., D] -> [...] in [0, pi].
+
+        It is pi / 2 if one of the two is zero.
+        """
         return angle(x, y - x)
 
 
@@ -89,12 +104,15 @@ class EuclideanSquared(Euclidean):
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """-|x_i - y_j|^2 for all pairs of x [A, D] and y [B, D]: [A, B], at most 0."""
+        """Return -|x_i - y_j|^2 of all pairs: x [A, D], y [B, D] -> [A, B]."""
         return -squared_distances(x, y)
 
 
 class EuclideanInner(Euclidean):
-    """Flat space, similarity = inner product, lengths included. It is no function of the distance: rankings differ."""
+    """Flat space, similarity = inner product.
+
+    It is no function of the distance: rankings differ.
+    """
 
     name = "euclidean-inner"
     description = "flat space: inner product, lengths included"
@@ -102,5 +120,5 @@ class EuclideanInner(Euclidean):
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """x_i . y_j for all pairs of x [A, D] and y [B, D]: [A, B], any number."""
+        """Return x_i . y_j of all pairs: x [A, D], y [B, D] -> [A, B]."""
         return x @ y.T

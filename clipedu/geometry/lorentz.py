@@ -1,25 +1,27 @@
-r"""Hyperbolic space as a hyperboloid: room that grows exponentially with the radius (MERU, arXiv:2304.09172).
+r"""Hyperbolic space: volume grows exponentially with the radius.
 
-*The space.* A point has D space coordinates and one time coordinate, which is no freedom but follows from them:
+MERU, Desai et al. 2023, arXiv:2304.09172.
+
+*The space.* A point has D space coordinates and one time coordinate, which follows from them:
 
 $$ x_t = \sqrt{1/c + \lVert x_s \rVert^2}, \qquad
    \langle x, y \rangle = x_s \cdot y_s - x_t y_t \le -1/c, \qquad
    \cosh(\sqrt c \, d) = -c \, \langle x, y \rangle $$
 
-c > 0 is the curvature's size (the curvature is -c); c -> 0 is flat space, and 1 / sqrt(c) is the length at which the
-difference is felt. The root is the tip of the bowl, x_s = 0. A circle of radius r around it is 2 pi sinh(sqrt(c) r) /
-sqrt(c) long: a tree, which branches and branches, fits in without crowding.
+c > 0 is the curvature's size (the curvature is -c); c -> 0 is flat space, and 1 / sqrt(c) is the length from which the
+difference matters. The root is the vertex of the hyperboloid, x_s = 0. A circle of radius r around it is 2 pi
+sinh(sqrt(c) r) / sqrt(c) long: a tree, whose nodes multiply with each level, can be embedded with little distortion.
 
 *From a tangent vector to its point*, and back:
 
 $$ x_s = \frac{\sinh(\sqrt c \, \lVert u \rVert)}{\sqrt c \, \lVert u \rVert} \, u, \qquad
    u = \frac{\operatorname{arsinh}(\sqrt c \, \lVert x_s \rVert)}{\sqrt c \, \lVert x_s \rVert} \, x_s $$
 
-Direction stays, and |u| is the distance from the root, for every c. Embeddings *are* tangent vectors here (see
-`base.py`), so nobody but `expmap0` ever needs x_s.
+The direction is kept, and |u| is the distance from the root, for every c. Embeddings *are* tangent vectors here (see
+`base.py`), so only `expmap0` needs x_s.
 
 *The distance.* arcosh(-c <x, y>) loses everything beyond sqrt(c) |u| = 5 in float32: cosh a cosh b - sinh a sinh b cos
-is a small difference of huge numbers, and arcosh is infinitely steep at 1. With a = sqrt(c) |u|, b = sqrt(c) |v|,
+is a small difference of huge numbers, and arcosh has infinite slope at 1. With a = sqrt(c) |u|, b = sqrt(c) |v|,
 theta the angle between u and v, the same distance is
 
 $$ \sinh^2\!\big(\tfrac{\sqrt c}{2} d\big) = \sinh^2\!\big(\tfrac{a - b}{2}\big) +
@@ -33,38 +35,45 @@ a sum of two squares, in which nothing cancels: how far apart in radius, and how
     lorentz-inner      s = <x, y>          = -cosh(sqrt(c) d) / c
 
 *Cones.* The half-aperture is arcsin(2 K / (sqrt(c) |x_s|)), so the saturation radius is arsinh(2 K) / sqrt(c). Lower
-curvature opens every cone, which an entailment loss will find out.
+curvature opens every cone, so an entailment loss lowers a learned curvature.
 
-*What c means.* Scaling all embeddings by k, c by 1 / k^2 and the logit scale by 1 / k changes nothing. A curvature alone
-says little; sqrt(c) times the median |u| says how curved the space is where the embeddings live.
+*What c means.* Scaling all embeddings by k, c by 1 / k^2 and the logit scale by 1 / k changes nothing. The curvature
+alone means little; sqrt(c) times the median |u| measures how curved the space is where the embeddings are.
 
-The range: lengths beyond sqrt(c) |u| = 40 (300 in float64) are taken as 40, so that cosh a cosh b stays a number. The
-pull along the radius is 0 out there; if sqrt(c) times the median |u| comes near 40, something else is wrong.
+The range: lengths beyond sqrt(c) |u| = 40 (300 in float64) are taken as 40, so that cosh a cosh b stays finite. The
+gradient along the radius is 0 beyond; if sqrt(c) times the median |u| comes near 40, something else is wrong.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from clipedu.geometry.base import full_precision
-from clipedu.geometry.numerics import few_pairs, is_number, length, over_self, sqrt, squared_distances, unit
+from clipedu.geometry.numerics import few_pairs, length, over_self, sqrt, squared_distances, unit
 from clipedu.geometry.rooted import Rooted
-from clipedu.utils.errors import ClipeduError
+from clipedu.utils.checks import checked_number
 
 CURVATURES = (0.1, 10.0)
 
 
 def largest_radius(x: Tensor) -> float:
-    """The largest a = sqrt(c) |x| of which a float of this kind can take cosh^2 a, times 100 / c."""
+    """Return the largest sqrt(c) |x| for x's dtype.
+
+    Up to it 100 / c times its cosh^2 is finite.
+    """
     return 300.0 if x.dtype == torch.float64 else 40.0
 
 
 class Triangle(NamedTuple):
-    """The root O and two points x, y: radii in units of 1 / sqrt(c), and the angle theta at O. All [...]."""
+    """The root O and two points x, y.
+
+    Radii in units of 1 / sqrt(c), and the angle theta at O, all [...].
+    """
 
     a: Tensor  # sqrt(c) |x|
     b: Tensor  # sqrt(c) |y|
@@ -79,12 +88,18 @@ class Triangle(NamedTuple):
 
     @property
     def side(self) -> Tensor:
-        """How far y lies to the side, seen from x, in units of sinh(sqrt(c) d)."""
+        """The part of the path from x to y orthogonal to the ray through x.
+
+        In units of sinh(sqrt(c) d).
+        """
         return torch.sinh(self.b) * self.sine
 
     @property
     def ahead(self) -> Tensor:
-        """How far y lies straight on from the root, in the same units: cosh a sinh b cos(theta) - sinh a cosh b."""
+        """The part of the path along the ray, away from the root.
+
+        In the same units: cosh a sinh b cos(theta) - sinh a cosh b.
+        """
         return torch.sinh(self.outward) - torch.cosh(self.a) * torch.sinh(self.b) * self.versine
 
 
@@ -93,7 +108,7 @@ class Lorentz(Rooted):
 
     Args:
         dim: width of the embeddings, D.
-        curvature: c at the start, in [0.1, 10].
+        curvature: initial c, in [0.1, 10].
         learn_curvature: learn it (parameter `log_curvature`), within that range.
         learn_alpha: learn the dimension scaling, from 1 / sqrt(D), at most 1.
     Raises:
@@ -111,30 +126,43 @@ class Lorentz(Rooted):
     def __init__(self, dim: int, curvature: float = 1.0, learn_curvature: bool = True, learn_alpha: bool = True):
         super().__init__(dim, learn_alpha)
         least, most = CURVATURES
-        if not is_number(curvature) or not least <= curvature <= most:
-            raise ClipeduError(f"curvature must be a number >= {least:g} and <= {most:g}, got {curvature!r}")
+        checked_number("curvature", curvature, at_least=least, at_most=most)
         self.keep_log("curvature", curvature, learn_curvature, least, most)
 
     @property
     def curvature(self) -> Tensor:
-        """c, a scalar tensor in [0.1, 10], with gradient if it is learned. The space's curvature is -c."""
+        """c, a scalar tensor in [0.1, 10]; the curvature of the space is -c.
+
+        With gradient if it is learned.
+        """
         return self.read("curvature")
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """Minus the distance, of all pairs of x [A, D] and y [B, D]: [A, B], at most 0."""
+        """Return minus the distance of all pairs, [A, B].
+
+        x [A, D], y [B, D].
+        """
         return -self.distance(x, y)
 
     @full_precision
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """Length of the geodesic between the points of x [A, D] and of y [B, D]: [A, B], at least 0."""
+        """Return the length of the geodesics of all pairs, [A, B].
+
+        x [A, D], y [B, D].
+
+        A tangent vector's length is its distance from the root:
+
+        >>> Lorentz(dim=2).distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]])).item()
+        5.0
+        """
         return 2 * torch.asinh(sqrt(self._opening(x, y))) / self.curvature.sqrt()
 
     def _opening(self, x: Tensor, y: Tensor) -> Tensor:
         """sinh^2(sqrt(c) d / 2) of all pairs: x [A, D], y [B, D] -> [A, B].
 
-        A direction is rounded; that is felt far out, where a small angle is a long way. So pairs whose directions are
-        within 0.01 are computed anew from y - x, unless they are many.
+        A direction is rounded; far from the root that matters, as a small angle is a long way there. So pairs whose
+        directions are within 0.01 are computed again from y - x, unless they are many.
         """
         (a, u), (b, v) = self._polar(x), self._polar(y)
         b = b.T
@@ -149,79 +177,102 @@ class Lorentz(Rooted):
         return x * (most / (self.curvature.sqrt() * length(x)).clamp(min=most))
 
     def _polar(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Radius sqrt(c) |x| [..., 1], the largest at most, and direction x / |x| [..., D] of x [..., D].
+        """Return radius and direction of x [..., D].
 
-        The zero vector borrows a direction, at a length that no sum notices: without one it would have no gradient.
+        The radius sqrt(c) |x|, [..., 1], clamped to the largest, and x / |x|, [..., D].
+
+        The zero vector gets a direction, at a length too small to change any sum: without it there were no gradient.
         """
         x = x + 1e-15 * (length(x) == 0).to(x.dtype)
         return (self.curvature.sqrt() * length(x)).clamp(max=largest_radius(x)), unit(x)
 
     def _triangle(self, x: Tensor, y: Tensor) -> Triangle:
-        """The triangle of the root, x and y, each [..., D], for matched pairs, in sums that keep all digits.
+        """Return the triangles of the root and matched pairs x, y [..., D].
 
-        What y has more than x, outward and across, is taken from y - x, which is exact for near points (but across from
-        y itself if that is shorter, and so rounded less).
+        Its sides and angle are computed by sums that keep all digits.
+
+        The difference of y from x, along the ray and orthogonal to it, is computed from y - x, which is exact for near
+        points (the orthogonal part from y itself if that is shorter, and so rounded less).
         """
         x, y = self._within(x), self._within(y)
         (a, u), (b, v) = self._polar(x), self._polar(y)
         root_c, step = self.curvature.sqrt(), y - x
         outward = root_c.square() * (step * (x + y)).sum(-1, keepdim=True) / (a + b)
-        shorter = torch.where(root_c * length(step) < b, step, y)  # both have the same part across u
+        shorter = torch.where(root_c * length(step) < b, step, y)  # both have the same part orthogonal to u
         sine = root_c * length(shorter - (shorter * u).sum(-1, keepdim=True) * u) / b
         cosine = (u * v).sum(-1, keepdim=True)
         versine = torch.where(cosine > 0, sine.square() / (1 + cosine.clamp(min=0)), 1 - cosine)
         return Triangle(*(side.squeeze(-1) for side in (a, b, outward, sine, versine)))
 
-    def _rescaled(self, x: Tensor, function, slope: float = 1.0) -> Tensor:
+    def _rescaled(self, x: Tensor, function: Callable[[Tensor], Tensor], slope: float = 1.0) -> Tensor:
         """The vector along x [..., D] of length function(sqrt(c) |x|) / sqrt(c)."""
         return over_self(function, self.curvature.sqrt() * length(x), slope) * x
 
     @full_precision
     def expmap0(self, u: Tensor) -> Tensor:
-        """Space coordinates x_s of the point of u, [..., D] -> [..., D]; the time coordinate is sqrt(1 / c + |x_s|^2)."""
+        """Return the space coordinates x_s of the point of u: [..., D].
+
+        The time coordinate is sqrt(1 / c + |x_s|^2).
+        """
         return self._rescaled(self._within(u), torch.sinh)
 
     @full_precision
     def logmap0(self, point: Tensor) -> Tensor:
-        """The tangent vector of the point with these space coordinates, [..., D] -> [..., D]."""
+        """Return the tangent vector of the point with these space coordinates.
+
+        [..., D] -> [..., D].
+        """
         return self._rescaled(point, torch.asinh)
 
     @full_precision
     def poincare(self, u: Tensor) -> Tensor:
-        """u in the Poincare ball of radius 1, for a picture: length tanh(sqrt(c) |u| / 2) whatever c. Angles are true.
+        """Project u to the Poincare ball of radius 1, for plots.
 
-        Geodesics are arcs of circles that meet the rim at right angles. [..., D] -> [..., D].
+        [..., D] -> [..., D], of length tanh(sqrt(c) |u| / 2).
+
+        Angles are preserved, and geodesics are arcs of circles that meet the boundary at right angles.
         """
         return self.curvature.sqrt() * self._rescaled(u, lambda k: torch.tanh(k / 2), slope=0.5)
 
     @full_precision
     def klein(self, u: Tensor) -> Tensor:
-        """u in the Klein ball of radius 1, for a picture: length tanh(sqrt(c) |u|) whatever c. Geodesics are straight.
+        """Project u to the Klein ball of radius 1, for plots.
 
-        [..., D] -> [..., D].
+        [..., D] -> [..., D], of length tanh(sqrt(c) |u|).
+
+        Geodesics are straight lines.
         """
         return self.curvature.sqrt() * self._rescaled(u, torch.tanh)
 
     @full_precision
     def geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
-        """The tangent vector of the point at share t of the geodesic from x to y: [..., D].
+        """Return the point at share t of the geodesic from x to y.
 
-        On the hyperboloid that point is (sinh((1 - t) k) X + sinh(t k) Y) / sinh(k), with k = sqrt(c) d. From a point to
-        the root it is (1 - t) x.
+        A tangent vector, [..., D].
+
+        On the hyperboloid that point is (sinh((1 - t) k) X + sinh(t k) Y) / sinh(k), with k = sqrt(c) d. From a point
+        to the root it is (1 - t) x.
+
+        Args:
+            x, y: tangent vectors [..., D] of the two ends.
+            t: share of the geodesic, a number or a tensor [..., 1].
         """
         k = 2 * torch.asinh(sqrt(self._triangle(x, y).opening))[..., None]
         start, end = (share * over_self(torch.sinh, share * k) / over_self(torch.sinh, k) for share in (1 - t, t))
         return self.logmap0(start * self.expmap0(x) + end * self.expmap0(y))
 
     def saturation(self, x: Tensor, min_radius: float) -> tuple[float, Tensor]:
-        """2 K and sqrt(c) |x_s|."""
+        """Return 2 K and sqrt(c) |x_s|."""
         return 2 * min_radius, torch.sinh(self._polar(x)[0]).squeeze(-1)
 
     @full_precision
     def exterior_angle(self, x: Tensor, y: Tensor) -> Tensor:
-        """Angle at x between straight on from the root and the geodesic to y: x, y [..., D] -> [...] in [0, pi].
+        """Return the angle at x between the outward ray and the geodesic to y.
 
-        The atan2 of how far y lies to the side and how far ahead. It is pi / 2 for x = y and for the root as x.
+        The ray leads away from the root. [...] in [0, pi].
+
+        The atan2 of the path's parts orthogonal to the ray through x and along it, x, y [..., D]. It is pi / 2 for x =
+        y and for the root as x.
         """
         triangle = self._triangle(x, y)
         side, ahead = triangle.side, triangle.ahead
@@ -243,12 +294,18 @@ class LorentzSquared(Lorentz):
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """Minus the squared distance, of all pairs of x [A, D] and y [B, D]: [A, B], at most 0."""
+        """Return minus the squared distance of all pairs, [A, B].
+
+        x [A, D], y [B, D].
+        """
         return -self.distance(x, y).square()
 
 
 class LorentzInner(Lorentz):
-    """Hyperbolic space, similarity = Lorentz inner product: the order of the distances, but steeper and steeper."""
+    """Hyperbolic space, similarity = Lorentz inner product.
+
+    It ranks as the distances do, but with ever steeper slope.
+    """
 
     name = "lorentz-inner"
     description = "hyperbolic space of learned curvature: Lorentz inner product"
@@ -257,5 +314,8 @@ class LorentzInner(Lorentz):
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """<x, y> of all pairs of x [A, D] and y [B, D]: [A, B], at most -1 / c."""
+        """Return <x, y> of all pairs, [A, B], at most -1 / c.
+
+        x [A, D], y [B, D].
+        """
         return -(1 + 2 * self._opening(x, y)) / self.curvature

@@ -2,11 +2,11 @@ r"""The unit sphere: direction counts, length does not.
 
 A vector x goes to $\hat x = x / \lVert x \rVert$. Two similarities look at the angle $\theta$ of two directions:
 
-    cosine      s = cos theta, in [-1, 1]     CLIP's. Its slope, sin theta, fades towards theta = 0 and pi
-    elliptic    s = -theta, in [-pi, 0]       the length of the arc: the same pull at every distance
+    cosine      s = cos theta, in [-1, 1]     CLIP's. Its slope, sin theta, goes to 0 at theta = 0 and pi
+    elliptic    s = -theta, in [-pi, 0]       the length of the arc: the same gradient at every distance
 
-The distance of both is the angle. The sphere has no middle: no point is more generic than another, so there is no root
-of its own and there are no cones. Where a root is asked for, the mean direction stands in.
+The distance of both is the angle. No point of the sphere is more generic than another, so it has no root of its own and
+no cones. Where a root is needed, the mean direction is used.
 """
 
 from __future__ import annotations
@@ -19,47 +19,65 @@ from clipedu.geometry.numerics import angle, angle_of_chords, sqrt, squared_dist
 
 
 class Sphere(Geometry):
-    """What both similarities share. A zero vector has no direction; it is at a right angle to all."""
+    """What both similarities share.
+
+    A zero vector has no direction; its angle to every vector is pi / 2.
+    """
 
     def __init__(self, dim: int | None = None):
-        """Any dimension will do: on the sphere nothing is scaled by it."""
-        super().__init__()
+        super().__init__()  # nothing depends on dim: there is no dimension scaling
 
     @full_precision
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """Angle between every x [A, D] and every y [B, D], in radians: [A, B] in [0, pi].
+        """Return the angle of all pairs, in radians: [A, B] in [0, pi].
 
-        Computed from |x - y| and |x + y| of the unit vectors, which stays exact where arccos loses half of its digits: at
-        nearly parallel and nearly opposite vectors.
+        x [A, D], y [B, D].
+
+        Computed from |x - y| and |x + y| of the unit vectors, which stays exact where arccos loses half of its digits:
+        at nearly parallel and nearly opposite vectors.
         """
         x, y = unit(x), unit(y)
         return angle_of_chords(sqrt(squared_distances(x, y)), sqrt(squared_distances(x, -y)))
 
     @full_precision
     def mean(self, x: Tensor) -> Tensor:
-        """Normalise each row of x [N, D], average, normalise: a unit vector [D]. Every row counts the same."""
+        """Normalise each row of x [N, D], average, normalise: [D].
+
+        Every row counts the same.
+        """
         return unit(unit(x).mean(dim=0))
 
     def root(self, x: Tensor) -> Tensor:
-        """The stand-in for a root, [D]: the mean direction of all embeddings x [N, D]."""
+        """Return the mean direction of x [N, D], instead of a root: [D]."""
         return self.mean(x)
 
     @full_precision
     def expmap0(self, u: Tensor) -> Tensor:
-        """The direction of u, [..., D] -> [..., D]. (Not the exponential map of the sphere: that needs a root.)"""
+        """Return the direction of u, [..., D] -> [..., D].
+
+        (The sphere's exponential map would need a root.)
+        """
         return unit(u)
 
     @full_precision
     def logmap0(self, point: Tensor) -> Tensor:
-        """A point of the sphere is its own tangent vector, of length 1: [..., D] -> [..., D]."""
+        """Return the point: it is its own tangent vector, of length 1.
+
+        [..., D] -> [..., D].
+        """
         return point
 
     @full_precision
     def geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
-        """The unit vector at share t of the arc from x to y, [..., D] (slerp).
+        """Return the unit vector at share t of the arc from x to y (slerp).
 
-        With e a unit vector across x in the plane of both, that is cos(t theta) x + sin(t theta) e. Between opposite
-        points every great circle is as short; the one along the axis that x leans on least is taken.
+        With e the unit vector orthogonal to x in the plane of both, that is cos(t theta) x + sin(t theta) e. Between
+        opposite points all great circles are equally short; the one through the axis on which x has its smallest
+        coordinate is taken.
+
+        Args:
+            x, y: vectors [..., D] of any length.
+            t: share of the arc, a number or a tensor [..., 1].
         """
         x, y = unit(x), unit(y)
         theta = angle(x, y)[..., None]
@@ -72,7 +90,10 @@ class Sphere(Geometry):
 
 
 class Cosine(Sphere):
-    """The unit sphere as CLIP uses it (arXiv:2103.00020): similarity = cosine. A zero vector has similarity 0 to all."""
+    """The unit sphere, similarity = cosine (CLIP, arXiv:2103.00020).
+
+    A zero vector has similarity 0 to every vector.
+    """
 
     name = "cosine"
     description = "unit sphere: cosine of the angle, length ignored (CLIP)"
@@ -82,7 +103,13 @@ class Cosine(Sphere):
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """Cosine of the angle between every x [A, D] and every y [B, D]: [A, B] in [-1, 1]."""
+        """Return the cosine of the angle of all pairs: [A, B] in [-1, 1].
+
+        x [A, D], y [B, D].
+
+        >>> Cosine().similarity(torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+        tensor([[1., 0.]])
+        """
         return unit(x) @ unit(y).T
 
 
@@ -96,5 +123,8 @@ class Elliptic(Sphere):
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """Minus the angle between every x [A, D] and every y [B, D], in radians: [A, B] in [-pi, 0]."""
+        """Return minus the angle of all pairs, in radians: [A, B] in [-pi, 0].
+
+        x [A, D], y [B, D].
+        """
         return -self.distance(x, y)

@@ -1,16 +1,20 @@
-"""Losses: what a batch of pairs is asked to become. One file a loss, its formula beside its code.
+"""Losses: one file each, formula beside code. Read `base.py` first.
 
-    loss = build_loss("sogclr", temperature=0.05, num_samples=len(pairs))
-    output = loss(image, text, index)       # raw projections [B, D], [B, D], row numbers [B]
-    output.total.backward()
+>>> import torch
+>>> loss = build_loss("sogclr", temperature=0.05, num_samples=100)
+>>> image, text = torch.randn(2, 8, 16).requires_grad_()  # raw projections [B, D] each
+>>> output = loss(image, text, index=torch.arange(8))  # index: row numbers in the data set, [B]
+>>> list(output.terms)
+['image_to_text', 'text_to_image']
+>>> output.total.backward()
 
-`LOSSES` lists them: `LOSSES["clip"].description`, `.paper`, `.formula` (LaTeX), `.defaults` (all options). `base.py`
-holds what a loss is; read it first.
+`LOSSES` lists them: `LOSSES["clip"].description`, `.paper`, `.formula` (LaTeX), `.defaults` (all options).
 """
 
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from clipedu.geometry import Geometry
 from clipedu.losses.base import Loss, LossOutput, SimilarityLoss
@@ -29,7 +33,7 @@ from clipedu.utils.registry import Registry
 
 __all__ = ["LOSSES", "Entailed", "Loss", "LossOutput", "SimilarityLoss", "build_loss"]
 
-_ALL = {
+_ALL: dict[str, type[Loss]] = {
     "clip": CLIP,
     "sogclr": SogCLR,
     "cyclip": CyCLIP,
@@ -54,23 +58,29 @@ def build_loss(
     num_samples: int | None = None,
     geometry: Geometry | None = None,
     learn_temperature: bool = False,
-    **options,
+    **options: Any,
 ) -> Loss:
-    """The loss called `name` (see `LOSSES`), an `nn.Module`.
+    """Build the loss called `name`, an `nn.Module`.
 
     The named arguments suit a loop that treats all losses alike: each loss takes those that its formula has, and
-    the others are ignored (VICReg knows no temperature). `options` are the loss's own; `LOSSES[name].defaults` lists
-    them.
+    the others are ignored (VICReg has no temperature).
+
+    >>> build_loss("cyclip", temperature=0.1, cross=0.5).cross
+    0.5
 
     Args:
+        name: one of `LOSSES`.
         temperature: > 0; None is the loss's own default.
         num_samples: rows of the data set, needed by losses that keep an average for every row.
-        geometry: what gives the similarity; None is cosine.
+        geometry: computes the similarity; None is cosine.
         learn_temperature: make the temperature a parameter of the loss, `logit_scale` (SigLIP's always is).
+        **options: the loss's own; `LOSSES[name].defaults` lists them.
+
     Raises:
         ClipeduError: unknown name or option, missing `num_samples`, or a value out of range.
     """
     entry = LOSSES[name]
+    assert entry.build is not None
     if learn_temperature and name == "isogclr":
         raise ClipeduError(
             "isogclr already learns a temperature for every anchor (options eta, rho, temperature_range): leave "

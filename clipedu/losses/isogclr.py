@@ -1,4 +1,6 @@
-r"""iSogCLR: SogCLR with a temperature of its own for every anchor (Qiu et al. 2023, arXiv:2305.11965).
+r"""iSogCLR: SogCLR with a temperature of its own for every anchor.
+
+Qiu et al. 2023, arXiv:2305.11965.
 
 $$ F = \frac{1}{N} \sum_i \min_{\tau_i \in [\tau_{lo}, \tau_{hi}]}
        \Big( \tau_i \log \mathop{\mathbb{E}}_{j \ne i} e^{h_{ij}/\tau_i} + \tau_i \rho \Big) + \text{texts},
@@ -6,7 +8,7 @@ $$ F = \frac{1}{N} \sum_i \min_{\tau_i \in [\tau_{lo}, \tau_{hi}]}
 
 Where it comes from: let an adversary re-weight the negatives of anchor i, but by no more than KL(p || uniform) <= rho.
 The worst it can do is the expression above, and tau_i is the price of its budget (distributionally robust
-optimisation). A frequent concept, with many near-misses among its negatives, earns a high temperature; a rare one a low
+optimisation). A frequent concept, with many near-misses among its negatives, gets a high temperature; a rare one a low
 one.
 
 The temperature's gradient is rho - KL(p_i || uniform), estimated with the running average u_i of SogCLR:
@@ -18,9 +20,9 @@ It is clamped to +-5, averaged with momentum 0.5, and followed by a step of size
 gradient on the encoders is SogCLR's, with each anchor's own temperature.
 
 Two things to watch. With u = g the KL is that of one batch, at most log(B - 1), 4.8 at B = 128 and below rho = 8: the
-temperature falls. It rises only for an anchor whose batch is harder than u remembers (g > u). And eta decides whether
-anything is individual at all: the course's starter code has 1e-5, with which 30 visits move a temperature by at most
-0.0015 of the range 0.045.
+temperature falls. It rises only for an anchor whose batch is harder than its average (g > u). And eta decides whether
+temperatures become individual at all: the course's starter code has 1e-5, with which 30 visits move a temperature by at
+most 0.0015 of the range 0.045.
 """
 
 from __future__ import annotations
@@ -31,18 +33,21 @@ import torch
 from torch import Tensor
 
 from clipedu.geometry import Geometry
-from clipedu.losses.base import number
 from clipedu.losses.margins import log_mean_exp, margins
 from clipedu.losses.memory import PerSampleLoss, log_average
+from clipedu.utils.checks import checked_number
 from clipedu.utils.errors import ClipeduError
 
 
 class ISogCLR(PerSampleLoss):
-    """SogCLR with learned per-anchor temperatures. Terms: "image_to_text", "text_to_image".
+    """SogCLR with learned per-anchor temperatures.
+
+    Terms: "image_to_text", "text_to_image".
 
     Args:
         temperature: every anchor's first temperature, within `temperature_range`.
         num_samples: rows of the data set, N.
+        geometry, scale: see `SimilarityLoss`.
         gamma: weight of the newest batch in the running average, in (0, 1]; where its schedule ends.
         rho: budget of the adversary, in nats, >= 0.
         eta: step size of the temperatures, >= 0; 0 is SogCLR.
@@ -76,9 +81,9 @@ class ISogCLR(PerSampleLoss):
         gamma_schedule: str = "constant",
     ):
         super().__init__(temperature, geometry, scale, gamma, gamma_schedule, num_samples=num_samples)
-        self.rho = number("rho", rho, at_least=0)
-        self.eta = number("eta", eta, at_least=0)
-        self.low, self.high = (number("temperature_range", end, above=0) for end in temperature_range)
+        self.rho = checked_number("rho", rho, at_least=0)
+        self.eta = checked_number("eta", eta, at_least=0)
+        self.low, self.high = (checked_number("temperature_range", end, above=0) for end in temperature_range)
         if not self.low <= self.first_temperature <= self.high:
             allowed = f"temperature_range, {self.low:g} to {self.high:g}: change one of the two"
             raise ClipeduError(f"isogclr's temperature {self.first_temperature:g} is not within its {allowed}")
@@ -88,7 +93,7 @@ class ISogCLR(PerSampleLoss):
 
     @property
     def clip_scale(self) -> float:
-        """1 / (2 tau), as for SogCLR, at the first temperature."""
+        """The factor 1 / (2 tau), as for SogCLR, at the first temperature."""
         return 1 / (2 * self.first_temperature)
 
     def watched(self) -> dict[str, Tensor]:
@@ -104,8 +109,8 @@ class ISogCLR(PerSampleLoss):
         new_tau = (tau - self.eta * slope).clamp(self.low, self.high)
         return {"log_u": log_u, "tau": new_tau, "slope": slope, "tau_of_step": tau}
 
-    def objective(self, similarity: Tensor, log_u: Tensor, tau_of_step: Tensor, **_: Tensor) -> dict[str, Tensor]:
+    def objective(self, similarity: Tensor, **memory: Tensor) -> dict[str, Tensor]:
         h = margins(similarity)
-        weight = torch.exp(h.detach() / tau_of_step[..., None] - log_u[..., None])
+        weight = torch.exp(h.detach() / memory["tau_of_step"][..., None] - memory["log_u"][..., None])
         image, text = (weight * h).mean(dim=(1, 2))
         return {"image_to_text": image, "text_to_image": text}

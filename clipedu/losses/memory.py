@@ -1,4 +1,6 @@
-r"""Running averages, kept as logarithms: the memory of SogCLR, iSogCLR and OnlineCLR.
+r"""Running averages, kept as logarithms: memory of the *CLR losses.
+
+SogCLR and iSogCLR keep them for every row of the data set, OnlineCLR keeps two numbers.
 
 The averages u are means of exp(h / tau). At tau = 0.01 that spans e^-200 to e^200, far beyond float32 (e^88), so what
 is stored is log u, with -inf for "never seen", and the step u <- (1 - gamma) u + gamma g becomes
@@ -15,32 +17,56 @@ Being buffers they follow `.to(device)` and are in `state_dict`, so a resumed ru
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from clipedu.geometry import Geometry
-from clipedu.losses.base import SimilarityLoss, choice, number
+from clipedu.losses.base import SimilarityLoss
+from clipedu.utils.checks import checked_choice, checked_number
 from clipedu.utils.errors import ClipeduError
 
 
 def log_average(log_u: Tensor, log_g: Tensor, gamma: float, first_is_g: bool = True) -> Tensor:
-    """log of (1 - gamma) u + gamma g, elementwise. Where log u is -inf (never seen) it is log g if `first_is_g`."""
+    """Return the log of (1 - gamma) u + gamma g, elementwise.
+
+    >>> u, g = torch.tensor([1.0, 0.0]), torch.tensor([3.0, 3.0])
+    >>> log_average(u.log(), g.log(), gamma=0.5).exp()
+    tensor([2., 3.])
+
+    Args:
+        log_u: logs of the averages so far, of any shape; -inf = never seen.
+        log_g: logs of the newest values, of the same shape.
+        gamma: weight of the newest value, in (0, 1].
+        first_is_g: where nothing was seen yet the average is g, instead of gamma g.
+    """
     old = math.log1p(-gamma) if gamma < 1 else -math.inf
     blended = torch.logaddexp(old + log_u, math.log(gamma) + log_g)
     return torch.where(log_u == -math.inf, log_g, blended) if first_is_g else blended
 
 
 def zero_with_slope(tau: Tensor, slope: Tensor) -> Tensor:
-    """A term of value 0 whose gradient in `tau` is `slope`, taken as a constant: for a stand-in that is blind to tau."""
+    """Return a term of value 0 whose gradient in `tau` is `slope`.
+
+    For a surrogate loss that lacks that gradient.
+    """
     return slope.detach() * (tau - tau.detach())
 
 
 def gamma_at(progress: float, gamma: float, schedule: str) -> float:
-    """The weight of the newest batch when `progress` (0 to 1) of the training is done.
+    """Return gamma, the weight of the newest batch, at this progress.
 
     "constant" is gamma. "cosine" falls from 1 (no memory, while the model still changes fast) to gamma over the first
     half of the training and stays there (FastCLIP, arXiv:2407.01445).
+
+    >>> [round(gamma_at(progress, 0.2, "cosine"), 3) for progress in (0, 0.25, 0.5, 1)]
+    [1.0, 0.6, 0.2, 0.2]
+
+    Args:
+        progress: share of the training done, 0 to 1.
+        gamma: where the schedule ends, in (0, 1].
+        schedule: "constant" or "cosine".
     """
     if schedule == "constant" or progress >= 0.5:
         return gamma
@@ -51,6 +77,7 @@ class MemoryLoss(SimilarityLoss):
     """A similarity loss with running averages.
 
     Args:
+        temperature, geometry, scale, learn_temperature: see `SimilarityLoss`.
         gamma: weight of the newest batch, in (0, 1]; where the schedule ends. May be set between steps.
         gamma_schedule: "constant", or "cosine": from 1 to gamma over the first half of the training (see `gamma_at`).
     """
@@ -65,8 +92,8 @@ class MemoryLoss(SimilarityLoss):
         learn_temperature: bool = False,
     ):
         super().__init__(temperature, geometry, scale, learn_temperature)
-        self.gamma = number("gamma", gamma, above=0, at_most=1)
-        self.gamma_schedule = choice("gamma_schedule", gamma_schedule, ("constant", "cosine"))
+        self.gamma = checked_number("gamma", gamma, above=0, at_most=1)
+        self.gamma_schedule = checked_choice("gamma_schedule", gamma_schedule, ("constant", "cosine"))
 
     @property
     def current_gamma(self) -> float:
@@ -74,23 +101,27 @@ class MemoryLoss(SimilarityLoss):
         return gamma_at(self.progress, self.gamma, self.gamma_schedule)
 
     def watched(self) -> dict[str, Tensor]:
-        gamma = (
-            {}
-            if self.gamma_schedule == "constant"
-            else {"gamma": next(self.buffers()).new_full((), self.current_gamma)}
-        )
-        return super().watched() | gamma
+        watched = super().watched()
+        if self.gamma_schedule != "constant":
+            watched["gamma"] = next(self.buffers()).new_full((), self.current_gamma)
+        return watched
 
 
 class PerSampleLoss(MemoryLoss):
-    """A loss with running averages for every row of the data set, in buffers [2, num_samples].
+    """A loss with running averages for every row of the data set.
+
+    They are kept in buffers [2, num_samples].
 
     Args:
+        *args: those of `MemoryLoss`.
         num_samples: N, rows of the data set that `index` counts in: 0 <= index < N.
+
+    Raises:
+        ClipeduError: a missing or impossible `num_samples`.
     """
 
-    def __init__(self, *arguments, num_samples: int | None):
-        super().__init__(*arguments)
+    def __init__(self, *args: Any, num_samples: int | None):
+        super().__init__(*args)
         if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
             name = type(self).__name__.lower()
             raise ClipeduError(
@@ -103,6 +134,7 @@ class PerSampleLoss(MemoryLoss):
         self.register_buffer(name, torch.full((2, self.num_samples), value))
 
     def prepare(self, image: Tensor, text: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Check a batch and its row numbers, see `Loss.prepare`."""
         prepared = super().prepare(image, text, index)
         unknown = index[(index < 0) | (index >= self.num_samples)]
         if len(unknown):
@@ -111,7 +143,10 @@ class PerSampleLoss(MemoryLoss):
         return prepared
 
     def store(self, index: Tensor, memory: dict[str, Tensor]) -> None:
-        """Write the rows `index` of each buffer. If a row comes twice, the larger value stays, in every process."""
+        """Write the rows `index` of each buffer.
+
+        Of a row that comes twice the larger value is kept, in every process.
+        """
         for name, buffer in self.named_buffers(recurse=False):
             rows = memory[name]
             buffer.scatter_reduce_(1, index.expand(2, -1), rows.to(buffer.dtype), "amax", include_self=False)

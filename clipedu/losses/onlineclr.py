@@ -1,4 +1,6 @@
-r"""OnlineCLR: the hardest negative of the whole data set against its hardest positive, from two running numbers.
+r"""OnlineCLR: the hardest negative of the data set against its positives.
+
+The hardest positive, that is; both are soft maxima, estimated from two running numbers:
 
 $$ F = \tau_n \log \sum_{i \ne j} e^{S_{ij}/\tau_n} + \tau_p \log \sum_i e^{-S_{ii}/\tau_p} $$
 
@@ -9,19 +11,20 @@ $$ u \leftarrow (1 - \gamma)\, u + \gamma \sum_{\mathrm{batch}} e^{z}, \qquad w 
    L = \sum_{i \ne j} w^n_{ij} S_{ij} - \sum_i w^p_i S_{ii} $$
 
 with z = S_ij / tau_n or -S_ii / tau_p. The weights w are constants: dL = w dS is the stochastic gradient of F. The
-*value* L is only a stand-in for F and may have any sign.
+*value* L is only a surrogate for F and may have any sign.
 
-The gradient: one softmax over all B (B - 1) negatives and one over the B positives, of total weight 1 each: a handful
-of bright cells in the heat map. After a batch of hard negatives, u_n is large and easier batches weigh little, until
+The gradient: one softmax over all B (B - 1) negatives and one over the B positives, of total weight 1 each: a few large
+entries in the heat map. After a batch of hard negatives, u_n is large and easier batches weigh little, until
 u_n has decayed by 1 - gamma a step; the positives keep pulling meanwhile.
 
 u is kept as log u, so that nothing overflows. Its first value is that of the first batch. The code this loss is known
 from (a course's starter code; no paper is known) starts at u = 0 instead, which makes the first weights 1 / gamma times
 too big: `form="course"`.
 
-A learned temperature (`learn_temperature=True`; tau_p keeps its ratio r to tau_n) follows dF/dtau_n = (log u_n - sum w^n
-z) + r (log u_p - sum w^p z). Once u is steady these are the entropies of the two softmaxes, never negative: tau only
-falls, to the bottom of its range, where soft maxima become maxima. It is here to be watched; fix it to train.
+A learned temperature (`learn_temperature=True`; tau_p keeps its ratio r to tau_n) follows dF/dtau_n = (log u_n - sum
+w^n z) + r (log u_p - sum w^p z). Once u is steady these are the entropies of the two softmaxes, never negative: tau
+only falls, to the bottom of its range, where soft maxima become maxima. Learn it to observe that; keep it fixed to
+train well.
 """
 
 from __future__ import annotations
@@ -32,16 +35,19 @@ import torch
 from torch import Tensor
 
 from clipedu.geometry import Geometry
-from clipedu.losses.base import choice, number
 from clipedu.losses.margins import off_diagonal
 from clipedu.losses.memory import MemoryLoss, log_average, zero_with_slope
+from clipedu.utils.checks import checked_choice, checked_number
 
 
 class OnlineCLR(MemoryLoss):
-    """Soft maxima over all negatives and all positives, with two running numbers. Terms: "negatives", "positives".
+    """Soft maxima over all negatives and all positives.
+
+    Terms: "negatives", "positives".
 
     Args:
         temperature: tau_n, of the negatives.
+        geometry, scale, learn_temperature: see `SimilarityLoss`.
         positive_temperature: tau_p; None is 10 * temperature. If tau_n is learned, tau_p keeps its ratio to it.
         gamma: weight of the newest batch in the running averages, in (0, 1]; where its schedule ends.
         form: "log", or "course" for averages that start at 0.
@@ -68,13 +74,16 @@ class OnlineCLR(MemoryLoss):
         super().__init__(temperature, geometry, scale, gamma, gamma_schedule, learn_temperature)
         if positive_temperature is None:
             positive_temperature = 10 * self.first_temperature
-        self.ratio = number("positive_temperature", positive_temperature, above=0) / self.first_temperature
-        self.form = choice("form", form, ("log", "course"))
+        self.ratio = checked_number("positive_temperature", positive_temperature, above=0) / self.first_temperature
+        self.form = checked_choice("form", form, ("log", "course"))
         self.register_buffer("log_u", torch.full((2,), -math.inf))
 
     @property
     def clip_scale(self) -> float | Tensor:
-        """1 / tau: CLIP's push has at most this mass, OnlineCLR's has mass 1."""
+        """The factor 1 / tau.
+
+        CLIP's push has at most this mass, OnlineCLR's has mass 1.
+        """
         return 1 / self.temperature_value
 
     def blend(self, similarity: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -87,12 +96,12 @@ class OnlineCLR(MemoryLoss):
     def store(self, index: Tensor, memory: dict[str, Tensor]) -> None:
         self.log_u.copy_(memory["log_u"])
 
-    def objective(self, similarity: Tensor, log_u: Tensor) -> dict[str, Tensor]:
-        tau = self.temperature_value
+    def objective(self, similarity: Tensor, **memory: Tensor) -> dict[str, Tensor]:
+        tau, log_u = self.temperature_value, memory["log_u"]
         s_n, s_p = off_diagonal(similarity), similarity.diagonal()
         negatives = (torch.exp(s_n.detach() / tau - log_u[0]) * s_n).sum()
         positives = -(torch.exp(-s_p.detach() / (self.ratio * tau) - log_u[1]) * s_p).sum()
         if self.logit_scale is not None:
-            negatives = negatives + zero_with_slope(self.temperature, log_u[0] - negatives / tau)
-            positives = positives + zero_with_slope(self.temperature, self.ratio * log_u[1] - positives / tau)
+            negatives = negatives + zero_with_slope(self.learned_temperature, log_u[0] - negatives / tau)
+            positives = positives + zero_with_slope(self.learned_temperature, self.ratio * log_u[1] - positives / tau)
         return {"negatives": negatives, "positives": positives}

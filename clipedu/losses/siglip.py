@@ -1,14 +1,16 @@
-r"""SigLIP: no softmax; every cell of the matrix is a yes-or-no question (Zhai et al. 2023, arXiv:2303.15343).
+r"""SigLIP: a binary classification of every pair, without a softmax.
+
+Zhai et al. 2023, arXiv:2303.15343.
 
 $$ L = \frac{1}{B} \sum_{ij} \log \big( 1 + e^{-z_{ij} (t S_{ij} + c)} \big), \qquad
    z_{ij} = +1 \text{ if } i = j, \; -1 \text{ otherwise} $$
 
 "Do image i and text j belong together?" is answered with probability sigmoid(t S_ij + c). No normaliser couples the
 pairs, so batches can be cut into chunks. There are B - 1 times more "no" than "yes": the bias c starts at -10, so that
-"no" is the first guess and the flood of negatives does not drown the start. Scale t = e^{t'} and bias c are *learned*,
-always: `logit_scale` = t' and `bias` are parameters of the loss, and an optimizer has to be given them too.
+"no" is the first guess and the many negatives do not dominate the first steps. Scale t = e^{t'} and bias c are
+*learned*, always: `logit_scale` = t' and `bias` are parameters of the loss, and the optimizer needs them too.
 
-The gradient: dL/dS = -z t sigmoid(-z (t S + c)) / B, cell by cell: a negative's weight does not depend on how hard the
+The gradient: dL/dS = -z t sigmoid(-z (t S + c)) / B, pair by pair: a negative's weight does not depend on how hard the
 others are. At the start nearly all weight is on the diagonal. At collapse, S = 1, t = 10 and c = -10, the loss is B log
 2.
 """
@@ -20,17 +22,21 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from clipedu.geometry import Geometry
-from clipedu.losses.base import SimilarityLoss, number
-from clipedu.losses.margins import without_own
-from clipedu.losses.streaming import STREAM_ABOVE, Part, by_tiles, negatives, own_pairs
+from clipedu.losses.base import SimilarityLoss
+from clipedu.losses.margins import without_positives
+from clipedu.losses.streaming import STREAM_ABOVE, Part, by_tiles, tile_negatives, tile_positives
+from clipedu.utils.checks import checked_number
 
 
 class SigLIP(SimilarityLoss):
-    """Pairwise sigmoid loss with learned scale and bias. Terms: "positives", "negatives".
+    """Pairwise sigmoid loss with learned scale and bias.
+
+    Terms: "positives", "negatives".
 
     Args:
-        temperature: 1 / t at the start.
-        bias: c at the start.
+        temperature: initial value of 1 / t.
+        geometry, scale: see `SimilarityLoss`.
+        bias: initial value of c.
     """
 
     description = "a yes-or-no question for every image-text pair, with learned scale and bias"
@@ -42,16 +48,16 @@ class SigLIP(SimilarityLoss):
         self, temperature: float = 0.1, geometry: Geometry | None = None, bias: float = -10.0, scale: str = "paper"
     ):
         super().__init__(temperature, geometry, scale, learn_temperature=True)
-        self.bias = nn.Parameter(torch.tensor(number("bias", bias)))
+        self.bias = nn.Parameter(torch.tensor(checked_number("bias", bias)))
 
     def watched(self) -> dict[str, Tensor]:
         return super().watched() | {"bias": self.bias}
 
-    def objective(self, similarity: Tensor) -> dict[str, Tensor]:
+    def objective(self, similarity: Tensor, **memory: Tensor) -> dict[str, Tensor]:
         logits = similarity / self.temperature + self.bias
         return {
             "positives": softplus(-logits.diagonal()).sum() / len(logits),
-            "negatives": softplus(without_own(logits)).sum() / len(logits),
+            "negatives": softplus(without_positives(logits)).sum() / len(logits),
         }
 
     def streamed(self, image: Tensor, text: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -59,8 +65,8 @@ class SigLIP(SimilarityLoss):
 
         def tile(a: Part, b: Part) -> tuple[Tensor | None, ...]:
             logits = self.geometry.similarity(a.image, b.text) / tau + self.bias
-            return own_pairs(logits, a, b), softplus(negatives(logits, a, b)).sum()
+            return tile_positives(logits, a, b), softplus(tile_negatives(logits, a, b)).sum()
 
         learned = (tau, self.bias, *self.geometry.parameters())
-        own, total = by_tiles(tile, ("own", "sum"), image, text, learned)
-        return {"positives": softplus(-own).mean(), "negatives": total / len(image)}
+        positives, total = by_tiles(tile, ("positives", "sum"), image, text, learned)
+        return {"positives": softplus(-positives).mean(), "negatives": total / len(image)}

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from clipedu.geometry import build_geometry, numerics
+from clipedu.geometry import build_geometry
 
-from .oracle import LORENTZ, NAMES, ROOTED, close, draw, fixed, naive_distance, naive_similarity
+from .oracle import LORENTZ, NAMES, ROOTED, close, draw, fixed, naive_distance
 
 WIDE = 512
 
@@ -52,17 +52,6 @@ def test_float32_is_within_rounding_of_float64(name):
     close(single.geodesic(x.float(), y.float(), 0.3), double.geodesic(x, y, 0.3), tolerance=1e-6)
 
 
-@pytest.mark.parametrize("size", [1e-3, 1.0, 30.0, 1000.0])
-def test_near_pairs_keep_their_digits_in_flat_space(size):
-    """|x|^2 - 2 x.y + |y|^2 in float32 is wrong by 1e-7 |x|^2, here a hundred times the squared distance."""
-    x = draw(0, 20, WIDE, size).float()
-    y = x + (draw(1, 20, WIDE, size) * 3e-5).float()
-    truth = (x.double()[:, None] - y.double()).norm(dim=-1)
-    close(build_geometry("euclidean", WIDE).distance(x, y), truth, rel=1e-5)
-    close(build_geometry("euclidean-squared", WIDE).similarity(x, y), -truth.square(), rel=2e-5)
-    close(build_geometry("euclidean", WIDE).distance(x, y).diagonal(), truth.diagonal(), rel=1e-6)
-
-
 @pytest.mark.parametrize("radius", [0.5, 1.0, 4.0, 10.0, 30.0])
 @pytest.mark.parametrize(("name", "rel"), [("elliptic", 1e-3), ("euclidean", 1e-5), ("lorentz", 1e-5)])
 def test_gradients_of_distances_in_float32(name, rel, radius):
@@ -75,30 +64,6 @@ def test_gradients_of_distances_in_float32(name, rel, radius):
             a, b = x.to(dtype).requires_grad_(), part.to(dtype)
             results.append(torch.autograd.grad(geometry.distance(a, b).diagonal().sum(), a)[0])
         close(results[0], results[1], tolerance=rel * results[1].norm(dim=1).max().item())
-
-
-def test_a_tight_cluster_far_from_the_root_keeps_its_digits(monkeypatch):
-    """Centred first, it is no cluster of near pairs: the matrix product does."""
-    monkeypatch.delattr(torch, "cdist")
-    x = (100 + 1e-3 * draw(0, 20, WIDE)).float()
-    truth = (x.double()[:, None] - x.double()).norm(dim=-1)
-    close(build_geometry("euclidean", WIDE).distance(x, x), truth, rel=1e-5)
-
-
-def test_many_near_pairs_take_the_other_way(monkeypatch):
-    """Two tight clusters: half of all pairs are near. Value and gradient are those of a few near pairs."""
-    centres = draw(0, 2, 5).repeat(20, 1)
-    x, y = centres + draw(1, 40, 5, 1e-6), centres + draw(2, 40, 5, 1e-6)
-    truth = (x[:, None] - y).square().sum(-1)
-    results = []
-    for few in (0, 10**6):
-        monkeypatch.setattr(numerics, "FEW", few)
-        a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
-        squared = numerics.squared_distances(a, b)
-        close(squared, truth, rel=1e-12)
-        results.append(torch.autograd.grad(numerics.sqrt(squared).sum(), (a, b)))
-    for one, other in zip(*results, strict=True):
-        close(one, other, rel=1e-9)
 
 
 @pytest.mark.parametrize("way", [1.5, 1.001, 0.999, 0.6, -0.8])
@@ -178,33 +143,6 @@ def test_a_point_has_distance_and_gradient_0_to_itself(name, dtype):
     assert (gradient == 0).all()
 
 
-@pytest.mark.parametrize("radius", [0.5, 5.0, 20.0, 40.0])
-def test_lorentz_stays_true_up_to_40(radius):
-    """Far points on one ray, on opposite rays and at right angles; cosh of 40 squared is 1e34."""
-    for dtype, rel in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
-        x, y = torch.tensor([[radius, 0.0]], dtype=dtype), torch.tensor([[0.0, radius]], dtype=dtype)
-        geometry = build_geometry("lorentz", 2).to(dtype)
-        close(geometry.distance(x, x / 2)[0, 0], radius / 2, rel=rel)
-        close(geometry.distance(x, -x)[0, 0], 2 * radius, rel=rel)
-        corner = 2 * math.asinh(math.sinh(radius) / math.sqrt(2))
-        close(geometry.distance(x, y)[0, 0], corner, rel=rel)
-
-
-@pytest.mark.parametrize("share", [0.0, 1e-12, 1e-6, 1e-3, 0.5, 0.999])
-def test_lorentz_on_one_ray_in_float32(share):
-    x = (2 * draw(0, 20, WIDE)).float()
-    truth = fixed("lorentz", WIDE).distance(x.double(), (share * x).double()).diagonal()
-    close(build_geometry("lorentz", WIDE).distance(x, share * x).diagonal(), truth, rel=1e-6)
-    close(truth, (1 - share) * x.double().norm(dim=1), rel=1e-4)
-
-
-def test_lengths_beyond_40_are_taken_as_40():
-    geometry = build_geometry("lorentz", 2)
-    x, zero = torch.tensor([[100.0, 0.0]]), torch.zeros(1, 2)
-    close(geometry.distance(x, zero)[0, 0], 40.0, rel=1e-6)
-    close(geometry.double().distance(3 * x.double(), zero.double())[0, 0], 300.0, rel=1e-12)
-
-
 @pytest.mark.parametrize("name", ["euclidean", "lorentz"])
 def test_the_zero_vector_is_pulled_as_its_neighbours_are(name):
     x = torch.zeros(1, 5, dtype=torch.float64, requires_grad=True)
@@ -215,74 +153,3 @@ def test_the_zero_vector_is_pulled_as_its_neighbours_are(name):
     jacobian = torch.autograd.functional.jacobian(geometry.expmap0, torch.zeros(5, dtype=torch.float64))
     close(jacobian, torch.eye(5), tolerance=1e-12)
     close(geometry.expmap0(torch.zeros(5)), torch.zeros(5))
-
-
-def test_the_projections_are_flat_at_the_root():
-    geometry, zero = fixed("lorentz", 5, curvature=4.0), torch.zeros(5, dtype=torch.float64)
-    close(torch.autograd.functional.jacobian(geometry.poincare, zero), torch.eye(5), rel=1e-12)  # sqrt(c) / 2
-    close(torch.autograd.functional.jacobian(geometry.klein, zero), 2 * torch.eye(5), rel=1e-12)
-
-
-def test_undefined_exterior_angles_are_right_angles():
-    x, zero = draw(0), torch.zeros(6, 5, dtype=torch.float64)
-    for name in ROOTED:
-        for dtype in (torch.float32, torch.float64):
-            geometry = build_geometry(name, 5)
-            for apex, other in ((x, x), (zero, x), (zero, zero)):
-                close(geometry.exterior_angle(apex.to(dtype), other.to(dtype)), [math.pi / 2] * 6, rel=1e-7)
-
-
-def test_aperture_just_outside_its_saturation_radius():
-    """arcsin(K / r) of a share that was rounded is off by 3e-4 there in float32."""
-    for step in (1e-6, 1e-5, 1e-3):
-        radius = torch.tensor([[0.1 * (1 + step)]])
-        truth = math.asin(torch.tensor(0.1).item() / radius.item())  # of 0.1 as float32 has it
-        close(build_geometry("euclidean", 1).half_aperture(radius)[0], truth, rel=1e-6)
-
-
-def test_aperture_has_no_gradient_where_it_is_saturated():
-    for name, saturation in (("euclidean", 0.1), ("lorentz", math.asinh(0.2))):
-        x = torch.tensor([[0.5], [1.0], [2.0]], dtype=torch.float64) * saturation
-        x.requires_grad_()
-        (gradient,) = torch.autograd.grad(fixed(name, 1).half_aperture(x).sum(), x)
-        assert gradient[0] == 0 and gradient.isfinite().all() and gradient[2] < 0
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-@pytest.mark.parametrize("name", NAMES)
-def test_full_precision_whatever_autocast_says(name, dtype):
-    geometry = build_geometry(name, 5)
-    x, y = draw(0).to(dtype), draw(1).to(dtype)
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    calls = {
-        "similarity": lambda x, y: geometry.similarity(x, y),
-        "distance": lambda x, y: geometry.distance(x, y),
-        "mean": lambda x, y: geometry.mean(x),
-        "root": lambda x, y: geometry.root(x),
-        "expmap0": lambda x, y: geometry.expmap0(x),
-        "logmap0": lambda x, y: geometry.logmap0(x),
-        "geodesic": lambda x, y: geometry.geodesic(x, y, 0.3),
-    }
-    if geometry.has_cones:
-        calls["tangent"] = lambda x, y: geometry.tangent(x, side="image")
-        calls["half_aperture"] = lambda x, y: geometry.half_aperture(x, min_radius=0.1)
-        calls["exterior_angle"] = lambda x, y: geometry.exterior_angle(x, y=y)
-        calls["entailment"] = lambda x, y: geometry.entailment(x, y, min_radius=0.2)
-    if name in LORENTZ:
-        calls |= {"poincare": lambda x, y: geometry.poincare(x), "klein": lambda x, y: geometry.klein(x)}
-    for call in calls.values():
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            inside = call(x, y)
-        assert inside.dtype == wide
-        assert torch.equal(inside, call(x.to(wide), y.to(wide)))
-
-
-def test_two_dtypes_meet_in_the_wider_one():
-    x, y = draw(0), draw(1).bfloat16()
-    for name in NAMES:
-        close(
-            fixed(name, 5).similarity(x, y),
-            naive_similarity(name, x[:, None], y.double()[None]),
-            rel=1e-9,
-            tolerance=1e-14,
-        )

@@ -1,3 +1,5 @@
+"""The unit sphere: cosine and angle."""
+
 import math
 
 import pytest
@@ -6,6 +8,9 @@ import torch
 import clipedu
 from clipedu.geometry import GEOMETRIES, Cosine, build_geometry
 from clipedu.utils.errors import ClipeduError
+
+from .oracle import ROOTED, draw, fixed
+from .oracle import close as within
 
 TEXTS = torch.tensor([[0.3, 0.4, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.8]], dtype=torch.float64)
 IMAGES = torch.tensor([[0.6, 0.9, 0.1], [1.5, -0.2, 0.3], [0.1, -0.3, 1.4]], dtype=torch.float64)
@@ -98,3 +103,27 @@ def test_registry():
     assert all(entry.description and entry.formula for entry in GEOMETRIES.values())
     with pytest.raises(ClipeduError, match="unknown geometry 'cosin'. Did you mean 'cosine'"):
         build_geometry("cosin", 256)
+
+
+@pytest.mark.parametrize("name", ["cosine", "elliptic"])
+def test_the_sphere_has_no_cones_and_says_who_has(name):
+    x = torch.ones(2, 3)
+    geometry = build_geometry(name, 3)
+    for call in (
+        lambda: geometry.half_aperture(x),
+        lambda: geometry.exterior_angle(x, x),
+        lambda: geometry.entailment(x, x, 0.1),
+    ):
+        with pytest.raises(ClipeduError) as error:
+            call()
+        assert str(error.value).startswith(name) and str(error.value).endswith(": " + ", ".join(ROOTED))
+
+
+@pytest.mark.parametrize("name", ["cosine", "elliptic"])
+def test_geodesic_on_the_sphere(name):
+    x, y = (draw(seed) / draw(seed).norm(dim=1, keepdim=True) for seed in (0, 1))
+    theta = torch.arccos((x * y).sum(1, keepdim=True))
+    slerp = (torch.sin(0.7 * theta) * x + torch.sin(0.3 * theta) * y) / torch.sin(theta)
+    within(fixed(name).geodesic(3 * x, 0.5 * y, 0.3), slerp, rel=1e-9, tolerance=1e-14)
+    within(fixed(name).expmap0(7 * x), x, rel=1e-12)
+    within(fixed(name).logmap0(x), x)
