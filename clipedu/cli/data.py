@@ -1,7 +1,7 @@
 """`clipedu data list | show | fetch | verify | cache | manifest`: data sets as a person handles them.
 
 Each is a thin layer over a function: `clipedu.data.sources.fetching.fetch`, `clipedu.data.sources.verification.verify`, `clipedu.data.prepare.prepare_cache`,
-`clipedu.data.sources.packing.pack` and `write_manifest`.
+`clipedu.data.sources.shard_writer.write_shards` and `write_manifest`.
 """
 
 from __future__ import annotations
@@ -191,14 +191,14 @@ def cache_set(given: argparse.Namespace) -> None:
 
 
 def describe_own(given: argparse.Namespace) -> None:
-    from clipedu.data.sources.packing import pack, write_manifest
+    from clipedu.data.sources.shard_writer import write_manifest, write_shards
 
     if given.captions is None:
         if given.folder is not None:
             raise ClipeduError("--folder goes with --captions: a folder of shards is described where it lies")
         print(f"Written: {write_manifest(given.own)}")
         return
-    done = pack(given.own, given.captions, folder=given.folder)
+    done = write_shards(given.own, given.captions, folder=given.folder)
     print(f"{done.images} images with {done.captions} captions: shards and manifest are in {done.folder}")
     _left_out(done.dropped)
 

@@ -20,10 +20,12 @@ from clipedu.cli.grid import grid
 from clipedu.cli.train import groups, quickstart, train
 from clipedu.config.command_line import add_experiment
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.logs import log_to_stderr
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 2 something the user can mend, 130 stopped by Ctrl-C)."""
+    log_to_stderr()
     parser = build_parser()
     given = parser.parse_args(arguments)
     try:

@@ -1,12 +1,11 @@
-"""Augmentation: a batch of pictures is changed at random, in one pass, on the device where the pixels are.
+"""Augmentation: change a batch of images at random, in one pass, on the device where the pixels are.
 
-    crop          a random rectangle (area 0.5 to 1, aspect 3/4 to 4/3) is stretched to the picture's size
-    flip          left and right are swapped with probability 1/2; captions that say "left" are not told
-    randaugment   two of ten operations, each drawn anew for each picture and done with probability 1/2
+    crop          a random rectangle (area 0.5 to 1, aspect 3/4 to 4/3) is stretched to the image's size
+    flip          left and right are swapped with probability 1/2; captions stay, also those that say "left"
+    randaugment   two of ten operations, each drawn anew for each image and done with probability 1/2
 
 RandAugment (Cubuk et al. 2019, arXiv:1909.13719) replaces a search for the best policy by two numbers: how many operations,
-and how strong. The list, the strengths (level 7 of 10) and the probability are those of the course that clipedu follows:
-identity, autocontrast, equalize, brightness, sharpness, and five that move pixels and fill with grey where nothing is left.
+and how strong. The operations, strengths (level 7 of 10) and probability are those of the course that clipedu follows.
 
 The draws come from (seed, step) alone, in the order of the whole batch, on the CPU: so they are the same on any device, in a
 run that was resumed, and for the rows that one of several processes holds (`first`, `of`).
@@ -37,14 +36,14 @@ CHUNK_PIXELS_CPU = 1 << 18
 
 
 def augment(pixels: Tensor, how: str, *, seed: int, step: int, first: int = 0, of: int | None = None) -> Tensor:
-    """The pictures of one step, changed at random; each picture has draws of its own.
+    """Change the images of one step at random, each with draws of its own.
 
     Args:
         pixels: uint8 or float [B, 3, H, W] in 0..255.
         how: one of `AUGMENTATIONS`.
         seed, step: what the draws come from.
-        first, of: the pictures are number `first`, `first + 1`, ... of a batch of `of`, whose others are elsewhere (see
-            `clipedu.data.batches.share`). By default they are the whole batch.
+        first, of: the images are number `first`, `first + 1`, ... of a batch of `of`, whose others are on other processes
+            (see `clipedu.data.batches.share`). By default they are the whole batch.
     Returns:
         float32 [B, 3, H, W] in 0..255, or `pixels` itself for "none".
     Raises:
@@ -67,9 +66,16 @@ def augment(pixels: Tensor, how: str, *, seed: int, step: int, first: int = 0, o
 
 
 def random_crop(pixels: Tensor, first: int, of: int, *, seed: int, step: int, flip: bool) -> Tensor:
-    """Random resized crop (area 0.5 to 1, aspect 3/4 to 4/3, bilinear), mirrored with probability 1/2 if `flip`.
+    """Crop random rectangles (area 0.5 to 1, aspect 3/4 to 4/3) and resize them, bilinear.
 
-    float32 [B, 3, H, W]. Where area and aspect together ask for more than the picture's width, all of it is taken.
+    Where area and aspect together give more than the image's width, all of it is taken.
+
+    Args:
+        pixels: uint8 or float [B, 3, H, W].
+        first, of, seed, step: see `augment`.
+        flip: mirror with probability 1/2.
+    Returns:
+        float32 [B, 3, H, W].
     """
     u = torch.rand(of, 5, generator=seeded(seed, step, 2))[first : first + len(pixels)]
     area, aspect = 0.5 + 0.5 * u[:, 0], torch.exp((2 * u[:, 1] - 1) * torch.log(torch.tensor(4 / 3)))
@@ -83,14 +89,18 @@ def random_crop(pixels: Tensor, first: int, of: int, *, seed: int, step: int, fl
 
 
 def _line(count: int) -> Tensor:
-    """The middles of `count` pixels along a side that runs from -1 to 1, on the CPU."""
+    """Return the centres of `count` pixels along a side from -1 to 1, on the CPU."""
     return torch.linspace(-1, 1, count) * (count - 1) / count
 
 
 def rand_augment(pixels: Tensor, first: int, of: int, *, seed: int, step: int) -> Tensor:
-    """Two rounds; in each, every picture draws one of `OPERATIONS` and a sign, and has it done with probability 1/2.
+    """Apply two rounds of RandAugment: each image draws one of `OPERATIONS` and a sign, done with probability 1/2.
 
-    float32 [B, 3, H, W]; `pixels` (0..255) stays as it is.
+    Args:
+        pixels: uint8 or float [B, 3, H, W] in 0..255; not changed.
+        first, of, seed, step: see `augment`.
+    Returns:
+        float32 [B, 3, H, W] in 0..255.
     """
     own, noise = slice(first, first + len(pixels)), seeded(seed, step, 3)
     drawn = torch.randint(len(OPERATIONS), (of, COUNT), generator=noise)[own]
@@ -107,8 +117,14 @@ def rand_augment(pixels: Tensor, first: int, of: int, *, seed: int, step: int) -
 
 
 def operate(name: str, pixels: Tensor, sign: float = 1.0) -> Tensor:
-    """One of `OPERATIONS` by name on all pictures: float32 [B, 3, H, W] in 0..255. `sign` -1 turns a movement round.
+    """Apply one of `OPERATIONS` to all images.
 
+    Args:
+        name: of the operation.
+        pixels: uint8 or float [B, 3, H, W] in 0..255.
+        sign: 1, or -1 for the opposite direction of a movement; colours don't use it.
+    Returns:
+        float32 [B, 3, H, W] in 0..255.
     Raises:
         ClipeduError: an unknown operation, or a sign other than 1 and -1.
     """
@@ -119,17 +135,18 @@ def operate(name: str, pixels: Tensor, sign: float = 1.0) -> Tensor:
     return OPERATIONS[name](pixels.float(), torch.full((len(pixels),), float(sign)))
 
 
-# The operations: float pixels [B, 3, H, W] in 0..255 and signs [B] (on the CPU; colours have no use for them) to the same.
+# The operations: float pixels [B, 3, H, W] in 0..255 and signs [B] (on the CPU, not used by colours) to pixels.
 
 
 def identity(pixels: Tensor, sign: Tensor) -> Tensor:
+    """Return the pixels as they are."""
     return pixels
 
 
 def autocontrast(pixels: Tensor, sign: Tensor) -> Tensor:
-    """Each channel is stretched so that its darkest value is 0 and its brightest 255; a constant one stays.
+    """Stretch each channel so that its darkest value becomes 0 and its brightest 255; a constant one stays.
 
-    The two are whole numbers, as in an image file: else the rounding errors of a crop would be stretched too.
+    The two are rounded to integers, as in an image file: else the rounding errors of a crop would be stretched too.
     """
     low, high = pixels.amin((2, 3), keepdim=True).round(), pixels.amax((2, 3), keepdim=True).round()
     stretched = (pixels - low) * (255 / (high - low).clamp(min=1))
@@ -137,7 +154,7 @@ def autocontrast(pixels: Tensor, sign: Tensor) -> Tensor:
 
 
 def equalize(pixels: Tensor, sign: Tensor) -> Tensor:
-    """Each channel is mapped so that all 256 values become about equally frequent, as `PIL.ImageOps.equalize` does."""
+    """Map each channel so that all 256 values become about equally frequent, as `PIL.ImageOps.equalize` does."""
     count, channels, height, width = pixels.shape
     value = pixels.round().long().view(count * channels, -1)
     shift = 256 * torch.arange(len(value), device=pixels.device)[:, None]
@@ -151,11 +168,12 @@ def equalize(pixels: Tensor, sign: Tensor) -> Tensor:
 
 
 def brightness(pixels: Tensor, sign: Tensor) -> Tensor:
+    """Multiply by `ENHANCE`."""
     return (ENHANCE * pixels).clamp(0, 255)
 
 
 def sharpness(pixels: Tensor, sign: Tensor) -> Tensor:
-    """Away from a slightly blurred copy (3 x 3, weight 5 in the middle); the outermost pixels stay as they are."""
+    """Move away from a slightly blurred copy (3 x 3, weight 5 in the middle); the outermost pixels stay as they are."""
     kernel = torch.ones(3, 3, device=pixels.device)
     kernel[1, 1] = 5
     inner = F.conv2d(pixels, (kernel / 13).expand(3, 1, 3, 3), groups=3)
@@ -165,8 +183,10 @@ def sharpness(pixels: Tensor, sign: Tensor) -> Tensor:
 
 
 def _moved(place: Callable[[Tensor, float], tuple]) -> Callable[[Tensor, Tensor], Tensor]:
-    """An operation that looks up each pixel elsewhere: `place(sign, W / H)` gives (xx, xy, x0, yx, yy, y0), with which the
-    pixel at (x, y) comes from (xx x + xy y + x0, yx x + yy y + y0); both sides run from -1 to 1."""
+    """Make an affine operation: `place(sign, W / H)` gives (xx, xy, x0, yx, yy, y0).
+
+    The pixel at (x, y) comes from (xx x + xy y + x0, yx x + yy y + y0); both sides run from -1 to 1.
+    """
 
     def operation(pixels: Tensor, sign: Tensor) -> Tensor:
         height, width = pixels.shape[2:]

@@ -1,30 +1,25 @@
-"""Feeding: the next batches are made while the device works on this one, so that it never waits.
+"""Prefetching: the next batches are made while the device works on this one.
 
-Two ways, by the size of the data:
+    hold       the whole set is on the GPU as uint8, and a batch is a gather there. 100k images of 176 px are 9.3 GB.
+    Prefetch   a background thread gathers the next two batches from the memory map into pinned memory.
 
-    held       the whole set lies on the GPU as uint8, and a batch is a gather there. 100k pictures of 176 px are 9.3 GB.
-    prefetch   a background thread gathers the next two batches from the map on disk into pinned memory (which the GPU can
-               read by itself while the host goes on), and the loop takes them.
-
-Neither changes a number: order, captions and augmentation come from the seed, not from who is first. A thread is enough,
-because numpy and torch let go of Python's lock while they copy; processes, as a DataLoader starts them, would have to send
-every picture once more.
+Neither changes a number: order, captions and augmentation come from the seed. A thread is enough, because numpy and torch
+release Python's lock while they copy; the processes of a DataLoader would copy every image once more.
 
     with closing(feed(batches(pairs, batch_size=128, seed=0, epoch=0), device)) as source:
-        for batch in source:
-            ...
+        for batch in source: ...
 
-Where the device is the CPU itself there is nothing to hide behind: a thread would only take a core from the step (on two cores
-the laptop preset's steps took 30 % longer), so there `feed` hands the batches through.
+On the CPU a thread would take a core from the step (30 % slower on two cores): there `feed` passes the batches through.
 """
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -34,6 +29,8 @@ from clipedu.data.batches import Batch
 from clipedu.data.pairs import Pairs
 from clipedu.utils.errors import ClipeduError
 
+log = logging.getLogger("clipedu")
+
 DEPTH = 2  # batches made ahead
 HOLD = 0.25  # of the device's free memory, at most, for pixels
 CHUNK_BYTES = 64 << 20  # moved at once
@@ -42,17 +39,19 @@ _END = object()
 
 
 class Prefetch(Iterator[Batch]):
-    """The batches of `source`, made ahead by a background thread, and handed out on `device`.
+    """Iterate over the batches of `source` on `device`, made ahead by a background thread.
 
-    An error in the thread is raised where the batch was asked for. The thread ends with the last batch, with `close()`,
-    when the iterator is forgotten (an abandoned loop, Ctrl-C) and when Python exits.
+    An error in the thread is raised where the batch was requested. The thread ends with the last batch, with `close()`,
+    when the iterator is garbage collected (an abandoned loop, Ctrl-C) and when Python exits.
 
     Args:
         source: yields batches on the CPU; used in the thread only.
-        device: where the loop wants them. For a GPU they are pinned in the thread and copied without waiting.
+        device: where the loop needs them. For a GPU they are pinned in the thread and copied asynchronously.
         depth: how many batches are made ahead, at least 1.
     Attributes:
         waited: seconds that the loop has waited for a batch so far.
+    Raises:
+        ClipeduError: a depth below 1.
     """
 
     def __init__(self, source: Iterator[Batch], device: torch.device | str = "cpu", *, depth: int = DEPTH):
@@ -61,13 +60,13 @@ class Prefetch(Iterator[Batch]):
         self.device, self.waited = torch.device(device), 0.0
         pin = self.device.type == "cuda"
         self._made: queue.SimpleQueue = queue.SimpleQueue()
-        room, stop = threading.Semaphore(depth), threading.Event()
-        self._room, self._over = room, False
-        # The thread knows the queue but not this object, so that it can be forgotten while the thread still runs.
+        slots, stop = threading.Semaphore(depth), threading.Event()
+        self._slots, self._over = slots, False
+        # The thread refers to the queue but not to this object, which can so be collected while the thread still runs.
         thread = threading.Thread(
-            target=_work, args=(source, pin, self._made, room, stop), name="clipedu-prefetch", daemon=True
+            target=_work, args=(source, pin, self._made, slots, stop), name="clipedu-prefetch", daemon=True
         )
-        self._finish = weakref.finalize(self, _finish, thread, room, stop)
+        self._finish = weakref.finalize(self, _finish, thread, slots, stop)
         thread.start()
 
     def __next__(self) -> Batch:
@@ -77,7 +76,7 @@ class Prefetch(Iterator[Batch]):
         made = self._made.get()
         self.waited += time.perf_counter() - began
         if isinstance(made, Batch):
-            self._room.release()
+            self._slots.release()
             return made.to(self.device)
         self.close()
         if made is _END:
@@ -91,16 +90,16 @@ class Prefetch(Iterator[Batch]):
 
 
 def feed(source: Iterator[Batch], device: torch.device | str) -> Iterator[Batch]:
-    """The batches of a generator on `device`: prefetched for a GPU, one by one for the CPU. Close it when it is abandoned."""
+    """Iterate over batches on `device`: prefetched for a GPU, one by one for the CPU. Close it when it is abandoned."""
     return Prefetch(source, device) if torch.device(device).type != "cpu" else source
 
 
 def _work(
-    source: Iterator[Batch], pin: bool, made: queue.SimpleQueue, room: threading.Semaphore, stop: threading.Event
+    source: Iterator[Batch], pin: bool, made: queue.SimpleQueue, slots: threading.Semaphore, stop: threading.Event
 ) -> None:
     try:
         while True:
-            room.acquire()
+            slots.acquire()
             if stop.is_set():
                 return
             batch = next(source, None)
@@ -108,13 +107,13 @@ def _work(
                 made.put(_END)
                 return
             made.put(batch.map(_pinned) if pin else batch)
-    except BaseException as error:  # noqa: BLE001  whatever it is, the loop has to hear of it
+    except BaseException as error:  # noqa: BLE001  whatever it is, the loop raises it
         made.put(error)
 
 
-def _finish(thread: threading.Thread, room: threading.Semaphore, stop: threading.Event) -> None:
+def _finish(thread: threading.Thread, slots: threading.Semaphore, stop: threading.Event) -> None:
     stop.set()
-    room.release()
+    slots.release()
     if thread is not threading.current_thread():
         thread.join()
 
@@ -129,27 +128,29 @@ def hold(
     *,
     free: int | None = None,
     progress: bool = True,
-    tell: Callable[[str], None] | None = None,
 ) -> Tensor | None:
-    """All pixels on the device, uint8 [N, 3, H, W], if they take at most a quarter of its free memory; else None.
+    """Copy all pixels to the device if they take at most a quarter of its free memory.
 
-    Never on the CPU: there the map on disk is as near. What was decided is told in one line.
+    Never on the CPU: there the memory map is as fast. The decision is logged (logger "clipedu", level INFO).
 
     Args:
-        free: bytes that the device has free; None asks it.
-        tell: gets the line; by default it is written as tqdm writes, above a progress bar.
+        pairs: N pairs.
+        device: where batches are needed.
+        free: bytes that the device has free; None queries it.
+        progress: show a bar.
+    Returns:
+        uint8 [N, 3, H, W] on the device, or None.
     """
     device = torch.device(device)
     needed = len(pairs) * 3 * pairs.image_size**2
     free = _free(device) if free is None else free
     if free == 0:
         return None
-    tell = tell or (lambda line: tqdm.write(line))
     sizes = f"{needed / 2**30:.2f} GiB of pixels ({len(pairs):,} x {pairs.image_size} px), {free / 2**30:.1f} GiB free"
     if needed > HOLD * free:
-        tell(f"{pairs.name}/{pairs.split} is read batch by batch: {sizes} on {device}")
+        log.info("%s/%s is read batch by batch: %s on %s", pairs.name, pairs.split, sizes, device)
         return None
-    tell(f"{pairs.name}/{pairs.split} is held on {device}: {sizes}")
+    log.info("%s/%s is held on %s: %s", pairs.name, pairs.split, device, sizes)
     held = torch.empty(len(pairs), 3, pairs.image_size, pairs.image_size, dtype=torch.uint8, device=device)
     rows = max(1, CHUNK_BYTES // (3 * pairs.image_size**2))
     starts = tqdm(range(0, len(pairs), rows), desc=f"holding {pairs.name}", disable=not progress, leave=False, delay=2)
@@ -160,5 +161,5 @@ def hold(
 
 
 def _free(device: torch.device) -> int:
-    """Bytes that can still be allocated on a GPU; 0 for a device on which nothing is to be held."""
+    """Return the bytes that can still be allocated on a GPU; 0 for other devices, on which nothing is held."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

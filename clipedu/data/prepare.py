@@ -1,8 +1,8 @@
-"""Ready before training: decode a set into the cache, and prove that what is there is what the shards hold.
+"""Decode a set into the pixel cache before training, and verify the cache against the shards.
 
-Opening a set decodes it too (`clipedu.data.shards.dataset`), with the same code and the same result. Here it is done on purpose,
-and told about: what was left out and why, how long it took, how large it is. It can be stopped at any time, also with
-kill -9; the same call goes on.
+Opening a set decodes it too (`clipedu.data.shards.dataset`), with the same code and the same result; `prepare_cache` also
+reports what was left out and why, how long it took and how large it is. It can be stopped at any time, also with kill -9;
+the same call goes on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from clipedu.utils.errors import ClipeduError
 
 @dataclass(frozen=True)
 class CacheReport:
-    """What `prepare_cache` made, or found already there.
+    """The result of `prepare_cache`: what it made, or found already there.
 
     Attributes:
         folder: of the entry.
@@ -45,13 +45,13 @@ class CacheReport:
 
 @dataclass(frozen=True)
 class CacheCheck:
-    """What `verify_cache` found.
+    """The result of `verify_cache`.
 
     Attributes:
         folder: of the entry.
         rows: how many images it has.
         compared: how many of them were decoded again and compared, every pixel of them.
-        problems: a line each; empty where the cache is right.
+        problems: a line each; empty if the cache is right.
     """
 
     folder: Path
@@ -69,7 +69,7 @@ def prepare_cache(
     workers: int | None = None,
     progress: bool = True,
 ) -> CacheReport:
-    """Decode each image of a set once, so that it opens at once from now on.
+    """Decode each image of a set once and cache the pixels.
 
     Args:
         name_or_folder, split, image_size, resize: as for `load_pairs`.
@@ -87,7 +87,13 @@ def prepare_cache(
 
 
 def has_cache(name_or_folder: str | os.PathLike, split: str, *, image_size: int, resize: str = "crop") -> bool:
-    """Whether `verify_cache` has something to verify."""
+    """Check whether there is a cache to verify.
+
+    Args:
+        name_or_folder, split, image_size, resize: as for `load_pairs`.
+    Raises:
+        ClipeduError: an unknown set, split or resize.
+    """
     return cache.load(find_source(_folder(name_or_folder), split, image_size, resize).entry()) is not None
 
 
@@ -101,7 +107,7 @@ def verify_cache(
     workers: int | None = None,
     progress: bool = True,
 ) -> CacheCheck:
-    """Read the shards again and compare: keys, captions, labels, what was left out, and pixels, bit for bit.
+    """Read the shards again and compare keys, captions, labels, what was left out, and pixels, bit for bit.
 
     Args:
         name_or_folder, split, image_size, resize, workers, progress: as for `prepare_cache`.
@@ -134,8 +140,10 @@ def verify_cache(
     return CacheCheck(entry, len(pixels), len(chosen), (*problems, *_differences(rows, table(samples, failed))))
 
 
-def _again(source: Source, file: Path, tried: list[int], good: list[Sample], workers: int | None, progress: bool):
-    """Decode some slots again: {slot: why it failed}, and which slots have other pixels."""
+def _again(
+    source: Source, file: Path, tried: list[int], good: list[Sample], workers: int | None, progress: bool
+) -> tuple[dict[int, str], list[int]]:
+    """Decode some slots again; returns {slot: why it failed}, and the slots that have other pixels."""
     failed: dict[int, str] = {}
     wrong: list[int] = []
     jobs = [
@@ -149,8 +157,10 @@ def _again(source: Source, file: Path, tried: list[int], good: list[Sample], wor
     return failed, wrong
 
 
-def _compare_part(file: Path, slots: list[int], samples: list[Sample], size: int, resize: str):
-    """What `_again` returns, for some slots and their samples."""
+def _compare_part(
+    file: Path, slots: list[int], samples: list[Sample], size: int, resize: str
+) -> tuple[dict[int, str], list[int]]:
+    """Compute what `_again` returns, for some slots and their samples."""
     stored = np.load(file, mmap_mode="r")
     failed, wrong = {}, []
     for slot, image in zip(slots, decoded(samples, size, resize), strict=True):
@@ -162,13 +172,13 @@ def _compare_part(file: Path, slots: list[int], samples: list[Sample], size: int
 
 
 def _differences(there: dict[str, Any], expected: dict[str, Any]) -> Iterator[str]:
-    """A line for each part of rows.json that is not what the shards say."""
+    """Yield a line for each part of rows.json that differs from the shards."""
     for part in ("keys", "captions", "labels", "skipped", "holes"):
         if there[part] == expected[part]:
             continue
         where = ""
         if isinstance(there[part], list) and isinstance(expected[part], list):
-            both = zip(there[part], expected[part], strict=False)
+            both = zip(there[part], expected[part], strict=False)  # lists of two lengths are reported as such
             first = next((i for i, (a, b) in enumerate(both) if a != b), None)
             where = " have another number" if first is None else f" differ, first at number {first}"
         yield f"{part}{where or ' differ'}: not as the shards have them"

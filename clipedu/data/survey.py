@@ -1,7 +1,7 @@
-"""What is in a set of pairs: words and lengths of captions, copies, dead links, and which captions a mirror makes false.
+"""Statistics of a set of pairs: words, copies, dead links, and captions that a mirror makes false.
 
-Functions from captions and pixels to numbers; `clipedu.plots.data` draws them. "Words" are those of `clean_caption`: lower case, no
-punctuation, the first 30.
+Functions from captions and pixels to numbers; `clipedu.plots.data` draws them. "Words" are those of `clean_caption`: lower
+case, no punctuation, the first 30.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ class LinkRot(NamedTuple):
 # CC3M's 3,318,333 links: Sharma et al., July 2018; CC12M's: Changpinyo et al., February 2021.
 LINK_ROT = (
     LinkRot("CC3M, December 2021", 3.4, 0.124),  # 2,905,954 pairs are left in the mirror pixparse/cc3m-wds
-    LinkRot("CC3M, 2024", 6.0, 0.30),  # as users told who fetched it; "30 % and more"
+    LinkRot("CC3M, 2024", 6.0, 0.30),  # as reported by users who fetched it; "30 % and more"
     LinkRot("CC12M, October 2025", 4.7, 0.377),  # likewise
 )
 
 
 def all_captions(pairs: Pairs) -> list[str]:
-    """Every caption of every row, in order."""
+    """List every caption of every row, in order."""
     return [caption for row in range(len(pairs)) for caption in pairs.captions(row)]
 
 
 def words(caption: str) -> list[str]:
-    """The words of a caption, cleaned as the course does."""
+    """Split a caption, cleaned as the course does, into words."""
     return clean_caption(caption).split()
 
 
 def word_counts(captions: Iterable[str]) -> Counter[str]:
-    """How often each word is there, most frequent first."""
+    """Count how often each word occurs, most frequent first."""
     counts = Counter(word for caption in captions for word in words(caption))
     return Counter(dict(counts.most_common()))
 
 
 def repeats(items: Iterable[Hashable]) -> list[list[int]]:
-    """Places that hold the same item, for each item that is there more than once; the most frequent first."""
+    """Group the positions of equal items, for each item that occurs more than once; the most frequent first."""
     places: dict[Hashable, list[int]] = {}
     for place, item in enumerate(items):
         places.setdefault(item, []).append(place)
@@ -63,7 +63,7 @@ def repeats(items: Iterable[Hashable]) -> list[list[int]]:
 
 
 def pixel_digests(pairs: Pairs) -> list[str]:
-    """A hash of each row's pixels: equal for pictures that are equal to the last bit, and (all but certainly) only for them."""
+    """Hash each row's pixels: equal for images that are equal in every bit, and (almost certainly) only for them."""
     found = []
     for rows in torch.arange(len(pairs)).split(CHUNK):
         found += [hashlib.blake2b(picture.tobytes()).hexdigest() for picture in pairs.pixels(rows).numpy()]
@@ -71,9 +71,9 @@ def pixel_digests(pairs: Pairs) -> list[str]:
 
 
 def difference_hash(pixels: Tensor) -> Tensor:
-    """64 answers to "is it brighter than its right neighbour?", on the picture made grey and shrunk to 8 x 9.
+    """Compute a difference hash: is a pixel brighter than its right neighbour, in the grey image shrunk to 8 x 9?
 
-    Scaling, compression and brightness hardly change them; so pictures whose answers differ in few places look alike.
+    Scaling, compression and brightness hardly change the 64 bits; so images whose hashes differ in few bits look alike.
 
     Args:
         pixels: [B, 3, H, W].
@@ -85,18 +85,18 @@ def difference_hash(pixels: Tensor) -> Tensor:
 
 
 def difference_hashes(pairs: Pairs) -> Tensor:
-    """`difference_hash` of every row, bool [N, 64]."""
+    """Compute `difference_hash` of every row: bool [N, 64]."""
     return torch.cat([difference_hash(pairs.pixels(rows)) for rows in torch.arange(len(pairs)).split(CHUNK)])
 
 
 def hamming(one: Tensor, other: Tensor) -> Tensor:
-    """In how many bits each of bool [N, K] differs from each of bool [M, K]: int64 [N, M]."""
+    """Count the bits in which each of bool [N, K] differs from each of bool [M, K]: int64 [N, M]."""
     one, other = one.float(), other.float()
     return (one @ (1 - other).T + (1 - one) @ other.T).long()
 
 
 def near_copies(hashes: Tensor, at_most: int) -> Tensor:
-    """Pairs of rows whose hashes differ in at most so many bits: int64 [K, 2], the lower row first, the nearest pair first."""
+    """Find pairs of rows whose hashes differ in at most so many bits: int64 [K, 2], nearest first, lower row first."""
     found, distances = [], []
     for start in range(0, len(hashes), CHUNK):
         distance = hamming(hashes[start : start + CHUNK], hashes)
@@ -108,24 +108,29 @@ def near_copies(hashes: Tensor, at_most: int) -> Tensor:
 
 
 def sampling_error(share: float, sample: int, population: int) -> float:
-    """Relative standard error of how often a word is in a random sample, if `share` of the population's captions have it.
+    """Compute the relative standard error of a word's frequency in a random sample of captions.
 
-    sqrt((1 - p) / (p n) x (N - n) / (N - 1)): the second factor says that nothing is drawn twice (Cochran 1977, section 3.2).
+    sqrt((1 - p) / (p n) x (N - n) / (N - 1)); the second factor is for drawing without replacement (Cochran 1977, section 3.2).
+
+    Args:
+        share: p, the share of the population's captions that have the word, above 0.
+        sample: n, captions drawn.
+        population: N, captions in all.
     """
     return math.sqrt((1 - share) / (share * sample) * (population - sample) / max(1, population - 1))
 
 
 def half_life(lost: float, years: float) -> float:
-    """After how many years half of the links are dead, if each year takes the same share of those that are left."""
+    """Compute the years after which half of the links are dead, if each year the same share of the rest dies."""
     return years * math.log(2) / -math.log1p(-lost)
 
 
 def names_a_side(caption: str) -> bool:
-    """Does the caption say "left" or "right"?"""
+    """Check whether the caption says "left" or "right"."""
     return not {"left", "right"}.isdisjoint(words(caption))
 
 
 def swap_sides(caption: str) -> str:
-    """The caption with "left" and "right" exchanged: what is true of the mirror image, where these words mean sides."""
+    """Exchange "left" and "right": true of the mirror image, where these words mean sides."""
     other = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost"}
     return " ".join(other.get(word, word) for word in words(caption))

@@ -1,14 +1,12 @@
-"""Tokens on disk: captions that were turned into numbers once are read from a file the next time.
+"""The token cache: captions are tokenized once and read from a file the next time.
 
-The name of the file is a hash of the tokenizer, its length included, and of the captions themselves. So a file cannot belong
-to other captions, in whatever folder it is: who finds one with the right name has the right tokens.
+The name of the file is a hash of the tokenizer, its length included, and of the captions. So a file with the right name
+holds the right tokens, in whatever folder it is.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,11 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.files import atomic_write
+
 
 def kept(folder: Path, tokenizer: Any, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """What `tokenizer.encode(texts)` gives: from the folder, or made now and written there if that can be done.
+    """Return what `tokenizer.encode(texts)` gives: from the folder, or encoded now and written there if possible.
 
     Args:
+        folder: where the file is, or is written.
         tokenizer: a `clipedu.data.tokenizer.Tokenizer`; its `truncated` is set, as by `encode`.
         texts: T texts.
     Returns:
@@ -36,15 +38,9 @@ def kept(folder: Path, tokenizer: Any, texts: Sequence[str]) -> tuple[np.ndarray
 
     ids, lengths = tokenizer.encode(texts)
     small = ids.astype(np.uint16) if tokenizer.vocab_size <= 2**16 else ids
-    partial = folder / f".{uuid.uuid4().hex[:8]}.tokens"
-    try:
-        with partial.open("wb") as stream:
-            np.savez(stream, ids=small, lengths=lengths, truncated=tokenizer.truncated)
-            os.fsync(stream.fileno())
-        partial.replace(file)
-    except OSError:  # a full disk, or a cache that can only be read: the tokens are there all the same
-        with suppress(OSError):
-            partial.unlink()
+    # A full disk, or a cache that can only be read, is no error here: the tokens are returned all the same.
+    with suppress(ClipeduError), atomic_write(file, sync=True) as partial, partial.open("wb") as stream:
+        np.savez(stream, ids=small, lengths=lengths, truncated=tokenizer.truncated)
     return ids, lengths
 
 

@@ -1,10 +1,10 @@
-"""From captions to tokens.
+"""Tokenizers: captions to rows of token ids.
 
-A caption of up to `length` tokens becomes one row of numbers: [CLS], its word pieces, [SEP], and padding. What doesn't fit
+A caption of up to `length` tokens becomes one row of ids: [CLS], its word pieces, [SEP], and padding. What doesn't fit
 is cut off before [SEP]. `encode` works on the tokenizer's Rust backend and is done once a data set (`Pairs.tokenize`).
 
-Three ways to a tokenizer: trained on the captions themselves (needs no network), the text model's own from the Hugging Face
-hub, or loaded from a folder in which one was saved. `clean_caption` is what the course does to captions beforehand; a
+There are three ways to get a tokenizer: train one on the captions (needs no network), take the text model's own from the
+Hugging Face Hub, or load one from the folder in which it was saved. `clean_caption` cleans captions as the course does; a
 tokenizer whose `clean` is set does so to every text it encodes.
 """
 
@@ -15,12 +15,13 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import read_json, write_json
+from clipedu.utils.files import read_json, reported, write_json
 from clipedu.utils.hub import quiet, reachable
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Tokenizer:
             limit = f" and at most {tokenizer.model_max_length}" if length > 3 else ""
             raise ClipeduError(f"a length of {length} tokens cannot be used: give at least 3{limit}")
         if len(tokenizer) <= len(SPECIAL):
-            raise ClipeduError(f"the tokenizer knows only {len(tokenizer)} tokens: its vocabulary file is missing")
+            raise ClipeduError(f"the tokenizer has only {len(tokenizer)} tokens: its vocabulary file is missing")
         self.tokenizer = tokenizer
         if len(self._whole("")) == 0:
             raise ClipeduError("the tokenizer adds no [CLS] or [SEP] to a text: take one of a BERT-like text model")
@@ -65,11 +66,13 @@ class Tokenizer:
         self.truncated, self.clean = 0, False
 
     def encode(self, texts: Sequence[str], strict: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Token ids, int32 [T, length], and how many tokens each text has, int32 [T], special ones included, padding not.
+        """Return token ids, int32 [T, length], and lengths, int32 [T], with special tokens and without padding.
 
         Args:
             texts: T texts.
-            strict: raise a ClipeduError for a text that is too long, instead of cutting it.
+            strict: raise an error for a text that is too long, instead of cutting it.
+        Raises:
+            ClipeduError: one text instead of a list, or, if `strict`, a text that is too long.
         """
         if isinstance(texts, str):
             raise ClipeduError(f"encode takes a list of texts, not one text: write [{texts[:40]!r}]")
@@ -98,13 +101,13 @@ class Tokenizer:
         )
 
     def _whole(self, text: str) -> list[int]:
-        """The ids of one text, neither cut nor padded."""
+        """Return the ids of one text, neither cut nor padded."""
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.backend_tokenizer.no_padding()
         return self.tokenizer.backend_tokenizer.encode(text).ids
 
     def identity(self) -> str:
-        """A hash of everything that `encode` depends on: equal ones give equal tokens."""
+        """Return a hash of everything that `encode` depends on: equal hashes mean equal tokens."""
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.backend_tokenizer.no_padding()
         backend = self.tokenizer.backend_tokenizer.to_str()
@@ -112,14 +115,24 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write the tokenizer, its length and `clean` included, to a folder that `Tokenizer.load` reads."""
+        """Write the tokenizer, its length and `clean` included, to a folder that `Tokenizer.load` reads.
+
+        Raises:
+            ClipeduError: it cannot be written.
+        """
+        folder = Path(folder)
         self.tokenizer.model_max_length = self.length
-        self.tokenizer.save_pretrained(folder)
-        write_json(Path(folder) / "captions.json", {"clean": self.clean})
+        with reported(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=".", suffix=".partial", dir=folder) as partial:
+                self.tokenizer.save_pretrained(partial)
+                write_json(folder / "captions.json", {"clean": self.clean})
+                for file in sorted(Path(partial).iterdir(), reverse=True):  # tokenizer.json last: `load` needs it
+                    file.replace(folder / file.name)
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> Tokenizer:
-        """The tokenizer that `save` wrote to a folder.
+        """Load the tokenizer that `save` wrote to a folder.
 
         Raises:
             ClipeduError: there is none, or it is damaged.
@@ -141,7 +154,7 @@ class Tokenizer:
 
 
 def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192) -> Tokenizer:
-    """A lower-casing WordPiece tokenizer learned from captions. The same captions give the same tokenizer.
+    """Train a lower-casing WordPiece tokenizer on captions; the same captions give the same tokenizer.
 
     Args:
         captions: the texts to learn from.
@@ -156,8 +169,8 @@ def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192
 
     captions = list(captions)
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    letters = set().union(*map(normalizer.normalize_str, captions))
-    letters = sorted(letter for letter in letters if not letter.isspace())
+    every = set().union(*map(normalizer.normalize_str, captions))
+    letters = sorted(letter for letter in every if not letter.isspace())
     needed = len(SPECIAL) + 2 * len(letters)
     if not letters or vocab_size < needed:
         why = "there are no captions" if not letters else f"their {len(letters)} characters need at least {needed}"
@@ -185,13 +198,16 @@ def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192
 
 
 def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
-    """The own tokenizer of a text model: from the machine if it was loaded before, else from the Hugging Face hub.
+    """Load a text model's own tokenizer: from this machine if it was loaded before, else from the Hugging Face Hub.
 
+    Args:
+        model_name: of the text model on the Hub, or its folder.
+        length: tokens a caption, the special ones included.
     Raises:
-        ClipeduError: it is not on this machine and the hub cannot be reached or doesn't have it, or it has no fast tokenizer.
+        ClipeduError: it is not on this machine and the Hub cannot be reached or doesn't have it, or it has no fast tokenizer.
     """
     from huggingface_hub import constants
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     with quiet():
         try:
@@ -210,13 +226,13 @@ def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
                     f"the tokenizer of {model_name!r} cannot be loaded ({_first_line(error)}): "
                     'check the name on the hub, e.g. "distilbert-base-uncased"'
                 ) from None
-    if not tokenizer.is_fast:
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ClipeduError(f"{model_name!r} has no fast tokenizer (tokenizer.json): choose another text model")
     return Tokenizer(tokenizer, length)
 
 
 def clean_caption(text: str) -> str:
-    """A caption as the course cleans it: lower case, no punctuation, single spaces, at most 30 words.
+    """Clean a caption as the course does: lower case, no punctuation, single spaces, at most 30 words.
 
     Removed are , . ' ! ? " ( ) * # : ; ~ ; "-" and "/" become spaces; the placeholder <person> becomes the word.
     """

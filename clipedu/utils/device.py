@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -10,7 +10,11 @@ from clipedu.utils.errors import ClipeduError
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto" takes a GPU where there is one. Raises ClipeduError for a device this machine has not."""
+    """Return the device of a name; "auto" takes a GPU where there is one.
+
+    Raises:
+        ClipeduError: this machine does not have the device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -24,11 +28,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def autocast(precision: str, device: torch.device):
-    """A context of bf16 autocast where it helps: on a GPU that computes in bf16, or where it is asked for.
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """Return a context of bf16 autocast, or one that does nothing.
 
     Args:
-        precision: "auto", "bf16" or "fp32", as `Experiment.precision`.
+        precision: "bf16" or "fp32"; "auto" is bf16 on a GPU that computes in it natively, else fp32.
     """
     wanted = precision == "bf16" or (
         precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

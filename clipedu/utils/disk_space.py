@@ -1,4 +1,4 @@
-"""Room on a disk: told before a long download begins, not found out in the middle of it."""
+"""Free space on a disk, checked before a long download or decoding begins."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from clipedu.utils.errors import ClipeduError
 
 
 def size_text(size: float) -> str:
-    """A number of bytes for people: "9.8 GB" (10^9 bytes, as shops and hubs count)."""
+    """Format a number of bytes: "9.8 GB" (10^9 bytes, as disk makers and hubs count)."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             return f"{size / scale:.{1 if size < 100 * scale else 0}f} {unit}"
     return f"{size:.0f} bytes"
 
 
-def room(folder: Path) -> int:
-    """Bytes that are free where `folder` lies or would lie."""
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that are free on the disk of `folder`, which need not exist yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
-def check_room(folder: Path, needed: int, instead: str) -> None:
-    """Refuse to begin what cannot end.
+def check_free_space(folder: Path, needed: int, what: str, remedy: str) -> None:
+    """Raise an error if a folder's disk has too little space.
 
     Args:
         folder: where the bytes are to go.
-        needed: how many are still to come.
-        instead: what else can be done, for the error.
+        needed: how many bytes are still to come.
+        what: what needs them, for the error.
+        remedy: what can be done besides freeing space, for the error.
     Raises:
-        ClipeduError: less is free.
+        ClipeduError: fewer are free.
     """
-    if needed > (free := room(folder)):
+    if needed > (free := free_bytes(folder)):
         raise ClipeduError(
-            f"{folder} needs {size_text(needed)} and its disk has {size_text(free)} left: free some room, {instead}"
+            f"{what} needs {size_text(needed)} more, and the disk of {folder} has {size_text(free)} free: "
+            f"free some space, {remedy}"
         )

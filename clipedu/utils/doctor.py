@@ -15,7 +15,7 @@ from packaging.version import Version
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that `doctor` looked at: what was found, whether it is fine, and what to know or do."""
+    """The result of one check: what was checked, whether it is fine, and what to know or do."""
 
     what: str
     fine: bool
@@ -26,13 +26,16 @@ class Finding:
 
 
 def doctor() -> None:
-    """Print a line on Python, torch, the torch/torchvision pair, the device and the widgets: "fine", or "MEND" and how."""
+    """Print a line on Python, torch and its device, torchvision and the widgets: "fine", or "MEND" and how.
+
+    It prints by design: it is what a notebook's first cell calls. `findings` returns the same as objects.
+    """
     for finding in findings():
         print(finding)
 
 
 def findings() -> list[Finding]:
-    """What `doctor` prints."""
+    """Check the installed packages; returns what `doctor` prints."""
     wanted = (3, 10)
     python = Finding(f"Python {platform.python_version()}", sys.version_info >= wanted, sys.executable)
     return [python, _torch(), _torchvision(), _widgets()]
@@ -47,7 +50,7 @@ def _torch() -> Finding:
 
 
 def _torchvision() -> Finding:
-    """Whether torchvision imports, and was made for the torch that is installed."""
+    """Check whether torchvision imports, and was made for the torch that is installed."""
     needs = (Requirement(need) for need in metadata.requires("torchvision") or ())
     wanted = next((str(need.specifier) for need in needs if need.name == "torch"), "")
     try:
@@ -60,7 +63,7 @@ def _torchvision() -> Finding:
 
 
 def torch_pair(torch: str, torchvision: str, wanted: str, error: str = "") -> Finding:
-    """Judge a pair of versions.
+    """Check whether torch and torchvision fit together.
 
     torchvision's compiled part fits certain versions of torch only. With another it isn't loaded, and importing torchvision
     (or timm, which imports it) ends in "operator torchvision::nms does not exist".
@@ -68,7 +71,7 @@ def torch_pair(torch: str, torchvision: str, wanted: str, error: str = "") -> Fi
     Args:
         torch, torchvision: installed versions.
         wanted: the versions of torch that this torchvision asks for, e.g. "==2.9.0" or ">=2.14.0"; "" if it doesn't say.
-        error: what importing torchvision said; "" if it worked.
+        error: the message of importing torchvision; "" if it worked.
     """
     remedy = "install both in one command: pip install --upgrade torch torchvision, then restart the kernel"
     what = f"torchvision {torchvision}"
@@ -90,7 +93,7 @@ def _widgets() -> Finding:
 
 
 def widget_pair(back: str, front: str) -> Finding:
-    """Judge ipywidgets (Python's half) and jupyterlab_widgets (the browser's half): 8 goes with 3. "" = not installed."""
+    """Check the versions of ipywidgets (in Python) and jupyterlab_widgets (in the browser): 8 goes with 3; "" = missing."""
     what = f"ipywidgets {back or 'missing'}"
     if back.startswith("8.") and front.startswith("3."):
         return Finding(what, True, f"with jupyterlab_widgets {front}")

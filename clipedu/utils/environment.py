@@ -1,4 +1,4 @@
-"""What a run ran on: versions, device, threads and commit, as its folder records them."""
+"""The environment of a run: versions, device, threads and commit, as its folder records them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device and commit, as a run records them."""
+    """Return versions, device, threads, commit and date, as a run records them (JSON can hold them)."""
     import torch
 
     from clipedu import __version__

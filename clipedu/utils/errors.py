@@ -1,4 +1,4 @@
-"""The one kind of error that a user can mend."""
+"""`ClipeduError`: the one kind of error that a user can fix."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ class ClipeduError(ValueError):
 
 
 def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> ClipeduError:
-    """The error for a name that is not among `allowed`: repeats it, suggests the nearest, lists them all."""
+    """Make the error for an unknown name: it repeats the name, suggests the nearest and lists all.
+
+    Args:
+        kind: what is named, e.g. "loss".
+        given: the unknown name.
+        allowed: the known names.
+    """
     allowed = list(allowed)
     near = difflib.get_close_matches(str(given).lower(), allowed, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -1,8 +1,11 @@
-"""Small files of a run's folder: written whole or not at all, and read with errors that a person can act on."""
+"""Files that are written whole or not at all, and read with errors that a person can act on."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,36 +14,100 @@ from typing import Any
 from clipedu.utils.errors import ClipeduError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file under another name and rename it, so that it is never half there.
+@contextmanager
+def atomic_write(path: Path, *, sync: bool = False, remedy: str = "") -> Iterator[Path]:
+    """Replace a file in one step: write to the path this yields, beside it.
 
+    The file is renamed to `path` when the block ends. After an error, a full disk or a kill, `path` is what it was before.
+    Its permissions are those of any new file (the umask's), however the block writes it: safetensors makes private files.
+
+    Args:
+        path: the file to write or to replace.
+        sync: wait until the contents are on the disk, so that they survive a power cut.
+        remedy: what to do if it cannot be written, for the error.
     Raises:
-        ClipeduError: it cannot be written.
+        ClipeduError: it cannot be written, or the block raised an OSError.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    with reported(path):
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """As `write_text`, a value that JSON can hold."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    partial = _partial(path)
+    with reported(path, remedy):
+        try:
+            partial.touch(exist_ok=False)
+            mode = partial.stat().st_mode
+            yield partial
+            if partial.stat().st_mode != mode:
+                partial.chmod(mode)
+            if sync:
+                with partial.open("rb+") as file:
+                    os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def reported(path: Path) -> Iterator[None]:
-    """A full disk or a folder that cannot be written becomes one line."""
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Make a folder in one step: fill the one this yields, beside it.
+
+    It is renamed to `path`, which must be free or an empty folder, when the block ends. After an error nothing is left.
+
+    Raises:
+        ClipeduError: it cannot be written, or the block raised an OSError.
+    """
+    partial = _partial(path)
+    with reported(path):
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            if path.is_dir():
+                path.rmdir()
+            partial.rename(path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _partial(path: Path) -> Path:
+    """A name beside `path` that no other writer takes, in this process or another."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
+@contextmanager
+def reported(path: Path, remedy: str = "") -> Iterator[None]:
+    """Turn an error of writing (a full disk, no permission) into one line that names `path`, and `remedy` if there is one.
+
+    Raises:
+        ClipeduError: the block raised an OSError or a SafetensorError.
+    """
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise ClipeduError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise ClipeduError(f"{path} cannot be written: {why}" + (f". {remedy}" if remedy else "")) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step (see `atomic_write`), as UTF-8.
+
+    Raises:
+        ClipeduError: it cannot be written.
+    """
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value that JSON can hold, as `write_text` writes text."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file, {} if there is no file. Raises ClipeduError for one that is damaged."""
+    """Read the object in a file; {} if there is no file.
+
+    Raises:
+        ClipeduError: the file cannot be read, or holds no JSON object.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Manners towards the Hugging Face hub: ask first whether it is there, and keep its clients' chatter off the screen."""
+"""Helpers for the Hugging Face Hub: check that it can be reached, silence its clients, explain their errors."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from clipedu.utils.errors import ClipeduError
 
 
 def reachable(address: str) -> bool:
-    """Whether a server answers. The hub's own client would try for most of a minute."""
+    """Check whether a server answers, within seconds; the Hub's own client retries for most of a minute."""
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=10).close()
     except urllib.error.HTTPError:  # an answer too
         return True
     except OSError as error:
-        return isinstance(getattr(error, "reason", None), ssl.SSLError)  # the hub's client may have other certificates
+        return isinstance(getattr(error, "reason", None), ssl.SSLError)  # the Hub's client may have other certificates
     return True
 
 
 @contextmanager
 def quiet(*, bars: bool = False) -> Iterator[None]:
-    """No warnings and log lines of transformers and the hub's client while this context is open; progress bars if `bars`."""
+    """Silence warnings and log lines of transformers and the Hub's client, and progress bars unless `bars`."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from huggingface_hub.utils import logging as hub
 
     loggers = [hub]
-    if "transformers" in sys.modules:  # else it has nothing to say, and takes seconds to load
+    if "transformers" in sys.modules:  # else it logs nothing, and takes seconds to load
         from transformers.utils import logging as library
 
         loggers.append(library)
@@ -49,37 +49,51 @@ def quiet(*, bars: bool = False) -> Iterator[None]:
 
 
 def check_reachable(what: str) -> None:
-    """Say within seconds that there is no way to the hub. Raises ClipeduError, in which `what` is what was wanted from it."""
+    """Raise an error within seconds if the Hub cannot be reached.
+
+    Args:
+        what: what is wanted from it, for the error.
+    Raises:
+        ClipeduError: HF_HUB_OFFLINE is set, or the Hub does not answer.
+    """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         raise ClipeduError(f"{what} cannot be fetched: HF_HUB_OFFLINE is set, unset it")
     if not reachable(constants.ENDPOINT):
         raise ClipeduError(
-            f"{what} cannot be fetched: {constants.ENDPOINT} cannot be reached, look to the network (or HF_ENDPOINT, for a mirror)"
+            f"{what} cannot be fetched: {constants.ENDPOINT} cannot be reached, check the network (or HF_ENDPOINT, for a mirror)"
         )
 
 
-def http_error() -> type[Exception]:
-    """What all errors of the HTTP library are, whichever package of it the hub's client builds on."""
-    from huggingface_hub.errors import HfHubHTTPError
+def http_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of the Hub's client, and of the HTTP library under it: httpx, or httpx2 in newer versions.
 
-    return HfHubHTTPError.__bases__[0]
+    The client wraps the server's answers in an error of its own, but lets a lost connection through as the library's.
+    """
+    from huggingface_hub.errors import HfHubHTTPError  # loads the library
+
+    libraries = (sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules)
+    return (HfHubHTTPError, *(library.HTTPError for library in libraries))
 
 
 def status_of(error: Exception) -> int | None:
-    """The status of the answer that an error is about; None where there was no answer."""
+    """Return the HTTP status of the answer that an error is about; None if there was no answer."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 @contextmanager
 def explained(repository: str) -> Iterator[None]:
-    """Errors of the hub's client about a data set's repository become one line that says what to do."""
+    """Turn errors of the Hub's client about a data set's repository into one line that says what to do.
+
+    Raises:
+        ClipeduError: the block raised one.
+    """
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import (
-        EntryNotFoundError,
         GatedRepoError,
         HFValidationError,
+        RemoteEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -92,21 +106,21 @@ def explained(repository: str) -> Iterator[None]:
         yield
     except HFValidationError as error:
         raise ClipeduError(f"{repository!r} is no name of a repository: {error}") from None
-    except http_error() as error:
+    except http_errors() as error:
         status = status_of(error)
         if isinstance(error, GatedRepoError) or status == 403:
-            told = f"is gated: accept its terms on {page}, then {login}, and give the same command again"
+            what = f"is gated: accept its terms on {page}, then {login}, and give the same command again"
         elif status == 401:
-            told = f"is gated, private or gone: see {page}, accept its terms if it has any, and {login}"
+            what = f"is gated, private or gone: see {page}, accept its terms if it has any, and {login}"
         elif isinstance(error, RepositoryNotFoundError):
-            told = f"is not on {constants.ENDPOINT}: it was removed or renamed, look for a newer clipedu"
+            what = f"is not on {constants.ENDPOINT}: it was removed or renamed, look for a newer clipedu"
         elif isinstance(error, RevisionNotFoundError):
-            told = "no longer has the revision that the manifest pins: look for a newer clipedu"
-        elif isinstance(error, EntryNotFoundError):
-            told = f"no longer has this file: {error.response.url}"
+            what = "no longer has the revision that the manifest pins: look for a newer clipedu"
+        elif isinstance(error, RemoteEntryNotFoundError):
+            what = f"no longer has this file: {error.response.url}"
         elif status is not None:
-            told = f"cannot be fetched, the hub answers {status}: what has arrived is kept, try again later"
+            what = f"cannot be fetched, the hub answers {status}: what has arrived is kept, try again later"
         else:
             why = str(error) or type(error).__name__
-            told = f"cannot be fetched ({why}): what has arrived is kept, the same command goes on"
-        raise ClipeduError(f"{repository} {told}") from None
+            what = f"cannot be fetched ({why}): what has arrived is kept, the same command goes on"
+        raise ClipeduError(f"{repository} {what}") from None

@@ -1,13 +1,17 @@
-"""Ctrl-C that lets the current step end."""
+"""`StopAfterStep`: Ctrl-C that lets the current step end."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class StopAfterStep:
-    """Ctrl-C lets the step that is under way end, so that what is kept is whole; a second Ctrl-C stops at once.
+    """Let the current step end on Ctrl-C, so that a checkpoint is whole; a second Ctrl-C stops at once.
 
     Signals reach only the main thread; in another one this does nothing.
 
@@ -17,8 +21,8 @@ class StopAfterStep:
 
     asked, step_is_whole = False, True
 
-    def watch(self, records):
-        """Pass records on; raise KeyboardInterrupt after the one during which Ctrl-C came."""
+    def watch(self, records: Iterable[T]) -> Iterator[T]:
+        """Pass on one record a step; raise KeyboardInterrupt after the step during which Ctrl-C came."""
         main = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGINT, self._ask) if main else None
         try:
@@ -30,7 +34,7 @@ class StopAfterStep:
             if main:
                 signal.signal(signal.SIGINT, before)
 
-    def _ask(self, *_) -> None:
+    def _ask(self, *_: object) -> None:
         if self.asked:
             self.step_is_whole = False
             raise KeyboardInterrupt

@@ -1,8 +1,4 @@
-"""Registries: the names a user can choose from.
-
-A registry maps a name to an `Entry`, whose one-line description a menu, a notebook or `--help` can show.
-Asking for a name that is not there raises a `ClipeduError` that repeats the name, the nearest one, and all that are allowed.
-"""
+"""`Registry`: the names a user can choose from, each with a builder and a one-line description."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from clipedu.utils.errors import unknown_name
 
 @dataclass(frozen=True)
 class Entry:
-    """One choice in a registry: how to build it, and what to tell a person about it.
+    """One choice in a registry: how to build it, and what a menu, a notebook or `--help` shows of it.
 
     `build` is None where a name stands for nothing but `defaults` (an encoder: some builder reads them).
     """
@@ -40,6 +36,14 @@ class Registry(dict[str, Entry]):
         self.kind = kind
 
     def add(self, name: str, build: Callable[..., Any] | None, description: str, **details: Any) -> None:
+        """Add an entry.
+
+        Args:
+            name: what a user writes.
+            build: makes the thing; None where the name only stands for `defaults`.
+            description: one line.
+            details: `paper`, `formula` and `defaults` of the `Entry`.
+        """
         self[name] = Entry(name, build, description, **details)
 
     def __missing__(self, name: str) -> Entry:

@@ -10,14 +10,16 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped(name: str) -> Path:
-    """The folder `name` ("data_manifests" or "notebooks") inside the installed package, else beside it in a checkout.
+    """Find a shipped folder: inside the installed package, else beside the package in a checkout.
 
+    Args:
+        name: "data_manifests" or "notebooks".
     Raises:
-        ClipeduError: it is in neither; the installation is damaged.
+        ClipeduError: it is in neither place; the installation is damaged.
     """
-    if any((inside := _PACKAGE / name).glob("*")):
+    inside, checkout = _PACKAGE / name, _PACKAGE.parent
+    if any(inside.glob("[!._]*")):  # in a checkout there may be a folder with nothing but __pycache__
         return inside
-    checkout = _PACKAGE.parent
     if (checkout / "pyproject.toml").is_file() and (checkout / name).is_dir():
         return checkout / name
     raise ClipeduError(
@@ -26,5 +28,5 @@ def shipped(name: str) -> Path:
 
 
 def shipped_notebooks() -> list[Path]:
-    """The numbered notebooks, in order."""
+    """List the numbered notebooks, in order."""
     return sorted(shipped("notebooks").glob("[0-9]*.ipynb"))

@@ -1,4 +1,4 @@
-"""Random numbers from a key: the same key gives the same numbers, and neighbouring keys unrelated ones."""
+"""`seeded`: a random generator from a key; neighbouring keys give unrelated numbers."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import torch
 
 
 def seeded(*key: int) -> torch.Generator:
-    """A generator on the CPU whose seed mixes several non-negative numbers, e.g. (seed of the run, step, purpose)."""
+    """Return a CPU generator seeded by non-negative integers, e.g. (seed of the run, step, purpose)."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))

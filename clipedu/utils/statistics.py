@@ -15,22 +15,24 @@ if TYPE_CHECKING:
 def rank_correlation(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> np.ndarray:
     """Spearman's rank correlation along the last axis of x and y [..., N]: [...], from -1 to 1.
 
-    Equal values share the mean of their ranks. Where all of x or all of y are equal there is no order, and it is 0.
+    Equal values share the mean of their ranks. It is 0 where all of x or all of y are equal, so that there is no order
+    (`scipy.stats.spearmanr` gives nan there, and correlates the columns of a table with one another, not two tables row by
+    row).
     """
     from scipy.stats import rankdata
 
-    x, y = (rankdata(np.asarray(side), axis=-1) for side in (x, y))
-    x, y = (side - side.mean(-1, keepdims=True) for side in (x, y))
-    spread = np.sqrt((x**2).sum(-1) * (y**2).sum(-1))
-    return (x * y).sum(-1) / np.where(spread > 0, spread, 1)
+    ranks = [rankdata(np.asarray(values), axis=-1) for values in (x, y)]
+    a, b = (rank - rank.mean(-1, keepdims=True) for rank in ranks)
+    spread = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return (a * b).sum(-1) / np.where(spread > 0, spread, 1)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of Student's 95 % interval of it (nan for fewer than two values)."""
+    """Mean of some values, and half the width of Student's 95 % interval of it (nan for fewer than two values)."""
     from scipy.stats import t
 
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return float(values.mean()) if len(values) else math.nan, math.nan
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean()), float(half)
+    data = np.asarray(values, dtype=float)
+    if len(data) < 2:
+        return float(data.mean()) if len(data) else math.nan, math.nan
+    half = t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / math.sqrt(len(data))
+    return float(data.mean()), float(half)

@@ -40,13 +40,14 @@ def birds(tmp_path):
     return write_birds(tmp_path / "birds.toml", ask=True)
 
 
-def test_fetch_verify_cache(root, home, birds, monkeypatch, capsys):
+def test_fetch_verify_cache(root, home, birds, monkeypatch, capsys, caplog):
+    caplog.set_level("INFO", "clipedu")
     with serving(root, monkeypatch):
         run("fetch", birds, "--yes")
     shown = capsys.readouterr().out
     assert "be kind to birds" in shown and "4 files" in shown and str(home / "birds") in shown
     size = sum(map(len, contents(home / "birds").values()))
-    assert f"4 files, {size / 1000:.1f} kB; {size / 1000:.1f} kB to fetch into {home / 'birds'}" in shown
+    assert f"4 files, {size / 1000:.1f} kB; {size / 1000:.1f} kB to fetch into {home / 'birds'}" in caplog.text
     assert f"clipedu data verify {birds}, then clipedu train --data birds" in shown
     run("fetch", birds)  # there is no hub any more, and nothing to accept
     assert "is here already" in capsys.readouterr().out

@@ -98,9 +98,9 @@ def test_size_larger_than_the_set():
         load_pairs("flowers", image_size=8, size=7)
 
 
-def test_a_folder_of_pictures_does_not_hide_the_set_packed_from_it(tmp_path, monkeypatch):
+def test_a_folder_of_pictures_does_not_hide_the_set_written_from_it(tmp_path, monkeypatch):
     """`clipedu data manifest birds --captions ...` and then `--data birds`, both from the folder above."""
-    from clipedu.data.sources.packing import pack
+    from clipedu.data.sources.shard_writer import write_shards
 
     monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "cache"))
@@ -111,5 +111,5 @@ def test_a_folder_of_pictures_does_not_hide_the_set_packed_from_it(tmp_path, mon
         Image.new("RGB", (40, 30), (80 * n, 9, 9)).save(tmp_path / "birds" / f"{n}.png")
         table.append(f"{n}.png,bird {n}")
     (tmp_path / "birds" / "captions.csv").write_text("\n".join(table))
-    pack("birds", "birds/captions.csv")
+    write_shards("birds", "birds/captions.csv")
     assert len(load_pairs("birds", image_size=16)) == 3

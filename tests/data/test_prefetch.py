@@ -225,24 +225,24 @@ def test_a_program_that_ends_in_the_middle_ends():
 # holding the whole set
 
 
-def test_a_set_that_fits_is_held_and_told_once(scenes):
-    told: list[str] = []
+def test_a_set_that_fits_is_held_and_logged_once(scenes, caplog):
+    caplog.set_level("INFO", "clipedu")
     needed = 70 * 3 * 32 * 32
-    held = hold(scenes, "cpu", free=4 * needed, tell=told.append)
+    held = hold(scenes, "cpu", free=4 * needed)
     assert held.dtype == torch.uint8 and torch.equal(held, scenes.pixels(torch.arange(70)))
-    (line,) = told
+    (line,) = caplog.messages
     assert "scenes/train is held on cpu" in line and "70 x 32 px" in line
 
 
-def test_a_set_that_takes_more_than_a_quarter_is_not_held(scenes):
-    told: list[str] = []
-    assert hold(scenes, "cpu", free=4 * 70 * 3 * 32 * 32 - 1, tell=told.append) is None
-    assert len(told) == 1 and "read batch by batch" in told[0]
+def test_a_set_that_takes_more_than_a_quarter_is_not_held(scenes, caplog):
+    caplog.set_level("INFO", "clipedu")
+    assert hold(scenes, "cpu", free=4 * 70 * 3 * 32 * 32 - 1) is None
+    assert len(caplog.messages) == 1 and "read batch by batch" in caplog.messages[0]
 
 
-def test_on_the_cpu_nothing_is_held_and_nothing_told(scenes):
-    told: list[str] = []
-    assert hold(scenes, "cpu", tell=told.append) is None and told == []
+def test_on_the_cpu_nothing_is_held_and_nothing_logged(scenes, caplog):
+    caplog.set_level("INFO", "clipedu")
+    assert hold(scenes, "cpu") is None and caplog.messages == []
 
 
 def test_holding_goes_in_chunks(scenes, monkeypatch):
@@ -250,7 +250,7 @@ def test_holding_goes_in_chunks(scenes, monkeypatch):
     asked: list[int] = []
     monkeypatch.setattr("clipedu.data.prefetch.CHUNK_BYTES", 3 * 32 * 32 * 16)
     monkeypatch.setattr(scenes, "pixels", lambda index: asked.append(len(index)) or whole[index])
-    held = hold(scenes, "cpu", free=2**40, tell=lambda line: None)
+    held = hold(scenes, "cpu", free=2**40)
     assert asked == [16, 16, 16, 16, 6] and torch.equal(held, whole)
 
 
@@ -258,7 +258,7 @@ def test_holding_goes_in_chunks(scenes, monkeypatch):
 def test_on_a_gpu_both_ways_give_the_batches_of_the_plain_loop(scenes):
     settings = {"batch_size": 8, "seed": 3, "epoch": 1}
     device = torch.device("cuda")
-    held = hold(scenes, device, tell=lambda line: None)
+    held = hold(scenes, device)
     plain = list(batches(scenes, **settings))
     for fed in (batches(scenes, **settings), batches(scenes, precomputed=Precomputed(held), **settings)):
         for one, two in zip(plain, Prefetch(fed, device), strict=True):

@@ -20,29 +20,7 @@ from clipedu.evaluation.hierarchy import (
 from clipedu.geometry import build_geometry
 from clipedu.inference.embed import embed_pairs
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.statistics import rank_correlation
 from tests.evaluation.spaces import CURVED, FLAT, ROUND, Ungraded, noise, seeds, vectors
-
-# radius
-
-
-# rank correlation
-
-
-@seeds
-def test_rank_correlation_is_scipys_with_ties_and_along_the_last_axis(seed):
-    x = (2 * noise(5, 12, seed=seed)).round().numpy()  # many ties
-    y = (x + noise(5, 12, seed=seed + 10).numpy()).round()
-    expected = [spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)]
-    np.testing.assert_allclose(rank_correlation(x, y), expected, rtol=1e-12)
-    np.testing.assert_allclose(rank_correlation(x, np.exp(x)), 1)
-    np.testing.assert_allclose(rank_correlation(x, -x), -1)
-
-
-def test_rank_correlation_of_no_order_is_zero():
-    assert rank_correlation(np.ones(6), np.arange(6)) == 0
-    assert rank_correlation(np.arange(6), np.zeros(6)) == 0
-
 
 # generality
 

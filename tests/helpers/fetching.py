@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from clipedu.data.sources.packing import _text
+from clipedu.data.sources.shard_writer import _text
 from tests.helpers.hub_server import REVISION, serve_hub
 from tests.helpers.shard_maker import encode, photo, sample, write_tar
 

@@ -5,26 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
-import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-import clipedu
 from clipedu.cli.parser import build_parser
 from clipedu.config.command_line import experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
 from clipedu.norms import COLUMNS
 from clipedu.runs.run import Run, find_runs, load_run, new_run, new_run_folder
-from clipedu.utils import environment as environment_room
-from clipedu.utils.environment import environment
-from clipedu.utils.files import read_json, write_json, write_text
 from tests.runs.folders import EX, message_of, state_of
-from tests.runs.test_checkpoint import Killed
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -260,67 +253,3 @@ def test_damaged_embeddings(run, name):
     run.save_embeddings({"image": torch.zeros(2, 3), "text": torch.zeros(2, 3)}, {"captions": ["a", "b"]})
     (run.folder / name).write_text("[")
     assert "the embeddings in" in message_of(run.embeddings) and "Score the run again" in message_of(run.embeddings)
-
-
-# files and environment
-
-
-def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "f.txt"
-    write_text(path, "first ü")
-    with monkeypatch.context() as patch:
-
-        def killed(self, target):
-            raise Killed
-
-        patch.setattr(Path, "replace", killed)
-        with pytest.raises(Killed):
-            write_text(path, "second")
-    assert path.read_text(encoding="utf-8") == "first ü"
-    write_text(path, "third")
-    assert path.read_text() == "third" and [p.name for p in tmp_path.iterdir()] == ["f.txt"]
-
-
-def test_text_that_can_not_be_written(tmp_path):
-    assert "no/f.json cannot be written: No such file or directory" in message_of(
-        write_json, tmp_path / "no" / "f.json", {}
-    )
-
-
-def test_json(tmp_path):
-    write_json(tmp_path / "f.json", {"a": [1, None, "ü"]})
-    assert read_json(tmp_path / "f.json") == {"a": [1, None, "ü"]}
-    assert read_json(tmp_path / "not there.json") == {}
-
-
-def test_environment():
-    got = environment()
-    assert got["torch"] == torch.__version__ and got["clipedu"] == clipedu.__version__
-    assert {"timm", "transformers", "numpy", "python", "device", "threads", "date", "platform", "cores"} <= set(got)
-    json.dumps(got)
-
-
-def git(folder: Path, *words: str) -> str:
-    identity = ["-c", "user.name=n", "-c", "user.email=e@x"]
-    return subprocess.run(
-        ["git", "-C", str(folder), *identity, *words], capture_output=True, text=True, check=True
-    ).stdout.strip()
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_the_commit_is_clipedus_own(tmp_path, monkeypatch):
-    module = tmp_path / "clipedu" / "environment.py"
-    module.parent.mkdir()
-    module.write_text("x")
-    monkeypatch.setattr(environment_room, "__file__", str(module))
-    assert environment()["commit"] is None  # no checkout at all
-    git(tmp_path, "init", "-q")
-    (tmp_path / "mine.txt").write_text("a user's project that has clipedu in its .venv")
-    git(tmp_path, "add", "mine.txt")
-    git(tmp_path, "commit", "-qm", "mine")
-    assert environment()["commit"] is None
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-qm", "clipedu")
-    assert environment()["commit"] == git(tmp_path, "rev-parse", "--short", "HEAD")
-    module.write_text("changed")
-    assert environment()["commit"] == git(tmp_path, "rev-parse", "--short", "HEAD") + "+"

@@ -12,7 +12,6 @@ from clipedu.losses import LOSSES
 from clipedu.training.datasets import load_training_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import NotFinite
-from clipedu.utils.device import pick_device
 
 
 def ready(experiment):
@@ -190,10 +189,3 @@ def test_the_courses_recipe_steps_on_shards(tmp_path, monkeypatch):
     assert len(records) == len(trainer.pairs) // 2 and all(math.isfinite(record.loss) for record in records)
     assert trainer.model.image_projection.weight.shape == (256, 2048)
     assert trainer.model.text_projection.weight.shape == (256, 768)
-
-
-def test_pick_device():
-    assert pick_device("cpu").type == "cpu"
-    assert pick_device("auto").type == (
-        "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    )

@@ -1,14 +1,18 @@
-"""Pretrained weights from a hub: the real clients of timm and transformers against a stand-in server on loopback."""
+"""Helpers for the Hub, and pretrained weights: the real clients against a stand-in server on loopback."""
 
+import logging
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
 from clipedu import load_run
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.hub import check_reachable, explained, http_errors, quiet, reachable, status_of
 from tests.helpers.hub_server import serve_hub
 
 
@@ -111,3 +115,71 @@ def test_no_network(tmp_path):
     done = train("http://127.0.0.1:9", tmp_path, "--image-weights", "pretrained")
     assert done.returncode == 2 and not (tmp_path / "run").exists()
     assert "Traceback" not in done.stderr and "image_weights" in done.stderr.strip().splitlines()[-1]
+
+
+CLOSED = "http://127.0.0.1:9"  # nothing listens there
+
+
+def test_reachable(tmp_path):
+    with serve_hub(tmp_path) as (endpoint, _):
+        assert reachable(endpoint) and reachable(f"{endpoint}/no/such/page")  # a 404 is an answer too
+    assert not reachable(CLOSED)
+
+
+def test_check_reachable(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ClipeduError, match="^birds cannot be fetched: HF_HUB_OFFLINE is set, unset it$"):
+        check_reachable("birds")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", CLOSED)
+    with pytest.raises(ClipeduError, match="birds cannot be fetched: http://127.0.0.1:9 cannot be reached, check the"):
+        check_reachable("birds")
+
+
+def lose_the_connection():
+    """What the Hub's own client raises when there is no server."""
+    from huggingface_hub.utils import get_session
+
+    get_session().get(CLOSED)
+
+
+def test_a_lost_connection_is_an_http_error_without_a_status(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(http_errors()) as caught:
+        lose_the_connection()
+    assert status_of(caught.value) is None
+    with (
+        pytest.raises(ClipeduError, match=r"owner/birds cannot be fetched \(.+\): what has arrived is kept, the same"),
+        explained("owner/birds"),
+    ):
+        lose_the_connection()
+
+
+def test_every_answer_of_the_hub_is_an_http_error():
+    from huggingface_hub import errors
+
+    for name in ("GatedRepoError", "RepositoryNotFoundError", "RevisionNotFoundError", "RemoteEntryNotFoundError"):
+        assert issubclass(getattr(errors, name), http_errors()), name
+
+
+def test_errors_that_are_not_the_hubs_pass_through():
+    for error in (KeyError("x"), FileNotFoundError("x"), ClipeduError("x")):
+        with pytest.raises(type(error)), explained("owner/birds"):
+            raise error
+
+
+@pytest.mark.parametrize("error", [None, KeyError])
+def test_quiet_is_quiet_and_then_as_before(error):
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from huggingface_hub.utils import logging as hub_logging
+
+    before, hidden = hub_logging.get_verbosity(), are_progress_bars_disabled()
+    with nullcontext() if error is None else pytest.raises(error), quiet():
+        assert hub_logging.get_verbosity() == logging.ERROR and are_progress_bars_disabled()
+        if error:
+            raise error
+    assert (hub_logging.get_verbosity(), are_progress_bars_disabled()) == (before, hidden)
+    with quiet(bars=True):
+        assert are_progress_bars_disabled() == hidden

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.errors import ClipeduError
 from clipedu.utils.registry import Registry
 
 
@@ -47,9 +47,3 @@ def test_an_unknown_name_is_repeated_with_the_nearest_and_all_allowed(given, mes
 
 def test_looking_does_not_raise():
     assert "gren" not in colours() and colours().get("gren") is None
-
-
-def test_a_clipedu_error_is_one_line_whatever_it_repeats():
-    assert str(ClipeduError("first\n   second\n\nthird")) == "first second  third"
-    assert isinstance(ClipeduError("x"), ValueError)
-    assert str(unknown_name("word", "x", [])).startswith("unknown word 'x'.")

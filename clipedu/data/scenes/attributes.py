@@ -1,4 +1,4 @@
-"""`Attributes`: everything that is known of a number of scenes."""
+"""`Attributes`: the attributes of a number of scenes, as tensors."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Attributes:
-    """Everything that is known of N scenes. Index with rows, a slice or a mask to get some of them.
+    """The attributes of N scenes. Index with rows, a slice or a mask to get some of them.
 
-    Each scene has room for two objects; `exists()` says which are there. Lengths are fractions of the picture's side.
+    Each scene has slots for two objects; `exists()` says which are used. Lengths are fractions of the image's side.
     """
 
     count: Tensor  # int64 [N]: 1 or 2 objects
@@ -39,8 +39,9 @@ class Attributes:
         return Attributes(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def to(self, device: torch.device | str) -> Attributes:
+        """Copy all tensors to a device."""
         return Attributes(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def exists(self) -> Tensor:
-        """bool [N, 2]: is there a first, a second object?"""
+        """Return which objects exist, the first and the second: bool [N, 2]."""
         return torch.stack([self.count > 0, self.count > 1], 1)

@@ -1,4 +1,4 @@
-"""What is said about a scene: meanings, whether they are true, and the captions that put them into words.
+"""Captions of scenes: meanings, whether they are true, and the sentences that express them.
 
 A `Meaning` is what a caption claims: one number for each attribute that it names, None for each that it leaves open. The
 fewer it names, the more scenes it is true of; naming one more can only make that set smaller. So a chain of meanings,
@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from clipedu.data.scenes.attributes import Attributes
 from clipedu.data.scenes.drawing import BACKGROUNDS, COLOURS, SHAPES, SIZES
 
 if TYPE_CHECKING:
@@ -129,7 +128,13 @@ class Meaning(NamedTuple):
     background: int | None = None
 
     def inverted(self) -> Meaning:
-        """The same claim with the other object as the subject: "a ring below a star" for "a star above a ring"."""
+        """Return the same claim with the other object as the subject: "a ring below a star" for "a star above a ring".
+
+        Raises:
+            ValueError: the claim has no relation.
+        """
+        if self.relation is None:
+            raise ValueError("a claim without a relation has no inverse")
         return self._replace(
             shape=self.other_shape,
             colour=self.other_colour,
@@ -141,7 +146,7 @@ class Meaning(NamedTuple):
         )
 
     def at_level(self, level: int, dice: Dice) -> Meaning:
-        """The claim with only what `level` (0 to 5) of a chain names; `self` names everything."""
+        """Reduce a claim that names everything to what `level` (0 to 5) of a chain names."""
         if level == 0:
             return Meaning()
         if level == 1:
@@ -156,7 +161,7 @@ class Meaning(NamedTuple):
 
 
 def holds(meaning: Meaning, scenes: Attributes) -> Tensor:
-    """Of which of the N `scenes` is this true? bool [N]."""
+    """Check of which of the N `scenes` a claim is true: bool [N]."""
 
     def fits(shape: int | None, colour: int | None, size: int | None) -> Tensor:  # bool [N, 2]: which objects?
         fit = scenes.exists()
@@ -179,7 +184,12 @@ def holds(meaning: Meaning, scenes: Attributes) -> Tensor:
 
 
 def noun(shape: int | None, colour: int | None, size: int | None, dice: Dice) -> str:
-    """An object in words, with its article: "a small red star"."""
+    """Put an object into words, with its article: "a small red star".
+
+    Args:
+        shape, colour, size: indices into SHAPES, COLOURS and SIZES; None is not named.
+        dice: chooses among synonyms.
+    """
     if shape is None and colour is not None and dice.pick((True, False)):
         return f"something {dice.pick(_COLOURS[colour])}"
     words = dice.pick(SYNONYMS["shape"] if shape is None else _SHAPES[shape])
@@ -191,7 +201,13 @@ def noun(shape: int | None, colour: int | None, size: int | None, dice: Dice) ->
 
 
 def say(meaning: Meaning, dice: Dice, form: int | None = None) -> str:
-    """A caption that claims `meaning`, in words that `dice` picks. `form` picks the sentence, modulo how many there are."""
+    """Put a claim into a sentence.
+
+    Args:
+        meaning: the claim.
+        dice: chooses the words, and the form of the sentence unless `form` does.
+        form: number of the sentence's form, modulo how many there are.
+    """
     forms = (
         RELATION_FORMS if meaning.relation is not None else PLACE_FORMS if meaning.place is not None else PLAIN_FORMS
     )
@@ -207,7 +223,7 @@ def say(meaning: Meaning, dice: Dice, form: int | None = None) -> str:
 
 
 def meanings(scenes: Attributes) -> list[Meaning]:
-    """The most specific claim about each scene, with its first object as the subject."""
+    """Return the most specific claim about each scene, with its first object as the subject."""
     columns = (scenes.count, *scenes.shape.T, *scenes.colour.T, *scenes.size.T, scenes.relation, scenes.place[:, 0])
     table = torch.stack([*columns, scenes.background], 1).tolist()
     return [

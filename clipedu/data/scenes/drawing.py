@@ -1,7 +1,7 @@
-"""How a scene is drawn: from numbers that say what is where, to pixels, many scenes at once, on any device.
+"""Draw scenes: from their attributes to pixels, many scenes at once, on any device.
 
 Conventions:
-- The picture is the unit square: x runs right, y runs down, (0, 0) is the top left corner. Lengths are fractions of its
+- The image is the unit square: x runs right, y runs down, (0, 0) is the top left corner. Lengths are fractions of its
   side, so that one scene can be drawn at any `image_size`.
 - A shape is a function of x and y in its own frame (centre 0, outer radius about 1, upright). It returns a signed
   distance: negative inside, zero on the outline, positive outside. "Or" is a minimum, "and" is a maximum.
@@ -98,7 +98,7 @@ def crescent(x: Tensor, y: Tensor) -> Tensor:
 
 
 def arrow(x: Tensor, y: Tensor) -> Tensor:
-    """Points up: a triangular head on a shaft."""
+    """Pointing up: a triangular head on a shaft."""
     x = x.abs()
     head = torch.maximum(y, (x * 1.05 - (y + 1.05) * 0.85) / math.hypot(1.05, 0.85))
     return torch.minimum(head, torch.maximum(x - 0.27, (y - 0.35).abs() - 0.65))
@@ -118,8 +118,8 @@ SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-# A background is a pattern from 0 (its darker tone) to 1 (its lighter tone). u and v run along and across the direction
-# of the pattern, in sides of the picture; `crisp` is how steep an edge is.
+# A background is a pattern from 0 (its darker tone) to 1 (its lighter tone). u and v [N, H, W] run along and across the
+# direction of the pattern, in units of the image's side; `crisp` is the steepness of an edge.
 def striped(u: Tensor, v: Tensor, crisp: float) -> Tensor:
     return (0.5 + crisp * torch.sin(8 * math.pi * u)).clamp_(0, 1)
 
@@ -143,9 +143,14 @@ BACKGROUNDS: dict[str, tuple[Callable[[Tensor, Tensor, float], Tensor] | None, f
 
 
 def draw(scenes: Attributes, image_size: int, device: torch.device | str | None = None) -> Tensor:
-    """Pictures of `scenes` as uint8 [N, 3, image_size, image_size], on `device` (the CPU where none is given).
+    """Draw scenes, in chunks that fit into the processor's cache; the chunks don't change the pixels.
 
-    Scenes are drawn in pieces that stay in the processor's cache; the pieces don't change the pixels.
+    Args:
+        scenes: N scenes.
+        image_size: height and width, in pixels.
+        device: where to draw; None is the CPU.
+    Returns:
+        uint8 [N, 3, image_size, image_size] on `device`.
     """
     piece = max(1, 2**18 // image_size**2)
     pictures = torch.empty(len(scenes), 3, image_size, image_size, dtype=torch.uint8, device=device)
@@ -165,9 +170,11 @@ def _draw(scenes: Attributes, image_size: int) -> Tensor:
 
 
 def cover(scenes: Attributes, slot: int, axis: Tensor) -> Tensor:
-    """How much of each pixel object number `slot` of each scene covers: float [N, H, W] from 0 to 1; 0 if it has none.
+    """Compute how much of each pixel an object of each scene covers: float [N, H, W] from 0 to 1; 0 without object.
 
     Args:
+        scenes: N scenes.
+        slot: 0 for the first object, 1 for the second.
         axis: float [H], the pixels' centres along x and along y.
     """
     mask = torch.zeros(len(scenes), len(axis), len(axis), device=axis.device)
@@ -183,14 +190,14 @@ def cover(scenes: Attributes, slot: int, axis: Tensor) -> Tensor:
 
 
 def _frame(axis: Tensor, centre: Tensor, angle: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
-    """Coordinates [N, H, W] of the pixels in frames with this centre [N, 2], turned by angle [N], of length unit [N]."""
+    """Compute pixel coordinates [N, H, W] in frames with this centre [N, 2], rotated by angle [N], of length unit [N]."""
     cos, sin = (angle.cos() / unit)[:, None], (angle.sin() / unit)[:, None]
     x, y = axis - centre[:, :1], axis - centre[:, 1:]  # [N, W], [N, H]
     return (cos * x)[:, None, :] + (sin * y)[:, :, None], (cos * y)[:, :, None] - (sin * x)[:, None, :]
 
 
 def _background(scenes: Attributes, axis: Tensor) -> Tensor:
-    """Float [N, 3, H, W] from 0 to 255."""
+    """Draw the backgrounds: float [N, 3, H, W] from 0 to 255."""
     pattern = torch.zeros(len(scenes), len(axis), len(axis), device=axis.device)
     for number, (function, _, _) in enumerate(BACKGROUNDS.values()):
         rows = (scenes.background == number).nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""Mirrored scenes: what is true of the mirror image, and which captions become false."""
+"""Mirrored scenes: their attributes, and which captions become false."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipedu.data.scenes.dataset import Scenes
 
 
 def mirrored(scenes: Attributes) -> Attributes:
-    """What is in the scenes' mirror images, as far as captions name it: relations, places and centres change sides."""
+    """Return the attributes of the mirror images, as far as captions name them: relations, places and centres."""
     sideways = (scenes.relation == 0) | (scenes.relation == 1)
     centre = scenes.centre.clone()
     centre[..., 0] = 1 - centre[..., 0]
@@ -26,7 +26,7 @@ def mirrored(scenes: Attributes) -> Attributes:
 
 
 def falsified(scenes: Scenes, rows: Sequence[int]) -> list[bool]:
-    """For each caption of these rows, in order: is it false of the mirror image? (It is true of the picture.)"""
+    """Check for each caption of these rows, in order, whether it is false of the mirror image."""
     other = mirrored(scenes.attributes[torch.as_tensor(rows)])
     return [
         not bool(language.holds(meaning, other[place : place + 1]))

@@ -1,4 +1,4 @@
-"""Sampling: the attributes of scene number `row`, a pure function of (seed, split, row)."""
+"""Sample the attributes of scene number `row`, a pure function of (seed, split, row)."""
 
 from __future__ import annotations
 
@@ -37,24 +37,30 @@ class _Hash:
         self.key = _mix(_mix(stream * _GOLDEN + 1) + rows * _GOLDEN)  # int64 [N]
 
     def bits(self, name: str) -> Tensor:
-        """int64 [N] from 0 to 2**62 - 1."""
+        """Return int64 [N] from 0 to 2**62 - 1."""
         return _mix(self.key ^ (zlib.crc32(name.encode()) * 0x2545F491)) & (2**62 - 1)
 
     def below(self, n: int, name: str) -> Tensor:
-        """int64 [N] from 0 to n - 1, equally often."""
+        """Return int64 [N] from 0 to n - 1, equally often."""
         return ((self.bits(name) & (2**31 - 1)) * n) >> 31
 
     def uniform(self, low: float, high: float, name: str) -> Tensor:
-        """float [N] from low to high."""
+        """Return float [N] from low to high."""
         return low + (high - low) * ((self.bits(name) & (2**24 - 1)).float() / 2**24)
 
     def uniform_rgb(self, low: float, high: float, name: str) -> Tensor:
-        """float [N, 3] from low to high, one for each channel."""
+        """Return float [N, 3] from low to high, one for each channel."""
         return torch.stack([self.uniform(low, high, f"{name} {channel}") for channel in "rgb"], 1)
 
 
 def sample(seed: int, split: str, rows: Tensor) -> Attributes:
-    """What is in the scenes number `rows` (int64 [N], any non-negative numbers) of the stream of `split`."""
+    """Sample the attributes of some scenes.
+
+    Args:
+        seed: any integer.
+        split: "train", "val" or "zeroshot"; each has its own stream of scenes.
+        rows: int64 [N], numbers of scenes in the stream, not negative.
+    """
     h = _Hash(seed, split, rows)
     count = torch.where(h.below(5, "count") < 2, 1, 2)
     shape, colour = h.below(len(SHAPES), "shape"), h.below(len(COLOURS), "colour")
@@ -62,7 +68,7 @@ def sample(seed: int, split: str, rows: Tensor) -> Attributes:
         label = rows * 37 % (len(SHAPES) * len(COLOURS))  # each class once in every 100 rows, in mixed order
         shape, colour = label // len(COLOURS), label % len(COLOURS)
         count = torch.ones_like(rows)
-    # The second object differs from the first in shape and in colour, so that two words always tell which is meant.
+    # The second object differs from the first in shape and in colour, so that a shape or a colour says which is meant.
     shape = torch.stack([shape, (shape + 1 + h.below(len(SHAPES) - 1, "other shape")) % len(SHAPES)], 1)
     colour = torch.stack([colour, (colour + 1 + h.below(len(COLOURS) - 1, "other colour")) % len(COLOURS)], 1)
     size = torch.stack([h.below(len(SIZES), "size"), h.below(len(SIZES), "other size")], 1)
@@ -95,14 +101,14 @@ def sample(seed: int, split: str, rows: Tensor) -> Attributes:
 
 
 def _paint(h: _Hash, colour: Tensor, which: str) -> Tensor:
-    """RGB [N, 3]: the named colour, a little brighter or darker and a little off in hue."""
+    """Return RGB [N, 3]: the named colour, a little brighter or darker and a little off in hue."""
     brightness = h.uniform(0.9, 1.1, f"{which} brightness")[:, None]
     nominal = torch.tensor(list(COLOURS.values()))[colour]
     return (nominal * brightness + h.uniform_rgb(-10, 10, which)).clamp(0, 255)
 
 
 def _alone(h: _Hash, radius: Tensor) -> Tensor:
-    """Centres [N, 2, 2] of the first object alone: near a point of a 3 x 3 grid, inside the picture."""
+    """Place an object alone near a point of a 3 x 3 grid, inside the image: centres [N, 2, 2], equal for both slots."""
     place, reach = h.below(9, "place"), REACH * radius[:, 0]
     x = 0.5 + (place % 3 - 1) * 0.26 + h.uniform(-0.04, 0.04, "x")
     y = 0.5 + (place // 3 - 1) * 0.26 + h.uniform(-0.04, 0.04, "y")
@@ -112,10 +118,10 @@ def _alone(h: _Hash, radius: Tensor) -> Tensor:
 
 
 def _apart(h: _Hash, relation: Tensor, radius: Tensor) -> Tensor:
-    """Centres [N, 2, 2] of two objects that don't touch, inside the picture, one clearly beside or above the other.
+    """Place two objects that don't touch, one clearly beside or above the other, inside the image: centres [N, 2, 2].
 
-    Along the axis of the relation, what the two leave free is shared out at random. Across it they differ by at most 0.35
-    of their distance along it, so the line between them is within 20 degrees of the axis.
+    Along the axis of the relation, the free length is divided at random. Across it they differ by at most 0.35 of their
+    distance along it, so the line between them is within 20 degrees of the axis.
     """
     backwards = (relation % 2 == 1)[:, None]  # "right of", "below": the second object comes first along the axis
     reach = REACH * torch.where(backwards, radius.flip(1), radius)  # [N, 2], in order along the axis
@@ -133,7 +139,14 @@ def _apart(h: _Hash, relation: Tensor, radius: Tensor) -> Tensor:
 
 
 def distinct_rows(seed: int, split: str, size: int) -> Tensor:
-    """The first `size` rows of a stream such that the most specific claim about each is true of no other of them."""
+    """Select the first rows of a stream such that the most specific claim about each is true of no other of them.
+
+    Args:
+        seed, split: of the stream, as for `sample`.
+        size: how many rows.
+    Returns:
+        int64 [size], in order.
+    """
     kept: list[int] = []
     claims: set[Meaning] = set()  # about the scenes that are kept
     truths: set[Meaning] = set()  # all most specific claims that are true of a scene that is kept

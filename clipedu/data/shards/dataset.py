@@ -1,9 +1,7 @@
 """`Shards`: pairs from a folder of WebDataset tars, as public mirrors of CC3M, COCO and ImageNet have them.
 
-What a tar holds is told in `clipedu.data.shards.tar_reader`, how a picture becomes square in `clipedu.data.shards.images`.
-
-Rows: the shards in the order of their names, in each the samples in the order of the tar. So a row's number means the same
-pair wherever the same shards lie. A damaged sample is left out and named in `skipped`; the rows after it move up.
+Rows: the shards in the order of their names, in each the samples in the order of the tar (`tar_reader` says what a sample
+is). So equal shards give equal rows. A damaged sample is left out and named in `skipped`; the rows after it move up.
 
 Splits: a shard belongs to a split if its name contains the split's word between non-letters: "cc3m-train-0000.tar" is train,
 "flickr8k-val-000.tar" and "coco-validation-3.tar" are val, and so are "test" shards where no others are. Shards in a
@@ -82,15 +80,15 @@ class Shards(Pairs):
         return len(self.keys)
 
     def pixels(self, index: Tensor) -> Tensor:
-        """Images of the rows `index` (int64 [B]) as uint8 [B, 3, H, W], on the CPU."""
+        """Read the images of the rows `index` (int64 [B]): uint8 [B, 3, H, W], on the CPU."""
         return torch.from_numpy(self._pixels[np.asarray(index)])
 
     def captions(self, row: int) -> list[str]:
-        """All captions of one row as they were written; empty for a set that has only labels."""
+        """Return all captions of one row as they were written; empty for a set that has only labels."""
         return self._captions[row]
 
     def fingerprint(self) -> str:
-        """A short hash of keys, captions, labels, image size and resize; not of where and when the shards were stored."""
+        """Return a short hash of keys, captions, labels, image size and resize, not of paths and dates."""
         labels = [None] * len(self) if self.labels is None else self.labels.tolist()
         digest = hashlib.sha256(f"{len(self)}/{self.image_size}/{self.resize}".encode())
         for row in zip(self.keys, self._captions, labels, strict=True):

@@ -1,14 +1,13 @@
-"""From shards to a cache entry: which images, in which slots, decoded by whom.
+"""Decoding: from shards to an entry of the pixel cache, by one process or many.
 
-The index comes first: one pass over the headers of the tars says which samples are to be rows. They are numbered in order,
-and number i has slot i of the entry. What follows can be done by any number of processes, in any order, with the same
-bytes in the end: a part, some hundred neighbouring slots, is decoded, written to its place, and noted as done.
+The index comes first: one pass over the headers of the tars finds the samples that become rows. Sample number i has slot i
+of the entry. Then any number of processes, in any order, decode parts (some hundred neighbouring slots each), write them to
+their offsets, and record that they are done; the bytes in the end are the same.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import closing
@@ -23,6 +22,7 @@ from clipedu.data.shards import images
 from clipedu.data.shards import pixel_cache as cache
 from clipedu.data.shards.samples import SPLITS, class_names, shard_names, until, usable
 from clipedu.data.shards.tar_reader import Sample
+from clipedu.utils.disk_space import check_free_space
 from clipedu.utils.errors import ClipeduError, unknown_name
 
 VERSION = 2  # of the cache: raise it when the same shards give other pixels or rows
@@ -33,7 +33,7 @@ _PATIENCE = 2.0  # seconds before a progress bar appears
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be decoded, and how: the shards of one split of a folder, at one image size."""
+    """What to decode, and how: the shards of one split of a folder, at one image size."""
 
     folder: Path
     split: str
@@ -48,20 +48,29 @@ class Source:
         return self.folder.resolve().name
 
     def entry(self, size: int | None = None) -> Path:
-        """Where the cache has the first `size` rows (None: all): another place once a shard has changed."""
+        """Return the cache entry of the first `size` rows (None: all); another one once a shard has changed."""
         stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.shards.values()]
         facts = [VERSION, stats, self.names and self.names[0], self.image_size, self.resize, size]
         return cache.entry_folder(f"{self.name}-{self.image_size}px", facts)
 
     def index(self, progress: bool) -> Iterator[Sample]:
-        """The samples of all shards in order, with `trouble` where one cannot be a row."""
+        """Yield the samples of all shards in order, with `trouble` where one cannot be a row."""
         total = sum(path.stat().st_size for path in self.shards.values())
         with _bar(f"reading {self.name}", total, "B", progress) as bar:
             yield from usable(self.shards, self.names and self.names[0], bar.update)
 
 
 def find_source(folder: str | os.PathLike, split: str, image_size: int, resize: str) -> Source:
-    """Check what was asked for, and look which shards it is about. Raises ClipeduError."""
+    """Check the options and find the shards they are about.
+
+    Args:
+        folder: holds the shards.
+        split: "train", "val" or "zeroshot".
+        image_size: height and width, 1 to 1024 pixels.
+        resize: "crop" or "squash" (see `clipedu.data.shards.images`).
+    Raises:
+        ClipeduError: an unknown split or resize, an image size out of range, or no shards of the split.
+    """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     if resize not in images.RESIZE:
@@ -76,9 +85,16 @@ def find_source(folder: str | os.PathLike, split: str, image_size: int, resize: 
 def open_source(
     source: Source, size: int | None = None, workers: int | None = None, progress: bool = True
 ) -> tuple[Path, cache.Pixels, dict[str, Any]]:
-    """The cache entry, its pixels and its rows: of the whole set if it is there, else of the first `size` rows; or make it.
+    """Open the cache entry of a source, its pixels and its rows; decode it first if it is not there.
 
-    Args and errors are those of `decode_source`.
+    An entry of the whole set is taken for any `size`.
+
+    Args:
+        source: what to decode.
+        size: how many rows are needed; None needs all.
+        workers, progress: see `decode_source`.
+    Raises:
+        ClipeduError: as `decode_source`.
     """
     entries = [source.entry(), source.entry(size)]
     for attempt in range(2):
@@ -95,10 +111,13 @@ def open_source(
 
 
 def decode_source(source: Source, size: int | None, workers: int | None = None, progress: bool = True) -> None:
-    """Write the cache entry of the first `size` rows (None: all), or go on where an earlier attempt was stopped.
+    """Write the cache entry of the first `size` rows, or go on where an earlier attempt was stopped.
 
     Args:
-        workers: processes; None takes all cores for a large set, and none but this one for a small set.
+        source: what to decode.
+        size: how many rows; None decodes all.
+        workers: processes; None takes all cores for a large set, and only this process for a small one.
+        progress: show bars.
     Raises:
         ClipeduError: no usable pair, fewer than `size`, no space, or shards that change meanwhile.
     """
@@ -107,7 +126,7 @@ def decode_source(source: Source, size: int | None, workers: int | None = None, 
     entry = source.entry(size)
     try:
         with cache.Draft(entry, source.image_size) as draft:
-            if draft.finished():  # by a process that was waited for
+            if draft.finished():  # made by the process that was waited for
                 return
             count, rows = _decode(draft, source, size, workers, progress)
             _check_unchanged(source, size, entry)
@@ -116,7 +135,9 @@ def decode_source(source: Source, size: int | None, workers: int | None = None, 
         raise cache.cannot_write(error) from None
 
 
-def _decode(draft: cache.Draft, source: Source, size: int | None, workers: int | None, progress: bool):
+def _decode(
+    draft: cache.Draft, source: Source, size: int | None, workers: int | None, progress: bool
+) -> tuple[int, dict[str, Any]]:
     """Fill the slots of a draft; returns how many there are, and the rows."""
     index = source.index(progress)
     samples: list[Sample] = []
@@ -140,7 +161,7 @@ def _decode(draft: cache.Draft, source: Source, size: int | None, workers: int |
 
 
 def table(samples: list[Sample], failed: dict[int, str]) -> dict[str, Any]:
-    """The rows of an entry, for rows.json: of all samples, and of the slots whose images could not be decoded."""
+    """Make the rows of an entry, for rows.json, of all samples and the slots whose images could not be decoded."""
     rows: dict[str, Any] = {"keys": [], "captions": [], "labels": [], "skipped": [], "holes": sorted(failed)}
     slot = -1
     for sample in samples:
@@ -157,9 +178,16 @@ def table(samples: list[Sample], failed: dict[int, str]) -> dict[str, Any]:
 
 
 def spread(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator[Any]:
-    """`work(*job)` of each job, in order, in this many processes (1: in this one).
+    """Yield `work(*job)` of each job, in order, computed in several processes.
 
     The processes don't import the user's script again, so it needs no `if __name__ == "__main__"`.
+
+    Args:
+        work: a function that can be pickled.
+        jobs: its arguments, a tuple each.
+        workers: how many processes; 1 works in this one.
+    Raises:
+        ClipeduError: a process was killed.
     """
     if workers == 1:
         yield from (work(*job) for job in jobs)
@@ -179,12 +207,12 @@ def spread(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator[Any]
 
 
 def parts(samples: list[Sample]) -> Iterator[tuple[int, list[Sample]]]:
-    """Runs of at most `PART` samples, each with the number of its first."""
+    """Split samples into runs of at most `PART`, each with the number of its first sample."""
     return ((start, samples[start : start + PART]) for start in range(0, len(samples), PART))
 
 
 def how_many(workers: int | None, count: int) -> int:
-    """Processes for that many images."""
+    """Choose the number of processes for that many images."""
     if workers is not None:
         return workers
     if count < FEW:
@@ -194,16 +222,19 @@ def how_many(workers: int | None, count: int) -> int:
     return min(cpu_count(), 32)
 
 
-def _fill(draft: cache.Draft, source: Source, first: int, samples: list[Sample], workers: int | None, progress: bool):
+def _fill(
+    draft: cache.Draft, source: Source, first: int, samples: list[Sample], workers: int | None, progress: bool
+) -> dict[int, str]:
     """Decode the samples into the slots from `first` on; returns {slot: why it failed}."""
-    missing, failed = [], {}
+    missing: list[tuple[int, int, list[Sample]]] = []
+    failed: dict[int, str] = {}
     for start, part in parts(samples):
         span = (first + start, first + start + len(part))
         failed |= draft.done.get(span, {})
         if span not in draft.done:
             missing.append((*span, part))
     count = sum(len(part) for *_, part in missing)
-    _check_room(count, source)
+    _check_space(count, source)
     jobs = [(draft.folder, start, part, source.image_size, source.resize) for start, _, part in missing]
     with _bar(f"decoding {source.name}", len(samples), "img", progress) as bar:
         bar.update(len(samples) - count)
@@ -218,7 +249,14 @@ def _decode_part(folder: Path, start: int, samples: list[Sample], size: int, res
 
 
 def decoded(samples: Iterable[Sample], size: int, resize: str) -> Iterator[Any]:
-    """The pixels of each sample, uint8 [3, size, size], or in one line why there are none."""
+    """Decode the image of each sample.
+
+    Args:
+        samples: where the images are.
+        size, resize: height and width in pixels, and how images become square (see `clipedu.data.shards.images`).
+    Yields:
+        pixels, uint8 [3, size, size], or one line that says why there are none.
+    """
     with images.quiet():
         for sample in samples:
             try:
@@ -228,6 +266,7 @@ def decoded(samples: Iterable[Sample], size: int, resize: str) -> Iterator[Any]:
 
 
 def too_few(source: Source, size: int, there: str) -> ClipeduError:
+    """Make the error for a `size` beyond the set; `there` says how many pairs it has."""
     return ClipeduError(f"size={size} is more than there is: {source.name}/{source.split} has {there} pairs")
 
 
@@ -247,14 +286,10 @@ def _check_unchanged(source: Source, size: int | None, entry: Path) -> None:
         raise ClipeduError(f"the shards in {source.folder} changed while they were read: start again")
 
 
-def _check_room(count: int, source: Source) -> None:
-    needed, folder = cache.slot_offset(count, source.image_size), cache.cache_folder()
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise ClipeduError(
-            f"decoding {source.name} at {source.image_size} px takes {needed / 1e9:.1f} GB more, and {folder} has "
-            f"{free / 1e9:.1f} GB free: free some space, take smaller images, or set CLIPEDU_CACHE to another folder"
-        )
+def _check_space(count: int, source: Source) -> None:
+    needed, remedy = cache.slot_offset(count, source.image_size), "or set CLIPEDU_CACHE to another folder"
+    what = f"decoding {source.name} at {source.image_size} px"
+    check_free_space(cache.cache_folder(), needed, what, f"take smaller images, {remedy}")
 
 
 def _bar(what: str, total: int, unit: str, progress: bool) -> tqdm:

@@ -1,13 +1,12 @@
-"""From the bytes of an image file to pixels: uint8 [3, S, S], RGB, upright.
+"""Decode the bytes of an image file to pixels: uint8 [3, S, S], RGB, upright.
 
-Two ways to make a picture square:
+Two ways to make an image square:
 
-- "crop": scale until the shorter side is S and take the middle. Shapes stay as they are, the ends are lost. The usual
-  choice in training and for ImageNet.
-- "squash": scale both sides to S. Nothing is lost, shapes change. What the course does to COCO.
+- "crop": scale the shorter side to S and take the middle, the usual choice in training and for ImageNet.
+- "squash": scale both sides to S; nothing is lost, shapes change. The course's choice for COCO.
 
 Both are bicubic with antialiasing. A large JPEG is first decoded at 1/2, 1/4 or 1/8 of its size, but never below 2 S, which
-is much faster and can hardly be seen.
+is much faster with hardly a visible difference.
 """
 
 from __future__ import annotations
@@ -32,8 +31,12 @@ def decode(data: bytes, size: int, resize: str) -> np.ndarray:
     """Decode a JPEG, PNG or WebP to uint8 [3, size, size].
 
     The EXIF orientation is applied. An alpha channel is dropped, grey and CMYK become RGB; of an animation the first
-    picture is taken.
+    frame is taken.
 
+    Args:
+        data: the bytes of the file.
+        size: height and width of the result, in pixels.
+        resize: "crop" or "squash".
     Raises:
         BadImage: truncated, undecodable or more than `MAX_PIXELS`.
     """
@@ -56,7 +59,7 @@ def decode(data: bytes, size: int, resize: str) -> np.ndarray:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Pillow's warnings (odd EXIF, large images) stay silent, in all threads, while this context is open."""
+    """Silence Pillow's warnings (odd EXIF, large images), in all threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""Decoded once: a memory map of uint8 pixels on disk, and beside it what was read along with them.
+"""The pixel cache: decoded images as a memory map of uint8 on disk, and beside it the captions, labels and keys.
 
 An entry is a folder `NAME-KEY` in the cache folder (`CLIPEDU_CACHE`, by default ~/.cache/clipedu):
 
@@ -7,23 +7,20 @@ An entry is a folder `NAME-KEY` in the cache folder (`CLIPEDU_CACHE`, by default
     tokens-*.npz     captions as numbers, one file a tokenizer (see `clipedu.data.token_cache`)
 
 KEY is a hash of everything the pixels depend on, so a changed shard or another image size is another entry. Entries can be
-deleted at any time, they are made again when they are needed.
-
-While it is written an entry is called `NAME-KEY.partial`; it is renamed when it is whole, so what has its final name is
-complete, whatever happened in between. A slot's place in the file is known before its image is decoded, so any number of
-workers fill their slots in any order, and the file comes out the same. A part is a run of slots. It is on the disk before a
-line in `parts.jsonl` says so, and who comes after a crash goes on with the parts that are missing.
+deleted at any time. An entry is called `NAME-KEY.partial` until it is complete. A slot's offset in the file is known before
+its image is decoded, so any number of workers fill their slots in any order, with the same bytes in the end. A part is a
+run of slots: it is on the disk before a line in `parts.jsonl` says so, and after a crash only the missing parts are decoded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import mmap
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -34,9 +31,11 @@ import numpy as np
 
 from clipedu.utils.errors import ClipeduError
 
+log = logging.getLogger("clipedu")
+
 PIXELS, PARTS = "pixels.npy", "parts.jsonl"
 HEADER = 128  # bytes before the first slot of pixels.npy
-STALE = 7 * 24 * 3600  # seconds after which nobody will go on with an entry that was left half written
+STALE = 7 * 24 * 3600  # seconds after which an entry that was left incomplete is deleted
 PATIENCE = 2.0  # seconds to wait in silence for another process that makes the same entry
 RELEASE = 2**29  # bytes touched of a map larger than that before its memory is given back
 AROUND = 2**16  # bytes that the system maps beyond those that were asked for (Linux's fault_around_bytes)
@@ -45,9 +44,12 @@ AROUND = 2**16  # bytes that the system maps beyond those that were asked for (L
 class Pixels:
     """The images of an entry, read from disk as they are used: `pixels[rows]` is uint8 [B, 3, S, S].
 
-    What was touched of a memory map counts as memory of the process. So that of a large map is given back to the system
-    every `RELEASE` bytes, and 10 GB can be read with half of one in use. A map can be read to its end even if the entry is
-    deleted meanwhile.
+    What was touched of a memory map counts as memory of the process. A large map's is given back to the system every
+    `RELEASE` bytes, so that 10 GB can be read with half a GB in use. A map stays readable if the entry is deleted meanwhile.
+
+    Args:
+        path: of pixels.npy.
+        holes: slots without an image; rows skip them.
     """
 
     def __init__(self, path: Path, holes: list[int]):
@@ -59,7 +61,7 @@ class Pixels:
         self._read, self._made_of = 0, (path, holes)
 
     def __reduce__(self) -> tuple:
-        """Another process gets the name of the file, not what is in it."""
+        """Pickle the name of the file, not its contents."""
         return Pixels, self._made_of
 
     def __len__(self) -> int:
@@ -75,18 +77,18 @@ class Pixels:
 
 
 def cache_folder() -> Path:
-    """The folder `CLIPEDU_CACHE`, or ~/.cache/clipedu where that is not set."""
+    """Return the folder `CLIPEDU_CACHE`, or ~/.cache/clipedu where that is not set."""
     return Path(os.environ.get("CLIPEDU_CACHE") or "~/.cache/clipedu").expanduser().absolute()
 
 
 def entry_folder(name: str, depends_on: Any) -> Path:
-    """Where the entry lies that is called `name` (for people) and follows from `depends_on` (anything JSON can hold)."""
+    """Return the folder of the entry with this name (for people), keyed by `depends_on` (anything JSON can hold)."""
     key = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
     return cache_folder() / f"{re.sub('[^A-Za-z0-9_.-]+', '_', name)}-{key}"
 
 
 def load(entry: Path) -> tuple[Pixels, dict[str, Any]] | None:
-    """The pixels and rows of an entry; None if there is none, or only a damaged one."""
+    """Open the pixels and rows of an entry; None if there is none, or only a damaged one."""
     try:
         rows = json.loads((entry / "rows.json").read_text(encoding="utf-8"))
         pixels = Pixels(entry / PIXELS, rows["holes"])
@@ -96,18 +98,18 @@ def load(entry: Path) -> tuple[Pixels, dict[str, Any]] | None:
 
 
 def slot_offset(slot: int, size: int) -> int:
-    """Where the image of a slot begins in pixels.npy, in bytes; also how long the file is that has that many slots."""
+    """Return the offset of a slot in pixels.npy, in bytes; also the length of a file with that many slots."""
     return HEADER + slot * 3 * size * size
 
 
 class Draft:
-    """An entry that is being written, or goes on to be. A context: who is in it is alone, others wait.
+    """An entry that is being written, as a context that one process at a time can be in.
 
-    An error inside keeps the parts that are done for the next time; without any, it leaves nothing behind.
+    An error inside keeps the parts that are done for the next time; if there are none, nothing is left.
 
     Attributes:
-        entry: where it will be.
-        folder: where it is while it is written.
+        entry: the final folder.
+        folder: the folder while it is written.
         done: parts that are on the disk already: first and last slot + 1 -> {slot: why its image could not be decoded}.
     Raises:
         OSError: the cache folder cannot be written.
@@ -138,7 +140,7 @@ class Draft:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def finished(self) -> bool:
-        """Whether the entry is there, perhaps by another process."""
+        """Check whether the entry is complete, perhaps made by another process."""
         return load(self.entry) is not None
 
     def _parts(self) -> dict[tuple[int, int], dict[int, str]]:
@@ -154,7 +156,7 @@ class Draft:
         return done
 
     def finish(self, count: int, rows: dict[str, Any]) -> None:
-        """Give the entry, which has `count` slots, its final name."""
+        """Complete the entry, which has `count` slots, and give it its final name."""
         with open(self.folder / PIXELS, "r+b") as file:
             shape = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, self.size, self.size)}
             np.lib.format.write_array_header_1_0(file, shape)
@@ -172,14 +174,17 @@ class Draft:
 
 
 def write_part(folder: Path, start: int, size: int, images: Iterable[np.ndarray | str]) -> dict[int, str]:
-    """Write images to the slots of a draft's folder from `start` on, see them onto the disk, and note that they are done.
+    """Write images to the slots of a draft from `start` on, sync them to the disk, and record that they are done.
 
     Args:
         folder: `Draft.folder`.
-        size: S.
-        images: uint8 [3, S, S] each, or in its place why there is none.
+        start: the first slot.
+        size: S, in pixels.
+        images: uint8 [3, S, S] each, or in its place the reason why there is none.
     Returns:
         the slots that have no image, and why.
+    Raises:
+        OSError: they cannot be written.
     """
     failed, slot = {}, start
     with open(folder / PIXELS, "r+b") as file:
@@ -198,37 +203,41 @@ def write_part(folder: Path, start: int, size: int, images: Iterable[np.ndarray 
 
 @contextmanager
 def _alone(entry: Path) -> Iterator[None]:
-    """One process at a time makes an entry; the system frees the lock of one that is killed."""
+    """Hold the lock of an entry; the system frees the lock of a process that is killed."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(entry.with_name(f"{entry.name}.lock"))
     try:
         lock.acquire(timeout=PATIENCE)
     except Timeout:
-        print(f"waiting for another process that makes {entry}", file=sys.stderr)
+        log.warning("waiting for another process that makes %s", entry)
         lock.acquire()
     try:
         yield
     finally:
-        with suppress(OSError):  # who waits for it makes it anew
+        with suppress(OSError):  # a process that waits for it makes it again
             os.unlink(lock.lock_file)
         lock.release()
 
 
 def cannot_write(error: OSError) -> ClipeduError:
-    """What to tell the user if the cache folder cannot be written, or is full."""
+    """Make the error for a cache folder that cannot be written, or is full."""
     return ClipeduError(
         f"cannot write decoded images to {cache_folder()} ({error.strerror or error}): free some space there, "
-        "or set CLIPEDU_CACHE to a folder that can be written and has room; what is decoded already is kept"
+        "or set CLIPEDU_CACHE to a folder that can be written and has space; what is decoded already is kept"
     )
 
 
 def _sweep(folder: Path, ours: Path) -> None:
-    """Delete entries that were left half written, a week ago or more."""
+    """Delete what was left incomplete a week ago or more: entries, and files of `atomic_write` after a kill."""
     for partial in folder.glob("*.partial"):
         try:
-            newest = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
+            inside = partial.iterdir() if partial.is_dir() else ()
+            newest = max(path.stat().st_mtime for path in (partial, *inside))
         except OSError:  # another process has just renamed or deleted it
             continue
         if partial != ours and time.time() - newest > STALE:
-            shutil.rmtree(partial, ignore_errors=True)
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which samples of a folder's shards become rows, and of which classes they may be."""
+"""Choose the shards of a split, the samples that become rows, and the class names."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class MissingSplit(ClipeduError):
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    """The .tar files in a folder and in those of its subfolders that are called like a split, in order."""
+    """List the .tar files in a folder and in its subfolders that are named after a split, in order."""
     paths = [*folder.glob("*.tar"), *(path for word in _WORDS for path in folder.glob(f"{word}/*.tar"))]
     return sorted(path for path in paths if path.is_file())
 
 
 def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
-    """The shards of one split, name to path in order, and a line for each shard that belongs to no split.
+    """Find the shards of one split, name to path in order, and a line for each shard that belongs to no split.
 
     Raises:
         ClipeduError: no such folder, or no shards in it.
@@ -55,17 +55,17 @@ def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
 
 
 def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int], object]) -> Iterator[Sample]:
-    """All samples of some shards in order, with `trouble` where one cannot be a row of this set.
+    """Yield all samples of some shards in order, with `trouble` where one cannot be a row of this set.
 
-    The first shard says what kind of set it is: captions (labels) are needed if most of its samples have them.
+    The first shard decides the kind of the set: captions (labels) are needed if most of its samples have them.
 
     Args:
         shards: name to path.
         classes: how many classes there are; None if that is not known.
-        progress: told the bytes of each shard that was read.
+        progress: called with the bytes of each shard that was read.
     """
     captioned = labelled = None
-    seen: dict[str, tuple[bytes, str]] = {}  # key -> what the first sample of that name says, and in which shard
+    seen: dict[str, tuple[bytes, str]] = {}  # key -> the facts of the first sample of that key, and its shard
     for name, path in shards.items():
         samples = list(read_shard(path, name))
         good = [sample for sample in samples if not sample.trouble]
@@ -77,15 +77,15 @@ def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int
             sample.label = sample.label if labelled else None
             if not sample.trouble:
                 facts = _facts(sample)
-                twin, shard = seen.get(sample.key, (None, ""))
+                first, shard = seen.get(sample.key, (None, ""))
                 seen.setdefault(sample.key, (facts, name))
-                if twin == facts:
+                if first == facts:
                     sample.trouble = f"duplicate key, the same sample is in {shard}"
                 elif captioned and not sample.captions:
                     sample.trouble = "no caption" if sample.captions is None else "empty caption"
                 elif labelled and sample.label is None:
                     sample.trouble = "no class index"
-                elif labelled and classes is not None and sample.label >= classes:
+                elif sample.label is not None and classes is not None and sample.label >= classes:
                     sample.trouble = f"bad class index {sample.label}, there are {classes} classes"
             yield sample
         progress(path.stat().st_size)
@@ -96,7 +96,7 @@ def _facts(sample: Sample) -> bytes:
 
 
 def until(samples: Iterator[Sample], count: int) -> Iterator[Sample]:
-    """The samples up to the `count`-th good one."""
+    """Yield samples up to the `count`-th good one."""
     for sample in samples:
         yield sample
         count -= not sample.trouble
@@ -105,7 +105,7 @@ def until(samples: Iterator[Sample], count: int) -> Iterator[Sample]:
 
 
 def class_names(folder: Path, shards: Iterable[str]) -> tuple[int, Callable[[], list[str]]] | None:
-    """How many classes there are, and a function that names them; None if the folder doesn't say."""
+    """Return how many classes there are, and a function that names them; None if the folder doesn't say."""
     file = folder / "classnames.txt"
     if file.is_file():
         names = file.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""What a shard holds: a tar in the WebDataset layout, read where it lies and never unpacked.
+"""Read the samples of a shard: a tar in the WebDataset layout, which is never unpacked.
 
 Files of a tar that share a key are one sample. The key is the path up to the first dot of the file name:
 
@@ -9,7 +9,7 @@ Files of a tar that share a key are one sample. The key is the path up to the fi
 - captions: those in the .json (a list "captions" or a text "caption") if there are any, else the lines of the .txt;
 - class index: the .cls.
 
-Other files are ignored. What is damaged is reported with its reason and left out; the rest of the shard is still read.
+Other files are ignored. A damaged sample is reported with its reason and left out; the rest of the shard is still read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_IMAGE = 2**28  # bytes of an image file
 
 @dataclass
 class Sample:
-    """One sample of a shard: where its image is, and what is said about it.
+    """One sample of a shard: where its image is, its captions and its label.
 
     `captions` is None where there is no caption file, and empty where the captions are blank. `trouble` says what is wrong
     with a damaged sample, and is "" for a good one.
@@ -46,7 +46,7 @@ class Sample:
     trouble: str = ""
 
     def read(self) -> bytes:
-        """The bytes of the image file."""
+        """Read the bytes of the image file."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -62,13 +62,13 @@ class _Group:
 
 
 def read_shard(path: Path, shard: str) -> Iterator[Sample]:
-    """The samples of one tar in the order in which their first files lie in it.
+    """Yield the samples of one tar in the order of their first files.
 
     Args:
         path: the tar file, not compressed.
-        shard: what to call it in reports.
+        shard: its name in reports.
     Yields:
-        samples, damaged ones among them. One with an empty key speaks of the shard itself, e.g. that it is cut short.
+        samples, damaged ones among them. One with an empty key is about the shard itself, e.g. that it is cut short.
     """
     try:
         with path.open("rb") as file:
@@ -83,7 +83,7 @@ def read_shard(path: Path, shard: str) -> Iterator[Sample]:
 
 
 def _groups(file: BinaryIO) -> tuple[list[_Group], str]:
-    """All keys of a tar in order of appearance, and what is wrong with its end ("" if nothing is)."""
+    """Group the files of a tar by key, in order of appearance; and say what is wrong with its end ("" if nothing)."""
     runs, ending = _runs(file)
     groups: dict[str, _Group] = {}
     repeated = []
@@ -91,7 +91,7 @@ def _groups(file: BinaryIO) -> tuple[list[_Group], str]:
         known = groups.setdefault(run.key, run)
         if known is run:
             continue
-        if known.files.keys().isdisjoint(run.files):  # say all images first, then all texts
+        if known.files.keys().isdisjoint(run.files):  # e.g. all images first, then all texts
             known.files.update(run.files)
             known.trouble = known.trouble or run.trouble
         else:
@@ -100,7 +100,7 @@ def _groups(file: BinaryIO) -> tuple[list[_Group], str]:
 
 
 def _runs(file: BinaryIO) -> tuple[list[_Group], str]:
-    """Neighbouring files of one key; a second file of the same kind begins a new run."""
+    """Collect neighbouring files of one key; a second file of the same kind begins a new run."""
     length = file.seek(0, 2)
     file.seek(0)
     runs: list[_Group] = []
@@ -108,7 +108,7 @@ def _runs(file: BinaryIO) -> tuple[list[_Group], str]:
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
-                if member.offset <= position or member.size < 0:  # a forged size leads tarfile round in a circle
+                if member.offset <= position or member.size < 0:  # a forged size makes tarfile loop
                     raise tarfile.ReadError("impossible file size")
                 count, position = count + 1, member.offset
                 _take(member, runs, length)
@@ -156,7 +156,9 @@ def _sample(file: BinaryIO, path: Path, shard: str, group: _Group) -> Sample:
         return sample
     sample.offset, sample.size = image.offset_data, image.size
     try:
-        texts = {kind: _read(file, group.files[kind]) for kind in ("json", "txt", "cls") if kind in group.files}
+        texts: dict[str, bytes] = {
+            kind: _read(file, group.files[kind]) for kind in ("json", "txt", "cls") if kind in group.files
+        }
         sample.captions = _captions(texts)
         sample.label = _label(texts)
     except UnicodeError:

@@ -1,17 +1,17 @@
-"""Fetching a data set: nothing twice, nothing half, nothing unchecked.
+"""Fetch a data set: each byte once, every file checked, and none in place before all are complete.
 
-A set grows in the folder NAME/.partial. Only when every file is whole and checked are they
-given their names, so shards that lie in place are complete, and a set that is there at all is all there. The file
-`fetched.json` says what that is: names, sizes, checksums, commit. Cut the network, press Ctrl-C or kill the process:
-the same command goes on where it was, to the byte. A set that is finished is not asked for again.
+Files are downloaded into the folder NAME/.partial and renamed when every one is complete and checked, so a shard in place is
+complete, and so is a set. `fetched.json` records names, sizes, checksums and the commit. After a lost connection, Ctrl-C or
+a kill, the same command continues where it stopped, to the byte. For a finished set no request is sent.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +21,11 @@ from typing import Any
 from clipedu.data.shards.samples import shard_paths
 from clipedu.data.sources.hub_files import RemoteFile, Stopped, choose, digest_of, download, find_commit, list_files
 from clipedu.data.sources.manifests import Manifest, data_home, find_manifest
-from clipedu.utils.disk_space import check_room, size_text
+from clipedu.utils.disk_space import check_free_space, size_text
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import read_json, reported, write_json
+
+log = logging.getLogger("clipedu")
 
 RECORD = "fetched.json"
 PARTIAL = ".partial"
@@ -32,7 +34,7 @@ CONNECTIONS = 4  # files at a time
 
 @dataclass(frozen=True)
 class Fetched:
-    """What `fetch` has done: the set's folder, its files, their bytes, and how many bytes came over the network."""
+    """The result of `fetch`: the set's folder, its files, their bytes, and how many bytes came over the network."""
 
     folder: Path
     files: int
@@ -41,7 +43,7 @@ class Fetched:
 
 
 def set_folder(name: str) -> Path:
-    """Where the set of this name lies unless another folder is given."""
+    """Return the folder of the set of this name, unless another is given."""
     return data_home() / name
 
 
@@ -53,17 +55,17 @@ def fetch(
     accept_terms: bool = False,
     progress: bool = True,
 ) -> Fetched:
-    """Fetch a data set into its folder, or what of it is missing there.
+    """Fetch a data set into its folder, or what is missing there.
 
     Args:
         name: of a set that comes with clipedu, or a .toml manifest.
         subset: a smaller part, e.g. "10k"; a larger one later only adds shards.
-        folder: where the set is to lie; by default `CLIPEDU_DATA`/NAME, else ~/.cache/clipedu/data/NAME.
+        folder: where to put the set; by default `CLIPEDU_DATA`/NAME, else ~/.cache/clipedu/data/NAME.
         accept_terms: the user has read and accepted the terms of the set.
         progress: show a bar.
     Raises:
         ClipeduError: an unknown set or subset, terms not accepted, a gated set without login, a hub that cannot be reached
-            or has other files than the manifest pins, too little room, or a folder in use.
+            or has other files than the manifest pins, too little free space, or a folder in use.
     """
     manifest = find_manifest(name)
     part = manifest.subset(subset)
@@ -83,13 +85,13 @@ def fetch(
     there = list_files(manifest.hub, commit)
     files = choose(there, part.files)
     _check_pins(files, manifest)
-    _check_strangers(target, {file.path for file in choose(there, manifest.files)})
-    with _own(target):
+    _check_foreign_shards(target, {file.path for file in choose(there, manifest.files)})
+    with _locked(target):
         return _fetch(manifest, subset, commit, files, target, progress)
 
 
 def finished(part: Manifest, folder: Path) -> bool:
-    """Whether all that a manifest (or a subset of it) names was fetched into a folder and is there. Asks no network."""
+    """Check whether all that a manifest (or a subset) names was fetched into a folder and is there; sends no request."""
     record = read_json(folder / RECORD)
     wanted = set(record.get("wanted", ()))
     return _same_source(record, part) and wanted.issuperset(part.files) and not missing(folder)
@@ -100,7 +102,7 @@ def _same_source(record: dict[str, Any], manifest: Manifest) -> bool:
 
 
 def missing(folder: Path) -> list[str]:
-    """Files that `fetched.json` names and that are not there, have another size, or were found damaged by `verify`.
+    """List files of `fetched.json` that are not there, have another size, or were found damaged by `verify`.
 
     Raises:
         ClipeduError: `fetched.json` is damaged.
@@ -110,10 +112,10 @@ def missing(folder: Path) -> list[str]:
 
 
 def check_finished(folder: Path) -> None:
-    """Refuse a set of which only some files are in place.
+    """Raise an error for a set of which only some files are in place.
 
     Raises:
-        ClipeduError: its fetching was begun and not finished, or files of it have gone.
+        ClipeduError: its fetching was not finished, or files are missing.
     """
     begun = (folder / PARTIAL).is_dir() and not (folder / RECORD).is_file()
     if begun or (gone := missing(folder)):
@@ -132,27 +134,26 @@ def _fetch(
     needed = [file for file in files if file.path not in done]
     staged = [(file, partial / file.staged, partial / f"{file.staged}.part") for file in needed]
     here = sum(min(file.size, _size(whole) or _size(begun) or 0) for file, whole, begun in staged)
-    smaller = f"or take a part of it (--subset {' or '.join(manifest.subsets)}), " if manifest.subsets else ""
-    check_room(target, sum(file.size for file in needed) - here, f"{smaller}or set CLIPEDU_DATA to a larger disk")
+    smaller = f"take a part of it (--subset {' or '.join(manifest.subsets)}), " if manifest.subsets else ""
+    remedy = f"{smaller}or set CLIPEDU_DATA to a larger disk"
+    check_free_space(target, sum(file.size for file in needed) - here, manifest.name, remedy)
     total = sum(file.size for file in files)
-    if progress:
-        kept = total - sum(file.size for file in needed) + here
-        print(
-            f"{manifest.name}: {len(files)} files, {size_text(total)}; "
-            f"{size_text(total - kept)} to fetch into {target}" + (f", {size_text(kept)} is there" if kept else "")
-        )
+    kept = total - sum(file.size for file in needed) + here
+    there = f", {size_text(kept)} is there" if kept else ""
+    amounts = f"{len(files)} files, {size_text(total)}; {size_text(total - kept)} to fetch"
+    log.info("%s: %s into %s%s", manifest.name, amounts, target, there)
     counted = _Counter()
     bar = tqdm(desc=manifest.name, total=total, unit="B", unit_scale=True, disable=not progress, mininterval=0.5)
     with bar:
         bar.update(total - sum(file.size for file in needed))
-        _download_all(manifest.hub, commit, needed, partial, counted.tell(bar.update))
-    _name_all(needed, target, _record(manifest, subset, commit, files, record))
+        _download_all(manifest.hub, commit, needed, partial, counted.adding(bar.update))
+    _put_in_place(needed, target, _record(manifest, subset, commit, files, record))
     shutil.rmtree(partial, ignore_errors=True)
     return Fetched(target, len(files), total, max(counted.bytes - here, 0))
 
 
 def _record(manifest: Manifest, subset: str | None, commit: str, files: list[RemoteFile], old: dict) -> dict[str, Any]:
-    """What `fetched.json` is to say: these files, and those of an earlier, smaller part."""
+    """Make the contents of `fetched.json`: these files, and those of an earlier, smaller part."""
     before = old if _same_source(old, manifest) else {}
     wanted = {*manifest.subset(subset).files, *before.get("wanted", ())}
     return {
@@ -166,8 +167,8 @@ def _record(manifest: Manifest, subset: str | None, commit: str, files: list[Rem
     }
 
 
-def _name_all(files: list[RemoteFile], target: Path, record: dict[str, Any]) -> None:
-    """Give whole files their names. Killed in between, `fetched.json` vouches for none of them."""
+def _put_in_place(files: list[RemoteFile], target: Path, record: dict[str, Any]) -> None:
+    """Rename complete files to their final names; until all are, `fetched.json` marks each as damaged."""
     for file in files:
         record["files"][file.path]["damaged"] = True
     write_json(target / RECORD, record)
@@ -180,13 +181,17 @@ def _name_all(files: list[RemoteFile], target: Path, record: dict[str, Any]) -> 
     write_json(target / RECORD, record)
 
 
-def _download_all(repository: str, commit: str, files: list[RemoteFile], partial: Path, tell) -> None:
-    """All files, some at a time. The first error, or Ctrl-C, stops the others; what has arrived is kept."""
+def _download_all(
+    repository: str, commit: str, files: list[RemoteFile], partial: Path, progress: Callable[[int], object]
+) -> None:
+    """Download all files, some at a time. The first error, or Ctrl-C, stops the others; what has arrived is kept."""
     stop = threading.Event()
     pool = ThreadPoolExecutor(CONNECTIONS)
     try:
-        tasks = {pool.submit(download, repository, commit, file, partial, progress=tell, stop=stop) for file in files}
-        while tasks:  # in short waits, so that Ctrl-C is heard
+        tasks = {
+            pool.submit(download, repository, commit, file, partial, progress=progress, stop=stop) for file in files
+        }
+        while tasks:  # in short waits, so that Ctrl-C gets through
             done, tasks = wait(tasks, timeout=0.2, return_when=FIRST_EXCEPTION)
             errors = [error for task in done if (error := task.exception()) is not None]
             if errors:
@@ -199,16 +204,18 @@ def _download_all(repository: str, commit: str, files: list[RemoteFile], partial
 class _Counter:
     """Counts bytes from several threads."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.bytes, self._lock = 0, threading.Lock()
 
-    def tell(self, also):
-        def told(count: int) -> None:
+    def adding(self, also: Callable[[int], object]) -> Callable[[int], None]:
+        """Make a function that adds to the count and then calls `also`, one thread at a time."""
+
+        def add(count: int) -> None:
             with self._lock:
                 self.bytes += count
                 also(count)
 
-        return told
+        return add
 
 
 def _check_pins(files: list[RemoteFile], manifest: Manifest) -> None:
@@ -221,21 +228,21 @@ def _check_pins(files: list[RemoteFile], manifest: Manifest) -> None:
             )
 
 
-def _check_strangers(target: Path, known: set[str]) -> None:
-    """Shards of something else in the same folder would become rows of the set."""
-    strangers = [path.relative_to(target).as_posix() for path in shard_paths(target)] if target.is_dir() else []
-    if strange := sorted(set(strangers) - known):
+def _check_foreign_shards(target: Path, known: set[str]) -> None:
+    """Raise an error if the folder has shards of another set, which would become rows of this one."""
+    shards = [path.relative_to(target).as_posix() for path in shard_paths(target)] if target.is_dir() else []
+    if foreign := sorted(set(shards) - known):
         raise ClipeduError(
-            f"{target} holds shards of another set, e.g. {strange[0]}: move them away, or give another folder (--folder)"
+            f"{target} holds shards of another set, e.g. {foreign[0]}: move them away, or give another folder (--folder)"
         )
 
 
 def _in_place(path: Path, file: RemoteFile, record: dict[str, Any]) -> bool:
-    """Whether a file lies where it belongs with the right contents; hashed unless `fetched.json` vouches for it."""
+    """Check whether a file is in place with the right contents; hashed unless `fetched.json` records its checksum."""
     if _size(path) != file.size:
         return False
-    vouched = record.get("files", {}).get(file.path, {})
-    if vouched.get("digest") == file.digest and not vouched.get("damaged"):
+    recorded = record.get("files", {}).get(file.path, {})
+    if recorded.get("digest") == file.digest and not recorded.get("damaged"):
         return True
     return digest_of(path, file.digest) == file.digest
 
@@ -245,8 +252,8 @@ def _size(path: Path) -> int | None:
 
 
 @contextmanager
-def _own(target: Path) -> Iterator[None]:
-    """The set's folder for this process alone; the lock goes with the process, however it ends."""
+def _locked(target: Path) -> Iterator[None]:
+    """Lock the set's folder for this process; the lock ends with the process, however it ends."""
     from filelock import FileLock, Timeout
 
     with reported(target):

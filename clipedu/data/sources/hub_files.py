@@ -1,8 +1,8 @@
-"""Files of a hub's repository: listed with their checksums, and downloaded so that a cut costs nothing.
+"""Files of a repository on the Hub: listed with their checksums, and downloaded so that any attempt can continue the last.
 
-The hub's own client compares sizes, not contents, and begins again in a new process. Here a file grows in one place, named by its
-checksum; each attempt, in this process or a later one, asks only for the bytes that are missing (HTTP Range), and the file is
-taken only when its sha256 is the one that the hub's metadata says. Addresses, login, and redirects are the client's.
+The Hub's own client compares sizes, not contents, and begins again in a new process. Here a file grows under a name made of
+its checksum; each attempt, in this process or a later one, requests only the missing bytes (HTTP Range), and the file is
+accepted only if its checksum is that of the Hub's metadata. Addresses, login and redirects are the client's.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from urllib.parse import quote
 
 from clipedu.data.sources.manifests import safe_name
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.hub import check_reachable, explained, http_error, quiet, status_of
+from clipedu.utils.hub import check_reachable, explained, http_errors, quiet, status_of
 
-WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds between attempts that brought nothing; after the last one we give up
-SAME_AGAIN = 2  # how often a file may arrive whole and wrong
+WAITS = (
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+    16.0,
+)  # seconds between attempts that brought nothing; after the last one it is an error
+SAME_AGAIN = 2  # how often a file may arrive complete and wrong
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -40,7 +47,7 @@ class RemoteFile:
 
     @property
     def staged(self) -> str:
-        """What the file is called until its set is whole: another name for other contents."""
+        """Return the file's name until its set is complete: other contents have another name."""
         return f"{quote(self.path, safe='')}.{self.digest[-16:]}"
 
 
@@ -49,10 +56,10 @@ class Stopped(Exception):
 
 
 def find_commit(repository: str, revision: str) -> str:
-    """The full commit of a revision: 40 digits as they are, the beginning of one, or the name of a branch.
+    """Find the full commit of a revision: 40 digits as they are, the beginning of one, or the name of a branch.
 
     Raises:
-        ClipeduError: no such repository or revision, not allowed, or no way to the hub.
+        ClipeduError: no such repository or revision, not allowed, or a Hub that cannot be reached.
     """
     from huggingface_hub import HfApi
 
@@ -61,7 +68,9 @@ def find_commit(repository: str, revision: str) -> str:
         return revision
     with quiet(), explained(repository):
         if not re.fullmatch("[0-9a-f]{7,39}", revision):
-            return HfApi().dataset_info(repository, revision=revision).sha
+            if (commit := HfApi().dataset_info(repository, revision=revision).sha) is None:
+                raise ClipeduError(f"{repository} has no commit for {revision!r}: give another revision")
+            return commit
         commits = [commit.commit_id for commit in HfApi().list_repo_commits(repository, repo_type="dataset")]
     for commit in commits:
         if commit.startswith(revision):
@@ -70,10 +79,10 @@ def find_commit(repository: str, revision: str) -> str:
 
 
 def list_files(repository: str, commit: str) -> dict[str, RemoteFile]:
-    """All files of a repository, path to file.
+    """List all files of a repository, path to file.
 
     Raises:
-        ClipeduError: the hub cannot be asked, or not at this commit.
+        ClipeduError: the Hub cannot be reached, or does not have the repository or the commit.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
@@ -88,10 +97,10 @@ def list_files(repository: str, commit: str) -> dict[str, RemoteFile]:
 
 
 def choose(there: dict[str, RemoteFile], wanted: tuple[str, ...]) -> list[RemoteFile]:
-    """The files that have one of the names or match one of the patterns in `wanted`, in that order.
+    """Select the files that have one of the names or match one of the patterns in `wanted`, in that order.
 
     Raises:
-        ClipeduError: one is not there, or has no name of a file inside a set.
+        ClipeduError: one is not there, or its name is not that of a file inside a set.
     """
     found: dict[str, RemoteFile] = {}
     for name in wanted:
@@ -117,16 +126,19 @@ def download(
     progress: Callable[[int], object],
     stop: threading.Event,
 ) -> Path:
-    """Get one file, whole and checked, or raise and keep what has arrived for the next call.
+    """Download one file and check it; after an error, what has arrived is kept for the next call.
 
     Args:
-        folder: gets STAGED.part while the file grows, and STAGED when it is whole (see `RemoteFile.staged`).
-        progress: told how many bytes have come, and a negative number when bytes are thrown away.
+        repository, commit: of the data set on the Hub.
+        file: what to download.
+        folder: gets STAGED.part while the file grows, and STAGED when it is complete (see `RemoteFile.staged`).
+        progress: called with the number of bytes that have come, negative when bytes are thrown away.
         stop: raises `Stopped` soon after it is set.
     Returns:
-        where the file is.
+        the path of the file.
     Raises:
-        ClipeduError: not there, not allowed, no way to the hub, wrong contents twice, or a disk that is full.
+        ClipeduError: not there, not allowed, the Hub cannot be reached, wrong contents twice, or a full disk.
+        Stopped: `stop` was set.
     """
     from huggingface_hub import hf_hub_url
 
@@ -152,7 +164,16 @@ def download(
 
 
 def digest_of(path: Path, like: str, stop: threading.Event | None = None) -> str:
-    """The checksum of a file in the form of `like` ("sha256-..." or "git-...")."""
+    """Compute the checksum of a file.
+
+    Args:
+        path: of the file.
+        like: a checksum of the same kind, or its beginning: "sha256-..." or "git-...".
+        stop: raises `Stopped` soon after it is set.
+    Raises:
+        OSError: the file cannot be read.
+        Stopped: `stop` was set.
+    """
     kind = like.partition("-")[0]
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode()) if kind == "git" else hashlib.sha256()
     with path.open("rb") as file:
@@ -173,7 +194,7 @@ def _fill(part: Path, url: str, size: int, progress: Callable[[int], object], st
         try:
             _continue(part, url, size, progress, stop)
             error = None
-        except http_error() as failure:
+        except http_errors() as failure:
             if (status := status_of(failure)) is not None and status not in _BUSY:
                 raise
             error = failure
@@ -185,7 +206,7 @@ def _fill(part: Path, url: str, size: int, progress: Callable[[int], object], st
 
 
 def _continue(part: Path, url: str, size: int, progress: Callable[[int], object], stop: threading.Event) -> None:
-    """One connection: ask for what is missing, and append what comes."""
+    """Request the missing bytes on one connection, and append what comes."""
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
@@ -213,7 +234,7 @@ def _continue(part: Path, url: str, size: int, progress: Callable[[int], object]
 
 
 def _asked_to_wait(error: Exception | None) -> float:
-    """Seconds that a busy server asks for, at most five minutes."""
+    """Return the seconds that a busy server asks to wait, at most five minutes."""
     asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
     return min(float(asked), 300.0) if asked.isdigit() else 0.0
 
@@ -224,7 +245,7 @@ def _length(path: Path) -> int:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """An error of the disk, not of the network, becomes one line."""
+    """Turn an error of the disk, not of the network, into one line."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -233,6 +254,6 @@ def _writing(path: Path) -> Iterator[None]:
         if isinstance(error, (HfHubHTTPError, ConnectionError, TimeoutError)) or error.errno is None:
             raise
         raise ClipeduError(
-            f"{path.parent} cannot be written ({error.strerror}): what has arrived is kept, make room and the same "
-            "command goes on"
+            f"{path.parent} cannot be written ({error.strerror}): what has arrived is kept, free some space and "
+            "the same command goes on"
         ) from None

@@ -1,8 +1,8 @@
 """Manifests: which files make up a data set, from where, and under which terms. One TOML a set, in `data_manifests/`.
 
-"We trained on 100k pairs of CC3M" cannot be repeated by anybody: which 100k of the 3.3M, fetched when? A manifest answers
-in a way that a machine can check: the repository and the commit, the exact shards and why those, the sha256 of each where
-it was published, how many pairs they should hold. What nobody has confirmed is listed under `unconfirmed`.
+"We trained on 100k pairs of CC3M" cannot be repeated: which 100k of the 3.3M, fetched when? A manifest says it in a form
+that a program can check: the repository and the commit, the exact shards and why those, their sha256 where it was
+published, how many pairs they should hold. What nobody has confirmed is listed under `unconfirmed`.
 
     name = "coco-5k"            also the name of its folder
     [source]  hub, revision     a data set repository of the Hugging Face hub; none where the pairs are drawn or your own
@@ -11,8 +11,8 @@ it was published, how many pairs they should hold. What nobody has confirmed is 
     [subsets.10k.train] ...     fewer shards for a small disk: takes the place of [splits.train]
     [sha256]  [sizes]           of single files, where they are known
 
-A set lies in the folder `CLIPEDU_DATA`/NAME, or ~/.cache/clipedu/data/NAME where that variable is not set. Your own folder
-of shards has its manifest inside, as manifest.toml (see `clipedu.data.sources.packing`).
+A set is in the folder `CLIPEDU_DATA`/NAME, or ~/.cache/clipedu/data/NAME where that variable is not set. Your own folder
+of shards has its manifest inside, as manifest.toml (see `clipedu.data.sources.shard_writer`).
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Split:
     tolerance: float = 0.0
 
     def expects(self, pairs: int) -> bool:
-        """Whether a count of pairs is as expected."""
+        """Check whether a count of pairs is as expected."""
         return self.pairs is None or abs(pairs - self.pairs) <= self.tolerance * self.pairs
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One data set, as its TOML says (see the module's head). `hub` is "" for pairs that are drawn or your own."""
+    """One data set, as its TOML describes it (see the module). `hub` is "" for pairs that are drawn or your own."""
 
     name: str
     about: str = ""
@@ -76,11 +76,11 @@ class Manifest:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names or patterns of all files, in order."""
+        """List names or patterns of all files, in order."""
         return tuple(file for split in self.splits.values() for file in split.files)
 
     def subset(self, name: str | None) -> Manifest:
-        """The manifest of a smaller part; itself for None.
+        """Return the manifest of a smaller part; itself for None.
 
         Raises:
             ClipeduError: no such part.
@@ -98,17 +98,17 @@ class Manifest:
 
 
 def data_home() -> Path:
-    """Where data sets lie: `CLIPEDU_DATA`, or ~/.cache/clipedu/data where that is not set."""
+    """Return the folder of data sets: `CLIPEDU_DATA`, or ~/.cache/clipedu/data where that is not set."""
     return Path(os.environ.get("CLIPEDU_DATA") or "~/.cache/clipedu/data").expanduser()
 
 
 def manifest_names() -> list[str]:
-    """The names of all sets that come with clipedu."""
+    """List the names of all sets that come with clipedu."""
     return sorted(path.stem for path in shipped("data_manifests").glob("*.toml"))
 
 
 def find_manifest(given: str | os.PathLike) -> Manifest:
-    """The manifest of a name, of a .toml file, or of a folder that holds a manifest.toml.
+    """Find the manifest of a name, of a .toml file, or of a folder that holds a manifest.toml.
 
     Raises:
         ClipeduError: there is none, or it cannot be used.
@@ -128,7 +128,7 @@ def find_manifest(given: str | os.PathLike) -> Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a TOML file.
+    """Read the manifest in a TOML file.
 
     Raises:
         ClipeduError: no such file, no TOML, or something in it that cannot be used.
@@ -190,7 +190,11 @@ def _splits(table: dict[str, Any]) -> dict[str, Split]:
 
 
 def safe_name(name: str, folder: bool = False) -> str:
-    """The name itself if it is that of a file inside the folder of its set (of that folder, if `folder`); else a ValueError."""
+    """Check that a name is that of a file inside the folder of its set (or of that folder), and return it.
+
+    Raises:
+        ValueError: it is not.
+    """
     parts = PurePosixPath(name).parts
     if not name or name.startswith(("/", ".")) or ".." in parts or "\\" in name or (folder and len(parts) != 1):
         raise ValueError(f"{name!r} is no name of a {'folder' if folder else 'file'} inside the set")

@@ -1,9 +1,9 @@
-"""Verifying a data set: every byte against its checksum, every pair counted, and what was found written down.
+"""Verify a data set: compare every byte with its checksum, and count every pair.
 
-A download can be right and the disk wrong a year later; a set can be what the hub has and not what its card says. So
+A download can be right and the disk wrong a year later; a set can be what the Hub has and not what its card says. So
 `verify` reads everything: files against the checksums of `fetched.json` (or of your own manifest.toml), and in each shard
-how many samples can be rows. `verified.json` in the set's folder keeps what it found. A damaged file of a fetched set is marked,
-so that the next `clipedu data fetch` gets it again.
+the samples that can be rows. The result is kept as `verified.json` in the set's folder. A damaged file of a fetched set is
+marked, so that the next `clipedu data fetch` downloads it again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOUND = "verified.json"
 
 @dataclass
 class Verified:
-    """What `verify` found.
+    """The result of `verify`.
 
     Attributes:
         folder: of the set.
@@ -56,7 +56,7 @@ def verify(name: str | os.PathLike, *, folder: str | os.PathLike | None = None, 
 
     Args:
         name: of a set that was fetched, a .toml manifest, or a folder that has a manifest.toml.
-        folder: where the set lies, if not in its usual place.
+        folder: of the set, if not in its usual place.
         progress: show a bar.
     Raises:
         ClipeduError: no such set, or it is not there.
@@ -74,8 +74,8 @@ def verify(name: str | os.PathLike, *, folder: str | os.PathLike | None = None, 
                 record["files"][file]["damaged"] = True
         write_json(target / RECORD, record)
     _count(manifest.subset(record.get("subset")), target, found, progress)
-    strangers = {path.relative_to(target).as_posix() for path in shard_paths(target)} - set(expected)
-    found.surprises += [f"{name}: not in the manifest" for name in sorted(strangers)]
+    foreign = {path.relative_to(target).as_posix() for path in shard_paths(target)} - set(expected)
+    found.surprises += [f"{name}: not in the manifest" for name in sorted(foreign)]
     write_json(target / FOUND, asdict(found))
     return found
 
@@ -123,10 +123,10 @@ def _compare(expected: dict[str, tuple[int, str]], target: Path, found: Verified
         ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool,
         tqdm(desc="checksums", total=total, unit="B", unit_scale=True, disable=not progress, delay=2) as bar,
     ):
-        for file, told in zip(expected, pool.map(trouble, expected), strict=True):
+        for file, what in zip(expected, pool.map(trouble, expected), strict=True):
             bar.update(expected[file][0])
-            if told:
-                found.damaged.append(f"{file}: {told}")
+            if what:
+                found.damaged.append(f"{file}: {what}")
     found.files, found.bytes = len(expected), total
 
 

@@ -161,27 +161,6 @@ def test_a_shard_that_went_missing_or_changed_is_fetched_again(root, home, birds
         assert contents(folder) == there(root) and verify(birds, progress=False).damaged == []
 
 
-def test_a_damaged_shard_is_found_by_verify_alone(root, home, birds, monkeypatch):
-    """Size and date say nothing: only the checksum does, and then the set is not used until it is mended."""
-    with serving(root, monkeypatch) as seen:
-        folder = fetch(birds, progress=False).folder
-        damaged = bytearray((folder / SHARDS[2]).read_bytes())
-        damaged[-1] ^= 128
-        (folder / SHARDS[2]).write_bytes(damaged)
-        before = len(seen)
-        fetch(birds, progress=False)
-        assert len(seen) == before
-        assert len(verify(birds, progress=False).damaged) == 1
-        with pytest.raises(ClipeduError, match=f"lacks 1 of its files, e.g. {SHARDS[2]}"):
-            load_pairs("birds", image_size=8)
-        assert fetch(birds, progress=False).transferred == len(damaged)
-        assert contents(folder) == there(root) and len(load_pairs("birds", image_size=8)) == 12
-        (folder / SHARDS[2]).write_bytes(damaged)
-        verify(birds, progress=False)
-        (folder / SHARDS[2]).write_bytes(there(root)[SHARDS[2]])  # mended by hand
-        assert verify(birds, progress=False).damaged == [] and len(load_pairs("birds", image_size=8)) == 12
-
-
 def test_another_source_of_the_same_name_is_another_set(root, home, birds, tmp_path, monkeypatch):
     with serving(root, monkeypatch, commits=("a" * 40, REVISION)) as seen:
         fetch(birds, progress=False)
@@ -212,23 +191,25 @@ def test_shards_of_another_set_are_not_mixed_in(root, home, birds, monkeypatch):
     assert contents(home / "birds") == {"cats-train-00.tar": b"cats"}
 
 
-def test_too_little_room_is_told_before(root, home, birds, monkeypatch):
+def test_too_little_space_is_reported_before(root, home, birds, monkeypatch):
     """The numbers that are compared: what is still to come, and what the disk has."""
     size = sum(map(len, there(root).values()))
     with serving(root, monkeypatch) as seen:
-        monkeypatch.setattr("clipedu.utils.disk_space.room", lambda folder: size - 1)
-        with pytest.raises(ClipeduError, match=r"needs .* kB and its disk has .* left.*--subset 4.*CLIPEDU_DATA"):
+        monkeypatch.setattr("clipedu.utils.disk_space.free_bytes", lambda folder: size - 1)
+        with pytest.raises(
+            ClipeduError, match=r"needs .* kB more, and the disk of .* has .* free.*--subset 4.*CLIPEDU_DATA"
+        ):
             fetch(birds, progress=False)
         assert not any("resolve" in request for request in seen)
         small = fetch(birds, subset="4", progress=False)
         left = size - small.bytes
-        monkeypatch.setattr("clipedu.utils.disk_space.room", lambda folder: left)
+        monkeypatch.setattr("clipedu.utils.disk_space.free_bytes", lambda folder: left)
         assert fetch(birds, progress=False).transferred == left
 
 
 def test_one_process_at_a_time(root, home, birds, monkeypatch):
     refused = pytest.raises(ClipeduError, match="another process is fetching into")
-    with serving(root, monkeypatch), fetch_module._own(home / "birds"), refused:
+    with serving(root, monkeypatch), fetch_module._locked(home / "birds"), refused:
         fetch(birds, progress=False)
 
 
@@ -254,3 +235,39 @@ def test_sets_without_a_source():
 def test_a_set_that_is_known_but_not_here_says_how_to_get_it(home):
     with pytest.raises(ClipeduError, match="coco-5k is not in .*: fetch it with: clipedu data fetch coco-5k"):
         load_pairs("coco-5k", "val")
+
+
+def test_a_place_that_cannot_be_written(root, tmp_path, birds, monkeypatch):
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path / "home"))
+    with serving(root, monkeypatch), pytest.raises(ClipeduError, match="cannot be (written|read)"):
+        fetch(birds, progress=False)
+
+
+def test_killed_while_files_get_their_names(root, home, birds, monkeypatch):
+    """Everything is whole, some shards have their names, some don't: the set isn't used, and nothing is fetched again."""
+    from clipedu.data.load import load_pairs
+
+    class Killed(BaseException):
+        pass
+
+    real, calls = Path.replace, []
+
+    def replace(self, target):
+        if str(target).endswith(".tar"):
+            calls.append(target)
+            if len(calls) == 3:
+                raise Killed
+        return real(self, target)
+
+    with serving(root, monkeypatch) as seen:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Path, "replace", replace)
+            fetch(birds, progress=False)
+        assert len(list((home / "birds").glob("*.tar"))) == 2
+        with pytest.raises(ClipeduError, match="lacks 4 of its files"):
+            load_pairs("birds")
+        before = len(seen)
+        fetch(birds, progress=False)
+        assert not any("/resolve/" in request for request in seen[before:])
+    assert contents(home / "birds") == there(root) and len(load_pairs("birds", image_size=8)) == 12

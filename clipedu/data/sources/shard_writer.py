@@ -1,4 +1,4 @@
-"""Your own pairs: a manifest for a folder of shards, and shards from a folder of images with a table of captions.
+"""Write shards from your own images and captions, and the manifest of a folder of shards.
 
 The table is a CSV with a header: one column names the image file (as seen from the folder), one holds the caption; a "split"
 column (train, val or test) is optional, without it all rows are train. Several rows of one image are several captions. Comma,
@@ -8,8 +8,8 @@ tab, semicolon or | may separate the columns.
     dog.jpg,"a dog, asleep"                img/1.jpg   a red car
     dog.jpg,a brown dog
 
-The manifest (manifest.toml in the folder) says what lies there now: sizes, sha256, counts. So another day, or on another
-machine, `clipedu data verify FOLDER` can prove that it is still the same set.
+The manifest (manifest.toml in the folder) records what is there: sizes, sha256, counts. So another day, or on another
+machine, `clipedu data verify FOLDER` can check that it is still the same set.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ import csv
 import io
 import json
 import os
-import shutil
 import tarfile
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +28,7 @@ from clipedu.data.shards.tar_reader import IMAGES
 from clipedu.data.sources.hub_files import digest_of
 from clipedu.data.sources.manifests import OWN, data_home, read_manifest, safe_name
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import reported, write_text
+from clipedu.utils.files import atomic_folder, write_text
 
 IMAGE_COLUMNS = ("image", "filepath", "file_name", "filename", "file", "path", "image_name", "image_path")
 CAPTION_COLUMNS = ("caption", "title", "text", "comment", "captions")
@@ -39,7 +37,7 @@ PER_SHARD = 1000  # images
 
 
 def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
-    """Describe a folder of shards in its manifest.toml; returns the path of that file.
+    """Write the manifest of a folder of shards into it; returns the path of that file.
 
     Args:
         folder: of shards.
@@ -70,13 +68,13 @@ def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
     lines += ["[sizes]", *(f"{_text(file)} = {path.stat().st_size}" for file, path in every.items()), ""]
     lines += ["[sha256]", *(f"{_text(file)} = {_text(_sha256(path))}" for file, path in every.items()), ""]
     write_text(folder / OWN, "\n".join(lines))
-    read_manifest(folder / OWN)  # a name that TOML or we cannot hold is told now
+    read_manifest(folder / OWN)  # a name that a manifest cannot hold is an error now
     return folder / OWN
 
 
 @dataclass(frozen=True)
-class Packed:
-    """What `pack` has written: the folder of shards, how many images and captions, and a line for each row left out."""
+class WrittenShards:
+    """What `write_shards` has written: the folder, how many images and captions, and a line for each row left out."""
 
     folder: Path
     images: int
@@ -84,13 +82,15 @@ class Packed:
     dropped: list[str]
 
 
-def pack(images: str | os.PathLike, captions: str | os.PathLike, *, folder: str | os.PathLike | None = None) -> Packed:
+def write_shards(
+    images: str | os.PathLike, captions: str | os.PathLike, *, folder: str | os.PathLike | None = None
+) -> WrittenShards:
     """Write images and a table of captions as shards with a manifest.
 
-    The image files go in as they are. The shards appear under their folder when all are written, or not at all.
+    The image files go in as they are. The folder appears when all shards are written, or not at all.
 
     Args:
-        images: the folder that the table's file names are seen from.
+        images: the folder that the table's file names are relative to.
         captions: the CSV.
         folder: where the shards go; by default `CLIPEDU_DATA`/NAME (else ~/.cache/clipedu/data/NAME), NAME that of `images`.
     Raises:
@@ -98,7 +98,7 @@ def pack(images: str | os.PathLike, captions: str | os.PathLike, *, folder: str 
     """
     images = Path(images).expanduser()
     if not images.is_dir():
-        raise ClipeduError(f"{images} is no folder: give the folder that the image names in the table are seen from")
+        raise ClipeduError(f"{images} is no folder: give the folder that the image names in the table are relative to")
     target = Path(folder).expanduser() if folder is not None else data_home() / images.resolve().name
     if target.exists() and any(target.iterdir()):
         raise ClipeduError(f"{target} is not empty: give another place for the shards (--folder)")
@@ -107,26 +107,18 @@ def pack(images: str | os.PathLike, captions: str | os.PathLike, *, folder: str 
     if not rows:
         why = f"e.g. {dropped[0]}" if dropped else "it has no rows"
         raise ClipeduError(f"{captions} gives no usable pair ({why})")
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        with reported(target):
-            partial.mkdir(parents=True)
-            for split in dict.fromkeys(split for split, _ in rows):
-                mine = [(image, texts) for (where, image), texts in rows.items() if where == split]
-                for start in range(0, len(mine), PER_SHARD):
-                    name = f"{target.name}-{split}-{start // PER_SHARD:05d}.tar"
-                    _write_shard(partial / name, mine[start : start + PER_SHARD], images, start)
-            write_manifest(partial, target.name)
-            if target.exists():
-                target.rmdir()
-            partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return Packed(target, len(rows), sum(map(len, rows.values())), dropped)
+    with atomic_folder(target) as partial:
+        for split in dict.fromkeys(split for split, _ in rows):
+            mine = [(image, texts) for (where, image), texts in rows.items() if where == split]
+            for start in range(0, len(mine), PER_SHARD):
+                name = f"{target.name}-{split}-{start // PER_SHARD:05d}.tar"
+                _write_shard(partial / name, mine[start : start + PER_SHARD], images, start)
+        write_manifest(partial, target.name)
+    return WrittenShards(target, len(rows), sum(map(len, rows.values())), dropped)
 
 
 def _rows(table: Path, images: Path, dropped: list[str]) -> dict[tuple[str, str], list[str]]:
-    """(split, image) -> captions, in the order of the table; a line in `dropped` for each row that cannot be used."""
+    """Return (split, image) -> captions in the order of the table; append a line to `dropped` for each unusable row."""
     rows: dict[tuple[str, str], list[str]] = {}
     split_of: dict[str, str] = {}
     trouble: dict[str, str] = {}
@@ -146,7 +138,7 @@ def _rows(table: Path, images: Path, dropped: list[str]) -> dict[tuple[str, str]
 
 
 def _read(table: Path) -> Iterator[tuple[str, str, str]]:
-    """Image, caption and split of each row."""
+    """Yield image, caption and split of each row."""
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

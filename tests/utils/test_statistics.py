@@ -1,0 +1,48 @@
+"""Rank correlation against scipy, and Student's interval by hand and by what it promises."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from clipedu.utils.statistics import interval, rank_correlation
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rank_correlation_is_scipys_with_ties_and_along_the_last_axis(seed):
+    noise = np.random.default_rng(seed)
+    x = (2 * noise.normal(size=(5, 12))).round()  # many ties
+    y = (x + noise.normal(size=(5, 12))).round()
+    expected = [spearmanr(a, b).statistic for a, b in zip(x, y, strict=True)]
+    np.testing.assert_allclose(rank_correlation(x, y), expected, rtol=1e-12)
+    np.testing.assert_allclose(rank_correlation(x, np.exp(x)), 1)
+    np.testing.assert_allclose(rank_correlation(x, -x), -1)
+
+
+def test_rank_correlation_of_no_order_is_zero():
+    assert rank_correlation(np.ones(6), np.arange(6)) == 0
+    assert rank_correlation(np.arange(6), np.zeros(6)) == 0
+
+
+def test_rank_correlation_takes_tensors():
+    x = torch.tensor([[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]])
+    np.testing.assert_allclose(rank_correlation(x, torch.arange(3).expand(2, 3)), [1.0, 0.5])
+
+
+def test_interval_typed_out():
+    mean, half = interval([1.0, 2.0, 6.0])
+    assert mean == 3.0 and half == pytest.approx(4.302653 * math.sqrt(7.0) / math.sqrt(3), rel=1e-6)
+    assert interval([5.0])[0] == 5.0 and math.isnan(interval([5.0])[1])
+    assert interval([2.0, 2.0, 2.0]) == (2.0, 0.0)
+
+
+def test_interval_holds_the_truth_in_nineteen_of_twenty():
+    noise = np.random.default_rng(0)
+    hits = [abs(mean) <= half for mean, half in (interval(noise.normal(size=3)) for _ in range(2000))]
+    assert 0.935 < np.mean(hits) < 0.965
+
+
+def test_interval_of_nothing():
+    assert all(math.isnan(value) for value in interval([]))
