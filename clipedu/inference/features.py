@@ -9,7 +9,6 @@ the cache folder (`CLIPEDU_CACHE`).
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from clipedu.data.pairs import Pairs
 from clipedu.data.shards.pixel_cache import cache_folder
 from clipedu.models.dual_encoder import DualEncoder, evaluating
-from clipedu.utils.errors import ClipeduError
+from clipedu.utils.files import atomic_write, check_writable
 
 CHUNK = 256  # inputs embedded at once; of large images fewer, by the pixels in a chunk:
 CHUNK_PIXELS = 1 << 22
@@ -152,29 +151,12 @@ def _read(path: Path, rows: int) -> Tensor | None:
 
 
 def _keep(path: Path, compute: Callable[[], Tensor]) -> Tensor:
-    """Compute features and write them: under another name first, so that a file with this name is always whole."""
-    from safetensors import SafetensorError
+    """Compute features and write them to a file, in one step."""
     from safetensors.torch import save_file
 
-    def unwritable(error: Exception) -> ClipeduError:
-        return ClipeduError(
-            f"cannot write features to {path.parent} ({getattr(error, 'strerror', None) or error}): "
-            "set CLIPEDU_CACHE to a folder that can be written and has room"
-        )
-
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()  # fails now, not after an hour of computing
-    except OSError as error:
-        raise unwritable(error) from None
-    try:
-        features = compute()
-        try:
-            save_file({"features": features.contiguous()}, partial)
-            partial.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise unwritable(error) from None
-    finally:
-        partial.unlink(missing_ok=True)
+    remedy = "Set CLIPEDU_CACHE to a folder that can be written and has space"
+    check_writable(path.parent, remedy)  # better an error now than after an hour of computing
+    features = compute()
+    with atomic_write(path, remedy=remedy) as partial:
+        save_file({"features": features.contiguous()}, partial)
     return features

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import reported
+from clipedu.utils.files import atomic_folder
 
 if TYPE_CHECKING:
     import torch
@@ -45,15 +45,11 @@ def write_checkpoint(run: Path, step: int, model: nn.Module, state: dict[str, An
     target = run / "checkpoint" / f"step-{step:08d}"
     while target.exists():  # the same step again: the old one must not go before the new one is there
         target = target.with_name(f"{target.name}+")
-    partial = target.with_name("writing")
-    with reported(partial):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with atomic_folder(target) as partial:
         weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
         save_file(weights, partial / WEIGHTS)
         with open(partial / STATE, "wb") as file:  # a file of its own reports a full disk as an OSError
             torch.save(state, file)
-        partial.rename(target)
     for other in target.parent.iterdir():
         if other != target:
             shutil.rmtree(other, ignore_errors=True)

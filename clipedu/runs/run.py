@@ -33,7 +33,7 @@ from clipedu.config.experiment import Experiment
 from clipedu.runs.checkpoint import last_checkpoint, read_state, read_weights, write_checkpoint
 from clipedu.utils.environment import environment
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import read_json, reported, write_json, write_text
+from clipedu.utils.files import atomic_write, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas
@@ -199,10 +199,8 @@ class Run:
         from safetensors.torch import save_file
 
         write_json(self.folder / "captions.json", words)
-        partial = self.folder / "embeddings.partial"
-        with reported(partial):
+        with atomic_write(self.folder / "embeddings.safetensors") as partial:
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
-            partial.replace(self.folder / "embeddings.safetensors")
 
     def save_frames(self, history: pandas.DataFrame, norms: pandas.DataFrame, layers: pandas.DataFrame) -> None:
         """Write history.csv, norms.csv and layers.csv, with the columns of `history`, `norms` and `layers`.

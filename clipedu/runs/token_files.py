@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clipedu.inference.attention import Tokens, attention_maps, name_tokens, reads_attention, token_norms
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import read_json, reported, write_json
+from clipedu.utils.files import atomic_write, read_json, write_json
 
 if TYPE_CHECKING:
     from clipedu.data.pairs import Pairs
@@ -43,10 +43,8 @@ def keep_tokens(folder: Path, model: DualEncoder, pairs: Pairs) -> None:
     if tokens.windows is not None:
         tensors["windows"] = tokens.windows
     write_json(folder / "tokens.json", {"names": tokens.names, "extra": tokens.extra, "grid": tokens.grid})
-    partial = folder / "tokens.partial"
-    with reported(partial):
+    with atomic_write(folder / "tokens.safetensors") as partial:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-        partial.replace(folder / "tokens.safetensors")
 
 
 def kept_tokens(folder: Path) -> tuple[Tokens, dict[str, Tensor]] | None:

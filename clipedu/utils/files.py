@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Make a folder in one step: fill the one this yields, beside it.
 
     It is renamed to `path`, which must be free or an empty folder, when the block ends. After an error nothing is left.
+    Its files get the permissions of new files, as with `atomic_write`.
 
     Raises:
         ClipeduError: it cannot be written, or the block raised an OSError.
@@ -57,13 +59,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with reported(path):
         try:
             partial.mkdir(parents=True)
+            (probe := partial / ".mode").touch()
+            mode = probe.stat().st_mode
+            probe.unlink()
             yield partial
+            for file in partial.rglob("*"):
+                if file.is_file() and file.stat().st_mode != mode:
+                    file.chmod(mode)
             if path.is_dir():
                 path.rmdir()
             partial.rename(path)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def check_writable(folder: Path, remedy: str = "") -> None:
+    """Make a folder and check that files can be written in it, before a long computation whose result goes there.
+
+    Raises:
+        ClipeduError: they cannot; `remedy` says what to do.
+    """
+    with reported(folder, remedy):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def _partial(path: Path) -> Path:

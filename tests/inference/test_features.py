@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,18 +220,20 @@ def test_a_leftover_of_a_kill_is_not_read(model, cache):
 def test_a_cache_that_can_not_be_written_is_told_before_the_work(model, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(ClipeduError, match="cannot write features to .*file/cache .*set CLIPEDU_CACHE") as caught:
+    with pytest.raises(ClipeduError, match="file/cache cannot be written: .*. Set CLIPEDU_CACHE") as caught:
         frozen_image_features(model, Stopped(), progress=False)
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_permission_is_told_before_the_work(model, cache, monkeypatch):
-    def refused(self, **settings):
+    def refused(**settings):
         raise PermissionError(13, "Permission denied")
 
     cache.mkdir(parents=True)
-    monkeypatch.setattr(Path, "touch", refused)  # a stand-in: the tests may run as root, who may write everywhere
-    with pytest.raises(ClipeduError, match="cannot write features to .*Permission denied.*set CLIPEDU_CACHE"):
+    monkeypatch.setattr(
+        "tempfile.TemporaryFile", refused
+    )  # a stand-in: the tests may run as root, who may write everywhere
+    with pytest.raises(ClipeduError, match="cannot be written: Permission denied. Set CLIPEDU_CACHE"):
         frozen_image_features(model, Stopped(), progress=False)
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_folder, atomic_write, read_json, reported, write_json, write_text
+from clipedu.utils.files import atomic_folder, atomic_write, check_writable, read_json, reported, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -137,12 +137,14 @@ def test_every_file_has_the_mode_that_the_umask_says(tmp_path, umask):
         write_text(tmp_path / "text", "x")
         with atomic_write(tmp_path / "tensors") as partial:
             save_file({"x": torch.ones(3)}, partial)  # private, left alone
-        with atomic_folder(tmp_path / "folder"):
-            pass
+        with atomic_folder(tmp_path / "folder") as folder:
+            save_file({"x": torch.ones(3)}, folder / "tensors")
+            assert names(folder) == ["tensors"]
     finally:
         os.umask(before)
     modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in names(tmp_path)}
     assert modes == {"folder": 0o777 & ~umask, "tensors": 0o666 & ~umask, "text": 0o666 & ~umask}
+    assert (tmp_path / "folder" / "tensors").stat().st_mode & 0o777 == 0o666 & ~umask
     assert load_file(tmp_path / "tensors")["x"].tolist() == [1, 1, 1]
 
 
@@ -176,6 +178,14 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
         pass
     with pytest.raises(KeyError), reported(tmp_path):  # nothing to do with writing
         raise KeyError
+
+
+def test_a_folder_is_checked_before_the_work(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert names(tmp_path / "a") == ["b"] and names(tmp_path / "a" / "b") == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ClipeduError, match="file/cache cannot be written: Not a directory. Give another$"):
+        check_writable(tmp_path / "file" / "cache", "Give another")
 
 
 def test_json(tmp_path):
