@@ -1,1 +1,1 @@
-"""Pairs of images and captions: embedded scenes, shards on disk, and how a batch of them is drawn."""
+"""Pairs: embedded scenes, shards on disk, and batches of them."""

@@ -1,4 +1,4 @@
-"""Augmentation: change a batch of images at random, in one pass, on the device where the pixels are.
+"""Augmentation: random changes of a batch of images, on its device.
 
     crop          a random rectangle (area 0.5 to 1, aspect 3/4 to 4/3) is stretched to the image's size
     flip          left and right are swapped with probability 1/2; captions stay, also those that say "left"
@@ -66,7 +66,9 @@ def augment(pixels: Tensor, how: str, *, seed: int, step: int, first: int = 0, o
 
 
 def random_crop(pixels: Tensor, first: int, of: int, *, seed: int, step: int, flip: bool) -> Tensor:
-    """Crop random rectangles (area 0.5 to 1, aspect 3/4 to 4/3) and resize them, bilinear.
+    """Crop random rectangles and resize them to the image's size, bilinear.
+
+    Area 0.5 to 1, aspect 3/4 to 4/3.
 
     Where area and aspect together give more than the image's width, all of it is taken.
 
@@ -89,12 +91,14 @@ def random_crop(pixels: Tensor, first: int, of: int, *, seed: int, step: int, fl
 
 
 def _line(count: int) -> Tensor:
-    """Return the centres of `count` pixels along a side from -1 to 1, on the CPU."""
+    """Return the centres of `count` pixels on a side from -1 to 1 (CPU)."""
     return torch.linspace(-1, 1, count) * (count - 1) / count
 
 
 def rand_augment(pixels: Tensor, first: int, of: int, *, seed: int, step: int) -> Tensor:
-    """Apply two rounds of RandAugment: each image draws one of `OPERATIONS` and a sign, done with probability 1/2.
+    """Apply two rounds of RandAugment.
+
+    In each, every image draws one of `OPERATIONS` and a sign, done with probability 1/2.
 
     Args:
         pixels: uint8 or float [B, 3, H, W] in 0..255; not changed.
@@ -144,7 +148,7 @@ def identity(pixels: Tensor, sign: Tensor) -> Tensor:
 
 
 def autocontrast(pixels: Tensor, sign: Tensor) -> Tensor:
-    """Stretch each channel so that its darkest value becomes 0 and its brightest 255; a constant one stays.
+    """Stretch each channel to 0..255; a constant one stays.
 
     The two are rounded to integers, as in an image file: else the rounding errors of a crop would be stretched too.
     """
@@ -154,7 +158,7 @@ def autocontrast(pixels: Tensor, sign: Tensor) -> Tensor:
 
 
 def equalize(pixels: Tensor, sign: Tensor) -> Tensor:
-    """Map each channel so that all 256 values become about equally frequent, as `PIL.ImageOps.equalize` does."""
+    """Equalize the histogram of each channel, as `PIL.ImageOps.equalize`."""
     count, channels, height, width = pixels.shape
     value = pixels.round().long().view(count * channels, -1)
     shift = 256 * torch.arange(len(value), device=pixels.device)[:, None]
@@ -173,7 +177,10 @@ def brightness(pixels: Tensor, sign: Tensor) -> Tensor:
 
 
 def sharpness(pixels: Tensor, sign: Tensor) -> Tensor:
-    """Move away from a slightly blurred copy (3 x 3, weight 5 in the middle); the outermost pixels stay as they are."""
+    """Move away from a blurred copy (3 x 3, weight 5 in the middle).
+
+    The outermost pixels stay as they are.
+    """
     kernel = torch.ones(3, 3, device=pixels.device)
     kernel[1, 1] = 5
     inner = F.conv2d(pixels, (kernel / 13).expand(3, 1, 3, 3), groups=3)
@@ -183,7 +190,9 @@ def sharpness(pixels: Tensor, sign: Tensor) -> Tensor:
 
 
 def _moved(place: Callable[[Tensor, float], tuple]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make an affine operation: `place(sign, W / H)` gives (xx, xy, x0, yx, yy, y0).
+    """Make an affine operation of a function that gives its matrix.
+
+    `place(sign, W / H)` gives (xx, xy, x0, yx, yy, y0).
 
     The pixel at (x, y) comes from (xx x + xy y + x0, yx x + yy y + y0); both sides run from -1 to 1.
     """

@@ -24,7 +24,9 @@ _CLEARER = {134: "crane bird", 264: "Cardigan Welsh corgi", 517: "construction c
 
 
 def imagenet_classes() -> list[str]:
-    """List the 1,000 names of ImageNet-1k in the order of the class index; all different in lower case.
+    """List the 1,000 class names of ImageNet-1k, in order of the index.
+
+    All differ in lower case.
 
     Each is the first of the class's names in WordNet ("tench, Tinca tinca" gives "tench"), but where two classes share it.
     """

@@ -1,4 +1,4 @@
-"""Prefetching: the next batches are made while the device works on this one.
+"""Prefetching: make the next batches while the device works.
 
     hold       the whole set is on the GPU as uint8, and a batch is a gather there. 100k images of 176 px are 9.3 GB.
     Prefetch   a background thread gathers the next two batches from the memory map into pinned memory.
@@ -39,7 +39,7 @@ _END = object()
 
 
 class Prefetch(Iterator[Batch]):
-    """Iterate over the batches of `source` on `device`, made ahead by a background thread.
+    """Iterate over batches on a device, made ahead by a background thread.
 
     An error in the thread is raised where the batch was requested. The thread ends with the last batch, with `close()`,
     when the iterator is garbage collected (an abandoned loop, Ctrl-C) and when Python exits.
@@ -84,13 +84,16 @@ class Prefetch(Iterator[Batch]):
         raise made
 
     def close(self) -> None:
-        """End the thread, and wait until it has ended. The batches it made ahead are dropped."""
+        """End the thread and wait for it; batches made ahead are dropped."""
         self._over = True
         self._finish()
 
 
 def feed(source: Iterator[Batch], device: torch.device | str) -> Iterator[Batch]:
-    """Iterate over batches on `device`: prefetched for a GPU, one by one for the CPU. Close it when it is abandoned."""
+    """Iterate over batches on `device`, prefetched if it is a GPU.
+
+    Close it when it is abandoned.
+    """
     return Prefetch(source, device) if torch.device(device).type != "cpu" else source
 
 
@@ -129,9 +132,10 @@ def hold(
     free: int | None = None,
     progress: bool = True,
 ) -> Tensor | None:
-    """Copy all pixels to the device if they take at most a quarter of its free memory.
+    """Copy all pixels to the device if its memory allows.
 
-    Never on the CPU: there the memory map is as fast. The decision is logged (logger "clipedu", level INFO).
+    They may take a quarter of what is free. On the CPU they never do: the memory map is as fast. The decision is logged
+    (logger "clipedu", level INFO).
 
     Args:
         pairs: N pairs.
@@ -161,5 +165,5 @@ def hold(
 
 
 def _free(device: torch.device) -> int:
-    """Return the bytes that can still be allocated on a GPU; 0 for other devices, on which nothing is held."""
+    """Return the free bytes of a GPU; 0 for other devices (nothing is held)."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0

@@ -1,4 +1,4 @@
-"""Decode a set into the pixel cache before training, and verify the cache against the shards.
+"""Decode a set into the pixel cache, and verify the cache.
 
 Opening a set decodes it too (`clipedu.data.shards.dataset`), with the same code and the same result; `prepare_cache` also
 reports what was left out and why, how long it took and how large it is. It can be stopped at any time, also with kill -9;
@@ -107,7 +107,9 @@ def verify_cache(
     workers: int | None = None,
     progress: bool = True,
 ) -> CacheCheck:
-    """Read the shards again and compare keys, captions, labels, what was left out, and pixels, bit for bit.
+    """Read the shards again and compare the cache with them.
+
+    Compared are keys, captions, labels, what was left out, and pixels, bit for bit.
 
     Args:
         name_or_folder, split, image_size, resize, workers, progress: as for `prepare_cache`.
@@ -143,7 +145,7 @@ def verify_cache(
 def _again(
     source: Source, file: Path, tried: list[int], good: list[Sample], workers: int | None, progress: bool
 ) -> tuple[dict[int, str], list[int]]:
-    """Decode some slots again; returns {slot: why it failed}, and the slots that have other pixels."""
+    """Decode slots again: {slot: why it failed}, and slots that differ."""
     failed: dict[int, str] = {}
     wrong: list[int] = []
     jobs = [

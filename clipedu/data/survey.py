@@ -1,4 +1,4 @@
-"""Statistics of a set of pairs: words, copies, dead links, and captions that a mirror makes false.
+"""Statistics of pairs: words, copies, dead links, mirrored captions.
 
 Functions from captions and pixels to numbers; `clipedu.plots.data` draws them. "Words" are those of `clean_caption`: lower
 case, no punctuation, the first 30.
@@ -23,7 +23,7 @@ CHUNK = 1024
 
 
 class LinkRot(NamedTuple):
-    """How many links of a list were dead: `lost` as a share, so many `years` after the list was published."""
+    """Dead links of a list: a share `lost` after so many `years`."""
 
     what: str
     years: float
@@ -55,7 +55,7 @@ def word_counts(captions: Iterable[str]) -> Counter[str]:
 
 
 def repeats(items: Iterable[Hashable]) -> list[list[int]]:
-    """Group the positions of equal items, for each item that occurs more than once; the most frequent first."""
+    """Group the positions of repeated items; the most frequent first."""
     places: dict[Hashable, list[int]] = {}
     for place, item in enumerate(items):
         places.setdefault(item, []).append(place)
@@ -63,7 +63,7 @@ def repeats(items: Iterable[Hashable]) -> list[list[int]]:
 
 
 def pixel_digests(pairs: Pairs) -> list[str]:
-    """Hash each row's pixels: equal for images that are equal in every bit, and (almost certainly) only for them."""
+    """Hash each row's pixels; only equal images have equal hashes."""
     found = []
     for rows in torch.arange(len(pairs)).split(CHUNK):
         found += [hashlib.blake2b(picture.tobytes()).hexdigest() for picture in pairs.pixels(rows).numpy()]
@@ -71,7 +71,9 @@ def pixel_digests(pairs: Pairs) -> list[str]:
 
 
 def difference_hash(pixels: Tensor) -> Tensor:
-    """Compute a difference hash: is a pixel brighter than its right neighbour, in the grey image shrunk to 8 x 9?
+    """Compute a difference hash of 64 bits.
+
+    Is a pixel brighter than its right neighbour, in the grey image shrunk to 8 x 9?
 
     Scaling, compression and brightness hardly change the 64 bits; so images whose hashes differ in few bits look alike.
 
@@ -90,13 +92,16 @@ def difference_hashes(pairs: Pairs) -> Tensor:
 
 
 def hamming(one: Tensor, other: Tensor) -> Tensor:
-    """Count the bits in which each of bool [N, K] differs from each of bool [M, K]: int64 [N, M]."""
+    """Count the differing bits of bool [N, K] and [M, K]: int64 [N, M]."""
     one, other = one.float(), other.float()
     return (one @ (1 - other).T + (1 - one) @ other.T).long()
 
 
 def near_copies(hashes: Tensor, at_most: int) -> Tensor:
-    """Find pairs of rows whose hashes differ in at most so many bits: int64 [K, 2], nearest first, lower row first."""
+    """Find pairs of rows whose hashes differ in at most so many bits.
+
+    Returns int64 [K, 2], the nearest pair first, the lower row first.
+    """
     found, distances = [], []
     for start in range(0, len(hashes), CHUNK):
         distance = hamming(hashes[start : start + CHUNK], hashes)
@@ -108,7 +113,7 @@ def near_copies(hashes: Tensor, at_most: int) -> Tensor:
 
 
 def sampling_error(share: float, sample: int, population: int) -> float:
-    """Compute the relative standard error of a word's frequency in a random sample of captions.
+    """Compute the relative standard error of a word's frequency in a sample.
 
     sqrt((1 - p) / (p n) x (N - n) / (N - 1)); the second factor is for drawing without replacement (Cochran 1977, section 3.2).
 
@@ -121,7 +126,7 @@ def sampling_error(share: float, sample: int, population: int) -> float:
 
 
 def half_life(lost: float, years: float) -> float:
-    """Compute the years after which half of the links are dead, if each year the same share of the rest dies."""
+    """Compute the half-life of links, in years, from the share lost."""
     return years * math.log(2) / -math.log1p(-lost)
 
 
@@ -131,6 +136,6 @@ def names_a_side(caption: str) -> bool:
 
 
 def swap_sides(caption: str) -> str:
-    """Exchange "left" and "right": true of the mirror image, where these words mean sides."""
+    """Exchange "left" and "right", as is true of the mirror image."""
     other = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost"}
     return " ".join(other.get(word, word) for word in words(caption))

@@ -1,4 +1,4 @@
-"""The token cache: captions are tokenized once and read from a file the next time.
+"""The token cache: tokenize once, then read from a file.
 
 The name of the file is a hash of the tokenizer, its length included, and of the captions. So a file with the right name
 holds the right tokens, in whatever folder it is.
@@ -19,7 +19,9 @@ from clipedu.utils.files import atomic_write
 
 
 def kept(folder: Path, tokenizer: Any, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what `tokenizer.encode(texts)` gives: from the folder, or encoded now and written there if possible.
+    """Return `tokenizer.encode(texts)`, from the cache if it is there.
+
+    Else the texts are encoded now, and written there if possible.
 
     Args:
         folder: where the file is, or is written.

@@ -66,7 +66,9 @@ class Tokenizer:
         self.truncated, self.clean = 0, False
 
     def encode(self, texts: Sequence[str], strict: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Return token ids, int32 [T, length], and lengths, int32 [T], with special tokens and without padding.
+        """Return token ids, int32 [T, length], and lengths, int32 [T].
+
+        Lengths include special tokens, not padding.
 
         Args:
             texts: T texts.
@@ -107,7 +109,7 @@ class Tokenizer:
         return self.tokenizer.backend_tokenizer.encode(text).ids
 
     def identity(self) -> str:
-        """Return a hash of everything that `encode` depends on: equal hashes mean equal tokens."""
+        """Return a hash of all that `encode` depends on."""
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.backend_tokenizer.no_padding()
         backend = self.tokenizer.backend_tokenizer.to_str()
@@ -115,7 +117,9 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write the tokenizer, its length and `clean` included, to a folder that `Tokenizer.load` reads.
+        """Write the tokenizer to a folder that `Tokenizer.load` reads.
+
+        Its length and `clean` included.
 
         Raises:
             ClipeduError: it cannot be written.
@@ -154,7 +158,9 @@ class Tokenizer:
 
 
 def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192) -> Tokenizer:
-    """Train a lower-casing WordPiece tokenizer on captions; the same captions give the same tokenizer.
+    """Train a lower-casing WordPiece tokenizer on captions.
+
+    The same captions give the same tokenizer.
 
     Args:
         captions: the texts to learn from.
@@ -198,7 +204,9 @@ def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192
 
 
 def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
-    """Load a text model's own tokenizer: from this machine if it was loaded before, else from the Hugging Face Hub.
+    """Load a text model's own tokenizer.
+
+    From this machine if it was loaded before, else from the Hugging Face Hub.
 
     Args:
         model_name: of the text model on the Hub, or its folder.
@@ -232,7 +240,9 @@ def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
 
 
 def clean_caption(text: str) -> str:
-    """Clean a caption as the course does: lower case, no punctuation, single spaces, at most 30 words.
+    """Clean a caption as the course does.
+
+    Lower case, no punctuation, single spaces, at most 30 words.
 
     Removed are , . ' ! ? " ( ) * # : ; ~ ; "-" and "/" become spaces; the placeholder <person> becomes the word.
     """

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of clipedu: errors, registries, files, the hub, devices, statistics."""
+"""Helpers below everything: errors, registries, files, devices, the Hub."""

@@ -9,7 +9,7 @@ from clipedu.utils.errors import ClipeduError
 
 
 def size_text(size: float) -> str:
-    """Format a number of bytes: "9.8 GB" (10^9 bytes, as disk makers and hubs count)."""
+    """Format a number of bytes, e.g. "9.8 GB" (10^9 bytes)."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             return f"{size / scale:.{1 if size < 100 * scale else 0}f} {unit}"
@@ -17,7 +17,7 @@ def size_text(size: float) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the bytes that are free on the disk of `folder`, which need not exist yet."""
+    """Return the free bytes on the disk of a folder that may not exist yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free

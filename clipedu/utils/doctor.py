@@ -15,7 +15,7 @@ from packaging.version import Version
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: what was checked, whether it is fine, and what to know or do."""
+    """The result of one check: what, whether it is fine, what to know or do."""
 
     what: str
     fine: bool
@@ -26,7 +26,9 @@ class Finding:
 
 
 def doctor() -> None:
-    """Print a line on Python, torch and its device, torchvision and the widgets: "fine", or "MEND" and how.
+    """Print a line for each check of the installed packages.
+
+    Python, torch and its device, torchvision, the widgets: "fine", or "MEND" and how.
 
     It prints by design: it is what a notebook's first cell calls. `findings` returns the same as objects.
     """
@@ -50,7 +52,7 @@ def _torch() -> Finding:
 
 
 def _torchvision() -> Finding:
-    """Check whether torchvision imports, and was made for the torch that is installed."""
+    """Check whether torchvision imports and fits the installed torch."""
     needs = (Requirement(need) for need in metadata.requires("torchvision") or ())
     wanted = next((str(need.specifier) for need in needs if need.name == "torch"), "")
     try:
@@ -93,7 +95,10 @@ def _widgets() -> Finding:
 
 
 def widget_pair(back: str, front: str) -> Finding:
-    """Check the versions of ipywidgets (in Python) and jupyterlab_widgets (in the browser): 8 goes with 3; "" = missing."""
+    """Check that ipywidgets and jupyterlab_widgets fit together.
+
+    8 (in Python) goes with 3 (in the browser); "" = not installed.
+    """
     what = f"ipywidgets {back or 'missing'}"
     if back.startswith("8.") and front.startswith("3."):
         return Finding(what, True, f"with jupyterlab_widgets {front}")

@@ -1,4 +1,4 @@
-"""The environment of a run: versions, device, threads and commit, as its folder records them."""
+"""The environment of a run: versions, device, threads and commit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, device, threads, commit and date, as a run records them (JSON can hold them)."""
+    """Return versions, device, threads, commit and date, for JSON."""
     import torch
 
     from clipedu import __version__
@@ -41,7 +41,10 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of clipedu's own checkout, with a + if it has changes; None for an installed package."""
+    """Return the commit of clipedu's checkout, with a + if it has changes.
+
+    None for an installed package.
+    """
 
     def git(*words: str) -> str:
         return subprocess.run(

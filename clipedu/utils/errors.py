@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 
 class ClipeduError(ValueError):
-    """Something the user gave cannot work. The message is one line: what was given, and what is allowed or to be done.
+    """Something the user gave cannot work.
+
+    The message is one line: what was given, and what is allowed or to be done.
 
     The command line prints it without a traceback and exits with code 2.
     """
@@ -17,7 +19,9 @@ class ClipeduError(ValueError):
 
 
 def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> ClipeduError:
-    """Make the error for an unknown name: it repeats the name, suggests the nearest and lists all.
+    """Make the error for an unknown name.
+
+    It repeats the name, suggests the nearest and lists all.
 
     Args:
         kind: what is named, e.g. "loss".

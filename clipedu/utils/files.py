@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read with errors that a person can act on."""
+"""Files: written in one step, read with errors one can act on."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def check_writable(folder: Path, remedy: str = "") -> None:
-    """Make a folder and check that files can be written in it, before a long computation whose result goes there.
+    """Make a folder and check that files can be written in it.
+
+    For use before a long computation whose result goes there.
 
     Raises:
         ClipeduError: they cannot; `remedy` says what to do.
@@ -86,13 +88,15 @@ def check_writable(folder: Path, remedy: str = "") -> None:
 
 
 def _partial(path: Path) -> Path:
-    """A name beside `path` that no other writer takes, in this process or another."""
+    """Return a name beside `path` that no other writer uses."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
 
 
 @contextmanager
 def reported(path: Path, remedy: str = "") -> Iterator[None]:
-    """Turn an error of writing (a full disk, no permission) into one line that names `path`, and `remedy` if there is one.
+    """Turn an error of writing into one line that names `path`.
+
+    E.g. a full disk or a missing permission. The line ends with `remedy` if there is one.
 
     Raises:
         ClipeduError: the block raised an OSError or a SafetensorError.

@@ -1,4 +1,4 @@
-"""Helpers for the Hugging Face Hub: check that it can be reached, silence its clients, explain their errors."""
+"""Helpers for the Hugging Face Hub: reach it, explain its errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from clipedu.utils.errors import ClipeduError
 
 
 def reachable(address: str) -> bool:
-    """Check whether a server answers, within seconds; the Hub's own client retries for most of a minute."""
+    """Check whether a server answers, within seconds.
+
+    The Hub's own client retries for most of a minute.
+    """
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=10).close()
     except urllib.error.HTTPError:  # an answer too
@@ -25,7 +28,10 @@ def reachable(address: str) -> bool:
 
 @contextmanager
 def quiet(*, bars: bool = False) -> Iterator[None]:
-    """Silence warnings and log lines of transformers and the Hub's client, and progress bars unless `bars`."""
+    """Silence log lines of transformers and the Hub's client.
+
+    Also their progress bars, unless `bars`.
+    """
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from huggingface_hub.utils import logging as hub
 
@@ -67,7 +73,9 @@ def check_reachable(what: str) -> None:
 
 
 def http_errors() -> tuple[type[Exception], ...]:
-    """Return the errors of the Hub's client, and of the HTTP library under it: httpx, or httpx2 in newer versions.
+    """Return the errors of the Hub's client and of its HTTP library.
+
+    The library is httpx, or httpx2 in newer versions.
 
     The client wraps the server's answers in an error of its own, but lets a lost connection through as the library's.
     """
@@ -78,14 +86,16 @@ def http_errors() -> tuple[type[Exception], ...]:
 
 
 def status_of(error: Exception) -> int | None:
-    """Return the HTTP status of the answer that an error is about; None if there was no answer."""
+    """Return the HTTP status an error is about; None without an answer."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 @contextmanager
 def explained(repository: str) -> Iterator[None]:
-    """Turn errors of the Hub's client about a data set's repository into one line that says what to do.
+    """Turn errors of the Hub's client into one line that says what to do.
 
+    Args:
+        repository: the data set's, which the errors are about.
     Raises:
         ClipeduError: the block raised one.
     """

@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class StopAfterStep:
-    """Let the current step end on Ctrl-C, so that a checkpoint is whole; a second Ctrl-C stops at once.
+    """Let the current step end on Ctrl-C; a second one stops at once.
 
-    Signals reach only the main thread; in another one this does nothing.
+    So what is kept is complete. Signals reach only the main thread; in another one this does nothing.
 
     Attributes:
         step_is_whole: False if a second Ctrl-C came: then a step may be half done, and its weights must not be kept.
@@ -22,7 +22,7 @@ class StopAfterStep:
     asked, step_is_whole = False, True
 
     def watch(self, records: Iterable[T]) -> Iterator[T]:
-        """Pass on one record a step; raise KeyboardInterrupt after the step during which Ctrl-C came."""
+        """Pass on records; raise KeyboardInterrupt after a step with Ctrl-C."""
         main = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGINT, self._ask) if main else None
         try:

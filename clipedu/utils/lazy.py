@@ -1,4 +1,4 @@
-"""`lazy_exports`: public names of a package, imported on first use (PEP 562).
+"""`lazy_exports`: public names, imported on first use (PEP 562).
 
 So `import clipedu` loads none of torch, Jupyter, umap or seaborn, and a module without torch (`clipedu.evaluation.metrics`)
 can be imported without the torch of its siblings.
@@ -15,7 +15,9 @@ from typing import Any
 def lazy_exports(
     package: str, homes: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Make `__getattr__`, `__dir__` and `__all__` of a package that offers names of its submodules.
+    """Make `__getattr__`, `__dir__` and `__all__` of a package.
+
+    The package offers names of its submodules.
 
     A public name must differ from every submodule's: importing a submodule sets an attribute of that name on the package.
 

@@ -1,4 +1,6 @@
-"""Log lines of clipedu on the screen: `logging.getLogger("clipedu")` is the library's only logger.
+"""Log lines of clipedu on the screen.
+
+`logging.getLogger("clipedu")` is the library's only logger.
 
 A notebook shows its warnings, as Python does by default. The command line shows its information too.
 """
@@ -22,7 +24,10 @@ class AboveBars(logging.Handler):
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Write clipedu's log lines of this level and above to stderr; calling it again adds no second handler."""
+    """Write clipedu's log lines to stderr, from this level on.
+
+    Calling it again adds no second handler.
+    """
     logger = logging.getLogger("clipedu")
     if not any(isinstance(handler, AboveBars) for handler in logger.handlers):
         logger.addHandler(AboveBars())

@@ -1,4 +1,4 @@
-"""`Registry`: the names a user can choose from, each with a builder and a one-line description."""
+"""`Registry`: the names a user can choose from, each with a builder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clipedu.utils.errors import unknown_name
 
 @dataclass(frozen=True)
 class Entry:
-    """One choice in a registry: how to build it, and what a menu, a notebook or `--help` shows of it.
+    """One choice in a registry: how to build it, and a line about it.
 
     `build` is None where a name stands for nothing but `defaults` (an encoder: some builder reads them).
     """
@@ -25,7 +25,9 @@ class Entry:
 
 
 class Registry(dict[str, Entry]):
-    """A dict from name to `Entry`. `registry[name]` raises a helpful `ClipeduError` for an unknown name.
+    """A dict from name to `Entry`.
+
+    `registry[name]` raises a helpful `ClipeduError` for an unknown name.
 
     >>> LOSSES = Registry("loss")
     >>> LOSSES.add("clip", build_clip, "symmetric InfoNCE")

@@ -1,4 +1,4 @@
-"""Folders that are shipped with clipedu: data manifests and notebooks, found in a wheel and in a checkout."""
+"""Find data manifests and notebooks, in a wheel and in a checkout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped(name: str) -> Path:
-    """Find a shipped folder: inside the installed package, else beside the package in a checkout.
+    """Find a folder that is shipped with clipedu.
+
+    It is inside the installed package, or beside the package in a checkout.
 
     Args:
         name: "data_manifests" or "notebooks".

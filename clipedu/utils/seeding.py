@@ -1,4 +1,4 @@
-"""`seeded`: a random generator from a key; neighbouring keys give unrelated numbers."""
+"""`seeded`: random generators from keys; neighbours are unrelated."""
 
 from __future__ import annotations
 
@@ -7,5 +7,8 @@ import torch
 
 
 def seeded(*key: int) -> torch.Generator:
-    """Return a CPU generator seeded by non-negative integers, e.g. (seed of the run, step, purpose)."""
+    """Return a CPU generator seeded by non-negative integers.
+
+    E.g. (seed of the run, step, purpose).
+    """
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def rank_correlation(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation along the last axis of x and y [..., N]: [...], from -1 to 1.
+    """Compute Spearman's rank correlation along the last axis.
+
+    x and y are [..., N], the result is [...], from -1 to 1.
 
     Equal values share the mean of their ranks. It is 0 where all of x or all of y are equal, so that there is no order
     (`scipy.stats.spearmanr` gives nan there, and correlates the columns of a table with one another, not two tables row by
@@ -28,7 +30,10 @@ def rank_correlation(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> np.ndarr
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of some values, and half the width of Student's 95 % interval of it (nan for fewer than two values)."""
+    """Compute the mean and half of Student's 95 % interval of it.
+
+    The interval is nan for fewer than two values.
+    """
     from scipy.stats import t
 
     data = np.asarray(values, dtype=float)

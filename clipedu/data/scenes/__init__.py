@@ -1,1 +1,1 @@
-"""Scenes: captioned pictures that need no download, drawn when they are asked for."""
+"""Scenes: captioned images, drawn on demand without a download."""

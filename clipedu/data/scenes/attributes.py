@@ -10,7 +10,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Attributes:
-    """The attributes of N scenes. Index with rows, a slice or a mask to get some of them.
+    """The attributes of N scenes.
+
+    Index with rows, a slice or a mask to get some of them.
 
     Each scene has slots for two objects; `exists()` says which are used. Lengths are fractions of the image's side.
     """

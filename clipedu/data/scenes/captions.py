@@ -1,8 +1,7 @@
-"""Captions of scenes: meanings, whether they are true, and the sentences that express them.
+"""Captions of scenes: meanings, their truth, and sentences for them.
 
-A `Meaning` is what a caption claims: one number for each attribute that it names, None for each that it leaves open. The
-fewer it names, the more scenes it is true of; naming one more can only make that set smaller. So a chain of meanings,
-each naming all that the one before it named and more, runs from generic to specific:
+A `Meaning` has one number for each attribute that a caption names, and None for each that it leaves open. A chain of
+meanings, each naming more than the one before it and so true of fewer scenes, runs from generic to specific:
 
     0  a shape
     1  a star                                                or: something red
@@ -11,8 +10,8 @@ each naming all that the one before it named and more, runs from generic to spec
     4  a small red star above a blue ring                    or, alone in its scene: ... in the top left corner
     5  a small red star above a large blue ring on a striped background
 
-A caption is true of a scene if the scene has objects for it: "a red star" is true of any scene with a red star in it.
-Words are chosen by a `Dice`, which holds nothing but an integer, so that a caption is a pure function of its scene.
+A caption is true of a scene that has objects for it. Words are chosen by a `Dice`, which holds one integer, so that a
+caption is a pure function of its scene.
 """
 
 from __future__ import annotations
@@ -101,7 +100,10 @@ PLAIN_FORMS = ("{s} {b}", "a picture of {s} {b}", "there is {s} {b}", "{b}, {s}"
 
 
 class Dice:
-    """Choices from one non-negative integer: each `pick` uses up a part of it. `Dice(0)` always picks the first option."""
+    """Choices from one non-negative integer.
+
+    Each `pick` uses up a part of it. `Dice(0)` always picks the first option.
+    """
 
     def __init__(self, number: int):
         self.number = number
@@ -112,7 +114,9 @@ class Dice:
 
 
 class Meaning(NamedTuple):
-    """What a caption claims, as indices into SHAPES, COLOURS, SIZES, RELATIONS, PLACES and BACKGROUNDS; None is "not said".
+    """What a caption claims; None is "not said".
+
+    Fields are indices into SHAPES, COLOURS, SIZES, RELATIONS, PLACES and BACKGROUNDS.
 
     `relation` is the subject's to the other object: "subject above other". `place` is the subject's in the picture.
     """
@@ -128,7 +132,9 @@ class Meaning(NamedTuple):
     background: int | None = None
 
     def inverted(self) -> Meaning:
-        """Return the same claim with the other object as the subject: "a ring below a star" for "a star above a ring".
+        """Return the same claim with the other object as the subject.
+
+        "A ring below a star" for "a star above a ring".
 
         Raises:
             ValueError: the claim has no relation.
@@ -146,7 +152,7 @@ class Meaning(NamedTuple):
         )
 
     def at_level(self, level: int, dice: Dice) -> Meaning:
-        """Reduce a claim that names everything to what `level` (0 to 5) of a chain names."""
+        """Reduce a full claim to what `level` (0 to 5) of a chain names."""
         if level == 0:
             return Meaning()
         if level == 1:
@@ -223,7 +229,7 @@ def say(meaning: Meaning, dice: Dice, form: int | None = None) -> str:
 
 
 def meanings(scenes: Attributes) -> list[Meaning]:
-    """Return the most specific claim about each scene, with its first object as the subject."""
+    """Return the most specific claim about each scene's first object."""
     columns = (scenes.count, *scenes.shape.T, *scenes.colour.T, *scenes.size.T, scenes.relation, scenes.place[:, 0])
     table = torch.stack([*columns, scenes.background], 1).tolist()
     return [

@@ -1,4 +1,4 @@
-"""Scenes: captioned pictures that need no download, drawn when they are asked for.
+"""Scenes: captioned images, drawn on demand without a download.
 
 One or two objects (10 shapes x 10 colours x 3 sizes) stand somewhere on one of five backgrounds, under some noise. A scene
 is a pure function of (seed, split, row): each attribute comes from a hash of these and of its own name, not from a

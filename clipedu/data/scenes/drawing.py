@@ -1,4 +1,4 @@
-"""Draw scenes: from their attributes to pixels, many scenes at once, on any device.
+"""Draw scenes: from attributes to pixels, many at once, on any device.
 
 Conventions:
 - The image is the unit square: x runs right, y runs down, (0, 0) is the top left corner. Lengths are fractions of its
@@ -54,7 +54,7 @@ def square(x: Tensor, y: Tensor) -> Tensor:
 
 
 def triangle(x: Tensor, y: Tensor) -> Tensor:
-    """Equilateral, one corner up: three half-planes at the same distance from the centre."""
+    """Equilateral, one corner up: three half-planes at one distance."""
     return torch.maximum(y, math.sqrt(0.75) * x.abs() - 0.5 * y) - 0.55
 
 
@@ -67,7 +67,7 @@ def diamond(x: Tensor, y: Tensor) -> Tensor:
 
 
 def star(x: Tensor, y: Tensor) -> Tensor:
-    """Five points. All ten edges are one edge after folding the plane into a tenth of a turn."""
+    """Five points: ten edges, folded onto one tenth of a turn."""
     tenth, tip, dent = math.pi / 5, 1.1, 0.48
     turn = torch.atan2(x, -y) + tenth
     fold = (torch.remainder(turn, 2 * tenth) - tenth).abs()
@@ -83,7 +83,7 @@ def cross(x: Tensor, y: Tensor) -> Tensor:
 
 
 def heart(x: Tensor, y: Tensor) -> Tensor:
-    """A square that stands on its corner, with a disc on each of its two upper edges."""
+    """A square on its corner, with a disc on each of its two upper edges."""
     half = 0.86
     x, y = x.abs(), y - 0.2
     return torch.minimum(
@@ -143,7 +143,9 @@ BACKGROUNDS: dict[str, tuple[Callable[[Tensor, Tensor, float], Tensor] | None, f
 
 
 def draw(scenes: Attributes, image_size: int, device: torch.device | str | None = None) -> Tensor:
-    """Draw scenes, in chunks that fit into the processor's cache; the chunks don't change the pixels.
+    """Draw scenes as pixels.
+
+    They are drawn in chunks that fit into the processor's cache; the pixels don't depend on it.
 
     Args:
         scenes: N scenes.
@@ -170,7 +172,9 @@ def _draw(scenes: Attributes, image_size: int) -> Tensor:
 
 
 def cover(scenes: Attributes, slot: int, axis: Tensor) -> Tensor:
-    """Compute how much of each pixel an object of each scene covers: float [N, H, W] from 0 to 1; 0 without object.
+    """Compute how much of each pixel an object covers: float [N, H, W].
+
+    From 0 to 1; 0 everywhere in a scene without this object.
 
     Args:
         scenes: N scenes.
@@ -190,7 +194,10 @@ def cover(scenes: Attributes, slot: int, axis: Tensor) -> Tensor:
 
 
 def _frame(axis: Tensor, centre: Tensor, angle: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute pixel coordinates [N, H, W] in frames with this centre [N, 2], rotated by angle [N], of length unit [N]."""
+    """Compute the pixels' coordinates in rotated frames: two of [N, H, W].
+
+    The frames have this centre [N, 2], angle [N] and unit of length [N].
+    """
     cos, sin = (angle.cos() / unit)[:, None], (angle.sin() / unit)[:, None]
     x, y = axis - centre[:, :1], axis - centre[:, 1:]  # [N, W], [N, H]
     return (cos * x)[:, None, :] + (sin * y)[:, :, None], (cos * y)[:, :, None] - (sin * x)[:, None, :]
@@ -210,7 +217,9 @@ def _background(scenes: Attributes, axis: Tensor) -> Tensor:
 
 
 def _add_noise(canvas: Tensor, scenes: Attributes) -> None:
-    """Add uniform noise in [-amplitude, amplitude], a different one for each scene, pixel and channel, in place.
+    """Add uniform noise in [-amplitude, amplitude], in place.
+
+    Another one for each scene, pixel and channel.
 
     One 32-bit hash a pixel gives eight bits to each channel: a counter, spread by two rounds of multiply and
     xor-shift ("lowbias32", C. Wellons, Prospecting for hash functions, 2018).

@@ -13,7 +13,10 @@ from clipedu.data.scenes.dataset import Scenes
 
 
 def mirrored(scenes: Attributes) -> Attributes:
-    """Return the attributes of the mirror images, as far as captions name them: relations, places and centres."""
+    """Return the attributes of the mirror images.
+
+    Only those that captions name change: relations, places and centres.
+    """
     sideways = (scenes.relation == 0) | (scenes.relation == 1)
     centre = scenes.centre.clone()
     centre[..., 0] = 1 - centre[..., 0]
@@ -26,7 +29,7 @@ def mirrored(scenes: Attributes) -> Attributes:
 
 
 def falsified(scenes: Scenes, rows: Sequence[int]) -> list[bool]:
-    """Check for each caption of these rows, in order, whether it is false of the mirror image."""
+    """Check which captions of these rows are false of the mirror image."""
     other = mirrored(scenes.attributes[torch.as_tensor(rows)])
     return [
         not bool(language.holds(meaning, other[place : place + 1]))

@@ -1,4 +1,4 @@
-"""Sample the attributes of scene number `row`, a pure function of (seed, split, row)."""
+"""Sample scenes: a pure function of (seed, split, row)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ _GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as int64
 
 
 def _mix(x: Tensor) -> Tensor:
-    """Spread each int64 over all 64 bits (the finalizer of SplitMix64, Steele et al. 2014); products wrap around."""
+    """Mix each int64 over all 64 bits; products wrap around.
+
+    The finalizer of SplitMix64 (Steele et al. 2014).
+    """
     for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
         x = (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * factor
     return x ^ ((x >> 31) & (2**33 - 1))
 
 
 class _Hash:
-    """Random attributes of scenes, each addressed by its name instead of drawn after the one before it."""
+    """Random attributes of scenes, each a hash of its name and the scene."""
 
     def __init__(self, seed: int, split: str, rows: Tensor):
         stream = torch.tensor([(seed * len(SPLITS) + list(SPLITS).index(split)) % 2**62])
@@ -101,14 +104,17 @@ def sample(seed: int, split: str, rows: Tensor) -> Attributes:
 
 
 def _paint(h: _Hash, colour: Tensor, which: str) -> Tensor:
-    """Return RGB [N, 3]: the named colour, a little brighter or darker and a little off in hue."""
+    """Return RGB [N, 3]: the named colour with jitter."""
     brightness = h.uniform(0.9, 1.1, f"{which} brightness")[:, None]
     nominal = torch.tensor(list(COLOURS.values()))[colour]
     return (nominal * brightness + h.uniform_rgb(-10, 10, which)).clamp(0, 255)
 
 
 def _alone(h: _Hash, radius: Tensor) -> Tensor:
-    """Place an object alone near a point of a 3 x 3 grid, inside the image: centres [N, 2, 2], equal for both slots."""
+    """Place an object alone near a point of a 3 x 3 grid.
+
+    Returns centres [N, 2, 2] inside the image, equal for both slots.
+    """
     place, reach = h.below(9, "place"), REACH * radius[:, 0]
     x = 0.5 + (place % 3 - 1) * 0.26 + h.uniform(-0.04, 0.04, "x")
     y = 0.5 + (place // 3 - 1) * 0.26 + h.uniform(-0.04, 0.04, "y")
@@ -118,7 +124,9 @@ def _alone(h: _Hash, radius: Tensor) -> Tensor:
 
 
 def _apart(h: _Hash, relation: Tensor, radius: Tensor) -> Tensor:
-    """Place two objects that don't touch, one clearly beside or above the other, inside the image: centres [N, 2, 2].
+    """Place two objects, one clearly beside or above the other.
+
+    Returns centres [N, 2, 2]; the objects don't touch and are inside the image.
 
     Along the axis of the relation, the free length is divided at random. Across it they differ by at most 0.35 of their
     distance along it, so the line between them is within 20 degrees of the axis.
@@ -139,7 +147,9 @@ def _apart(h: _Hash, relation: Tensor, radius: Tensor) -> Tensor:
 
 
 def distinct_rows(seed: int, split: str, size: int) -> Tensor:
-    """Select the first rows of a stream such that the most specific claim about each is true of no other of them.
+    """Select the first rows of a stream that captions can tell apart.
+
+    The most specific claim about each is true of no other of them.
 
     Args:
         seed, split: of the stream, as for `sample`.

@@ -1,4 +1,4 @@
-"""`Shards`: pairs from a folder of WebDataset tars, as public mirrors of CC3M, COCO and ImageNet have them.
+"""`Shards`: pairs from a folder of WebDataset tars.
 
 Rows: the shards in the order of their names, in each the samples in the order of the tar (`tar_reader` says what a sample
 is). So equal shards give equal rows. A damaged sample is left out and named in `skipped`; the rows after it move up.
@@ -28,7 +28,9 @@ from clipedu.utils.errors import ClipeduError
 
 
 class Shards(Pairs):
-    """Real pairs. The images are decoded at the first use and then read from the cache folder (see `clipedu.data.shards.pixel_cache`).
+    """Pairs from shards, decoded at the first use and then cached.
+
+    See `clipedu.data.shards.pixel_cache`.
 
     Args:
         folder: holds the .tar shards.
@@ -80,15 +82,18 @@ class Shards(Pairs):
         return len(self.keys)
 
     def pixels(self, index: Tensor) -> Tensor:
-        """Read the images of the rows `index` (int64 [B]): uint8 [B, 3, H, W], on the CPU."""
+        """Read images of rows (int64 [B]): uint8 [B, 3, H, W], on the CPU."""
         return torch.from_numpy(self._pixels[np.asarray(index)])
 
     def captions(self, row: int) -> list[str]:
-        """Return all captions of one row as they were written; empty for a set that has only labels."""
+        """Return a row's captions as written; empty if it has only a label."""
         return self._captions[row]
 
     def fingerprint(self) -> str:
-        """Return a short hash of keys, captions, labels, image size and resize, not of paths and dates."""
+        """Return a short hash of the contents, not of paths and dates.
+
+        That is: keys, captions, labels, image size and resize.
+        """
         labels = [None] * len(self) if self.labels is None else self.labels.tolist()
         digest = hashlib.sha256(f"{len(self)}/{self.image_size}/{self.resize}".encode())
         for row in zip(self.keys, self._captions, labels, strict=True):

@@ -1,4 +1,4 @@
-"""Decoding: from shards to an entry of the pixel cache, by one process or many.
+"""Decode shards into an entry of the pixel cache, by many processes.
 
 The index comes first: one pass over the headers of the tars finds the samples that become rows. Sample number i has slot i
 of the entry. Then any number of processes, in any order, decode parts (some hundred neighbouring slots each), write them to
@@ -33,7 +33,7 @@ _PATIENCE = 2.0  # seconds before a progress bar appears
 
 @dataclass(frozen=True)
 class Source:
-    """What to decode, and how: the shards of one split of a folder, at one image size."""
+    """The shards of one split of a folder, and how to decode them."""
 
     folder: Path
     split: str
@@ -48,13 +48,16 @@ class Source:
         return self.folder.resolve().name
 
     def entry(self, size: int | None = None) -> Path:
-        """Return the cache entry of the first `size` rows (None: all); another one once a shard has changed."""
+        """Return the cache entry of the first `size` rows (None: all).
+
+        It is another one once a shard has changed.
+        """
         stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.shards.values()]
         facts = [VERSION, stats, self.names and self.names[0], self.image_size, self.resize, size]
         return cache.entry_folder(f"{self.name}-{self.image_size}px", facts)
 
     def index(self, progress: bool) -> Iterator[Sample]:
-        """Yield the samples of all shards in order, with `trouble` where one cannot be a row."""
+        """Yield all samples in order, with `trouble` if one cannot be a row."""
         total = sum(path.stat().st_size for path in self.shards.values())
         with _bar(f"reading {self.name}", total, "B", progress) as bar:
             yield from usable(self.shards, self.names and self.names[0], bar.update)
@@ -85,7 +88,9 @@ def find_source(folder: str | os.PathLike, split: str, image_size: int, resize: 
 def open_source(
     source: Source, size: int | None = None, workers: int | None = None, progress: bool = True
 ) -> tuple[Path, cache.Pixels, dict[str, Any]]:
-    """Open the cache entry of a source, its pixels and its rows; decode it first if it is not there.
+    """Open the cache entry of a source; decode it first if it is missing.
+
+    Returns its folder, its pixels and its rows.
 
     An entry of the whole set is taken for any `size`.
 
@@ -111,7 +116,7 @@ def open_source(
 
 
 def decode_source(source: Source, size: int | None, workers: int | None = None, progress: bool = True) -> None:
-    """Write the cache entry of the first `size` rows, or go on where an earlier attempt was stopped.
+    """Write a cache entry, or go on where an earlier attempt was stopped.
 
     Args:
         source: what to decode.
@@ -161,7 +166,10 @@ def _decode(
 
 
 def table(samples: list[Sample], failed: dict[int, str]) -> dict[str, Any]:
-    """Make the rows of an entry, for rows.json, of all samples and the slots whose images could not be decoded."""
+    """Make the rows of an entry, as rows.json has them.
+
+    Of all samples, and of the slots whose images could not be decoded.
+    """
     rows: dict[str, Any] = {"keys": [], "captions": [], "labels": [], "skipped": [], "holes": sorted(failed)}
     slot = -1
     for sample in samples:
@@ -207,7 +215,7 @@ def spread(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator[Any]
 
 
 def parts(samples: list[Sample]) -> Iterator[tuple[int, list[Sample]]]:
-    """Split samples into runs of at most `PART`, each with the number of its first sample."""
+    """Split samples into runs of `PART`, with the number of their first."""
     return ((start, samples[start : start + PART]) for start in range(0, len(samples), PART))
 
 
@@ -225,7 +233,7 @@ def how_many(workers: int | None, count: int) -> int:
 def _fill(
     draft: cache.Draft, source: Source, first: int, samples: list[Sample], workers: int | None, progress: bool
 ) -> dict[int, str]:
-    """Decode the samples into the slots from `first` on; returns {slot: why it failed}."""
+    """Decode samples into slots from `first` on: {slot: why it failed}."""
     missing: list[tuple[int, int, list[Sample]]] = []
     failed: dict[int, str] = {}
     for start, part in parts(samples):
@@ -266,7 +274,7 @@ def decoded(samples: Iterable[Sample], size: int, resize: str) -> Iterator[Any]:
 
 
 def too_few(source: Source, size: int, there: str) -> ClipeduError:
-    """Make the error for a `size` beyond the set; `there` says how many pairs it has."""
+    """Make the error for a `size` beyond the set (`there`: what it has)."""
     return ClipeduError(f"size={size} is more than there is: {source.name}/{source.split} has {there} pairs")
 
 

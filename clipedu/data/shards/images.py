@@ -1,4 +1,4 @@
-"""Decode the bytes of an image file to pixels: uint8 [3, S, S], RGB, upright.
+"""Decode an image file to pixels: uint8 [3, S, S], RGB, upright.
 
 Two ways to make an image square:
 

@@ -1,4 +1,4 @@
-"""The pixel cache: decoded images as a memory map of uint8 on disk, and beside it the captions, labels and keys.
+"""The pixel cache: decoded images as a memory map of uint8 on disk.
 
 An entry is a folder `NAME-KEY` in the cache folder (`CLIPEDU_CACHE`, by default ~/.cache/clipedu):
 
@@ -42,7 +42,7 @@ AROUND = 2**16  # bytes that the system maps beyond those that were asked for (L
 
 
 class Pixels:
-    """The images of an entry, read from disk as they are used: `pixels[rows]` is uint8 [B, 3, S, S].
+    """Images of an entry, read on use: `pixels[rows]` is [B, 3, S, S] uint8.
 
     What was touched of a memory map counts as memory of the process. A large map's is given back to the system every
     `RELEASE` bytes, so that 10 GB can be read with half a GB in use. A map stays readable if the entry is deleted meanwhile.
@@ -77,18 +77,21 @@ class Pixels:
 
 
 def cache_folder() -> Path:
-    """Return the folder `CLIPEDU_CACHE`, or ~/.cache/clipedu where that is not set."""
+    """Return the folder `CLIPEDU_CACHE`, by default ~/.cache/clipedu."""
     return Path(os.environ.get("CLIPEDU_CACHE") or "~/.cache/clipedu").expanduser().absolute()
 
 
 def entry_folder(name: str, depends_on: Any) -> Path:
-    """Return the folder of the entry with this name (for people), keyed by `depends_on` (anything JSON can hold)."""
+    """Return the folder of an entry, named for people and keyed by a hash.
+
+    The key is a hash of `depends_on` (anything JSON can hold).
+    """
     key = hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:16]
     return cache_folder() / f"{re.sub('[^A-Za-z0-9_.-]+', '_', name)}-{key}"
 
 
 def load(entry: Path) -> tuple[Pixels, dict[str, Any]] | None:
-    """Open the pixels and rows of an entry; None if there is none, or only a damaged one."""
+    """Open pixels and rows of an entry; None if it is missing or damaged."""
     try:
         rows = json.loads((entry / "rows.json").read_text(encoding="utf-8"))
         pixels = Pixels(entry / PIXELS, rows["holes"])
@@ -98,12 +101,15 @@ def load(entry: Path) -> tuple[Pixels, dict[str, Any]] | None:
 
 
 def slot_offset(slot: int, size: int) -> int:
-    """Return the offset of a slot in pixels.npy, in bytes; also the length of a file with that many slots."""
+    """Return the offset of a slot in pixels.npy, in bytes.
+
+    It is also the length of a file with that many slots.
+    """
     return HEADER + slot * 3 * size * size
 
 
 class Draft:
-    """An entry that is being written, as a context that one process at a time can be in.
+    """An entry that is being written: a context for one process at a time.
 
     An error inside keeps the parts that are done for the next time; if there are none, nothing is left.
 
@@ -174,7 +180,7 @@ class Draft:
 
 
 def write_part(folder: Path, start: int, size: int, images: Iterable[np.ndarray | str]) -> dict[int, str]:
-    """Write images to the slots of a draft from `start` on, sync them to the disk, and record that they are done.
+    """Write images to the slots of a draft, sync them, and record it.
 
     Args:
         folder: `Draft.folder`.
@@ -203,7 +209,7 @@ def write_part(folder: Path, start: int, size: int, images: Iterable[np.ndarray 
 
 @contextmanager
 def _alone(entry: Path) -> Iterator[None]:
-    """Hold the lock of an entry; the system frees the lock of a process that is killed."""
+    """Hold the lock of an entry; the system frees it after a kill."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(entry.with_name(f"{entry.name}.lock"))
@@ -229,7 +235,10 @@ def cannot_write(error: OSError) -> ClipeduError:
 
 
 def _sweep(folder: Path, ours: Path) -> None:
-    """Delete what was left incomplete a week ago or more: entries, and files of `atomic_write` after a kill."""
+    """Delete what was left incomplete a week ago or more.
+
+    Entries, and files that `atomic_write` left after a kill.
+    """
     for partial in folder.glob("*.partial"):
         try:
             inside = partial.iterdir() if partial.is_dir() else ()

@@ -1,4 +1,4 @@
-"""Choose the shards of a split, the samples that become rows, and the class names."""
+"""Choose a split's shards, the samples that become rows, and classes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,18 @@ class MissingSplit(ClipeduError):
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    """List the .tar files in a folder and in its subfolders that are named after a split, in order."""
+    """List the .tar files of a folder, in order.
+
+    Also of its subfolders that are named after a split.
+    """
     paths = [*folder.glob("*.tar"), *(path for word in _WORDS for path in folder.glob(f"{word}/*.tar"))]
     return sorted(path for path in paths if path.is_file())
 
 
 def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
-    """Find the shards of one split, name to path in order, and a line for each shard that belongs to no split.
+    """Find the shards of one split: name to path, in order.
+
+    And a line for each shard that belongs to no split.
 
     Raises:
         ClipeduError: no such folder, or no shards in it.
@@ -55,7 +60,7 @@ def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
 
 
 def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int], object]) -> Iterator[Sample]:
-    """Yield all samples of some shards in order, with `trouble` where one cannot be a row of this set.
+    """Yield all samples, with `trouble` where one cannot be a row.
 
     The first shard decides the kind of the set: captions (labels) are needed if most of its samples have them.
 
@@ -105,7 +110,10 @@ def until(samples: Iterator[Sample], count: int) -> Iterator[Sample]:
 
 
 def class_names(folder: Path, shards: Iterable[str]) -> tuple[int, Callable[[], list[str]]] | None:
-    """Return how many classes there are, and a function that names them; None if the folder doesn't say."""
+    """Return the number of classes and a function that names them.
+
+    None if the folder doesn't say.
+    """
     file = folder / "classnames.txt"
     if file.is_file():
         names = file.read_text(encoding="utf-8", errors="replace").splitlines()

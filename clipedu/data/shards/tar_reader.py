@@ -1,4 +1,4 @@
-"""Read the samples of a shard: a tar in the WebDataset layout, which is never unpacked.
+"""Read the samples of a shard, a tar in the WebDataset layout.
 
 Files of a tar that share a key are one sample. The key is the path up to the first dot of the file name:
 
@@ -83,7 +83,10 @@ def read_shard(path: Path, shard: str) -> Iterator[Sample]:
 
 
 def _groups(file: BinaryIO) -> tuple[list[_Group], str]:
-    """Group the files of a tar by key, in order of appearance; and say what is wrong with its end ("" if nothing)."""
+    """Group the files of a tar by key, in order of appearance.
+
+    And say what is wrong with its end ("" if nothing).
+    """
     runs, ending = _runs(file)
     groups: dict[str, _Group] = {}
     repeated = []
@@ -100,7 +103,7 @@ def _groups(file: BinaryIO) -> tuple[list[_Group], str]:
 
 
 def _runs(file: BinaryIO) -> tuple[list[_Group], str]:
-    """Collect neighbouring files of one key; a second file of the same kind begins a new run."""
+    """Collect neighbouring files of a key; a repeated kind begins a new run."""
     length = file.seek(0, 2)
     file.seek(0)
     runs: list[_Group] = []
@@ -123,7 +126,7 @@ def _runs(file: BinaryIO) -> tuple[list[_Group], str]:
 
 
 def _take(member: tarfile.TarInfo, runs: list[_Group], length: int) -> None:
-    """Put one file of a tar of `length` bytes into the last run, or into a new one."""
+    """Put a file of a tar of `length` bytes into the last run or a new one."""
     name = member.name.removeprefix("./").encode(errors="surrogateescape").decode(errors="replace")
     folder, slash, base = name.rpartition("/")
     stem, _, extension = base.partition(".")

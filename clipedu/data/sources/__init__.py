@@ -1,1 +1,1 @@
-"""Sources: where shards come from: manifests, fetching from the hub, verifying, packing one's own."""
+"""Sources of shards: manifests, fetching, verification, own images."""

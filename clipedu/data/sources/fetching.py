@@ -1,4 +1,4 @@
-"""Fetch a data set: each byte once, every file checked, and none in place before all are complete.
+"""Fetch a data set: each byte once, every file checked.
 
 Files are downloaded into the folder NAME/.partial and renamed when every one is complete and checked, so a shard in place is
 complete, and so is a set. `fetched.json` records names, sizes, checksums and the commit. After a lost connection, Ctrl-C or
@@ -34,7 +34,7 @@ CONNECTIONS = 4  # files at a time
 
 @dataclass(frozen=True)
 class Fetched:
-    """The result of `fetch`: the set's folder, its files, their bytes, and how many bytes came over the network."""
+    """The result of `fetch`: folder, files, their bytes, bytes transferred."""
 
     folder: Path
     files: int
@@ -91,7 +91,10 @@ def fetch(
 
 
 def finished(part: Manifest, folder: Path) -> bool:
-    """Check whether all that a manifest (or a subset) names was fetched into a folder and is there; sends no request."""
+    """Check whether all that a manifest names is fetched and there.
+
+    Sends no request.
+    """
     record = read_json(folder / RECORD)
     wanted = set(record.get("wanted", ()))
     return _same_source(record, part) and wanted.issuperset(part.files) and not missing(folder)
@@ -102,7 +105,9 @@ def _same_source(record: dict[str, Any], manifest: Manifest) -> bool:
 
 
 def missing(folder: Path) -> list[str]:
-    """List files of `fetched.json` that are not there, have another size, or were found damaged by `verify`.
+    """List files of `fetched.json` that are missing or damaged.
+
+    Missing, of another size, or found damaged by `verify`.
 
     Raises:
         ClipeduError: `fetched.json` is damaged.
@@ -153,7 +158,7 @@ def _fetch(
 
 
 def _record(manifest: Manifest, subset: str | None, commit: str, files: list[RemoteFile], old: dict) -> dict[str, Any]:
-    """Make the contents of `fetched.json`: these files, and those of an earlier, smaller part."""
+    """Make `fetched.json` of these files and of an earlier, smaller part."""
     before = old if _same_source(old, manifest) else {}
     wanted = {*manifest.subset(subset).files, *before.get("wanted", ())}
     return {
@@ -168,7 +173,10 @@ def _record(manifest: Manifest, subset: str | None, commit: str, files: list[Rem
 
 
 def _put_in_place(files: list[RemoteFile], target: Path, record: dict[str, Any]) -> None:
-    """Rename complete files to their final names; until all are, `fetched.json` marks each as damaged."""
+    """Rename complete files to their final names.
+
+    Until all are, `fetched.json` marks each as damaged.
+    """
     for file in files:
         record["files"][file.path]["damaged"] = True
     write_json(target / RECORD, record)
@@ -184,7 +192,10 @@ def _put_in_place(files: list[RemoteFile], target: Path, record: dict[str, Any])
 def _download_all(
     repository: str, commit: str, files: list[RemoteFile], partial: Path, progress: Callable[[int], object]
 ) -> None:
-    """Download all files, some at a time. The first error, or Ctrl-C, stops the others; what has arrived is kept."""
+    """Download all files, some at a time.
+
+    The first error, or Ctrl-C, stops the others; what has arrived is kept.
+    """
     stop = threading.Event()
     pool = ThreadPoolExecutor(CONNECTIONS)
     try:
@@ -208,7 +219,7 @@ class _Counter:
         self.bytes, self._lock = 0, threading.Lock()
 
     def adding(self, also: Callable[[int], object]) -> Callable[[int], None]:
-        """Make a function that adds to the count and then calls `also`, one thread at a time."""
+        """Make a function that counts and calls `also`, a thread at a time."""
 
         def add(count: int) -> None:
             with self._lock:
@@ -229,7 +240,7 @@ def _check_pins(files: list[RemoteFile], manifest: Manifest) -> None:
 
 
 def _check_foreign_shards(target: Path, known: set[str]) -> None:
-    """Raise an error if the folder has shards of another set, which would become rows of this one."""
+    """Raise an error for shards of another set, which would become rows."""
     shards = [path.relative_to(target).as_posix() for path in shard_paths(target)] if target.is_dir() else []
     if foreign := sorted(set(shards) - known):
         raise ClipeduError(
@@ -238,7 +249,10 @@ def _check_foreign_shards(target: Path, known: set[str]) -> None:
 
 
 def _in_place(path: Path, file: RemoteFile, record: dict[str, Any]) -> bool:
-    """Check whether a file is in place with the right contents; hashed unless `fetched.json` records its checksum."""
+    """Check whether a file is in place with the right contents.
+
+    It is hashed unless `fetched.json` records its checksum.
+    """
     if _size(path) != file.size:
         return False
     recorded = record.get("files", {}).get(file.path, {})
@@ -253,7 +267,7 @@ def _size(path: Path) -> int | None:
 
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    """Lock the set's folder for this process; the lock ends with the process, however it ends."""
+    """Lock the set's folder; the lock ends with the process."""
     from filelock import FileLock, Timeout
 
     with reported(target):

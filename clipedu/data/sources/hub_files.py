@@ -1,4 +1,4 @@
-"""Files of a repository on the Hub: listed with their checksums, and downloaded so that any attempt can continue the last.
+"""List and download files of a repository on the Hub, by checksum.
 
 The Hub's own client compares sizes, not contents, and begins again in a new process. Here a file grows under a name made of
 its checksum; each attempt, in this process or a later one, requests only the missing bytes (HTTP Range), and the file is
@@ -36,7 +36,7 @@ _BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository: its path there, its size in bytes, and its checksum.
+    """A file of a repository: its path, size in bytes and checksum.
 
     `digest` is "sha256-..." for large files (LFS), "git-..." for small ones, as the hub keeps them.
     """
@@ -47,16 +47,18 @@ class RemoteFile:
 
     @property
     def staged(self) -> str:
-        """Return the file's name until its set is complete: other contents have another name."""
+        """Return the name before the set is complete, made of path and checksum."""
         return f"{quote(self.path, safe='')}.{self.digest[-16:]}"
 
 
 class Stopped(Exception):
-    """Another thread has failed or the user has pressed Ctrl-C; what has arrived is kept."""
+    """Another thread failed or Ctrl-C came; what has arrived is kept."""
 
 
 def find_commit(repository: str, revision: str) -> str:
-    """Find the full commit of a revision: 40 digits as they are, the beginning of one, or the name of a branch.
+    """Find the full commit of a revision.
+
+    Of 40 digits as they are, the beginning of them, or the name of a branch.
 
     Raises:
         ClipeduError: no such repository or revision, not allowed, or a Hub that cannot be reached.
@@ -97,7 +99,7 @@ def list_files(repository: str, commit: str) -> dict[str, RemoteFile]:
 
 
 def choose(there: dict[str, RemoteFile], wanted: tuple[str, ...]) -> list[RemoteFile]:
-    """Select the files that have one of the names or match one of the patterns in `wanted`, in that order.
+    """Select files by names or patterns, in the order of `wanted`.
 
     Raises:
         ClipeduError: one is not there, or its name is not that of a file inside a set.
@@ -126,7 +128,9 @@ def download(
     progress: Callable[[int], object],
     stop: threading.Event,
 ) -> Path:
-    """Download one file and check it; after an error, what has arrived is kept for the next call.
+    """Download one file and check it.
+
+    After an error, what has arrived is kept for the next call.
 
     Args:
         repository, commit: of the data set on the Hub.
@@ -185,7 +189,7 @@ def digest_of(path: Path, like: str, stop: threading.Event | None = None) -> str
 
 
 def _fill(part: Path, url: str, size: int, progress: Callable[[int], object], stop: threading.Event) -> None:
-    """Append to `part` until it has `size` bytes, over as many connections as it takes."""
+    """Append to `part` until it has `size` bytes, on many connections."""
     idle = 0
     if (extra := _length(part) - size) > 0:  # begun by something else
         part.unlink()
@@ -234,7 +238,7 @@ def _continue(part: Path, url: str, size: int, progress: Callable[[int], object]
 
 
 def _asked_to_wait(error: Exception | None) -> float:
-    """Return the seconds that a busy server asks to wait, at most five minutes."""
+    """Return the seconds a busy server wants us to wait, at most 300."""
     asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
     return min(float(asked), 300.0) if asked.isdigit() else 0.0
 

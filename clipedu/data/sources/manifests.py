@@ -1,4 +1,4 @@
-"""Manifests: which files make up a data set, from where, and under which terms. One TOML a set, in `data_manifests/`.
+"""Manifests: the files of a data set, their origin and terms (TOML).
 
 "We trained on 100k pairs of CC3M" cannot be repeated: which 100k of the 3.3M, fetched when? A manifest says it in a form
 that a program can check: the repository and the commit, the exact shards and why those, their sha256 where it was
@@ -11,8 +11,7 @@ published, how many pairs they should hold. What nobody has confirmed is listed 
     [subsets.10k.train] ...     fewer shards for a small disk: takes the place of [splits.train]
     [sha256]  [sizes]           of single files, where they are known
 
-A set is in the folder `CLIPEDU_DATA`/NAME, or ~/.cache/clipedu/data/NAME where that variable is not set. Your own folder
-of shards has its manifest inside, as manifest.toml (see `clipedu.data.sources.shard_writer`).
+Your own folder of shards has its manifest inside, as manifest.toml (see `clipedu.data.sources.shard_writer`).
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ OWN = "manifest.toml"  # in a folder of one's own
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of one split: their names or patterns, how many pairs they should hold, and how far off is still right.
+    """The shards of one split, and how many pairs they should hold.
 
     `tolerance` is a share of `pairs`: 0.02 accepts 2 % more or less.
     """
@@ -54,7 +53,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One data set, as its TOML describes it (see the module). `hub` is "" for pairs that are drawn or your own."""
+    """One data set, as its TOML describes it.
+
+    `hub` is "" for pairs that are drawn or your own.
+    """
 
     name: str
     about: str = ""
@@ -98,7 +100,7 @@ class Manifest:
 
 
 def data_home() -> Path:
-    """Return the folder of data sets: `CLIPEDU_DATA`, or ~/.cache/clipedu/data where that is not set."""
+    """Return `CLIPEDU_DATA`, by default ~/.cache/clipedu/data."""
     return Path(os.environ.get("CLIPEDU_DATA") or "~/.cache/clipedu/data").expanduser()
 
 
@@ -108,7 +110,7 @@ def manifest_names() -> list[str]:
 
 
 def find_manifest(given: str | os.PathLike) -> Manifest:
-    """Find the manifest of a name, of a .toml file, or of a folder that holds a manifest.toml.
+    """Find the manifest of a name, a .toml file, or a folder that has one.
 
     Raises:
         ClipeduError: there is none, or it cannot be used.
@@ -190,7 +192,9 @@ def _splits(table: dict[str, Any]) -> dict[str, Split]:
 
 
 def safe_name(name: str, folder: bool = False) -> str:
-    """Check that a name is that of a file inside the folder of its set (or of that folder), and return it.
+    """Return a name if it is that of a file inside its set's folder.
+
+    Or of that folder itself, if `folder`.
 
     Raises:
         ValueError: it is not.

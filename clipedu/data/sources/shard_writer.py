@@ -1,4 +1,4 @@
-"""Write shards from your own images and captions, and the manifest of a folder of shards.
+"""Write shards from your own images, and manifests of your own shards.
 
 The table is a CSV with a header: one column names the image file (as seen from the folder), one holds the caption; a "split"
 column (train, val or test) is optional, without it all rows are train. Several rows of one image are several captions. Comma,
@@ -37,7 +37,7 @@ PER_SHARD = 1000  # images
 
 
 def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
-    """Write the manifest of a folder of shards into it; returns the path of that file.
+    """Write the manifest of a folder of shards; returns its path.
 
     Args:
         folder: of shards.
@@ -74,7 +74,7 @@ def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
 
 @dataclass(frozen=True)
 class WrittenShards:
-    """What `write_shards` has written: the folder, how many images and captions, and a line for each row left out."""
+    """The result of `write_shards`: folder, counts, and rows left out."""
 
     folder: Path
     images: int
@@ -118,7 +118,10 @@ def write_shards(
 
 
 def _rows(table: Path, images: Path, dropped: list[str]) -> dict[tuple[str, str], list[str]]:
-    """Return (split, image) -> captions in the order of the table; append a line to `dropped` for each unusable row."""
+    """Return (split, image) -> captions, in the order of the table.
+
+    Appends a line to `dropped` for each row that cannot be used.
+    """
     rows: dict[tuple[str, str], list[str]] = {}
     split_of: dict[str, str] = {}
     trouble: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Verify a data set: compare every byte with its checksum, and count every pair.
+"""Verify a data set: check every checksum and count every pair.
 
 A download can be right and the disk wrong a year later; a set can be what the Hub has and not what its card says. So
 `verify` reads everything: files against the checksums of `fetched.json` (or of your own manifest.toml), and in each shard
