@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipedu.data.token_cache import kept
+from clipedu.data.token_cache import encode_cached
 from clipedu.utils.errors import ClipeduError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Pairs:
                 raise ClipeduError(f"{self.name}/{self.split} has {what}: it cannot be used to train or for retrieval")
             texts += captions
             first.append(len(texts))
-        ids, lengths = tokenizer.encode(texts) if self.cache is None else kept(self.cache, tokenizer, texts)
+        ids, lengths = tokenizer.encode(texts) if self.cache is None else encode_cached(self.cache, tokenizer, texts)
         self._tokenized = Tokenized(tokenizer, ids, lengths, np.asarray(first))
         return self
 

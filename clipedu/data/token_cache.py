@@ -18,7 +18,7 @@ from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_write
 
 
-def kept(folder: Path, tokenizer: Any, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def encode_cached(folder: Path, tokenizer: Any, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return `tokenizer.encode(texts)`, from the cache if it is there.
 
     Else the texts are encoded now, and written there if possible.

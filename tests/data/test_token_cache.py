@@ -61,7 +61,7 @@ def test_tokens_are_of_one_tokenizer_and_of_these_captions(tmp_path, texts):
 
 def test_damaged_tokens_are_made_again(tmp_path, texts):
     tokenizer = train_tokenizer(texts, 8)
-    ids, lengths = tokens.kept(tmp_path, tokenizer, texts)
+    ids, lengths = tokens.encode_cached(tmp_path, tokenizer, texts)
     (file,) = tmp_path.iterdir()
     whole, rng = file.read_bytes(), np.random.default_rng(0)
     for trial in range(100):
@@ -69,7 +69,7 @@ def test_damaged_tokens_are_made_again(tmp_path, texts):
         for place in rng.integers(len(whole), size=3):
             data[place] ^= rng.integers(1, 256)
         file.write_bytes(data if trial % 2 else data[: rng.integers(len(data))])
-        again = tokens.kept(tmp_path, tokenizer, texts)
+        again = tokens.encode_cached(tmp_path, tokenizer, texts)
         assert np.array_equal(again[0], ids) and np.array_equal(again[1], lengths), trial
     assert list(tmp_path.iterdir()) == [file]
 
@@ -77,7 +77,7 @@ def test_damaged_tokens_are_made_again(tmp_path, texts):
 def test_texts_are_told_apart_by_where_they_end(tmp_path, texts):
     tokenizer = train_tokenizer(texts, 8)
     for pair in (["picture 1", "2"], ["picture 12", ""], ["picture 1 2"]):
-        assert np.array_equal(tokens.kept(tmp_path, tokenizer, pair)[0], tokenizer.encode(pair)[0])
+        assert np.array_equal(tokens.encode_cached(tmp_path, tokenizer, pair)[0], tokenizer.encode(pair)[0])
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -85,11 +85,11 @@ def test_tokens_without_a_place_to_keep_them(tmp_path, texts, monkeypatch):
     tokenizer = train_tokenizer(texts, 8)
     expected = tokenizer.encode(texts)
     (tmp_path / "file").write_text("not a folder")
-    got = tokens.kept(tmp_path / "file", tokenizer, texts)
+    got = tokens.encode_cached(tmp_path / "file", tokenizer, texts)
     assert np.array_equal(got[0], expected[0]) and np.array_equal(got[1], expected[1])
     monkeypatch.setattr(os, "fsync", fsync_raising_at(1, OSError))
     (tmp_path / "full").mkdir()
-    assert np.array_equal(tokens.kept(tmp_path / "full", tokenizer, texts)[0], expected[0])
+    assert np.array_equal(tokens.encode_cached(tmp_path / "full", tokenizer, texts)[0], expected[0])
     assert list((tmp_path / "full").iterdir()) == []
 
 
@@ -104,4 +104,4 @@ def test_large_vocabularies_are_kept_whole(tmp_path):
             return np.full((len(texts), 2), 2**17 - 1, np.int32), np.full(len(texts), 2, np.int32)
 
     for _ in range(2):
-        assert tokens.kept(tmp_path, Large(), ["a", "b"])[0].tolist() == [[2**17 - 1] * 2] * 2
+        assert tokens.encode_cached(tmp_path, Large(), ["a", "b"])[0].tolist() == [[2**17 - 1] * 2] * 2

@@ -251,7 +251,7 @@ def test_a_full_disk_is_told(model, cache, monkeypatch):
 
 def test_not_tokenized(model, cache):
     pairs = Noise()
-    pairs._ids = None
+    pairs._tokenized = None
     with pytest.raises(ClipeduError, match="noise/train is not tokenized yet"):
         frozen_text_features(model, pairs, progress=False)
 

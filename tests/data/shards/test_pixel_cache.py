@@ -124,7 +124,8 @@ def test_what_others_left_half_written_goes_after_a_week(tmp_path, cache_home):
         (cache_home / f"{name}.partial").mkdir(parents=True)
         (cache_home / f"{name}.partial" / "pixels.npy").write_bytes(b"x")
     long_ago = (time.time() - cache.STALE - 60,) * 2
-    for path in ("old.partial/pixels.npy", "old.partial", "busy.partial"):
+    (cache_home / ".features.0123.partial").write_bytes(b"x")  # of `atomic_write`, after a kill
+    for path in ("old.partial/pixels.npy", "old.partial", "busy.partial", ".features.0123.partial"):
         os.utime(cache_home / path, long_ago)
     pairs = Shards(make_shards(tmp_path / "toy", 2), image_size=8)
     assert {path.name for path in cache_home.iterdir()} == {"fresh.partial", "busy.partial", pairs.cache.name}
