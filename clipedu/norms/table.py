@@ -13,10 +13,14 @@ are that small a share of the relative update.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipedu.norms.layers import Layer
+
+if TYPE_CHECKING:
+    import pandas
 
 QUANTITIES = ("weight", "gradient", "update")
 COLUMNS = (
@@ -33,10 +37,11 @@ def layer_table(
     sums: np.ndarray,
     groups: Sequence[Sequence[str]],
     settings: Sequence[np.ndarray],
-):
+) -> pandas.DataFrame:
     """A pandas frame with the columns `COLUMNS`, one row a step and layer.
 
     Args:
+        layers: what is watched.
         steps: numbers of the recorded steps, T of them.
         sums: [T, 7 or 8, layers]: A, B, D, ||w'||^2, ||g||^2, shrink, Lambda, and the largest singular value, if any.
         groups: names of the layers' groups in each step.
@@ -78,12 +83,13 @@ def layer_table(
     return pd.DataFrame(words | {name: value.reshape(-1) for name, value in values.items()})
 
 
-def add_contributions(frame, sums: np.ndarray, a: np.ndarray) -> None:
+def add_contributions(frame: pandas.DataFrame, sums: np.ndarray, a: np.ndarray) -> None:
     """Add the columns contribution, drift, radial and active to a `layer_table`.
 
     Args:
+        frame: the `layer_table`, changed in place.
         sums: [T, 5, layers]: ||q||^2, <w, q>, <w, g>, ||g||^2 and the active numbers (`minibatch.py`).
-        a: [T, layers]: A.
+        a: [T, layers]: A = ||w||^2 before the step.
     """
     size, along, radial, gradient, active = np.moveaxis(sums, 1, 0)
     values = {
