@@ -1,4 +1,4 @@
-"""What a run is: `Experiment`, its presets, and the course's table of results."""
+"""`Experiment`, which describes a run, its presets and command line, and the course's table of results."""
 
 from clipedu.utils.lazy import lazy_exports
 

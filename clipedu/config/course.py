@@ -10,7 +10,10 @@ It is computed here from the three published scores, never copied. Two printed a
 (AdamW + SogCLR, 16.68 instead of 16.01, and AdamW + CLIP, 14.81 instead of 14.15); they are kept in the column `printed`
 and marked in the column `corrected`.
 
->>> course_table().query("corrected")[["loss", "optimizer", "printed", "average"]]
+>>> course_table().query("corrected")[["loss", "optimizer", "printed", "average"]].round(2)
+     loss optimizer  printed  average
+0  sogclr     adamw    16.68    16.01
+1    clip     adamw    14.81    14.15
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ _BENCHMARKS = (
 def course_table() -> pandas.DataFrame:
     """The 15 published cells, in the published order.
 
-    Columns: optimizer, loss (names as in this kit), tr@1, ir@1, top1 (percent, as published), average (percent, computed
+    Columns: optimizer, loss (names as in `clipedu.LOSSES`), tr@1, ir@1, top1 (percent, as published), average (percent, computed
     from these three), printed (percent, the average in print), corrected (True where the two differ by more than rounding).
     """
     return _frame(_PUBLISHED)

@@ -32,7 +32,9 @@ class Registry(dict[str, Entry]):
     """A dict from name to `Entry`. `registry[name]` raises a helpful `ClipeduError` for an unknown name.
 
     >>> LOSSES = Registry("loss")
-    >>> LOSSES.add("clip", build_clip, "symmetric InfoNCE")
+    >>> LOSSES.add("clip", dict, "symmetric InfoNCE")  # any callable that builds one
+    >>> LOSSES["clip"].description
+    'symmetric InfoNCE'
     """
 
     def __init__(self, kind: str):
