@@ -1,4 +1,4 @@
-"""The fractal mask: which tokens of a vision transformer may attend to which, once each window of patches has a token.
+"""The fractal mask: who may attend to whom in a vision transformer with a summary token for each window of patches.
 
 A grid of n x n patches, n a power of a base k, gets *summary tokens* on levels of 1, k, k^2, ..., n/k tokens a side. A summary
 token of a level with s a side stands for a square window of n/s x n/s patches; a patch stands for itself. In a sequence the
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from clipedu.utils.errors import ClipeduError
 
-LARGEST_GRID = 256  # that an error names as a way out
+LARGEST_GRID = 256  # that an error suggests
 
 
 def summary_sides(grid: int, base: int) -> list[int]:
