@@ -1,7 +1,7 @@
 """`ENCODERS`: the catalog of encoders that have a name of their own.
 
-An entry holds defaults and nothing to call: `build_image_encoder` and `build_text_encoder` read them. To add an encoder, add
-a line at the end of this file, or call `add_image_encoder` or `add_text_encoder` in your own code:
+An entry holds defaults, which `build_image_encoder` and `build_text_encoder` read. To add an encoder, add a line at the end of
+this file, or call `add_image_encoder` or `add_text_encoder` in your own code:
 
     add_image_encoder("resnet18-narrow", "resnet18", "half as wide", base_width=32)
     Experiment(image_encoder="resnet18-narrow")
@@ -9,6 +9,7 @@ a line at the end of this file, or call `add_image_encoder` or `add_text_encoder
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from clipedu.utils.registry import Registry
@@ -26,7 +27,7 @@ def add_image_encoder(name: str, timm_name: str, description: str, **options: An
         description: one line for menus and `clipedu list encoders`.
         options: defaults of further arguments of `timm.create_model`.
     """
-    ENCODERS.add(name, None, description, defaults={"timm": timm_name, **options})
+    ENCODERS.add(name, partial(_build_image, name), description, defaults={"timm": timm_name, **options})
 
 
 def add_text_encoder(name: str, model_type: str, description: str, *, hub: str | None = None, **config: Any) -> None:
@@ -40,12 +41,26 @@ def add_text_encoder(name: str, model_type: str, description: str, *, hub: str |
         config: changes to the configuration of the model type.
     """
     weights = {} if hub is None else {"hub": hub}
-    ENCODERS.add(name, None, description, defaults={"transformers": model_type, **weights, **config})
+    ENCODERS.add(
+        name, partial(_build_text, name), description, defaults={"transformers": model_type, **weights, **config}
+    )
 
 
 def encoder_names(kind: str) -> list[str]:
     """Names of the entries of a kind: "timm" for image encoders, "transformers" for text encoders."""
     return [name for name, entry in ENCODERS.items() if kind in entry.defaults]
+
+
+def _build_image(name: str, *args: Any, **kwargs: Any) -> Any:
+    from clipedu.models.image_encoders import build_image_encoder  # which needs the catalog, and torch
+
+    return build_image_encoder(name, *args, **kwargs)
+
+
+def _build_text(name: str, *args: Any, **kwargs: Any) -> Any:
+    from clipedu.models.text_encoders import build_text_encoder
+
+    return build_text_encoder(name, *args, **kwargs)
 
 
 def _add_vision_transformers(

@@ -160,8 +160,12 @@ def auto_norm(shape: torch.Size | tuple[int, ...]) -> str:
 
 
 def lmo(g: Tensor, norm: str = "auto", polar_method: str = "polar-express") -> Tensor:
-    """U(G) in the norm called `norm` (see `NORMS`): same shape and dtype as G, to be subtracted from the weight.
+    """U(G) in a norm: same shape and dtype as G, to be subtracted from the weight.
 
+    Args:
+        g: the gradient or its average, of a shape that the norm is made for.
+        norm: one of `NORMS`.
+        polar_method: one of `POLAR_METHODS`, for norms with singular values.
     Raises:
         ClipeduError: unknown norm or polar method, or a shape that the norm is not made for.
     """
@@ -173,7 +177,15 @@ def lmo(g: Tensor, norm: str = "auto", polar_method: str = "polar-express") -> T
 
 
 def check(shape: torch.Size | tuple[int, ...], norm: str, polar_method: str) -> None:
-    """Refuse, with a `ClipeduError`, an unknown name or a shape with fewer axes than `norm` needs."""
+    """Refuse an unknown name, or a shape with fewer axes than the norm needs.
+
+    Args:
+        shape: of the weight.
+        norm: one of `NORMS`.
+        polar_method: one of `POLAR_METHODS`.
+    Raises:
+        ClipeduError: either of these.
+    """
     if polar_method not in POLAR_METHODS:
         raise unknown_name("polar method", polar_method, POLAR_METHODS)
     needed = NORMS[norm].defaults["axes"]

@@ -24,7 +24,7 @@ from torch import Tensor
 
 
 def renormalize(optimizer: torch.optim.Optimizer) -> None:
-    """From now on each step of `optimizer` keeps its direction, and its length is the part along the old weights.
+    """Shorten each step of an optimizer, from now on, to the weight's part along the old one; the direction stays.
 
     A tensor whose step turns it by a right angle or more (a step longer than the weight), or whose norm is 0, keeps the plain
     step: it has no such length. Holds a copy of the weights during a step.
@@ -32,13 +32,13 @@ def renormalize(optimizer: torch.optim.Optimizer) -> None:
     before: list[tuple[Tensor, Tensor]] = []
 
     @torch.no_grad()
-    def remember(optimizer, *_) -> None:
+    def remember(optimizer: torch.optim.Optimizer, *_: object) -> None:
         before[:] = [
             (p, p.clone()) for g in optimizer.param_groups for p in g["params"] if p.ndim >= 2 and p.grad is not None
         ]
 
     @torch.no_grad()
-    def shorten(*_) -> None:
+    def shorten(*_: object) -> None:
         for parameter, old in before:
             parameter.mul_(_cosine(parameter, old).to(parameter.dtype))
         before.clear()

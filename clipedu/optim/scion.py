@@ -8,7 +8,7 @@ correction: d starts at 0, and U(k d) = U(d). `alpha` is the weight of the newes
 call momentum 0.9 (Scion's code calls alpha "momentum"); 1 keeps no buffer.
 
     Scion        s_t = lr_t * weight_decay
-      weight_decay 0   unconstrained: no shrink, weights go where they like
+      weight_decay 0   unconstrained: no shrink, nothing bounds the weights
       weight_decay 1   constrained, a Frank-Wolfe step: for 0 <= lr <= 1 each weight stays in the ball of size `radius`
                        of its norm, if it starts there: theta_t is a mean of a point of the ball and of -radius U
                        (other values: the ball of size radius / weight_decay)
@@ -40,27 +40,38 @@ from clipedu.optim.lmo import check, lmo
 from clipedu.optim.param_groups import HEADS, head_apart, parameter_groups
 from clipedu.utils.errors import ClipeduError
 
-_CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_WITH_A_NORM = (nn.Embedding, *_CONVOLUTIONS)
 
 
 def effective_step(gamma: float, alpha: float, nesterov: bool = False) -> float:
     """gamma sqrt((2 - alpha) / alpha): the size of independent steps whose sum would grow as fast (Chou, gamma_eff).
 
     With Nesterov momentum successive steps share less, and it is smaller: divided by sqrt(1 + 4 a - 6 a^2 + 2 a^3), a = alpha.
+
+    Args:
+        gamma: lr * radius, size of a step.
+        alpha: weight of the newest gradient, in (0, 1].
+        nesterov: whether the step is one ahead of the buffer.
     """
     spread = 1 + 4 * alpha - 6 * alpha**2 + 2 * alpha**3 if nesterov else 1.0
     return gamma * math.sqrt((2 - alpha) / alpha / spread)
 
 
 def corrected_shrink(gamma: float, alpha: float, target: float, nesterov: bool = False) -> float:
-    """The share of the weight that ScionC takes away in a step: effective_step^2 / (2 target), so ||theta||^2 -> target."""
+    """The share of the weight that ScionC takes away in a step: effective_step^2 / (2 target), so ||theta||^2 -> target.
+
+    Args:
+        gamma, alpha, nesterov: as for `effective_step`.
+        target: ||theta||^2 / ||U||^2 to settle at, > 0.
+    """
     return effective_step(gamma, alpha, nesterov) ** 2 / (2 * target)
 
 
 class Scion(torch.optim.Optimizer):
     """Steps of size lr * radius in the norm of each layer. Shrink lr * weight_decay: 0 unconstrained, 1 constrained.
 
-    Every argument but `params` can be said per group. A group's `lr` is read at each step, as a schedule sets it.
+    Every argument but `params` can be given per group. A group's `lr` is read at each step, as a schedule sets it.
 
     Args:
         params: parameters, or groups as `scion_groups` or `parameter_groups` make them.
@@ -87,6 +98,7 @@ class Scion(torch.optim.Optimizer):
         polar: str = "polar-express",
         nesterov: bool = False,
     ):
+        # One keyword a setting, not a settings object: torch's convention, in which a group overrides each by its name.
         settings = {"lr": lr, "weight_decay": weight_decay, "alpha": alpha, "norm": norm, "radius": radius}
         super().__init__(params, {**settings, "polar": polar, "nesterov": nesterov})
 
@@ -146,9 +158,9 @@ class ScionC(Scion):
 
     Args as `Scion`, and:
         weight_decay: lambda at the `lr` of construction, which must be the peak of the schedule. Without `target` it
-            says what the target is: (effective step at the peak)^2 / (2 peak lr weight_decay). 0: no shrink. Over a
+            sets the target: (effective step at the peak)^2 / (2 peak lr weight_decay). 0: no shrink. Over a
             cosine a lambda 4/3 that of plain Scion shrinks as much in all.
-        target: > 0, ||theta||^2 / ||U||^2 to settle at, Chou's c^2; if given, weight_decay is not looked at.
+        target: > 0, ||theta||^2 / ||U||^2 to settle at, Chou's c^2; if given, weight_decay is not used.
         corrected: False in a group keeps Scion's own shrink, lr * weight_decay, there: right for an output layer, whose
             steps are not independent of its weights.
 
@@ -197,7 +209,7 @@ class ScionC(Scion):
 
 
 def scion_groups(model: nn.Module, weight_decay: float, heads: Sequence[str] = HEADS) -> list[dict[str, Any]]:
-    """Groups for `Scion` and `ScionC`: what shapes cannot say, the modules do.
+    """Make groups for `Scion` and `ScionC`, by modules where shapes are not enough.
 
     Embeddings get the norm "embedding"; convolutions "spectral-conv", or "patchifier" where the stride is the kernel, or
     "row-norm" where they are depthwise. (At kernel 1 the first two are the same step.) Other weights of three or more axes
@@ -207,6 +219,7 @@ def scion_groups(model: nn.Module, weight_decay: float, heads: Sequence[str] = H
     a linear layer; for logits over many classes Scion's authors take "sign".
 
     Args:
+        model: its parameters that require a gradient are taken.
         weight_decay: >= 0, of the decayed groups.
         heads: names of modules that are output layers, as in `build_optimizer`.
     Returns:
@@ -228,11 +241,11 @@ def scion_groups(model: nn.Module, weight_decay: float, heads: Sequence[str] = H
 
 def _weights_of(module: nn.Module) -> list[nn.Parameter]:
     """The weight of an embedding or a convolution, which `_norm_of` has a norm for."""
-    return [module.weight] if isinstance(module, nn.Embedding | _CONVOLUTIONS) else []
+    return [module.weight] if isinstance(module, _WITH_A_NORM) else []  # type: ignore[list-item]  # torch types a Conv's as Tensor
 
 
 def _norm_of(module: nn.Module) -> str:
-    if isinstance(module, nn.Embedding):
+    if not isinstance(module, _CONVOLUTIONS):
         return "embedding"
     if module.groups == module.in_channels > 1:
         return "row-norm"

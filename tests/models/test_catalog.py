@@ -45,6 +45,7 @@ def test_an_image_encoder_of_ones_own_is_a_line(own_entries):
     add_image_encoder("mine", "test_vit", "a description", img_size=32, patch_size=8)
     assert ENCODERS["mine"].description == "a description" and "mine" not in VISION_TRANSFORMERS
     assert build_image_encoder("mine").patch_embed.grid_size == (4, 4)
+    assert ENCODERS["mine"].build("random", depth=1).patch_embed.grid_size == (4, 4)
     assert build_image_encoder("mine", image_size=64).patch_embed.grid_size == (8, 8)
     assert build_image_encoder("mine", patch_size=16).patch_embed.grid_size == (2, 2)
     with pytest.raises(ClipeduError, match="Did you mean 'mine'"):
@@ -57,6 +58,7 @@ def test_a_text_encoder_of_ones_own_is_a_line(own_entries):
     assert hub_id("mine") == "owner/weights"
     model = build_text_encoder("mine", vocab_size=50)
     assert model.get_input_embeddings().weight.shape == (50, 16)
+    assert ENCODERS["mine"].build(vocab_size=50).config == model.config
     assert build_text_encoder("mine", vocab_size=50, hidden_size=32).config.hidden_size == 32
     add_text_encoder("from scratch", "bert", "no weights", **sizes)
     with pytest.raises(ClipeduError, match="'from scratch' has no pretrained weights"):
