@@ -1,4 +1,4 @@
-"""`Experiment`, which describes a run, its presets and command line, and the course's table of results."""
+"""`Experiment`, presets, command line and the course's table."""
 
 from clipedu.utils.lazy import lazy_exports
 

@@ -1,4 +1,6 @@
-"""The fields of `Experiment` as options of the command line: --train-size 1000, --loss-options gamma=0.5 form=course.
+"""The fields of `Experiment` as options of the command line.
+
+    --train-size 1000 --loss-options gamma=0.5 form=course
 
 `add_experiment` adds the options to a parser, `experiment_changes` reads what was given, and `experiment_words` writes the
 words that `experiment_changes` reads back.
@@ -17,7 +19,10 @@ from clipedu.config.presets import PRESETS
 
 
 def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
-    """Add an option for every field of Experiment; what is not given stays out of the namespace."""
+    """Add an option for every field of Experiment to a parser.
+
+    What is not given stays out of the namespace.
+    """
     settings = parser.add_argument_group("settings of the experiment", "each over the preset's value (shown: laptop's)")
     settings.add_argument(
         "--preset", metavar="NAME", help="; ".join(f"{k}: {v.description}" for k, v in PRESETS.items())
@@ -43,7 +48,9 @@ def experiment_changes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def experiment_words(changes: Mapping[str, Any]) -> list[str]:
-    """The words of a command line that `experiment_changes` reads back as `changes`: ["--lr", "0.001", ...].
+    """Write settings as the words that `experiment_changes` reads back.
+
+    For example ["--lr", "0.001"].
 
     Names in option fields must be such as a keyword argument has. A name of data that is the word none cannot be written
     where none means something else; ./none can.

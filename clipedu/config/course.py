@@ -1,4 +1,4 @@
-"""The course's published table: five losses x three optimizers, as data, with its two wrong averages put right.
+"""The course's published table: five losses x three optimizers, as data.
 
 The table is from the slides "CSCE 636 Deep Learning: Improving CLIP Training" (S. K. Paul, P. Chalasani): ResNet-50 and
 DistilBERT trained for 30 epochs on 100,000 pairs of CC3M, retrieval on 5,000 COCO images with 25,009 captions, zero-shot
@@ -64,7 +64,10 @@ def course_table() -> pandas.DataFrame:
 
 
 def course_benchmarks() -> pandas.DataFrame:
-    """The two reference rows that the course gave its students to beat; columns as in `course_table`."""
+    """The two reference rows that the course gave its students to beat.
+
+    Columns as in `course_table`.
+    """
     return _frame(_BENCHMARKS)
 
 
@@ -78,20 +81,23 @@ def _frame(rows: tuple) -> pandas.DataFrame:
 
 
 def display_name(name: str) -> str:
-    """How the field writes a loss or optimizer: "cyclip" -> "CyCLIP". Names the course did not use stay as they are."""
+    """How the field writes a loss or optimizer: "cyclip" -> "CyCLIP".
+
+    Names that the course did not use stay as they are.
+    """
     return LOSSES.get(name) or OPTIMIZERS.get(name) or name
 
 
 def in_course_order(names: Iterable[str]) -> list[str]:
-    """The distinct names, those of the course first and in its order, then the others by alphabet."""
+    """Distinct names: the course's in its order, the others by alphabet."""
     course = [*LOSSES, *OPTIMIZERS]
     return sorted(set(names), key=lambda name: (course.index(name) if name in course else len(course), name))
 
 
 def rank_correlation(averages: Mapping[tuple[str, str], float]) -> tuple[float, int]:
-    """Spearman's rank correlation of our averages with the course's, over the cells that both have.
+    """Spearman's rank correlation of our averages with the course's.
 
-    Only orderings can be compared, because the data and the scale differ; +1 is the same order, -1 the opposite one.
+    Over the cells that both have. Only orderings can be compared, because the data and the scale differ; +1 is the same order, -1 the opposite one.
 
     Args:
         averages: (loss, optimizer) -> average in percent. Values that are not numbers (nan) are left out.

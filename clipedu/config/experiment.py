@@ -1,4 +1,4 @@
-"""`Experiment`: one frozen dataclass that describes a whole run, and nothing else.
+"""`Experiment`: one frozen dataclass that describes a whole run.
 
 Everything a run depends on is a field here, so two runs with equal experiments on one machine give the same numbers, and one
 small JSON file in its folder is enough to repeat a run. An experiment is checked when it is made: a wrong value is a one-line
@@ -34,7 +34,9 @@ def _options(text: str, taken: tuple[str, ...]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One training run. Field descriptions are in the metadata; `clipedu train --help` prints them all.
+    """One training run.
+
+    Descriptions of the fields are in their metadata; `clipedu train --help` prints them all.
 
     Raises:
         ClipeduError: an unknown field, or a value that is not allowed.

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """A named experiment: the settings that differ from the defaults, and what to expect of it.
+    """A named experiment: what differs from the defaults.
 
     Attributes:
         settings: fields of `Experiment`.

@@ -1,4 +1,4 @@
-"""`DualEncoder`: two encoders and two projections; and the catalog of encoders by name."""
+"""`DualEncoder`: two encoders, two projections; encoders by name."""
 
 from clipedu.models.catalog import ENCODERS
 from clipedu.models.dual_encoder import DualEncoder, build_model

@@ -47,7 +47,10 @@ def add_text_encoder(name: str, model_type: str, description: str, *, hub: str |
 
 
 def encoder_names(kind: str) -> list[str]:
-    """Names of the entries of a kind: "timm" for image encoders, "transformers" for text encoders."""
+    """Names of the entries of a kind.
+
+    "timm" for image encoders, "transformers" for text encoders.
+    """
     return [name for name, entry in ENCODERS.items() if kind in entry.defaults]
 
 

@@ -1,4 +1,4 @@
-"""Multiply-adds of a transformer's block, by the formula: what tokens cost.
+"""What tokens cost: multiply-adds of a transformer's block.
 
 A block of N tokens of width d takes N d^2 (4 + 2 ratio) multiply-adds in its linear layers (Q, K, V and the output; the two of the
 MLP) and 2 N^2 d in its attention (scores, and the mean they weight). With the usual ratio of 4: 12 N d^2 + 2 N^2 d.
@@ -21,7 +21,9 @@ def block_cost(tokens: int, dim: int, mlp_ratio: float = 4.0) -> float:
 
 
 def matched_mlp_ratio(patches: int, extra: int, dim: int, mlp_ratio: float = 4.0) -> float:
-    """The MLP ratio with which patches alone cost what patches and extra tokens cost with `mlp_ratio`.
+    """The MLP ratio that makes up for extra tokens.
+
+    With it patches alone cost what patches and extra tokens cost with `mlp_ratio`.
 
     Args:
         patches: tokens of the model that gets the wider MLP.

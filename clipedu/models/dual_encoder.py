@@ -1,4 +1,4 @@
-"""The dual encoder: an image encoder, a text encoder, and a projection of each into one shared space.
+"""The dual encoder: two encoders, each with a projection.
 
     pixels uint8 [B, 3, H, W] -> image features [B, F] -> image embedding [B, D]
     token ids    [B, L], mask -> text features  [B, G] -> text embedding  [B, D]
@@ -95,19 +95,28 @@ class DualEncoder(nn.Module):
         return {"image": self.image_encoder, "text": self.text_encoder}[side]
 
     def train(self, mode: bool = True) -> DualEncoder:
-        """As nn.Module's, but a frozen encoder stays in evaluation mode: no dropout, fixed batch-norm statistics."""
+        """Set the mode, but leave a frozen encoder in evaluation mode.
+
+        A frozen encoder so has no dropout and fixed batch-norm statistics.
+        """
         super().train(mode)
         for side in self.frozen:
             self.encoder(side).eval()
         return self
 
     def image_features(self, pixels: Tensor) -> Tensor:
-        """Pixels, uint8 or float in 0..255, [B, 3, H, W] -> features [B, F] before the projection."""
+        """Image features [B, F], before the projection.
+
+        From pixels [B, 3, H, W], uint8 or float in 0..255.
+        """
         x = (pixels.to(self.mean.dtype) - self.mean) / self.std
         return self.image_encoder(x.contiguous(memory_format=torch.channels_last))
 
     def text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids [B, L] and mask [B, L] -> features [B, G] before the projection."""
+        """Text features [B, G], before the projection.
+
+        From token ids [B, L] and mask [B, L].
+        """
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return pool_text(hidden, mask, self.text_pooling)
 
@@ -174,7 +183,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def build_model(experiment: Any, vocab_size: int) -> DualEncoder:
-    """Build the dual encoder of an experiment, on the CPU, its random parts drawn from the experiment's seed.
+    """Build the dual encoder of an experiment, on the CPU.
+
+    Its random parts are drawn from the experiment's seed.
 
     Each part has random numbers of its own, so that another image encoder leaves the text encoder what it was. The
     global random state is neither used nor changed.

@@ -26,7 +26,9 @@ PixelStats = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of pixe
 def build_image_encoder(
     name: str, weights: str = "random", *, image_size: int | None = None, **options: Any
 ) -> nn.Module:
-    """Build a timm model without its classifier: pixels [B, 3, H, W] (normalised) -> features [B, F].
+    """Build a timm model without its classifier.
+
+    Pixels [B, 3, H, W] (normalised) -> features [B, F].
 
     Args:
         name: an image entry of `ENCODERS` or any name timm knows.
@@ -93,7 +95,9 @@ def pixel_stats(encoder: Any, choice: str) -> PixelStats:
 
 @torch.no_grad()
 def feature_width(encoder: nn.Module, image_size: int) -> int:
-    """Width of an image encoder's features, measured: `num_features` is wrong where a convolutional head follows.
+    """Measure the width of an image encoder's features.
+
+    timm's `num_features` is wrong where a convolutional head follows.
 
     Args:
         encoder: pixels -> features; its mode is left as it was.

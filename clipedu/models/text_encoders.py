@@ -1,4 +1,4 @@
-"""Text encoders by name: any transformers text model, or an entry of `ENCODERS`; their configuration and pooling.
+"""Text encoders by name: transformers models and our own.
 
     hub id        distilbert-base-uncased, some-owner/some-model: the configuration is fetched
     model type    distilbert, bert, roberta: its default configuration, which needs no network
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 def build_text_encoder(
     name: str, weights: str = "random", *, vocab_size: int | None = None, **config: Any
 ) -> nn.Module:
-    """Build a transformers model: token ids [B, L] and mask -> hidden states [B, L, H] (`.last_hidden_state`), float32.
+    """Build a transformers text model, in float32.
+
+    Token ids [B, L] and mask -> hidden states [B, L, H] (`.last_hidden_state`).
 
     Args:
         name: a text entry of `ENCODERS`, a transformers model type, a hub id, or a folder that transformers has saved.
@@ -58,7 +60,9 @@ def build_text_encoder(
 
 
 def text_config(name: str, *, pretrained: bool = False, **changes: Any) -> PretrainedConfig:
-    """The transformers configuration of a text encoder; the hub is needed only for hub ids and pretrained weights.
+    """The transformers configuration of a text encoder.
+
+    The hub is needed only for hub ids and pretrained weights.
 
     Args:
         name: as of `build_text_encoder`.

@@ -1,4 +1,6 @@
-"""Vision transformers with extra tokens: registers, summary tokens and the fractal mask, on timm's models.
+"""Vision transformers with extra tokens, on timm's models.
+
+Registers, summary tokens and the fractal mask:
 
     timm.create_model("fractal_vit_small_patch16_256")                    # after `import clipedu.models.vit`
     clipedu train --image-encoder fractal_vit_nano_patch4_32 --image-options extra=registers pos_embed=alibi
@@ -60,7 +62,9 @@ SUMMARY_OF = {"none": "zero", "sincos2d": "sincos2d", "learned": "learned", "ali
 
 
 class Masked:
-    """Mixin before a timm class: a mask of the model's own, used wherever none is passed.
+    """Mixin before a timm class: a mask of the model's own.
+
+    It is used wherever none is passed.
 
     Attributes:
         attn_mask: bool (True = may attend) or float, added to the scores; None for no mask.
@@ -84,7 +88,10 @@ class Masked:
         return timm_class.forward_intermediates(x, *args, attn_mask=mask, **kwargs)
 
     def no_weight_decay(self) -> set[str]:
-        """Codes and tokens are not decayed, as in the paper's code; older versions of timm forget the registers."""
+        """Names that are not decayed: codes and tokens, as in the paper's code.
+
+        Older versions of timm forget the registers.
+        """
         return {"pos_embed", "reg_token"}
 
     def set_input_size(self, *args: Any, **kwargs: Any) -> None:
@@ -97,7 +104,10 @@ class MaskedViT(Masked, VisionTransformer):  # type: ignore[misc]
     """timm's VisionTransformer with a mask of its own."""
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """As timm's, but with a mask, under which timm silently leaves checkpointing out, raise ClipeduError."""
+        """Switch checkpointing on or off; with a mask raise ClipeduError.
+
+        With a mask timm would silently leave it out.
+        """
         if enable and self.attn_mask is not None:
             raise ClipeduError(
                 "gradient checkpointing does not go with an attention mask; accumulate=4 saves memory too"
@@ -106,7 +116,7 @@ class MaskedViT(Masked, VisionTransformer):  # type: ignore[misc]
 
 
 class MaskedEva(Masked, Eva):  # type: ignore[misc]
-    """timm's Eva, a vision transformer that can rotate, with a mask of its own."""
+    """timm's Eva, which can do RoPE, with a mask of its own."""
 
 
 def build_vit(
@@ -124,7 +134,9 @@ def build_vit(
     pos_embed: str = "sincos2d",
     **options: Any,
 ) -> MaskedViT | MaskedEva:
-    """Build a vision transformer: pixels [B, 3, H, W] -> mean over patches [B, embed_dim], then timm's head if there are classes.
+    """Build a vision transformer.
+
+    Pixels [B, 3, H, W] -> mean over patches [B, embed_dim], then timm's head if there are classes.
 
     The arguments are options of `timm.create_model`, one name each, so there is no settings object.
 

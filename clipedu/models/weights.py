@@ -1,4 +1,4 @@
-"""Weights of encoders that do not start at random: from a .safetensors file, or from the Hugging Face Hub.
+"""Load encoders' weights from a .safetensors file or from the hub.
 
 A file must hold every tensor of the model, in its shape; what it holds besides (a classifier) is left out. timm and
 transformers fetch from the hub; where it cannot be reached, what they fetched before is used, and what is missing is
@@ -19,7 +19,9 @@ from clipedu.utils.hub import quiet, reachable
 
 
 def load_weights(model: nn.Module, weights: str, name: str) -> None:
-    """Load a .safetensors file into a model; "random" and "pretrained" leave it as it is.
+    """Load a .safetensors file into a model.
+
+    "random" and "pretrained" leave it as it is.
 
     Args:
         model: whose state dict is loaded, in place.
@@ -55,7 +57,9 @@ def load_weights(model: nn.Module, weights: str, name: str) -> None:
 
 @contextmanager
 def from_hub(what: str, setting: str) -> Iterator[bool]:
-    """Turn the errors of timm and transformers about the hub into one line, and yield whether to use local files only.
+    """Turn errors of timm and transformers about the hub into one line.
+
+    Yields whether to use local files only.
 
     Without a network the hub's client tries each file six times, which takes minutes: pass what this yields to
     transformers as `local_files_only`, to timm by `cached_timm_weights`. A TypeError passes through: it is a wrong option.
@@ -109,7 +113,9 @@ def cached_timm_weights(name: str) -> dict[str, Any]:
 
 @contextmanager
 def one_line_errors(what: str, option: str, given: dict[str, Any]) -> Iterator[None]:
-    """Turn any error of building a model into one line: each model refuses an option in its own way.
+    """Turn any error of building a model into one line.
+
+    Each model refuses an option in its own way.
 
     Args:
         what: is built, for the message: "image encoder 'resnet50'".

@@ -1,4 +1,4 @@
-"""Norms of weights, gradients and updates: measured in training, predicted by theory, simulated as random walks."""
+"""Norms of weights and updates: measured, predicted, simulated."""
 
 from clipedu.norms.equilibrium import predicted_norms
 from clipedu.norms.monitor import NormMonitor

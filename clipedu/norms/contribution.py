@@ -1,4 +1,4 @@
-r"""The *total update contribution* (TUC): what one minibatch adds to a weight in the end, and the memory behind it.
+r"""The *total update contribution* (TUC) of a minibatch to a weight.
 
 A gradient g_t moves the weight not once but at every step while the optimizer remembers it. All optimizers here feed their
 step with a weighted sum of past gradients, and three numbers say which:
@@ -55,7 +55,10 @@ _POLAR = {  # short side / long side -> weights of these powers
 
 @dataclass(frozen=True)
 class Memory:
-    """Weights of past gradients in a step's input: `newest`, then `older` times 1, `fade`, `fade`^2, ... (0 <= fade < 1)."""
+    """Weights of past gradients in a step's input.
+
+    `newest`, then `older` times 1, `fade`, `fade`^2, ... (0 <= fade < 1).
+    """
 
     newest: float
     older: float = 0.0
@@ -63,7 +66,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """Sum of all weights: what a gradient adds in the end, if nothing is normalised."""
+        """What a gradient adds in the end, if nothing is normalised."""
         return self.newest + self.older / (1 - self.fade)
 
     @property
@@ -73,12 +76,15 @@ class Memory:
 
     @property
     def neighbour(self) -> float:
-        """Correlation of x with the x of the next step; at a distance of k steps it is this times fade^(k-1)."""
+        """Correlation of x with the x of the next step.
+
+        At a distance of k steps it is this times fade^(k-1).
+        """
         return self.older * (self.newest + self.older * self.fade / (1 - self.fade**2)) / self.squared_size
 
 
 def average(alpha: float) -> Memory:
-    """An exponential average; alpha in (0, 1] is the weight of the newest gradient, 1 - beta.
+    """An exponential average; alpha in (0, 1] weighs the newest gradient.
 
     Raises:
         ClipeduError: alpha out of range.
@@ -89,12 +95,14 @@ def average(alpha: float) -> Memory:
 
 
 def nesterov(beta: float) -> Memory:
-    """beta * average + (1 - beta) * newest, as NAdam (in the long run) and Muon do."""
+    """beta * average + (1 - beta) * newest: Muon, and NAdam in the long run."""
     return Memory((1 - beta) * (1 + beta), (1 - beta) * beta**2, beta)
 
 
 def heavy_ball(momentum: float, dampening: float = 0.0, nesterov: bool = False) -> Memory:
-    """torch's SGD: b <- momentum b + (1 - dampening) g, and a step along b, or along g + momentum b (Nesterov).
+    """torch's SGD: b <- momentum b + (1 - dampening) g.
+
+    The step is along b, or along g + momentum b (Nesterov).
 
     Args:
         momentum: in [0, 1).
@@ -107,7 +115,10 @@ def heavy_ball(momentum: float, dampening: float = 0.0, nesterov: bool = False) 
 
 
 def lion(beta1: float, beta2: float) -> Memory:
-    """Lion steps along the sign of beta1 m + (1 - beta1) g, and then sets m <- beta2 m + (1 - beta2) g."""
+    """Lion steps along the sign of beta1 m + (1 - beta1) g.
+
+    Then m <- beta2 m + (1 - beta2) g.
+    """
     return Memory(1 - beta1, beta1 * (1 - beta2), beta2)
 
 
@@ -143,7 +154,10 @@ def contribution_factor(
 
 
 def fade_of(factor: float, keep: float = 1.0) -> float:
-    """The fade of the plain average that has this `contribution_factor`: of (1 + keep fade) / (1 - keep fade)."""
+    """The fade of the plain average that has this `contribution_factor`.
+
+    The inverse of (1 + keep fade) / (1 - keep fade).
+    """
     return (factor - 1) / (keep * (factor + 1))
 
 

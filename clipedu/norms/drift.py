@@ -6,8 +6,8 @@ step and from one gradient: the length of a contribution q, and its cosine with 
     tuc    E||q||^2          the step will add -lr q in the end, all of it, little by little
     drift  cos(w, q)         > 0: this minibatch makes w shorter, < 0: longer, 0: neither
 
-(`minibatch.py` measures both.) Where drift is not 0, each step also
-takes lr ||w|| ||q|| drift away, and decay balances both. With x = ||w||, T = tuc and c = drift
+(`minibatch.py` measures both.) Where drift is not 0, each step also takes lr ||w|| ||q|| drift away, and decay balances both.
+With x = ||w||, T = tuc and c = drift
 
 $$ s (2 - s)\, x^2 + 2\, \mathrm{lr}\, (1 - s)\, c \sqrt{T}\, x = \mathrm{lr}^2\, T $$
 
@@ -33,7 +33,9 @@ from clipedu.utils.errors import ClipeduError
 
 
 def norm_with_drift(lr: float, shrink: float, tuc: float, drift: float = 0.0) -> float:
-    """||w|| at which decay, injection and drift balance; inf where nothing holds it.
+    """||w|| at which decay, injection and drift balance.
+
+    inf where nothing holds it.
 
     Args:
         lr: learning rate, >= 0.
@@ -60,7 +62,9 @@ def predicted_with_drift(
     drift: ArrayLike = 0.0,
     alpha: float = 1.0,
 ) -> np.ndarray:
-    """||w|| after each step, [steps], from sizes and drifts that may change, transients included.
+    """||w|| after each step, [steps], where contributions drift.
+
+    Sizes and drifts may change; transients are included.
 
     Args:
         start: ||w|| before the first step.

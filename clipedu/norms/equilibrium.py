@@ -1,4 +1,4 @@
-r"""Where a weight's norm settles, how fast, and how much the weight turns: the formulas, in plain numbers.
+r"""Where a weight's norm settles, how fast, and how much it turns.
 
 One step of decoupled decay is w' = (1 - s) w - lr u, with the *shrink* s = lr * lambda. Squared,
 
@@ -50,7 +50,9 @@ from clipedu.utils.errors import ClipeduError
 
 
 def balance(lr: float, shrink: float, injected: float = 1.0) -> float:
-    """Steady ||w||^2 if each step shrinks w by `shrink` and adds lr^2 * `injected` to ||w||^2; inf without shrink.
+    """Steady ||w||^2 of a constant shrink and injection.
+
+    Each step shrinks w by `shrink` and adds lr^2 * `injected` to ||w||^2; inf without shrink.
 
     Args:
         lr: learning rate.
@@ -96,7 +98,9 @@ def mean_alignment(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
 
 
 def mean_cosine(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
-    """cos(w, u) in the steady state: E<w, u> over the root of the mean squares.
+    """cos(w, u) in the steady state.
+
+    E<w, u> over the root of the mean squares.
 
     Args:
         lr, weight_decay, alpha: as for `balance_with_momentum`.
@@ -107,7 +111,9 @@ def mean_cosine(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
 
 
 def time_constant(shrink: float) -> float:
-    """Steps in which the gap of ||w||^2 to its balance falls by e: -1 / (2 ln(1 - shrink)), inf without shrink.
+    """Steps in which the gap of ||w||^2 to its balance falls by e.
+
+    -1 / (2 ln(1 - shrink)), inf without shrink.
 
     Raises:
         ClipeduError: a shrink out of range.
@@ -129,9 +135,9 @@ def rotation(shrink: float, step: float, cosine: float = 0.0) -> float:
 
 
 def sgdm_norm(lr: float, weight_decay: float, momentum: float, gradient: float = 1.0) -> float:
-    """||w|| where SGD with momentum and coupled L2 settles on a scale-invariant layer.
+    """||w|| where SGD with momentum and coupled L2 settles.
 
-    To first order; without Nesterov and dampening the exact 4th power is larger by 1 + lr * weight_decay / (2 (1 + momentum)).
+    For a scale-invariant layer, to first order; without Nesterov and dampening the exact 4th power is larger by 1 + lr * weight_decay / (2 (1 + momentum)).
 
     Args:
         lr: learning rate.
@@ -186,7 +192,9 @@ def predicted_norms(
     fade: float = 0.0,
     scale_invariant: bool = False,
 ) -> np.ndarray:
-    """||w|| after each step, for any schedule and decay law: n <- (1 - s_t)^2 n + lr_t^2 TUC, with n = ||w||^2.
+    """||w|| after each step, for any schedule and decay law.
+
+    n <- (1 - s_t)^2 n + lr_t^2 TUC, with n = ||w||^2.
 
     Args:
         start: ||w|| before the first step.
@@ -217,7 +225,7 @@ def mean_squares(
     injection: bool = True,
     outward: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean ||w||^2 after each step, and <w, u> / ||u||^2 before it: [steps] each.
+    """Mean ||w||^2 after, and <w, u> / ||u||^2 before each step: [steps].
 
     With p = -<w, u> / C, the part of the coming update that is in w already, a step is
 

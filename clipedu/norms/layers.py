@@ -1,4 +1,6 @@
-"""`watched_layers`: which tensors a monitor watches, and of which kind each is, since not all follow the same laws.
+"""`watched_layers`: the tensors that a monitor watches.
+
+They are of several kinds, since not all follow the same laws.
 
     matrix   two or more axes: linear layers, convolutions, embeddings. What the theory of balances is about
     head     a matrix of an output layer: its steps are not independent of its weights
@@ -39,7 +41,9 @@ class Layer:
 
 
 def watched_layers(model: nn.Module, heads: Sequence[str] = HEADS) -> list[Layer]:
-    """The tensors of `model` that require a gradient and have an axis, each once, in the model's order.
+    """The tensors of a model that require a gradient and have an axis.
+
+    Each once, in the model's order.
 
     Args:
         model: any module.

@@ -1,4 +1,4 @@
-"""What one minibatch contributes to each layer, and how that is aligned with the weight: read after a step.
+"""What one minibatch contributes to each layer, read after a step.
 
     q         its total contribution: the steps to come will add -lr q, all of it, little by little. For AdamW
               q = g / (sqrt(v) + eps), whatever beta1; for SGD with momentum q = g times the sum of the momentum's weights
@@ -26,7 +26,9 @@ from clipedu.norms.snapshot import wide
 def minibatches(
     optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], before: Sequence[Tensor], dtype: torch.dtype
 ) -> Tensor:
-    """Of each parameter ||q||^2, <w, q>, <w, g>, ||g||^2 and the active numbers, [5, parameters] on their device.
+    """Measure the contribution of a minibatch to each parameter.
+
+    ||q||^2, <w, q>, <w, g>, ||g||^2 and the active numbers: [5, parameters] on their device.
 
     nan where there is no such thing: no gradient, or a contribution of no simple form.
 
@@ -57,7 +59,9 @@ def _like(flat: Tensor, parameter: Tensor) -> Tensor:
 
 
 def contributed(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> Tensor | None:
-    """q of the step just done, shaped like the parameter; read before gradients are cleared.
+    """q of the step just done, shaped like the parameter.
+
+    Read it before gradients are cleared.
 
     None where a contribution has no such simple form: signs and polar factors, coupled decay, other optimizers than SGD
     (also timm's SGDW) and AdamW (and Adam at decay 0), no gradient, no state yet.
@@ -83,6 +87,9 @@ def contributed(optimizer: torch.optim.Optimizer, group: dict[str, Any], paramet
 
 
 def active_numbers(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
-    """How many numbers of a parameter have had a gradient so far, a tensor: rows of words that never occurred have none."""
+    """How many numbers of a parameter have had a gradient so far.
+
+    A tensor; rows of words that never occurred have none.
+    """
     square = optimizer.state.get(parameter, {}).get("exp_avg_sq")
     return parameter.new_full((), parameter.numel()) if square is None else (square > 0).sum()

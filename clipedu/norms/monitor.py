@@ -1,4 +1,4 @@
-r"""`NormMonitor`: what each step of any optimizer does to the norm and direction of each layer.
+r"""`NormMonitor`: what each step does to each layer's norm and angle.
 
 A step takes a weight w to w'. Of w, decay takes the share s (the *shrink*, `clipedu.optim.shrinkage`); the rest of the change is
 the optimizer's own update, lr u := (1 - s) w - w'. The squared norm then changes by three things,
@@ -55,7 +55,9 @@ _KEPT_ON_DEVICE = 256  # steps
 
 
 class NormMonitor:
-    """Measure norms and what changes them, by layer and by part, around an optimizer's step.
+    """Measure norms, and what changes them, around an optimizer's step.
+
+    By layer and by part of the model.
 
     Args:
         model: its parameters that require a gradient now are watched, but for single numbers (`layers.py`).
@@ -115,16 +117,25 @@ class NormMonitor:
             hook.remove()
 
     def observe_gradients(self) -> None:
-        """Measure the gradients now; call it before clipping. Without it they are measured when the step begins."""
+        """Measure the gradients now; call it before clipping.
+
+        Without it they are measured when the step begins.
+        """
         self._gradient = squares([p.grad for p in self._parameters], self._device)
 
     @property
     def latest(self) -> Tensor:
-        """Norms of the last step, on the device: [3, parts] in the order of `QUANTITIES` and `parts`."""
+        """Norms of the last step, on the device.
+
+        [3, parts] in the order of `QUANTITIES` and `parts`.
+        """
         return self._totals.last
 
     def totals(self) -> pandas.DataFrame:
-        """The norms of each part: a tidy pandas frame with columns step, part, weight, gradient, update."""
+        """The norms of each part as a tidy frame.
+
+        Columns: step, part, weight, gradient, update.
+        """
         import pandas as pd
 
         values = self._totals.all((3, len(self.parts)))  # [steps, 3, parts]
@@ -133,7 +144,10 @@ class NormMonitor:
         return pd.DataFrame({"step": steps.repeat(len(self.parts)), "part": self.parts * len(values), **columns})
 
     def frame(self) -> pandas.DataFrame:
-        """Everything about each layer: a tidy pandas frame with the columns `COLUMNS`, and those switched on besides."""
+        """Everything about each layer as a tidy frame.
+
+        The columns `COLUMNS`, and those switched on besides.
+        """
         rows = self._rows.all((8 if self._spectral else 7, len(self.layers)))
         steps = [self.first_step + seen for seen, _, _ in self._settings]
         frame = layer_table(self.layers, steps, rows, [s[1] for s in self._settings], [s[2] for s in self._settings])
@@ -142,7 +156,10 @@ class NormMonitor:
         return frame
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs besides `first_step`: Lambda of each layer by name, plain values."""
+        """What a resumed run needs besides `first_step`.
+
+        Lambda of each layer by name, plain values.
+        """
         names = (layer.name for layer in self.layers)
         return {"Lambda": dict(zip(names, self._lambda.tolist(), strict=True))}
 

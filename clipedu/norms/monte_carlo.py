@@ -1,4 +1,4 @@
-r"""Monte-Carlo chains: weights that an optimizer moves along gradients that are only noise.
+r"""Monte-Carlo chains: weights moved along gradients of pure noise.
 
 Each row of a tensor [chains, size] is a weight w of its own. At each step it gets a fresh Gaussian gradient g, and with
 alpha the weight of the newest gradient
@@ -84,7 +84,10 @@ class NoiseUpdates:
         return x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
 
     def align(self, w: Tensor, amount: float) -> None:
-        """Turn the weights in place until <w, u> = -`amount` for the unit update u of the buffer; their lengths stay."""
+        """Turn the weights in place to a given alignment with the buffer.
+
+        Afterwards <w, u> = -`amount` for the unit update u of the buffer; their lengths stay.
+        """
         length, u = torch.linalg.vector_norm(w, dim=1, keepdim=True), self._normalise()
         u = u / torch.linalg.vector_norm(u, dim=1, keepdim=True)
         w -= (w * u).sum(1, keepdim=True) * u
@@ -102,7 +105,9 @@ def walk_chains(
     renormalised: bool = False,
     scale_invariant: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """||w||^2 after, and cos(w, u) before, each recorded step: [records, chains] each, float64.
+    """Walk the chains; ||w||^2 after and cos(w, u) before a step.
+
+    At each recorded step: [records, chains] each, float64.
 
     Args:
         updates: where the updates come from.

@@ -1,4 +1,6 @@
-r"""`steady_state`: where a layer's norm would settle under an optimizer as it is now, and how fast the layer turns there.
+r"""`steady_state`: where a layer's norm would settle, and how fast.
+
+Under an optimizer as it is now, with the angle that the layer turns in a step.
 
     state = steady_state(optimizer, model.text_projection.weight)
     state.norm, state.time_constant, state.rotation

@@ -1,4 +1,4 @@
-r"""`sandbox`: weights that an optimizer moves along pure noise, beside what theory predicts of them.
+r"""`sandbox`: weights moved along pure noise, beside their theory.
 
 Everything in `equilibrium.py` is about gradients that are noise. Here they are noise by construction: each of many chains
 holds a weight w, gets a fresh Gaussian gradient at each step, and takes the optimizer's step with momentum, decay law and
@@ -133,7 +133,10 @@ class WalkSettings:
         return self.balance(self.lr, self.lr * self.weight_decay) if self.start is None else self.start
 
     def balance(self, lr: float, shrink: float) -> float:
-        """||w||^2 / C where an lr and a shrink that stay let it settle; inf without shrink."""
+        """||w||^2 / C at which a constant lr and shrink settle.
+
+        inf without shrink.
+        """
         factor = contribution_factor(average(self.alpha), self.normaliser, self.matrix, keep=1 - shrink)
         squared = balance(lr, shrink, factor - 1 if self.renormalised else factor)
         return math.sqrt(squared) if self.scale_invariant else squared
@@ -152,7 +155,9 @@ class WalkSettings:
 
 @dataclass(frozen=True)
 class Walk:
-    """Measured and predicted norms at the recorded steps of a random walk. Arrays are [records], float64.
+    """Measured and predicted norms of a random walk.
+
+    At the recorded steps. Arrays are [records], float64.
 
     Attributes:
         settings: the `WalkSettings` that made it, by name and without the dtype, `chains` filled in.
@@ -183,7 +188,10 @@ class Walk:
 
     @property
     def gradient(self) -> np.ndarray:
-        """Size of the gradient of a scale-invariant layer of this measured norm, G / ||w|| with G = 1."""
+        """Gradient norm of a scale-invariant layer of this measured norm.
+
+        G / ||w|| with G = 1.
+        """
         return 1 / np.sqrt(self.measured)
 
     def frame(self) -> pandas.DataFrame:

@@ -1,4 +1,4 @@
-"""`Snapshot`: what a step did to many tensors, as four sums of squares and products a tensor.
+"""`Snapshot`: what a step did to many tensors, as four sums each.
 
 With w the weight before a step, w' after, and d = w' - w:
 
@@ -33,7 +33,10 @@ def wide(device: torch.device) -> torch.dtype:
 
 @torch.no_grad()
 def squares(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor:
-    """Squared norm of each tensor, [n] on `device`, in `wide`; 0 for None. The host does not wait."""
+    """Squared norm of each tensor, [n] on `device`; 0 for None.
+
+    In `wide`. The host does not wait.
+    """
     many = [t for t in tensors if t is not None and not _by_blocks(t)]
     norms = iter(_foreach_squares(many, device))
     zero = torch.zeros((), dtype=wide(device), device=device)
@@ -43,7 +46,7 @@ def squares(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor:
 
 
 class Snapshot:
-    """A copy of `parameters`, taken before a step and compared with them after it.
+    """A copy of parameters, taken before a step, compared after it.
 
     Args:
         parameters: all on one device. Their shapes stay as they are; their values are read, never written.
@@ -69,7 +72,9 @@ class Snapshot:
 
     @torch.no_grad()
     def compare(self, whole: bool = True) -> tuple[Tensor, ...]:
-        """A', D, and if `whole` A and B, of the step since `take`: [parameters] each, on the device, in `wide`.
+        """Sums of the step since `take`: A', D, and if `whole` A and B.
+
+        [parameters] each, on the device, in `wide`.
 
         The copy is used up.
         """

@@ -1,4 +1,6 @@
-"""The largest singular value of each weight, followed through training by one power iteration at a time.
+"""The largest singular value of each weight, by power iteration.
+
+One iteration a time follows it through training.
 
 A power iteration v <- W^T W v / ||W^T W v|| turns any vector towards the right singular vector of the largest singular value,
 sigma = ||W v||. Weights change little from step to step, so the vector of the last time is a good start, and one
@@ -29,7 +31,10 @@ class SpectralNorms:
 
     @torch.no_grad()
     def measure(self) -> Tensor:
-        """Iterate once (the first time `FIRST_ITERATIONS` times) and return the values, [parameters] on the device."""
+        """Iterate once and return the values, [parameters] on the device.
+
+        The first time iterate `FIRST_ITERATIONS` times.
+        """
         matrices = [_matrix(p) for p in self._parameters]
         iterations = 1
         if self._right is None:  # a generator of its own: measuring must not change what is drawn elsewhere

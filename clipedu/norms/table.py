@@ -1,4 +1,6 @@
-"""From a step's raw sums to the rows of `NormMonitor.frame()`: all the arithmetic, in float64, on the host.
+"""From a step's raw sums to the rows of `NormMonitor.frame()`.
+
+All the arithmetic, in float64, on the host.
 
 With A = ||w||^2, B = <w, d>, D = ||d||^2, d = w' - w and the shrink s, the update is lr u = -(s w + d), and so
 
@@ -84,7 +86,9 @@ def layer_table(
 
 
 def add_contributions(frame: pandas.DataFrame, sums: np.ndarray, a: np.ndarray) -> None:
-    """Add the columns contribution, drift, radial and active to a `layer_table`.
+    """Add what minibatches contribute to a `layer_table`.
+
+    Columns contribution, drift, radial and active.
 
     Args:
         frame: the `layer_table`, changed in place.

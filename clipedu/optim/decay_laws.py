@@ -1,4 +1,4 @@
-r"""Decay laws: how decoupled weight decay follows the learning rate over a run.
+r"""Decay laws: how decoupled weight decay follows the learning rate.
 
 A decoupled optimizer shrinks, then steps: w <- (1 - lr * lambda) w - lr * u. Two terms, which the literature mixes: *lambda* is
 the coefficient (torch's `weight_decay`), the *shrink* is the product lr * lambda. Where the update u is independent of w and of
@@ -95,7 +95,9 @@ DECAY_LAWS.add(
 
 
 def coefficient(law: str, lr: float, *, lr_max: float, weight_decay: float) -> float:
-    """lambda of a step, under a law of `DECAY_LAWS`; 0 at lr 0, where a step shrinks nothing under any law.
+    """lambda of a step, under a law of `DECAY_LAWS`.
+
+    0 at lr 0, where a step shrinks nothing under any law.
 
     Args:
         law: a name in `DECAY_LAWS`.
@@ -110,7 +112,9 @@ def coefficient(law: str, lr: float, *, lr_max: float, weight_decay: float) -> f
 
 
 def follow(optimizer: torch.optim.Optimizer, law: str, *, lr_max: float | None = None) -> RemovableHandle:
-    """Set every group's `weight_decay` from its `lr` by a law, before each step from now on.
+    """Set every group's `weight_decay` by a law, before each step.
+
+    The law reads the group's `lr`.
 
     What the law needs is kept in the groups, so that the optimizer's `state_dict` holds it and a resumed run continues with the
     same peak: "decay_law", "lr_max" and "weight_decay_max" (lambda at the peak: the group's `weight_decay` now). A group

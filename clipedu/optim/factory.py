@@ -1,4 +1,6 @@
-"""`build_optimizer`: optimizers of torch and timm by name, with the course's rule of what is decayed.
+"""`build_optimizer`: optimizers of torch, timm and clipedu by name.
+
+What is decayed follows the course's rule (`param_groups.py`).
 
     sgd    w <- w - lr * v,              v <- momentum * v + g + weight_decay * w        (Nesterov, momentum 0.9)
     adam   w <- w - lr * m / (sqrt(v) + eps),     m, v averages of g + weight_decay * w  and its square: coupled L2
@@ -116,7 +118,9 @@ def build_optimizer(
     heads: Sequence[str] | None = None,
     **options: Any,
 ) -> torch.optim.Optimizer:
-    """Build an optimizer over the trainable parameters of a model; biases and norms are not decayed (`parameter_groups`).
+    """Build an optimizer over the trainable parameters of a model.
+
+    Biases and norms are not decayed (`parameter_groups`).
 
     Under a law other than "constant", and for "scionc", the weights of `heads` are a group "head" of their own, whose lambda
     stays constant.

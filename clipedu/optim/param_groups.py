@@ -1,4 +1,6 @@
-"""Parameter groups: which weights are decayed, which are corrected, which are not; and the table that shows them.
+"""Parameter groups: which weights are decayed or corrected.
+
+`describe_groups` shows them as a table.
 
     decayed       two or more axes: the weights of linear layers, convolutions and embeddings
     not decayed   fewer than two: biases, gains and biases of norms, a temperature; and what a module exempts by a method
@@ -34,7 +36,9 @@ HEADS = ("image_projection", "text_projection")  # the output layers of a dual e
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Make two groups for a torch optimizer: "decayed" (two or more axes) and "not decayed" (decay 0).
+    """Make two groups for a torch optimizer.
+
+    "decayed" (two or more axes) and "not decayed" (decay 0).
 
     Args:
         model: its parameters that require a gradient are taken, a shared one once. A module in it may have a method
@@ -69,7 +73,7 @@ def _exempt(model: nn.Module) -> set[str]:
 def head_apart(
     model: nn.Module, groups: list[dict[str, Any]], heads: Sequence[str], **settings: Any
 ) -> list[dict[str, Any]]:
-    """Move the decayed weights of the modules `heads` to groups of their own, named "head".
+    """Move the decayed weights of output layers to groups "head".
 
     Args:
         model: whose modules are meant.
@@ -98,7 +102,9 @@ def head_apart(
 
 
 def describe_groups(optimizer: torch.optim.Optimizer) -> str:
-    """A table of an optimizer's groups: name, tensors and numbers in them, lambda at the peak, its law, and why.
+    """A table of an optimizer's groups.
+
+    Name, tensors and numbers in them, lambda at the peak, its law, and why.
 
     The law is the one of `clipedu.optim.decay_laws`; "coupled L2" where decay is a part of the gradient, "-" where there is none.
     """

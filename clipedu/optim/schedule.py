@@ -1,4 +1,4 @@
-"""The learning rate over a run: a linear warm-up, then a half cosine to 0, or constant."""
+"""The learning rate over a run: warm-up, then cosine or constant."""
 
 from __future__ import annotations
 

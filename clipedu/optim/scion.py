@@ -1,4 +1,6 @@
-r"""Scion and ScionC: steps of a chosen size in a norm that fits the layer, and the decay that goes with them.
+r"""Scion and ScionC: steps of a chosen size in a norm of the layer.
+
+With the decay that goes with them:
 
 $$ d_t = (1 - \alpha) d_{t-1} + \alpha g_t, \qquad
    \theta_t = (1 - s_t)\, \theta_{t-1} - \gamma_t\, U(d_t), \qquad \gamma_t = \mathrm{lr}_t \cdot \mathrm{radius} $$
@@ -45,7 +47,9 @@ _WITH_A_NORM = (nn.Embedding, *_CONVOLUTIONS)
 
 
 def effective_step(gamma: float, alpha: float, nesterov: bool = False) -> float:
-    """gamma sqrt((2 - alpha) / alpha): the size of independent steps whose sum would grow as fast (Chou, gamma_eff).
+    """The size of independent steps that would go as far (gamma_eff).
+
+    gamma sqrt((2 - alpha) / alpha): their sum would grow as fast (Chou).
 
     With Nesterov momentum successive steps share less, and it is smaller: divided by sqrt(1 + 4 a - 6 a^2 + 2 a^3), a = alpha.
 
@@ -59,7 +63,9 @@ def effective_step(gamma: float, alpha: float, nesterov: bool = False) -> float:
 
 
 def corrected_shrink(gamma: float, alpha: float, target: float, nesterov: bool = False) -> float:
-    """The share of the weight that ScionC takes away in a step: effective_step^2 / (2 target), so ||theta||^2 -> target.
+    """The share of the weight that ScionC takes away in a step.
+
+    effective_step^2 / (2 target), so ||theta||^2 -> target.
 
     Args:
         gamma, alpha, nesterov: as for `effective_step`.
@@ -69,7 +75,9 @@ def corrected_shrink(gamma: float, alpha: float, target: float, nesterov: bool =
 
 
 class Scion(torch.optim.Optimizer):
-    """Steps of size lr * radius in the norm of each layer. Shrink lr * weight_decay: 0 unconstrained, 1 constrained.
+    """Steps of size lr * radius in the norm of each layer.
+
+    Shrink lr * weight_decay: 0 unconstrained, 1 constrained.
 
     Every argument but `params` can be given per group. A group's `lr` is read at each step, as a schedule sets it.
 
@@ -126,12 +134,15 @@ class Scion(torch.optim.Optimizer):
             check(parameter.shape, group["norm"], group["polar"])
 
     def shrink(self, group: dict[str, Any], parameter: Tensor) -> float:
-        """The share of `parameter`, of `group`, that this step takes away before it moves, s_t."""
+        """s_t: the share of a weight that this step takes away first."""
         return group["lr"] * group["weight_decay"]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step over all parameters that have a gradient; returns what `closure` returns."""
+        """Step over all parameters that have a gradient.
+
+        Returns what `closure` returns.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -154,7 +165,9 @@ class Scion(torch.optim.Optimizer):
 
 
 class ScionC(Scion):
-    """Scion with corrected decay: ||theta||^2 of a layer settles at target * ||U||^2, at any lr of a schedule.
+    """Scion with corrected decay.
+
+    ||theta||^2 of a layer settles at target * ||U||^2, at any lr of a schedule.
 
     Args as `Scion`, and:
         weight_decay: lambda at the `lr` of construction, which must be the peak of the schedule. Without `target` it
@@ -209,7 +222,9 @@ class ScionC(Scion):
 
 
 def scion_groups(model: nn.Module, weight_decay: float, heads: Sequence[str] = HEADS) -> list[dict[str, Any]]:
-    """Make groups for `Scion` and `ScionC`, by modules where shapes are not enough.
+    """Make groups for `Scion` and `ScionC`, a norm for each layer.
+
+    By modules where shapes are not enough.
 
     Embeddings get the norm "embedding"; convolutions "spectral-conv", or "patchifier" where the stride is the kernel, or
     "row-norm" where they are depthwise. (At kernel 1 the first two are the same step.) Other weights of three or more axes

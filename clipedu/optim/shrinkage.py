@@ -1,4 +1,4 @@
-"""`shrink`: the share of a weight that an optimizer's coming step takes away before it moves.
+"""`shrink`: the share of a weight that the coming step takes away.
 
 A step of decoupled weight decay is w' = (1 - s) w - lr u. s is the *shrink*: lr * lambda for most, lr^2 *
 lambda / lr_max for corrected decay, Scion's own for Scion. Where decay is coupled, L2 in the gradient, nothing is taken
@@ -34,7 +34,7 @@ _COUPLED_OF_TIMM = ("Lars", "NAdamLegacy", "RAdamLegacy")
 
 
 def shrink(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> float:
-    """s of the step w' = (1 - s) w - lr u that an optimizer would take now; 0 for coupled decay.
+    """s of the coming step w' = (1 - s) w - lr u; 0 for coupled decay.
 
     It reads the group's `lr` and `weight_decay` as they are: under a law of `follow` the latter is that of the last step until
     the next one begins. An lr that is a tensor is read from its device.
@@ -59,7 +59,9 @@ def shrink(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: T
 
 
 def newest_weight(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> float:
-    """alpha, the weight of the newest gradient in what a step averages: 1 - beta1, or 1 - momentum; 1 without memory.
+    """alpha, the weight of the newest gradient in a step's average.
+
+    1 - beta1, or 1 - momentum; 1 without memory.
 
     Args:
         optimizer: of torch, timm or clipedu.
@@ -75,7 +77,7 @@ def newest_weight(optimizer: torch.optim.Optimizer, group: dict[str, Any], param
 
 
 def is_decoupled(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> bool:
-    """Whether a group's weight decay is a shrink of the weight, and not L2 in the gradient."""
+    """Whether a group's weight decay is a shrink, not L2 in the gradient."""
     for flag in _FLAGS:
         if flag in group:
             return bool(group[flag])
