@@ -28,12 +28,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipedu.config.command_line import experiment_words
+from clipedu.config.experiment import Experiment
 from clipedu.runs.checkpoint import last_checkpoint, read_state, read_weights, write_checkpoint
 from clipedu.utils.environment import environment
-from clipedu.config.experiment import Experiment
-from clipedu.utils.files import read_json, reported, write_json, write_text
 from clipedu.utils.errors import ClipeduError
-from clipedu.config.command_line import experiment_words
+from clipedu.utils.files import read_json, reported, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas
@@ -169,7 +169,9 @@ class Run:
             words = json.loads((self.folder / "captions.json").read_text(encoding="utf-8"))
             return {**load_file(path), **(words if isinstance(words, dict) else {"captions": words})}
         except (OSError, ValueError, SafetensorError) as error:
-            raise ClipeduError(f"the embeddings in {self.folder} cannot be read: {error}. Score the run again") from None
+            raise ClipeduError(
+                f"the embeddings in {self.folder} cannot be read: {error}. Score the run again"
+            ) from None
 
     @property
     def has_checkpoint(self) -> bool:
@@ -300,7 +302,3 @@ def find_runs(folders: Sequence[str | Path]) -> list[Run]:
             path = path.parent if path.name == "experiment.json" else path
             found.setdefault(path.resolve(), path)
     return [load_run(path) for path in found.values()]
-
-
-
-

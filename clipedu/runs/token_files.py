@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from clipedu.inference.attention import Tokens, attention_maps, name_tokens, reads_attention, token_norms
-from clipedu.utils.files import read_json, reported, write_json
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.files import read_json, reported, write_json
 
 if TYPE_CHECKING:
     from clipedu.data.pairs import Pairs

@@ -33,8 +33,8 @@ import torch
 
 import clipedu
 from clipedu.data import survey
-from clipedu.data.scenes.mirror import falsified
 from clipedu.data.load import available
+from clipedu.data.scenes.mirror import falsified
 from clipedu.plots import data as plots
 
 # %%
