@@ -1,4 +1,4 @@
-"""What a run is: `Experiment`, its presets, and the course's table of results."""
+"""`Experiment`, presets, command line and the course's table."""
 
 from clipedu.utils.lazy import lazy_exports
 

@@ -1,10 +1,17 @@
-"""The fields of `Experiment` as options of the command line: --train-size 1000, --loss-options gamma=0.5 form=course."""
+"""The fields of `Experiment` as options of the command line.
+
+    --train-size 1000 --loss-options gamma=0.5 form=course
+
+`add_experiment` adds the options to a parser, `experiment_changes` reads what was given, and `experiment_words` writes the
+words that `experiment_changes` reads back.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from clipedu.config.experiment import Experiment
@@ -12,7 +19,10 @@ from clipedu.config.presets import PRESETS
 
 
 def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
-    """An option for every field of Experiment; what is not given stays out of the namespace."""
+    """Add an option for every field of Experiment to a parser.
+
+    What is not given stays out of the namespace.
+    """
     settings = parser.add_argument_group("settings of the experiment", "each over the preset's value (shown: laptop's)")
     settings.add_argument(
         "--preset", metavar="NAME", help="; ".join(f"{k}: {v.description}" for k, v in PRESETS.items())
@@ -22,81 +32,91 @@ def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = (
         if spec.name in without:
             continue
         default = getattr(laptop, spec.name)
-        words = (
-            {"nargs": "*", "type": str, "metavar": "KEY=VALUE"}
-            if isinstance(default, dict)
-            else {
-                "type": _reader(spec),
-                "metavar": "|".join(spec.metadata.get("choices", ())) or spec.name.split("_")[-1].upper(),
-            }
-        )
+        kwargs: dict[str, Any]
+        if isinstance(default, dict):
+            kwargs = {"action": _Options, "nargs": "*", "type": str, "metavar": "KEY=VALUE"}
+        else:
+            metavar = "|".join(spec.metadata.get("choices", ())) or spec.name.split("_")[-1].upper()
+            kwargs = {"type": _reader(spec), "metavar": metavar}
         text = f"{spec.metadata['text']} ({default if default not in (None, {}) else 'none'})".replace("%", "%%")
-        settings.add_argument(
-            f"--{spec.name.replace('_', '-')}",
-            default=argparse.SUPPRESS,
-            help=text,
-            action=_Options if isinstance(default, dict) else "store",
-            **words,
-        )
+        settings.add_argument(_option(spec.name), default=argparse.SUPPRESS, help=text, **kwargs)
+
+
+def experiment_changes(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings given on the command line, by field name."""
+    return {spec.name: getattr(args, spec.name) for spec in dataclasses.fields(Experiment) if hasattr(args, spec.name)}
+
+
+def experiment_words(changes: Mapping[str, Any]) -> list[str]:
+    """Write settings as the words that `experiment_changes` reads back.
+
+    For example ["--lr", "0.001"].
+
+    Names in option fields must be such as a keyword argument has. A name of data that is the word none cannot be written
+    where none means something else; ./none can.
+
+    Args:
+        changes: values of `Experiment` by field name, as `Experiment.changed` gives them.
+    """
+    words = []
+    for name, value in changes.items():
+        option = _option(name)
+        if isinstance(value, dict):
+            words += [option, *(f"{key}={_item_word(item)}" for key, item in value.items())]
+        else:
+            word = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            words += [f"{option}={word}"] if word.startswith("-") else [option, word]
+    return words
+
+
+def _option(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
 
 
 class _Options(argparse.Action):
     """--loss-options gamma=0.5 form=course -> {"gamma": 0.5, "form": "course"}"""
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
         pairs = {}
         for item in values:
-            key, equals, value = item.partition("=")
+            key, equals, word = item.partition("=")
             if not equals or not key:
                 parser.error(f"argument {option_string}: {item!r} is not KEY=VALUE")
-            pairs[key] = _value(value)
+            pairs[key] = _item(word)
         setattr(namespace, self.dest, pairs)
 
 
-def _value(text: str) -> Any:
+def _item(word: str) -> Any:
+    """The value of KEY=VALUE: JSON where it is JSON (true and none in any case), else the word itself."""
     try:
-        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
+        return json.loads(word.lower() if word.lower() in ("true", "false") else word)
     except json.JSONDecodeError:
-        return None if text.lower() == "none" else text
+        return None if word.lower() == "none" else word
 
 
-def _reader(spec: dataclasses.Field):
+def _item_word(item: Any) -> str:
+    """Inverse of `_item`: a text is quoted, as JSON, where it would be read as something else."""
+    return item if isinstance(item, str) and _item(item) == item else json.dumps(item)
+
+
+def _reader(spec: dataclasses.Field) -> Callable[[str], Any]:
+    """What reads a field's word; None where that is allowed and the word is none."""
     kind, optional = str(spec.type).removesuffix(" | None"), str(spec.type).endswith("| None")
 
-    def read(text: str) -> Any:
-        if optional and text.lower() == "none":
+    def read(word: str) -> Any:
+        if optional and word.lower() == "none":
             return None
         if kind == "bool":
-            if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
-                raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-            return text.lower() in ("true", "yes", "1")
-        return {"int": int, "float": float, "str": str}[kind](text)
+            if word.lower() not in ("true", "false", "yes", "no", "1", "0"):
+                raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+            return word.lower() in ("true", "yes", "1")
+        return {"int": int, "float": float, "str": str}[kind](word)
 
     read.__name__ = kind  # argparse says "invalid int value: 'x'"
     return read
-
-
-def experiment_changes(given: argparse.Namespace) -> dict[str, Any]:
-    """The settings given on the command line, by field name."""
-    return {
-        spec.name: getattr(given, spec.name) for spec in dataclasses.fields(Experiment) if hasattr(given, spec.name)
-    }
-
-
-def _as_words(value: Any) -> list[str]:
-    """A setting's value as the command line takes it."""
-    if isinstance(value, dict):
-        return [
-            f"{key}={item if isinstance(item, str) and not _is_json(item) else json.dumps(item)}"
-            for key, item in value.items()
-        ]
-    return ["none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)]
-
-
-def _is_json(text: str) -> bool:
-    """Whether an option's text would be read as something else than itself: a number, true, none, ..."""
-    try:
-        json.loads(text.lower())
-    except ValueError:
-        return text.lower() == "none"
-    return True

@@ -1,4 +1,4 @@
-"""The course's published table: five losses x three optimizers, as data, with its two wrong averages put right.
+"""The course's published table: five losses x three optimizers, as data.
 
 The table is from the slides "CSCE 636 Deep Learning: Improving CLIP Training" (S. K. Paul, P. Chalasani): ResNet-50 and
 DistilBERT trained for 30 epochs on 100,000 pairs of CC3M, retrieval on 5,000 COCO images with 25,009 captions, zero-shot
@@ -10,7 +10,10 @@ It is computed here from the three published scores, never copied. Two printed a
 (AdamW + SogCLR, 16.68 instead of 16.01, and AdamW + CLIP, 14.81 instead of 14.15); they are kept in the column `printed`
 and marked in the column `corrected`.
 
->>> course_table().query("corrected")[["loss", "optimizer", "printed", "average"]]
+>>> course_table().query("corrected")[["loss", "optimizer", "printed", "average"]].round(2)
+     loss optimizer  printed  average
+0  sogclr     adamw    16.68    16.01
+1    clip     adamw    14.81    14.15
 """
 
 from __future__ import annotations
@@ -54,14 +57,17 @@ _BENCHMARKS = (
 def course_table() -> pandas.DataFrame:
     """The 15 published cells, in the published order.
 
-    Columns: optimizer, loss (names as in this kit), tr@1, ir@1, top1 (percent, as published), average (percent, computed
+    Columns: optimizer, loss (names as in `clipedu.LOSSES`), tr@1, ir@1, top1 (percent, as published), average (percent, computed
     from these three), printed (percent, the average in print), corrected (True where the two differ by more than rounding).
     """
     return _frame(_PUBLISHED)
 
 
 def course_benchmarks() -> pandas.DataFrame:
-    """The two reference rows that the course gave its students to beat; columns as in `course_table`."""
+    """The two reference rows that the course gave its students to beat.
+
+    Columns as in `course_table`.
+    """
     return _frame(_BENCHMARKS)
 
 
@@ -75,20 +81,23 @@ def _frame(rows: tuple) -> pandas.DataFrame:
 
 
 def display_name(name: str) -> str:
-    """How the field writes a loss or optimizer: "cyclip" -> "CyCLIP". Names the course did not use stay as they are."""
+    """How the field writes a loss or optimizer: "cyclip" -> "CyCLIP".
+
+    Names that the course did not use stay as they are.
+    """
     return LOSSES.get(name) or OPTIMIZERS.get(name) or name
 
 
 def in_course_order(names: Iterable[str]) -> list[str]:
-    """The distinct names, those of the course first and in its order, then the others by alphabet."""
+    """Distinct names: the course's in its order, the others by alphabet."""
     course = [*LOSSES, *OPTIMIZERS]
     return sorted(set(names), key=lambda name: (course.index(name) if name in course else len(course), name))
 
 
 def rank_correlation(averages: Mapping[tuple[str, str], float]) -> tuple[float, int]:
-    """Spearman's rank correlation of our averages with the course's, over the cells that both have.
+    """Spearman's rank correlation of our averages with the course's.
 
-    Only orderings can be compared, because the data and the scale differ; +1 is the same order, -1 the opposite one.
+    Over the cells that both have. Only orderings can be compared, because the data and the scale differ; +1 is the same order, -1 the opposite one.
 
     Args:
         averages: (loss, optimizer) -> average in percent. Values that are not numbers (nan) are left out.

@@ -1,13 +1,13 @@
-"""`Experiment`: one frozen dataclass that says a whole run, and nothing else.
+"""`Experiment`: one frozen dataclass that describes a whole run.
 
-Everything a run depends on is a field here, so two runs with equal experiments on one machine give the same numbers,
-and a run's folder needs one small JSON file to be repeated. An experiment is checked when it is made: a wrong value is
-a one-line `ClipeduError` that names the field, what was given and what is allowed.
+Everything a run depends on is a field here, so two runs with equal experiments on one machine give the same numbers, and one
+small JSON file in its folder is enough to repeat a run. An experiment is checked when it is made: a wrong value is a one-line
+`ClipeduError` that names the field, what was given and what is allowed.
 
     Experiment(loss="sogclr", lr=1e-3)              # the laptop preset with two changes
     Experiment.preset("course", data="my-shards")   # the course's recipe on your own data
 
-This room knows no torch: names of losses and optimizers are checked against their registries when a run is prepared.
+This module does not import torch: names of losses and optimizers are checked against their registries when a run is prepared.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def _options(text: str, taken: tuple[str, ...]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One training run. Field descriptions are in the metadata; `clipedu train --help` prints them all.
+    """One training run.
+
+    Descriptions of the fields are in their metadata; `clipedu train --help` prints them all.
 
     Raises:
         ClipeduError: an unknown field, or a value that is not allowed.
@@ -122,13 +124,13 @@ class Experiment:
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps")
     precision: str = _setting("auto", "auto: bf16 where the device is good at it", choices=("auto", "fp32", "bf16"))
 
-    def __new__(cls, **settings: Any):
+    def __new__(cls, **settings: Any) -> Experiment:
         for name in settings:
             if name not in cls.__dataclass_fields__:
                 raise unknown_name("field of Experiment", name, sorted(cls.__dataclass_fields__))
         return super().__new__(cls)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
         if self.augment != "none" and self.image_frozen:
@@ -155,15 +157,24 @@ class Experiment:
         return cls(**{**PRESETS[name].settings, **changes})
 
     def replace(self, **changes: Any) -> Experiment:
-        """The same experiment with some fields changed."""
+        """The same experiment with some fields changed.
+
+        Raises:
+            ClipeduError: an unknown field, or a value that is not allowed.
+        """
         return type(self)(**{**dataclasses.asdict(self), **changes})
 
     def to_json(self) -> str:
+        """All fields as a JSON object."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Experiment:
-        """Inverse of `to_json`. Raises ClipeduError for text that is not one."""
+        """Inverse of `to_json`.
+
+        Raises:
+            ClipeduError: a text that is no experiment in JSON, an unknown field, a value that is not allowed.
+        """
         try:
             settings = json.loads(text)
         except json.JSONDecodeError as error:
@@ -173,13 +184,20 @@ class Experiment:
         return cls(**settings)
 
     def changed(self, preset: str = "laptop") -> dict[str, Any]:
-        """The fields in which this experiment differs from a preset: an ablation that shows only what differs."""
+        """The fields in which this experiment differs from a preset, by name.
+
+        Raises:
+            ClipeduError: unknown preset.
+        """
         base = Experiment.preset(preset)
         return {
             spec.name: getattr(self, spec.name)
             for spec in dataclasses.fields(self)
             if getattr(self, spec.name) != getattr(base, spec.name)
         }
+
+
+_TYPES: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "dict": dict}
 
 
 def _checked(spec: dataclasses.Field, value: Any) -> Any:
@@ -189,8 +207,7 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
     if value is None and optional:
         return None
     kind = base.split("[")[0]
-    wanted = {"str": str, "int": int, "float": (int, float), "bool": bool, "dict": dict}[kind]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
+    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
         article = "an" if kind == "int" else "a"
         raise ClipeduError(f"{given} must be {'none or ' if optional else ''}{article} {kind}")
     if kind == "float":

@@ -8,9 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """A named experiment: the settings that differ from the defaults, and what to expect of it.
+    """A named experiment: what differs from the defaults.
 
-    `per_optimizer` holds what a grid changes for the cells of one optimizer: SGD's learning rate is not Adam's.
+    Attributes:
+        settings: fields of `Experiment`.
+        description: one line for menus and `--help`.
+        per_optimizer: what a grid changes for the cells of one optimizer: SGD's learning rate is not Adam's.
     """
 
     settings: dict[str, Any]
@@ -18,13 +21,13 @@ class Preset:
     per_optimizer: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-# SGD wants a larger rate than Adam: 0.3 diverges for CLIP on scenes and on Flickr8k; at 0.03 VICReg, steep at its start, needs
-# the clipping, which the others hardly feel.
-SGD = {"sgd": {"lr": 0.03, "clip_grad": 10.0}}
+# SGD needs a larger learning rate than Adam: 0.3 diverges for CLIP on scenes and on Flickr8k; at 0.03 VICReg, steep at its
+# start, needs the clipping, which hardly changes the others.
+_PER_OPTIMIZER = {"sgd": {"lr": 0.03, "clip_grad": 10.0}}
 
 PRESETS = {
-    "tiny": Preset({"train_size": 4_000}, "embedded scenes at 32 px: seconds on two CPU cores", SGD),
-    "laptop": Preset({}, "embedded scenes at 32 px: half a minute on two CPU cores", SGD),
+    "tiny": Preset({"train_size": 4_000}, "embedded scenes at 32 px: seconds on two CPU cores", _PER_OPTIMIZER),
+    "laptop": Preset({}, "embedded scenes at 32 px: half a minute on two CPU cores", _PER_OPTIMIZER),
     "flickr8k": Preset(
         {
             "data": "flickr8k",
@@ -40,7 +43,7 @@ PRESETS = {
             "epochs": 20,
         },
         "photographs: frozen MobileNetV2 features, a text encoder from scratch; a minute or two on two CPU cores",
-        SGD,
+        _PER_OPTIMIZER,
     ),
     "course": Preset(
         {

@@ -1,4 +1,4 @@
-"""Two encoders and two projections: `DualEncoder`, and the names of encoders it can be built from."""
+"""`DualEncoder`: two encoders, two projections; encoders by name."""
 
 from clipedu.models.catalog import ENCODERS
 from clipedu.models.dual_encoder import DualEncoder, build_model

@@ -1,48 +1,93 @@
-"""`ENCODERS`: encoders with a name of their own.
+"""`ENCODERS`: the catalog of encoders that have a name of their own.
 
-An entry is a set of defaults: a model of timm (`defaults["timm"]`) or of transformers (`defaults["transformers"]`) with
-settings that fit the embedded scenes. `image_encoders.py` and `text_encoders.py` build from it; `vit.py` makes the vision
-transformers known to timm. To add an encoder, add a line at the end of this file.
+An entry holds defaults, which `build_image_encoder` and `build_text_encoder` read. To add an encoder, add a line at the end of
+this file, or call `add_image_encoder` or `add_text_encoder` in your own code:
+
+    add_image_encoder("resnet18-narrow", "resnet18", "half as wide", base_width=32)
+    Experiment(image_encoder="resnet18-narrow")
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from clipedu.utils.registry import Registry
 
 ENCODERS = Registry("encoder")
+VISION_TRANSFORMERS: list[str] = []  # entries that `clipedu.models.vit` builds: it makes their names known to timm
 
 
-def _image_entry(name: str, timm_name: str, description: str, **options: Any) -> None:
-    ENCODERS.add(name, None, description, defaults={"timm": timm_name, **options})
+def add_image_encoder(name: str, timm_name: str, description: str, **options: Any) -> None:
+    """Add an image encoder to the catalog.
+
+    Args:
+        name: what `Experiment.image_encoder` is given.
+        timm_name: the timm model that it stands for.
+        description: one line for menus and `clipedu list encoders`.
+        options: defaults of further arguments of `timm.create_model`.
+    """
+    ENCODERS.add(name, partial(_build_image, name), description, defaults={"timm": timm_name, **options})
 
 
-def _vit_entries(size: str, patch_size: int, img_size: int, base: int, registers: int, **shape: int) -> None:
-    """Plain, with registers, and fractal: the same vision transformer with a grid of img_size / patch_size patches a side."""
-    grid, name = img_size // patch_size, f"vit_{size}_patch{patch_size}_{img_size}"
-    shape |= {"img_size": img_size, "patch_size": patch_size, "base": base}
-    what = f"vision transformer, {shape['embed_dim']} wide, {grid} x {grid} patches"
-    _image_entry(name, name, what, **shape)
-    own = {"extra": "registers", "registers": registers}
-    _image_entry(f"{name}_reg{registers}", f"{name}_reg{registers}", f"{what}, {registers} registers", **shape, **own)
-    fractal = f"{what}, {registers} summary tokens (windows {base} x {base}) under the fractal mask"
-    _image_entry(f"fractal_{name}", f"fractal_{name}", fractal, **shape, extra="fractal")
+def add_text_encoder(name: str, model_type: str, description: str, *, hub: str | None = None, **config: Any) -> None:
+    """Add a text encoder to the catalog.
 
-
-def _text_entry(name: str, model: str, description: str, **config: Any) -> None:
-    ENCODERS.add(name, None, description, defaults={"transformers": model, **config})
+    Args:
+        name: what `Experiment.text_encoder` is given.
+        model_type: the transformers model type ("distilbert") or hub id that it stands for.
+        description: one line for menus and `clipedu list encoders`.
+        hub: hub id of its pretrained weights and tokenizer; None for an encoder that is trained from scratch.
+        config: changes to the configuration of the model type.
+    """
+    weights = {} if hub is None else {"hub": hub}
+    ENCODERS.add(
+        name, partial(_build_text, name), description, defaults={"transformers": model_type, **weights, **config}
+    )
 
 
 def encoder_names(kind: str) -> list[str]:
-    """Names of the entries of a kind: "timm" for image encoders, "transformers" for text encoders."""
+    """Names of the entries of a kind.
+
+    "timm" for image encoders, "transformers" for text encoders.
+    """
     return [name for name, entry in ENCODERS.items() if kind in entry.defaults]
 
 
-_image_entry("test_resnet", "test_resnet", "timm's smallest ResNet, 0.4 M parameters: the scenes at 32 px")
-_image_entry("resnet50", "resnet50", "the course's image encoder, 23.5 M parameters")
-_image_entry("mobilenetv2_100", "mobilenetv2_100", "small ImageNet network, 2.2 M parameters")
-_text_entry(
+def _build_image(name: str, *args: Any, **kwargs: Any) -> Any:
+    from clipedu.models.image_encoders import build_image_encoder  # which needs the catalog, and torch
+
+    return build_image_encoder(name, *args, **kwargs)
+
+
+def _build_text(name: str, *args: Any, **kwargs: Any) -> Any:
+    from clipedu.models.text_encoders import build_text_encoder
+
+    return build_text_encoder(name, *args, **kwargs)
+
+
+def _add_vision_transformers(
+    size: str, patch_size: int, img_size: int, base: int, registers: int, **shape: int
+) -> None:
+    """Add a vision transformer of one shape three times: plain, with registers, and fractal."""
+    grid, name = img_size // patch_size, f"vit_{size}_patch{patch_size}_{img_size}"
+    shape |= {"img_size": img_size, "patch_size": patch_size, "base": base}
+    what = f"vision transformer, {shape['embed_dim']} wide, {grid} x {grid} patches"
+    fractal = f"{what}, {registers} summary tokens (windows {base} x {base}) under the fractal mask"
+    kinds: list[tuple[str, str, dict[str, Any]]] = [
+        (name, what, {}),
+        (f"{name}_reg{registers}", f"{what}, {registers} registers", {"extra": "registers", "registers": registers}),
+        (f"fractal_{name}", fractal, {"extra": "fractal"}),
+    ]
+    for own_name, description, options in kinds:
+        add_image_encoder(own_name, own_name, description, **shape, **options)
+        VISION_TRANSFORMERS.append(own_name)
+
+
+add_image_encoder("test_resnet", "test_resnet", "timm's smallest ResNet, 0.4 M parameters: the scenes at 32 px")
+add_image_encoder("resnet50", "resnet50", "the course's image encoder, 23.5 M parameters")
+add_image_encoder("mobilenetv2_100", "mobilenetv2_100", "small ImageNet network, 2.2 M parameters")
+add_text_encoder(
     "distilbert-nano",
     "distilbert",
     "2 layers, 64 wide, from scratch",
@@ -52,7 +97,7 @@ _text_entry(
     hidden_dim=256,
     max_position_embeddings=128,
 )
-_text_entry(
+add_text_encoder(
     "distilbert-tiny",
     "distilbert",
     "2 layers, 128 wide, from scratch",
@@ -62,7 +107,7 @@ _text_entry(
     hidden_dim=512,
     max_position_embeddings=128,
 )
-_text_entry(
+add_text_encoder(
     "distilbert-small",
     "distilbert",
     "4 layers, 256 wide, from scratch",
@@ -72,10 +117,10 @@ _text_entry(
     hidden_dim=1024,
     max_position_embeddings=128,
 )
-_text_entry(
+add_text_encoder(
     "distilbert-base-uncased", "distilbert", "the course's text encoder, 66 M parameters", hub="distilbert-base-uncased"
 )
-_vit_entries("nano", 4, 32, base=2, registers=21, embed_dim=64, depth=4, num_heads=4)
-_vit_entries("nano", 8, 64, base=2, registers=21, embed_dim=64, depth=4, num_heads=4)
-_vit_entries("tiny", 4, 64, base=4, registers=17, embed_dim=192, depth=12, num_heads=3)
-_vit_entries("small", 16, 256, base=4, registers=17, embed_dim=384, depth=12, num_heads=6)
+_add_vision_transformers("nano", 4, 32, base=2, registers=21, embed_dim=64, depth=4, num_heads=4)
+_add_vision_transformers("nano", 8, 64, base=2, registers=21, embed_dim=64, depth=4, num_heads=4)
+_add_vision_transformers("tiny", 4, 64, base=4, registers=17, embed_dim=192, depth=12, num_heads=3)
+_add_vision_transformers("small", 16, 256, base=4, registers=17, embed_dim=384, depth=12, num_heads=6)

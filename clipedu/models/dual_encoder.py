@@ -1,75 +1,93 @@
-"""The dual encoder: an image encoder, a text encoder, and a projection of each into one shared space.
+"""The dual encoder: two encoders, each with a projection.
 
     pixels uint8 [B, 3, H, W] -> image features [B, F] -> image embedding [B, D]
     token ids    [B, L], mask -> text features  [B, G] -> text embedding  [B, D]
 
-The embeddings that come out are vectors of any length: tangent vectors at the geometry's root, already multiplied by its
-dimension scaling (1 in the cosine geometry). The geometry (or the loss) normalises or maps them; so one model can be
-looked at in any geometry, and VICReg gets what it needs.
+The embeddings are vectors of any length: tangent vectors at the geometry's root, already multiplied by its dimension scaling
+(1 in the cosine geometry). The geometry (or the loss) normalises or maps them; so one model can be compared in any geometry,
+and VICReg gets the raw projections that it needs.
 
-A frozen encoder stays in evaluation mode and gets no gradient; its features can be computed once (`features.py`).
+A frozen encoder stays in evaluation mode and gets no gradient; its features can be computed once (`inference/features.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clipedu.geometry import Geometry, build_geometry
-from clipedu.models.image_encoders import build_image_encoder, feature_width, pixel_stats
+from clipedu.models.image_encoders import PixelStats, build_image_encoder, feature_width, pixel_stats
 from clipedu.models.text_encoders import build_text_encoder, pool_text
 from clipedu.utils.errors import ClipeduError
+
+
+@dataclass(frozen=True)
+class Tower:
+    """One encoder of a `DualEncoder`.
+
+    Attributes:
+        encoder: for images a module, pixels [B, 3, H, W] (normalised) -> features [B, width]; for texts a transformers model,
+            `(input_ids, attention_mask)` -> `.last_hidden_state` [B, L, width].
+        width: of its features.
+        frozen: it is not trained.
+    """
+
+    encoder: nn.Module
+    width: int
+    frozen: bool = False
 
 
 class DualEncoder(nn.Module):
     """Two encoders and two linear projections.
 
     Args:
-        image_encoder: module, pixels [B, 3, H, W] (normalised) -> features [B, F].
-        text_encoder: transformers model, `(input_ids, attention_mask)` -> `.last_hidden_state` [B, L, G].
-        image_width, text_width: F and G.
-        embedding_dim: D.
-        mean, std: of the pixels in 0..1, one number a channel.
+        image, text: the two towers.
+        embedding_dim: D, width of the embeddings.
+        pixel_stats: mean and standard deviation of the pixels in 0..1, a number a channel.
+        geometry: how its embeddings are compared; it may learn.
         text_pooling: "cls" or "mean".
-        geometry: how its embeddings are compared, a `clipedu.geometry.Geometry`; it may learn.
-        frozen: which of "image" and "text" are not trained.
 
-    Attributes set by whoever trains or loads the model:
-        tokenizer: a `clipedu.data.tokenizer.Tokenizer`, so that the model can read captions.
+    Attributes:
+        frozen: which of "image" and "text" are not trained.
+        tokenizer: a `clipedu.data.tokenizer.Tokenizer`, so that the model can read captions; None until set.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
-        image_encoder: nn.Module,
-        text_encoder: nn.Module,
+        image: Tower,
+        text: Tower,
         *,
-        image_width: int,
-        text_width: int,
         embedding_dim: int,
-        mean,
-        std,
+        pixel_stats: PixelStats,
         geometry: Geometry,
         text_pooling: str = "cls",
-        frozen: tuple[str, ...] = (),
     ):
         super().__init__()
-        self.tokenizer, self.geometry = None, geometry
-        self.image_encoder, self.text_encoder = image_encoder, text_encoder
-        self.image_projection = nn.Linear(image_width, embedding_dim)
-        self.text_projection = nn.Linear(text_width, embedding_dim)
-        self.text_pooling, self.frozen = text_pooling, frozen
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
-        for side in frozen:
+        self.tokenizer: Any = None
+        self.geometry = geometry
+        self.image_encoder, self.text_encoder = image.encoder, text.encoder
+        self.image_projection = nn.Linear(image.width, embedding_dim)
+        self.text_projection = nn.Linear(text.width, embedding_dim)
+        self.text_pooling = text_pooling
+        self.frozen = tuple(side for side, tower in (("image", image), ("text", text)) if tower.frozen)
+        for name, values in zip(("mean", "std"), pixel_stats, strict=True):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1) * 255, persistent=False)
+        for side in self.frozen:
             self.encoder(side).requires_grad_(False)
         self.train()
 
     @property
     def device(self) -> torch.device:
+        """Where the model is."""
         return self.mean.device
 
     def encoder(self, side: str) -> nn.Module:
@@ -77,19 +95,28 @@ class DualEncoder(nn.Module):
         return {"image": self.image_encoder, "text": self.text_encoder}[side]
 
     def train(self, mode: bool = True) -> DualEncoder:
-        """As nn.Module's, but a frozen encoder stays in evaluation mode: no dropout, fixed batch-norm statistics."""
+        """Set the mode, but leave a frozen encoder in evaluation mode.
+
+        A frozen encoder so has no dropout and fixed batch-norm statistics.
+        """
         super().train(mode)
         for side in self.frozen:
             self.encoder(side).eval()
         return self
 
     def image_features(self, pixels: Tensor) -> Tensor:
-        """Pixels, uint8 or float in 0..255, [B, 3, H, W] -> features [B, F] before the projection."""
+        """Image features [B, F], before the projection.
+
+        From pixels [B, 3, H, W], uint8 or float in 0..255.
+        """
         x = (pixels.to(self.mean.dtype) - self.mean) / self.std
         return self.image_encoder(x.contiguous(memory_format=torch.channels_last))
 
     def text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids [B, L] and mask [B, L] -> features [B, G] before the projection."""
+        """Text features [B, G], before the projection.
+
+        From token ids [B, L] and mask [B, L].
+        """
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return pool_text(hidden, mask, self.text_pooling)
 
@@ -111,7 +138,7 @@ class DualEncoder(nn.Module):
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str], *, strict: bool = True) -> Tensor:
-        """Embeddings [T, D] of a user's own texts, in evaluation mode.
+        """Embed a user's own texts, in evaluation mode: [T, D].
 
         Args:
             texts: at least one.
@@ -133,7 +160,7 @@ class DualEncoder(nn.Module):
             return self.encode_text(ids, mask)
 
     def forward(self, image: tuple[Tensor, ...], text: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """What a batch holds -> embeddings of both sides, [B, D] each.
+        """Embed a batch of pairs: [B, D] each.
 
         Args:
             image: (pixels,), or (features,) of a frozen image encoder.
@@ -146,7 +173,7 @@ class DualEncoder(nn.Module):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, the model is in evaluation mode; afterwards in the mode it was in before."""
+    """Put a model in evaluation mode inside, and back in its mode afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -155,42 +182,40 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def build_model(experiment, vocab_size: int) -> DualEncoder:
-    """The dual encoder that an experiment describes, on the CPU, its random parts drawn from the experiment's seed.
+def build_model(experiment: Any, vocab_size: int) -> DualEncoder:
+    """Build the dual encoder of an experiment, on the CPU.
+
+    Its random parts are drawn from the experiment's seed.
 
     Each part has random numbers of its own, so that another image encoder leaves the text encoder what it was. The
     global random state is neither used nor changed.
 
     Args:
-        experiment: a `clipedu.Experiment`.
+        experiment: a `clipedu.Experiment`, a class that this package does not import.
         vocab_size: of the tokenizer in use.
     Raises:
-        ClipeduError: unknown encoders or options, weights that cannot be had, sizes that don't fit.
+        ClipeduError: unknown encoders or options, weights that are missing, sizes that do not fit.
     """
     ex = experiment
     with torch.random.fork_rng(devices=[]):
         _seed(ex.seed, part=0)
         image = build_image_encoder(ex.image_encoder, ex.image_weights, image_size=ex.image_size, **ex.image_options)
         _seed(ex.seed, part=1)
-        text = build_text_encoder(ex.text_encoder, ex.text_weights, vocab_size=vocab_size, **ex.text_options)
+        text: Any = build_text_encoder(ex.text_encoder, ex.text_weights, vocab_size=vocab_size, **ex.text_options)
         longest = getattr(text.config, "max_position_embeddings", ex.text_length)
         if ex.text_length > longest:
             raise ClipeduError(
                 f"text_length={ex.text_length} is more than the text encoder {ex.text_encoder!r} takes: at most {longest} tokens"
             )
-        mean, std = pixel_stats(image, ex.pixel_stats)
+        stats = pixel_stats(image, ex.pixel_stats)
         _seed(ex.seed, part=2)
         model = DualEncoder(
-            image,
-            text,
-            image_width=feature_width(image, ex.image_size),
-            text_width=text.config.hidden_size,
+            Tower(image, feature_width(image, ex.image_size), ex.image_frozen),
+            Tower(text, text.config.hidden_size, ex.text_frozen),
             embedding_dim=ex.embedding_dim,
-            mean=mean,
-            std=std,
+            pixel_stats=stats,
             geometry=build_geometry(ex.geometry, ex.embedding_dim, **ex.geometry_options),
             text_pooling=ex.text_pooling,
-            frozen=tuple(side for side, frozen in (("image", ex.image_frozen), ("text", ex.text_frozen)) if frozen),
         )
     return model.to(memory_format=torch.channels_last)
 

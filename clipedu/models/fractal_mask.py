@@ -1,4 +1,4 @@
-"""The fractal mask: which tokens of a vision transformer may attend to which, once each window of patches has a token.
+"""The fractal mask: which tokens of a ViT may attend to which.
 
 A grid of n x n patches, n a power of a base k, gets *summary tokens* on levels of 1, k, k^2, ..., n/k tokens a side. A summary
 token of a level with s a side stands for a square window of n/s x n/s patches; a patch stands for itself. In a sequence the
@@ -26,11 +26,13 @@ from torch import Tensor
 
 from clipedu.utils.errors import ClipeduError
 
-LARGEST_GRID = 256  # that an error names as a way out
+LARGEST_GRID = 256  # that an error suggests
 
 
 def summary_sides(grid: int, base: int) -> list[int]:
-    """Tokens a side of each level of summary tokens, coarsest first: 16, 4 -> [1, 4].
+    """Tokens a side of each level of summary tokens, coarsest first.
+
+    16, 4 -> [1, 4].
 
     Args:
         grid: n, patches a side; a power of `base`.
@@ -54,7 +56,10 @@ def summary_sides(grid: int, base: int) -> list[int]:
 
 
 def bases_of(grid: int) -> list[int]:
-    """All bases that a grid is a power of: 16 -> [2, 4, 16]; 14 -> [14], one global token and a mask that is all ones."""
+    """All bases that a grid is a power of: 16 -> [2, 4, 16].
+
+    14 -> [14], one global token and a mask that is all ones.
+    """
     return [base for base in range(2, grid + 1) if grid in grids_of(base, grid)]
 
 
@@ -84,7 +89,9 @@ def tokens(sides: list[int]) -> Tensor:
 
 
 def fractal_mask(grid: int, base: int) -> Tensor:
-    """The fractal mask of a grid: bool [L, L], L = R + n^2, True where query (row) may attend to key (column).
+    """The fractal mask of a grid: bool [L, L], L = R + n^2.
+
+    True where query (row) may attend to key (column).
 
     R = (n^2 - 1) / (k^2 - 1) summary tokens come first.
 

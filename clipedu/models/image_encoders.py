@@ -1,12 +1,10 @@
-"""Encoders by name: any timm image model, any transformers text model, and a few small ones for two CPU cores.
+"""Image encoders by name: any timm model, or an entry of `ENCODERS`.
 
-    timm names          resnet50, vit_small_patch16_224, mobilenetv2_100, ...
-    transformers names  a hub id (distilbert-base-uncased) or a model type (distilbert, bert, roberta): then from its
-                        default configuration, which needs no network
-    our own             entries of `ENCODERS`: one of the above with settings that fit the embedded scenes, and vision
-                        transformers with registers, summary tokens and the fractal mask (`clipedu.models.vit`)
+    timm names     resnet50, vit_small_patch16_224, mobilenetv2_100, ...
+    `ENCODERS`     a timm model with settings that fit the embedded scenes, and vision transformers with registers, summary
+                   tokens and the fractal mask (`clipedu.models.vit`)
 
-Weights are "random", "pretrained" (fetched from the hub by timm or transformers) or the path of a .safetensors file.
+Weights are "random", "pretrained" (timm fetches them from the hub) or the path of a .safetensors file.
 """
 
 from __future__ import annotations
@@ -22,11 +20,15 @@ from clipedu.models.catalog import ENCODERS, encoder_names
 from clipedu.models.weights import cached_timm_weights, from_hub, load_weights, one_line_errors
 from clipedu.utils.errors import ClipeduError, unknown_name
 
+PixelStats = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of pixels in 0..1, a number a channel
+
 
 def build_image_encoder(
     name: str, weights: str = "random", *, image_size: int | None = None, **options: Any
 ) -> nn.Module:
-    """A timm model without its classifier: pixels [B, 3, H, W] (normalised) -> features [B, F].
+    """Build a timm model without its classifier.
+
+    Pixels [B, 3, H, W] (normalised) -> features [B, F].
 
     Args:
         name: an image entry of `ENCODERS` or any name timm knows.
@@ -34,13 +36,13 @@ def build_image_encoder(
         image_size: H and W; a model that timm says has a fixed input size (a ViT) is built for it. None leaves it as it is.
         options: further arguments of `timm.create_model`.
     Raises:
-        ClipeduError: unknown name or option, weights that cannot be had or don't fit.
+        ClipeduError: unknown name or option, weights that are missing or do not fit.
     """
     import timm
 
-    import clipedu.models.vit  # noqa: F401  its names become timm's
+    import clipedu.models.vit  # noqa: F401  registers its names with timm
 
-    settings = dict(ENCODERS[name].defaults) if name in ENCODERS else {"timm": name}
+    settings: dict[str, Any] = dict(ENCODERS[name].defaults) if name in ENCODERS else {"timm": name}
     if "timm" not in settings:
         raise ClipeduError(
             f"{name!r} is a text encoder. Image encoders: {', '.join(encoder_names('timm'))}, or any timm model"
@@ -55,21 +57,30 @@ def build_image_encoder(
         raise ClipeduError(
             f"image encoder {name!r} has no pretrained weights: use image_weights='random', or another encoder"
         )
-    if image_size is not None and timm.get_pretrained_cfg(timm_name).fixed_input_size:
-        settings["img_size"] = image_size
+    if image_size is not None:
+        with one_line_errors(f"image encoder {name!r}", "image_options", options):
+            record = timm.get_pretrained_cfg(timm_name)
+        if record is not None and record.fixed_input_size:
+            settings["img_size"] = image_size
     hub = (
         from_hub(f"pretrained weights of image encoder {name!r}", "image_weights") if pretrained else nullcontext(False)
     )
     with one_line_errors(f"image encoder {name!r}", "image_options", options), hub as local:
         source = cached_timm_weights(timm_name) if local else {}
-        model = timm.create_model(timm_name, pretrained=pretrained, num_classes=0, **{**source, **settings, **options})
+        kwargs = {**source, **settings, **options}
+        model: Any = timm.create_model(timm_name, pretrained=pretrained, num_classes=0, **kwargs)
     load_weights(model, weights, name)
     model.made_as = f"timm {timm_name} {sorted({**settings, **options}.items())}"  # for the name of its kept features
     return model
 
 
-def pixel_stats(encoder: nn.Module, choice: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of pixels (in 0..1) that an image encoder expects. "auto" asks timm's own record."""
+def pixel_stats(encoder: Any, choice: str) -> PixelStats:
+    """Mean and standard deviation of pixels that an image encoder expects.
+
+    Args:
+        encoder: as `build_image_encoder` makes it.
+        choice: "imagenet", "inception", "clip", or "auto" for what timm's record of the encoder says.
+    """
     from timm.data import constants
 
     named = {
@@ -84,7 +95,16 @@ def pixel_stats(encoder: nn.Module, choice: str) -> tuple[tuple[float, ...], tup
 
 @torch.no_grad()
 def feature_width(encoder: nn.Module, image_size: int) -> int:
-    """Width of an image encoder's features, by trying it: `num_features` is wrong where a conv head follows."""
+    """Measure the width of an image encoder's features.
+
+    timm's `num_features` is wrong where a convolutional head follows.
+
+    Args:
+        encoder: pixels -> features; its mode is left as it was.
+        image_size: height and width of the images, pixels.
+    Raises:
+        ClipeduError: a size that the encoder refuses, or features that are not one vector an image.
+    """
     was_training = encoder.training
     encoder.eval()
     try:

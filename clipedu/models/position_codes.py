@@ -1,4 +1,4 @@
-"""Two ways to tell a vision transformer where a patch is, that timm's VisionTransformer has not: fixed codes, and a bias.
+"""Position encodings that timm's VisionTransformer lacks.
 
 sincos2d   a code is added to each patch: sines and cosines of its column x and row y at d/4 frequencies w
            [sin(x w), cos(x w), sin(y w), cos(y w)],   w_i = 10000^(-i / (d/4 - 1))
@@ -17,8 +17,13 @@ from clipedu.utils.errors import ClipeduError
 
 
 def sincos2d(side: int, dim: int) -> Tensor:
-    """Codes of a grid of side x side places, row by row: float64 [side^2, dim]. Coordinates are 0, 1, ..., side - 1.
+    """Codes of a grid of places, row by row: float64 [side^2, dim].
 
+    Coordinates are 0, 1, ..., side - 1.
+
+    Args:
+        side: places a side.
+        dim: width of the codes.
     Raises:
         ClipeduError: `dim` is no multiple of 4, or less than 8.
     """
@@ -31,7 +36,9 @@ def sincos2d(side: int, dim: int) -> Tensor:
 
 
 def alibi_slopes(heads: int) -> Tensor:
-    """One slope a head, float64 [heads]: for a power of two 2^(-8/H), 2^(-16/H), ...
+    """One slope a head, float64 [heads].
+
+    For a power of two 2^(-8/H), 2^(-16/H), ...
 
     For other numbers the list of the next lower power of two, filled up with every second slope of the list for twice that.
     """
@@ -41,7 +48,9 @@ def alibi_slopes(heads: int) -> Tensor:
 
 
 def alibi_bias(sides: list[int], heads: int, registers: int = 0) -> Tensor:
-    """What 2D ALiBi adds to the attention scores: float64 [heads, L, L], L = registers + sum of side^2.
+    """The bias that 2D ALiBi adds to attention scores.
+
+    float64 [heads, L, L], L = registers + sum of side^2.
 
     Distances are in places of a level; between two levels, and to and from registers, the bias is 0.
 

@@ -1,10 +1,18 @@
-"""Text encoders: any transformers text model, with its configuration and pooling."""
+"""Text encoders by name: transformers models and our own.
+
+    hub id        distilbert-base-uncased, some-owner/some-model: the configuration is fetched
+    model type    distilbert, bert, roberta: its default configuration, which needs no network
+    folder        saved by transformers, as in a run's folder
+    `ENCODERS`    one of these with settings that fit the embedded scenes
+
+Weights are "random", "pretrained" (transformers fetches them from the hub) or the path of a .safetensors file.
+"""
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +21,16 @@ from clipedu.models.catalog import ENCODERS, encoder_names
 from clipedu.models.weights import from_hub, load_weights, one_line_errors
 from clipedu.utils.errors import ClipeduError, unknown_name
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 
 def build_text_encoder(
     name: str, weights: str = "random", *, vocab_size: int | None = None, **config: Any
 ) -> nn.Module:
-    """A transformers model: token ids [B, L] and mask -> hidden states [B, L, H] (`.last_hidden_state`). In float32.
+    """Build a transformers text model, in float32.
+
+    Token ids [B, L] and mask -> hidden states [B, L, H] (`.last_hidden_state`).
 
     Args:
         name: a text entry of `ENCODERS`, a transformers model type, a hub id, or a folder that transformers has saved.
@@ -25,7 +38,7 @@ def build_text_encoder(
         vocab_size: of the tokenizer in use; None keeps the configuration's.
         config: changes to the model's configuration.
     Raises:
-        ClipeduError: unknown name or option, weights that cannot be had or don't fit.
+        ClipeduError: unknown name or option, weights that are missing or do not fit.
     """
     from transformers import AutoModel
 
@@ -46,9 +59,15 @@ def build_text_encoder(
     return model
 
 
-def text_config(name: str, *, pretrained: bool = False, **changes: Any):
-    """The transformers configuration of a text encoder; asks the hub only for a hub id, or for pretrained weights' own.
+def text_config(name: str, *, pretrained: bool = False, **changes: Any) -> PretrainedConfig:
+    """The transformers configuration of a text encoder.
 
+    The hub is needed only for hub ids and pretrained weights.
+
+    Args:
+        name: as of `build_text_encoder`.
+        pretrained: take the configuration of the pretrained weights.
+        changes: to the configuration, by its own names.
     Raises:
         ClipeduError: no such model type or hub id, no text encoder, or an option the configuration does not take.
     """
@@ -70,7 +89,7 @@ def text_config(name: str, *, pretrained: bool = False, **changes: Any):
             configuration = AutoConfig.from_pretrained(hub_id(name), local_files_only=local)
     elif model in CONFIG_MAPPING_NAMES:
         configuration = AutoConfig.for_model(model)
-    elif Path(model).is_dir():  # saved by transformers, as in a run's folder: no need to ask anybody
+    elif Path(model).is_dir():  # saved by transformers, as in a run's folder: no need of a hub
         with one_line_errors(f"text encoder {name!r}", "text_options", changes):
             configuration = AutoConfig.from_pretrained(model)
     elif "/" in model or model.startswith(tuple(CONFIG_MAPPING_NAMES)):  # bert-base-uncased: a hub id without an owner
@@ -94,7 +113,7 @@ def text_config(name: str, *, pretrained: bool = False, **changes: Any):
 
 
 def hub_id(name: str) -> str:
-    """The name under which the hub knows a text encoder, for its weights and its tokenizer.
+    """The hub id of a text encoder's weights and tokenizer.
 
     Raises:
         ClipeduError: an entry made for training from scratch has none.
@@ -108,7 +127,13 @@ def hub_id(name: str) -> str:
 
 
 def pool_text(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
-    """One vector a text: hidden [B, L, H], mask [B, L] -> [B, H]. "cls" takes the first token, "mean" averages all."""
+    """Pool hidden states to one vector a text, [B, H].
+
+    Args:
+        hidden: states of the last layer, [B, L, H].
+        mask: True where there is a token, [B, L].
+        how: "cls" takes the first token, "mean" averages over all.
+    """
     if how == "cls":
         return hidden[:, 0]
     weight = mask.to(hidden.dtype)[..., None]

@@ -1,18 +1,20 @@
-"""Vision transformers with extra tokens: registers, summary tokens and the fractal mask, on timm's models.
+"""Vision transformers with extra tokens, on timm's models.
+
+Registers, summary tokens and the fractal mask:
 
     timm.create_model("fractal_vit_small_patch16_256")                    # after `import clipedu.models.vit`
     clipedu train --image-encoder fractal_vit_nano_patch4_32 --image-options extra=registers pos_embed=alibi
 
 Four things can be chosen of every name here, by options of the same names:
 
-    extra      which tokens go along with the patches (`EXTRA`); the mean over *patches* is the image's feature
-    pos_embed  how a patch is told where it is (`POSITIONS`)
+    extra      which tokens there are besides the patches (`EXTRA`); the mean over *patches* is the image's feature
+    pos_embed  the position encoding (`POSITIONS`)
     summary    what summary tokens hold at first (`SUMMARY`); by default what goes with the position encoding
     base       windows of base x base; how many summary tokens that makes
 
-All of the computing is timm's: `VisionTransformer`, and `Eva` where it has to rotate (RoPE). What is added is a mask, kept in
-a buffer that no checkpoint holds, and first values of tokens. All are drawn alike, as in the paper's code (Xavier for each of
-Q, K and V, LeCun for the patches), so that two models that differ in one option differ in nothing else.
+The computing is timm's: `VisionTransformer`, and `Eva` for RoPE. What is added is a mask, kept in a buffer that no checkpoint
+holds, and initial values. All are drawn alike, as in the paper's code (Xavier for each of Q, K and V, LeCun for the patches),
+so that two models that differ in one option differ in nothing else.
 
 The paper has no RoPE and no ALiBi with registers: these are ours. There registers carry neither rotation nor bias.
 """
@@ -29,7 +31,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import init_weights_vit_jax
 from torch import Tensor, nn
 
-from clipedu.models.catalog import ENCODERS
+from clipedu.models.catalog import ENCODERS, VISION_TRANSFORMERS
 from clipedu.models.cost import matched_mlp_ratio
 from clipedu.models.fractal_mask import bases_of, fractal_mask, grids_of, summary_sides
 from clipedu.models.position_codes import alibi_bias, sincos2d
@@ -44,10 +46,10 @@ EXTRA = {
     "fractal": "a token for each window, under the fractal mask",
 }
 POSITIONS = {
-    "none": "nothing tells a patch where it is (NoPE)",
+    "none": "no position encoding (NoPE)",
     "sincos2d": "fixed sines and cosines of row and column, added to the patches",
     "learned": "a learned vector for each place, added to the patches",
-    "alibi": "attention is lowered by the distance of two patches",
+    "alibi": "attention scores are lowered by the distance of two patches",
     "rope": "queries and keys are rotated by row and column (axial RoPE)",
 }
 SUMMARY = {
@@ -55,36 +57,57 @@ SUMMARY = {
     "sincos2d": "the codes of their own grid, not learned",
     "learned": "a learned vector each",
 }
-# What the paper's code gives them; for RoPE, which it has not, learned ones: zeros without a mask would stay alike for ever.
+# As in the paper's code; for RoPE, which it lacks, learned ones: zeros without a mask would stay alike for ever.
 SUMMARY_OF = {"none": "zero", "sincos2d": "sincos2d", "learned": "learned", "alibi": "zero", "rope": "learned"}
 
 
 class Masked:
-    """Mixin before a timm class: a mask of its own, wherever none is passed. bool (True = may attend) or added to the scores."""
+    """Mixin before a timm class: a mask of the model's own.
+
+    It is used wherever none is passed.
+
+    Attributes:
+        attn_mask: bool (True = may attend) or float, added to the scores; None for no mask.
+        grid: patches a side.
+        sides: tokens a side of each level of summary tokens, coarsest first; empty without them.
+    """
 
     attn_mask: Tensor | None
+    grid: int
+    sides: list[int]
 
-    def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, **how: Any) -> Tensor:
-        return super().forward_features(x, attn_mask=self.attn_mask if attn_mask is None else attn_mask, **how)
+    def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """As timm's, under the model's own mask."""
+        timm_class: Any = super()
+        return timm_class.forward_features(x, attn_mask=self.attn_mask if attn_mask is None else attn_mask, **kwargs)
 
-    def forward_intermediates(self, x: Tensor, *args: Any, attn_mask: Tensor | None = None, **how: Any):
+    def forward_intermediates(self, x: Tensor, *args: Any, attn_mask: Tensor | None = None, **kwargs: Any) -> Any:
+        """As timm's, under the model's own mask."""
+        timm_class: Any = super()
         mask = self.attn_mask if attn_mask is None else attn_mask
-        return super().forward_intermediates(x, *args, attn_mask=mask, **how)
+        return timm_class.forward_intermediates(x, *args, attn_mask=mask, **kwargs)
 
     def no_weight_decay(self) -> set[str]:
-        """Codes and tokens are not decayed, as in the paper's code; older versions of timm forget the registers."""
+        """Names that are not decayed: codes and tokens, as in the paper's code.
+
+        Older versions of timm forget the registers.
+        """
         return {"pos_embed", "reg_token"}
 
-    def set_input_size(self, *args: Any, **how: Any) -> None:
-        """Tokens and mask are made for one grid. Raises ClipeduError."""
+    def set_input_size(self, *args: Any, **kwargs: Any) -> None:
+        """Raise ClipeduError: tokens and mask are made for one grid."""
         raise ClipeduError("the size of this image encoder cannot be changed: build it again with another img_size")
 
 
-class MaskedViT(Masked, VisionTransformer):
+# Both classes of timm take the mask and further arguments by keyword; their signatures differ in those.
+class MaskedViT(Masked, VisionTransformer):  # type: ignore[misc]
     """timm's VisionTransformer with a mask of its own."""
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """timm leaves checkpointing out, silently, where there is a mask. Raises ClipeduError instead."""
+        """Switch checkpointing on or off; with a mask raise ClipeduError.
+
+        With a mask timm would silently leave it out.
+        """
         if enable and self.attn_mask is not None:
             raise ClipeduError(
                 "gradient checkpointing does not go with an attention mask; accumulate=4 saves memory too"
@@ -92,8 +115,8 @@ class MaskedViT(Masked, VisionTransformer):
         super().set_grad_checkpointing(enable)
 
 
-class MaskedEva(Masked, Eva):
-    """timm's Eva, a vision transformer that can rotate, with a mask of its own."""
+class MaskedEva(Masked, Eva):  # type: ignore[misc]
+    """timm's Eva, which can do RoPE, with a mask of its own."""
 
 
 def build_vit(
@@ -110,11 +133,17 @@ def build_vit(
     summary: str | None = None,
     pos_embed: str = "sincos2d",
     **options: Any,
-) -> VisionTransformer | Eva:
-    """A vision transformer: pixels [B, 3, H, W] -> mean over patches [B, embed_dim], then timm's head if there are classes.
+) -> MaskedViT | MaskedEva:
+    """Build a vision transformer.
+
+    Pixels [B, 3, H, W] -> mean over patches [B, embed_dim], then timm's head if there are classes.
+
+    The arguments are options of `timm.create_model`, one name each, so there is no settings object.
 
     Args:
         img_size: H = W, pixels; a multiple of `patch_size`.
+        patch_size: pixels.
+        embed_dim, depth, num_heads: width of the tokens, blocks, and heads of each.
         mlp_ratio: hidden width of the MLP over `embed_dim`. extra="wide" takes more (`matched_mlp_ratio`).
         extra, pos_embed, summary: see `EXTRA`, `POSITIONS`, `SUMMARY`.
         base: of the windows; the grid, img_size / patch_size, must be a power of it.
@@ -127,9 +156,7 @@ def build_vit(
         ClipeduError: an unknown choice, an option that would be ignored, or a grid that cannot carry the windows.
     """
     _check(extra, pos_embed, summary, registers, options)
-    seed = torch.randint(
-        2**62, ()
-    ).item()  # drawn before anything else: first weights don't depend on how many tokens there are
+    seed = int(torch.randint(2**62, ()))  # drawn first: initial weights do not depend on how many tokens there are
     grid = img_size // patch_size
     sides = [] if registers is not None or extra == "none" else _sides(img_size, patch_size, base)
     tokens = registers if registers is not None else sum(side * side for side in sides)
@@ -137,11 +164,11 @@ def build_vit(
         mlp_ratio, tokens = matched_mlp_ratio(grid**2, tokens, embed_dim, mlp_ratio), 0
     sides = sides if extra in ("summary", "fractal") else []
 
-    shape = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim, "depth": depth}
+    shape: dict[str, Any] = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim, "depth": depth}
     shape |= {"num_heads": num_heads, "mlp_ratio": mlp_ratio, "class_token": False, "global_pool": "avg"}
     if pos_embed == "rope":
-        rotary = {"use_rot_pos_emb": True, "use_abs_pos_emb": False, "attn_type": "rope"}
-        model = MaskedEva(**shape, **rotary, num_reg_tokens=tokens, use_fc_norm=False, **options)
+        rotary: dict[str, Any] = {"use_rot_pos_emb": True, "use_abs_pos_emb": False, "attn_type": "rope"}
+        model: MaskedViT | MaskedEva = MaskedEva(**shape, **rotary, num_reg_tokens=tokens, use_fc_norm=False, **options)
     else:
         added = "learn" if pos_embed in ("sincos2d", "learned") else "none"
         model = MaskedViT(**shape, pos_embed=added, reg_tokens=tokens, no_embed_class=True, fc_norm=False, **options)
@@ -150,7 +177,7 @@ def build_vit(
         torch.default_generator.manual_seed(seed)
         _draw(model)
         _fill(model, pos_embed, (summary or SUMMARY_OF[pos_embed]) if sides else "learned")
-    mask = fractal_mask(grid, base) if extra == "fractal" else None
+    mask = fractal_mask(grid, base) if extra == "fractal" and base is not None else None
     if pos_embed == "alibi":
         bias = alibi_bias([*sides, grid], num_heads, 0 if sides else tokens).float()
         mask = (bias if mask is None else bias.masked_fill(~mask, -torch.inf))[None]
@@ -174,7 +201,7 @@ def _check(extra: str, pos_embed: str, summary: str | None, registers: int | Non
 
 
 def _sides(img_size: int, patch_size: int, base: int | None) -> list[int]:
-    """`summary_sides` of an image; the error names sizes of images and patches that can."""
+    """`summary_sides` of an image; the error suggests sizes of images and patches that fit."""
     grid = img_size // patch_size
     try:
         if base is None:
@@ -194,8 +221,8 @@ def _sides(img_size: int, patch_size: int, base: int | None) -> list[int]:
 
 
 @torch.no_grad()
-def _draw(model: nn.Module) -> None:
-    """First weights, the same for both of timm's classes: as big_vision's ViT, Q, K and V each by themselves."""
+def _draw(model: Any) -> None:
+    """Draw initial weights, the same for both of timm's classes: as big_vision's ViT, Q, K and V each by themselves."""
     named_apply(init_weights_vit_jax, model)
     for block in model.blocks:
         bound = math.sqrt(3 / model.embed_dim)
@@ -203,8 +230,8 @@ def _draw(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _fill(model: nn.Module, pos_embed: str, content: str) -> None:
-    """First values of position codes and extra tokens; the fixed ones require no gradient."""
+def _fill(model: Any, pos_embed: str, content: str) -> None:
+    """Set initial position codes and extra tokens; the fixed ones require no gradient."""
     std = model.embed_dim**-0.5
     if pos_embed == "learned":
         nn.init.normal_(model.pos_embed, std=std)
@@ -223,7 +250,7 @@ def _fill(model: nn.Module, pos_embed: str, content: str) -> None:
 
 
 def _register(entry: Entry) -> None:
-    """Make an entry of `ENCODERS` a name that `timm.create_model` knows."""
+    """Register an entry of `ENCODERS` with timm, so that `timm.create_model` builds it."""
     settings = {name: value for name, value in entry.defaults.items() if name != "timm"}
 
     def make(pretrained: bool = False, **changes: Any) -> nn.Module:
@@ -240,7 +267,6 @@ PIXELS = {
     "fixed_input_size": True,
     "classifier": "head",
 }
-default_cfgs: dict[str, Any] = {}  # where timm looks for what it has to know of a model
-for _entry in ENCODERS.values():
-    if "patch_size" in _entry.defaults:
-        _register(_entry)
+default_cfgs: dict[str, Any] = {}  # timm reads the records of a module's models under this name
+for _name in VISION_TRANSFORMERS:
+    _register(ENCODERS[_name])

@@ -1,8 +1,8 @@
-"""Where an encoder's weights come from, if not from chance: a .safetensors file, or the Hugging Face hub.
+"""Load encoders' weights from a .safetensors file or from the hub.
 
-A file must hold every tensor of the model, in its shape; what it holds besides (a classifier) is left out. The hub is
-asked by timm and transformers; where it cannot be reached, what they fetched before is used, and what is not there is told
-at once.
+A file must hold every tensor of the model, in its shape; what it holds besides (a classifier) is left out. timm and
+transformers fetch from the hub; where it cannot be reached, what they fetched before is used, and what is missing is
+reported at once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,14 @@ from clipedu.utils.hub import quiet, reachable
 
 
 def load_weights(model: nn.Module, weights: str, name: str) -> None:
-    """Load a .safetensors file into the model called `name`; "random" and "pretrained" leave it as it is.
+    """Load a .safetensors file into a model.
 
+    "random" and "pretrained" leave it as it is.
+
+    Args:
+        model: whose state dict is loaded, in place.
+        weights: "random", "pretrained" or the path of a .safetensors file.
+        name: of the model, for error messages.
     Raises:
         ClipeduError: no such file, no safetensors, or tensors that are missing or of another shape.
     """
@@ -51,7 +57,9 @@ def load_weights(model: nn.Module, weights: str, name: str) -> None:
 
 @contextmanager
 def from_hub(what: str, setting: str) -> Iterator[bool]:
-    """Turn the errors of timm and transformers about the hub into one line, and yield whether to use local files only.
+    """Turn errors of timm and transformers about the hub into one line.
+
+    Yields whether to use local files only.
 
     Without a network the hub's client tries each file six times, which takes minutes: pass what this yields to
     transformers as `local_files_only`, to timm by `cached_timm_weights`. A TypeError passes through: it is a wrong option.
@@ -105,7 +113,17 @@ def cached_timm_weights(name: str) -> dict[str, Any]:
 
 @contextmanager
 def one_line_errors(what: str, option: str, given: dict[str, Any]) -> Iterator[None]:
-    """Each model refuses an option in its own way, and with any kind of error: tell it in one line."""
+    """Turn any error of building a model into one line.
+
+    Each model refuses an option in its own way.
+
+    Args:
+        what: is built, for the message: "image encoder 'resnet50'".
+        option: field of the experiment that holds the options.
+        given: the options.
+    Raises:
+        ClipeduError: whatever failed inside.
+    """
     try:
         yield
     except ClipeduError:

@@ -1,9 +1,9 @@
-"""How large weights, gradients and updates are: measured (`NormMonitor`), predicted, and played with."""
+"""Norms of weights and updates: measured, predicted, simulated."""
 
 from clipedu.norms.equilibrium import predicted_norms
 from clipedu.norms.monitor import NormMonitor
 from clipedu.norms.optimizer_steady_state import SteadyState, steady_state
-from clipedu.norms.random_walks import Walk, sandbox
+from clipedu.norms.random_walks import Walk, WalkSettings, sandbox
 from clipedu.norms.table import COLUMNS, QUANTITIES
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "NormMonitor",
     "SteadyState",
     "Walk",
+    "WalkSettings",
     "predicted_norms",
     "sandbox",
     "steady_state",

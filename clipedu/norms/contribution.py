@@ -1,4 +1,4 @@
-r"""What one minibatch adds to a weight in the end: its *total update contribution* (TUC), and the memory behind it.
+r"""The *total update contribution* (TUC) of a minibatch to a weight.
 
 A gradient g_t moves the weight not once but at every step while the optimizer remembers it. All optimizers here feed their
 step with a weighted sum of past gradients, and three numbers say which:
@@ -8,7 +8,7 @@ step with a weighted sum of past gradients, and three numbers say which:
     average        alpha, (1-alpha) alpha, 1-alpha              Adam, Scion; alpha is the weight of the newest, 1 - beta
     nesterov       (1-b)(1+b), (1-b) b^2, b                     NAdam, Muon: one step of the average ahead
     heavy_ball     1, mu, mu                                    SGD with momentum mu
-    lion           1-b1, b1 (1-b2), b2                          Lion looks with b1 and remembers with b2
+    lion           1-b1, b1 (1-b2), b2                          Lion steps with b1 and remembers with b2
 
 If gradients are noise (mean 0, independent from step to step, all of one size), the updates u_t made of x_t still resemble
 their neighbours: corr(u_t, u_{t+k}) = rho_k > 0. A sum of updates then grows like one of *independent* updates with a
@@ -20,7 +20,7 @@ For a plain average rho_k = (1-alpha)^k and K = (2-alpha)/alpha. How the optimiz
 
     none, adam    u ~ x               K as it is. Adam's ||u||^2 is d alpha/(2-alpha) for d numbers, so TUC = d for any beta
     vector        u = x / ||x||       the same K in many dimensions, but ||u|| stays: TUC grows with K
-    sign          u = sign(x)         the arcsine law, rho_k -> (2/pi) arcsin(rho_k): signs resemble each other less
+    sign          u = sign(x)         the arcsine law, rho_k -> (2/pi) arcsin(rho_k): signs are less correlated
     polar         u = U V^T           between the two: a square matrix is nearly as bad as signs, a narrow one a vector
 
 Of any u(x) of Gaussian noise the correlation is a power series in that of x with weights that are not negative and sum to 1
@@ -55,7 +55,10 @@ _POLAR = {  # short side / long side -> weights of these powers
 
 @dataclass(frozen=True)
 class Memory:
-    """Weights of past gradients in a step's input: `newest`, then `older` times 1, `fade`, `fade`^2, ... (0 <= fade < 1)."""
+    """Weights of past gradients in a step's input.
+
+    `newest`, then `older` times 1, `fade`, `fade`^2, ... (0 <= fade < 1).
+    """
 
     newest: float
     older: float = 0.0
@@ -63,7 +66,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """Sum of all weights: what a gradient adds in the end, if nothing is normalised."""
+        """What a gradient adds in the end, if nothing is normalised."""
         return self.newest + self.older / (1 - self.fade)
 
     @property
@@ -73,31 +76,49 @@ class Memory:
 
     @property
     def neighbour(self) -> float:
-        """Correlation of x with the x of the next step; at a distance of k steps it is this times fade^(k-1)."""
+        """Correlation of x with the x of the next step.
+
+        At a distance of k steps it is this times fade^(k-1).
+        """
         return self.older * (self.newest + self.older * self.fade / (1 - self.fade**2)) / self.squared_size
 
 
 def average(alpha: float) -> Memory:
-    """An exponential average; alpha in (0, 1] is the weight of the newest gradient, 1 - beta."""
+    """An exponential average; alpha in (0, 1] weighs the newest gradient.
+
+    Raises:
+        ClipeduError: alpha out of range.
+    """
     if not 0 < alpha <= 1:
         raise ClipeduError(f"alpha={alpha!r} must be above 0 and at most 1 (0.1 is momentum 0.9)")
     return Memory(alpha, (1 - alpha) * alpha, 1 - alpha)
 
 
 def nesterov(beta: float) -> Memory:
-    """beta * average + (1 - beta) * newest, as NAdam (in the long run) and Muon do."""
+    """beta * average + (1 - beta) * newest: Muon, and NAdam in the long run."""
     return Memory((1 - beta) * (1 + beta), (1 - beta) * beta**2, beta)
 
 
 def heavy_ball(momentum: float, dampening: float = 0.0, nesterov: bool = False) -> Memory:
-    """torch's SGD: b <- momentum b + (1 - dampening) g, and a step along b, or along g + momentum b (Nesterov)."""
+    """torch's SGD: b <- momentum b + (1 - dampening) g.
+
+    The step is along b, or along g + momentum b (Nesterov).
+
+    Args:
+        momentum: in [0, 1).
+        dampening: what is taken off the newest gradient; 0 with Nesterov.
+        nesterov: whether the step is along g + momentum b.
+    """
     if nesterov:
         return Memory(1 + momentum, momentum**2, momentum)
     return Memory(1 - dampening, (1 - dampening) * momentum, momentum)
 
 
 def lion(beta1: float, beta2: float) -> Memory:
-    """Lion looks at beta1 m + (1 - beta1) g, and then remembers m <- beta2 m + (1 - beta2) g."""
+    """Lion steps along the sign of beta1 m + (1 - beta1) g.
+
+    Then m <- beta2 m + (1 - beta2) g.
+    """
     return Memory(1 - beta1, beta1 * (1 - beta2), beta2)
 
 
@@ -107,6 +128,7 @@ def contribution_factor(
     """K = 1 + 2 sum_k keep^k rho_k, for updates made of noise.
 
     Args:
+        memory: weights of past gradients.
         normaliser: one of `NORMALISERS`.
         shape: rows and columns of the matrix, for "polar".
         keep: 1 - shrink, what a step leaves of the weight. 1 gives TUC / E||u||^2. Smaller values give the exact balance:
@@ -132,7 +154,10 @@ def contribution_factor(
 
 
 def fade_of(factor: float, keep: float = 1.0) -> float:
-    """The fade of the plain average that has this `contribution_factor`: of (1 + keep fade) / (1 - keep fade)."""
+    """The fade of the plain average that has this `contribution_factor`.
+
+    The inverse of (1 + keep fade) / (1 - keep fade).
+    """
     return (factor - 1) / (keep * (factor + 1))
 
 

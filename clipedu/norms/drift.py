@@ -1,21 +1,22 @@
-r"""*Drift*: the balance of a weight whose contributions know of it.
+r"""*Drift*: the balance of a weight whose contributions depend on it.
 
-The balance of `equilibrium.py` rests on contributions that are noise. On a trained model two things can be looked at, at any
-step and from one gradient: how long a contribution q is, and its cosine with the weight,
+The balance of `equilibrium.py` rests on contributions that are noise. On a trained model two things can be measured, at any
+step and from one gradient: the length of a contribution q, and its cosine with the weight,
 
     tuc    E||q||^2          the step will add -lr q in the end, all of it, little by little
-    drift  cos(w, q)         > 0: this minibatch wants w shorter, < 0: longer, 0: it does not care
+    drift  cos(w, q)         > 0: this minibatch makes w shorter, < 0: longer, 0: neither
 
-(`minibatch.py` measures both.) Where drift is not 0, each step also takes lr ||w|| ||q|| drift away, and decay meets both. With x = ||w||, T = tuc and c = drift
+(`minibatch.py` measures both.) Where drift is not 0, each step also takes lr ||w|| ||q|| drift away, and decay balances both.
+With x = ||w||, T = tuc and c = drift
 
 $$ s (2 - s)\, x^2 + 2\, \mathrm{lr}\, (1 - s)\, c \sqrt{T}\, x = \mathrm{lr}^2\, T $$
 
 whose positive root is `norm_with_drift`; c = 0 gives the balance without. Momentum needs no place here: each minibatch is
-counted once. Not counted is how gradients of neighbouring steps resemble each other.
+counted once. Correlations between gradients of neighbouring steps are not counted.
 
 Which layers drift? A layer that a normalisation follows cannot change the output by its length, so <w, g> = 0 (Euler), and
-nearly so for q. Others have a length that they want: the feed-forward layers of a transformer shrink under noise, queries and
-keys grow. There decay and noise do not set the norm alone.
+nearly so for q. Others have a preferred length: the feed-forward layers of a transformer shrink under noise, queries and keys
+grow. There decay and noise do not set the norm alone.
 
 Derived here; checked against random walks in the tests.
 """
@@ -23,16 +24,18 @@ Derived here; checked against random walks in the tests.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from clipedu.norms.contribution import average, contribution_factor
 from clipedu.utils.errors import ClipeduError
 
 
 def norm_with_drift(lr: float, shrink: float, tuc: float, drift: float = 0.0) -> float:
-    """||w|| at which decay, injection and drift balance; inf where nothing holds it.
+    """||w|| at which decay, injection and drift balance.
+
+    inf where nothing holds it.
 
     Args:
         lr: learning rate, >= 0.
@@ -53,25 +56,27 @@ def norm_with_drift(lr: float, shrink: float, tuc: float, drift: float = 0.0) ->
 
 def predicted_with_drift(
     start: float,
-    lr: Sequence[float],
-    shrink: Sequence[float],
-    tuc: Sequence[float] | float,
-    drift: Sequence[float] | float = 0.0,
+    lr: ArrayLike,
+    shrink: ArrayLike,
+    tuc: ArrayLike,
+    drift: ArrayLike = 0.0,
     alpha: float = 1.0,
 ) -> np.ndarray:
-    """||w|| after each step, [steps], from sizes and drifts that may change: the whole curve, transients and all.
+    """||w|| after each step, [steps], where contributions drift.
+
+    Sizes and drifts may change; transients are included.
 
     Args:
         start: ||w|| before the first step.
-        lr, shrink, tuc, drift: of each step, as in `norm_with_drift`.
+        lr, shrink, tuc, drift: of each step, as in `norm_with_drift`; a single number stands for all steps, but one must be a sequence.
         alpha: weight of the newest gradient, 1 - beta: what arrives late has been shrunk less often, which takes a share of
             about shrink / alpha off tuc.
+    Raises:
+        ClipeduError: an alpha out of range.
     """
-    lr, shrink, tuc, drift = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (lr, shrink, tuc, drift)))
-    memory, squares, n = average(alpha), np.empty(len(lr)), start**2
-    for t, (step, s, size, c) in enumerate(
-        zip(lr.tolist(), shrink.tolist(), tuc.tolist(), drift.tolist(), strict=True)
-    ):
+    columns = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (lr, shrink, tuc, drift)))
+    memory, squares, n = average(alpha), np.empty(len(columns[0])), start**2
+    for t, (step, s, size, c) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
         size *= contribution_factor(memory, keep=1 - s) / contribution_factor(memory)
         n = (1 - s) ** 2 * n + step**2 * size - 2 * step * (1 - s) * c * math.sqrt(n * size)
         n = squares[t] = max(n, 0.0)

@@ -1,20 +1,20 @@
-r"""Where a weight's norm settles, how fast, and how much the weight turns: the formulas, in plain numbers.
+r"""Where a weight's norm settles, how fast, and how much it turns.
 
 One step of decoupled decay is w' = (1 - s) w - lr u, with the *shrink* s = lr * lambda. Squared,
 
     ||w'||^2 = (1 - s)^2 ||w||^2  +  lr^2 ||u||^2  -  2 lr (1 - s) <w, u>
                decay takes          injection adds   alignment
 
-Without memory, and with gradients that know nothing of w, the last term is 0 on average: decay takes a share of what is
-there, injection adds a constant, and the two meet. With C = E||u||^2:
+Without memory, and with gradients independent of w, the last term is 0 on average: decay takes a share of what is there,
+injection adds a constant, and the two balance. With C = E||u||^2:
 
     balance         ||w||^2 -> lr^2 C / (s (2 - s))  =  lr C / (lambda (2 - lr lambda))  ~  lr C / (2 lambda)
     time constant   the gap to it falls by e in -1 / (2 ln(1 - s)) ~ 1 / (2 s) steps
     rotation        of what is added nearly all goes sideways: w turns by about sqrt(2 s) radians a step
 
-*Lambda* = 2 * (sum of shrinks) counts how often the gap has fallen by e. Below 1 the run has never heard of its balance.
+*Lambda* = 2 * (sum of shrinks) counts how often the gap has fallen by e. Below 1 the run ends before it comes near its balance.
 
-With momentum neither ||u||^2 nor <w, u> tells the story: w holds gradients that are still in the buffer, so u points
+With momentum the sum needs more than ||u||^2: w holds gradients that are still in the buffer, so u points
 *outward* (-lr u along w) even for noise. With alpha the newest gradient's weight, r = 1 - alpha and a = 1 - s:
 
     balance         lr^2 C / (s (2 - s)) * (1 + a r) / (1 - a r)  ~  (effective step)^2 C / (2 s)
@@ -31,7 +31,7 @@ the gradient, ||g|| = G / ||w||. An optimizer that does not normalise then injec
 What all this rests on, and when it fails:
 - gradients are noise: independent from batch to batch, mean 0. Where signal is strong (early, or a small model that can
   still learn) contributions add up along a line and the norm grows beyond the balance.
-- contributions know nothing of the weight. An output layer's do: its logits want to grow.
+- contributions are independent of the weight. An output layer's are not: its logits keep growing.
 - a steady ||u||^2, and time: Lambda well above 1.
 
 Sources: Chou 2025 (arXiv:2512.08217); Kosson et al. 2023 (arXiv:2305.17212); Defazio 2025 (arXiv:2506.02285); momentum's exact
@@ -50,18 +50,31 @@ from clipedu.utils.errors import ClipeduError
 
 
 def balance(lr: float, shrink: float, injected: float = 1.0) -> float:
-    """Steady ||w||^2 if each step shrinks w by `shrink` and adds lr^2 * `injected` to ||w||^2; inf without shrink.
+    """Steady ||w||^2 of a constant shrink and injection.
 
-    `injected` is C = E||u||^2 without memory, and K C with it, K = `contribution_factor(..., keep=1 - shrink)`.
+    Each step shrinks w by `shrink` and adds lr^2 * `injected` to ||w||^2; inf without shrink.
+
+    Args:
+        lr: learning rate.
+        shrink: share of the weight that decay takes in a step, lr * lambda, in [0, 1).
+        injected: C = E||u||^2 without memory, and K C with it, K = `contribution_factor(..., keep=1 - shrink)`.
+    Raises:
+        ClipeduError: a shrink out of range.
     """
-    _check_shrink(shrink)
+    check_shrink(shrink)
     return lr**2 * injected / (shrink * (2 - shrink)) if shrink > 0 else math.inf
 
 
 def balance_with_momentum(lr: float, weight_decay: float, alpha: float = 1.0, exact: bool = True) -> float:
-    """Steady ||w||^2 / C for updates of fixed size C that remember as an average with newest weight alpha.
+    """Steady ||w||^2 / C with momentum, for updates of one squared size C.
 
-    exact: else to first order in the shrink: lr (2 - alpha) / (2 alpha weight_decay).
+    Args:
+        lr: learning rate.
+        weight_decay: lambda; lr * lambda in [0, 1). Without decay there is no balance: inf.
+        alpha: weight of the newest gradient, 1 - beta, in (0, 1].
+        exact: False gives it to first order in the shrink: lr (2 - alpha) / (2 alpha weight_decay).
+    Raises:
+        ClipeduError: an alpha or a shrink out of range.
     """
     memory = average(alpha)
     shrink = lr * weight_decay
@@ -71,19 +84,41 @@ def balance_with_momentum(lr: float, weight_decay: float, alpha: float = 1.0, ex
 
 
 def mean_alignment(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
-    """E<w, u> / C in the steady state, w before the step: -lr r / (1 - a r). At most 0: the step -lr u points outward."""
+    """E<w, u> / C in the steady state, w before the step: -lr r / (1 - a r).
+
+    At most 0: the step -lr u points outward.
+
+    Args:
+        lr, weight_decay, alpha: as for `balance_with_momentum`.
+    Raises:
+        ClipeduError: an alpha out of range.
+    """
     r = 1 - average(alpha).newest
     return -lr * r / (1 - (1 - lr * weight_decay) * r)
 
 
 def mean_cosine(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
-    """cos(w, u) in the steady state: E<w, u> over the root of the mean squares."""
+    """cos(w, u) in the steady state.
+
+    E<w, u> over the root of the mean squares.
+
+    Args:
+        lr, weight_decay, alpha: as for `balance_with_momentum`.
+    Raises:
+        ClipeduError: an alpha or a shrink out of range.
+    """
     return mean_alignment(lr, weight_decay, alpha) / math.sqrt(balance_with_momentum(lr, weight_decay, alpha))
 
 
 def time_constant(shrink: float) -> float:
-    """Steps in which the gap of ||w||^2 to its balance falls by e: -1 / (2 ln(1 - shrink)), inf without shrink."""
-    _check_shrink(shrink)
+    """Steps in which the gap of ||w||^2 to its balance falls by e.
+
+    -1 / (2 ln(1 - shrink)), inf without shrink.
+
+    Raises:
+        ClipeduError: a shrink out of range.
+    """
+    check_shrink(shrink)
     return -1 / (2 * math.log1p(-shrink)) if shrink > 0 else math.inf
 
 
@@ -91,6 +126,7 @@ def rotation(shrink: float, step: float, cosine: float = 0.0) -> float:
     """Angle in radians between w before and after a step.
 
     Args:
+        shrink: share of the weight that decay takes in the step.
         step: lr ||u|| / ||w||, the relative update.
         cosine: cos(w, u).
     """
@@ -99,17 +135,28 @@ def rotation(shrink: float, step: float, cosine: float = 0.0) -> float:
 
 
 def sgdm_norm(lr: float, weight_decay: float, momentum: float, gradient: float = 1.0) -> float:
-    """||w|| where SGD with momentum and coupled L2 settles on a scale-invariant layer; `gradient` is G = ||g|| ||w||.
+    """||w|| where SGD with momentum and coupled L2 settles.
 
-    To first order; without Nesterov and dampening the exact 4th power is larger by 1 + lr * weight_decay / (2 (1 + momentum)).
+    For a scale-invariant layer, to first order; without Nesterov and dampening the exact 4th power is larger by 1 + lr * weight_decay / (2 (1 + momentum)).
+
+    Args:
+        lr: learning rate.
+        weight_decay: lambda of the L2 term, > 0.
+        momentum: in [0, 1).
+        gradient: G = ||g|| ||w||.
     """
     return (lr * gradient**2 / (2 * weight_decay * (1 - momentum))) ** 0.25
 
 
 def adamw_norm(lr: float, weight_decay: float, size: int) -> float:
-    """||w|| where AdamW settles, for `size` numbers that all get gradients: root mean square sqrt(lr / (2 lambda)).
+    """||w|| where AdamW settles: a root mean square of sqrt(lr / (2 lambda)).
 
     beta1 is not in it: momentum makes Adam's updates smaller and more alike, and the two cancel. To first order in lr * lambda.
+
+    Args:
+        lr: learning rate.
+        weight_decay: lambda, > 0.
+        size: entries of the weight, all of which get gradients.
     """
     return math.sqrt(lr * size / (2 * weight_decay))
 
@@ -117,9 +164,17 @@ def adamw_norm(lr: float, weight_decay: float, size: int) -> float:
 def lion_norm(
     lr: float, weight_decay: float, size: int, beta1: float = 0.9, beta2: float = 0.99, exact: bool = True
 ) -> float:
-    """||w|| where Lion settles. exact: by the arcsine law; else with the sign replaced by its best straight line.
+    """||w|| where Lion settles.
 
-    The line (Kosson et al.) is good where a long memory drowns the newest gradient, and 20 % short of the truth for beta1 = 0.
+    Args:
+        lr: learning rate.
+        weight_decay: lambda, > 0.
+        size: entries of the weight, all of which get gradients.
+        beta1, beta2: of Lion.
+        exact: by the arcsine law; False replaces the sign by its best straight line (Kosson et al.), which is good where a
+            long memory hides the newest gradient, and 20 % too small for beta1 = 0.
+    Raises:
+        ClipeduError: a shrink out of range.
     """
     memory = lion(beta1, beta2)
     if exact:
@@ -137,7 +192,9 @@ def predicted_norms(
     fade: float = 0.0,
     scale_invariant: bool = False,
 ) -> np.ndarray:
-    """||w|| after each step, for any schedule and decay law: n <- (1 - s_t)^2 n + lr_t^2 TUC, with n = ||w||^2.
+    """||w|| after each step, for any schedule and decay law.
+
+    n <- (1 - s_t)^2 n + lr_t^2 TUC, with n = ||w||^2.
 
     Args:
         start: ||w|| before the first step.
@@ -148,28 +205,42 @@ def predicted_norms(
         scale_invariant: the contribution is tuc / ||w||^2 (SGD under a normalisation; `tuc` is then that of ||w|| = 1).
     Returns:
         [steps], float64.
+    Raises:
+        ClipeduError: neither lr nor shrink is a sequence.
     """
-    lr, shrink = np.broadcast_arrays(np.asarray(lr, dtype=float), np.asarray(shrink, dtype=float))
-    if lr.ndim != 1:
+    rates, shrinks = np.broadcast_arrays(np.asarray(lr, dtype=float), np.asarray(shrink, dtype=float))
+    if rates.ndim != 1:
         raise ClipeduError("predicted_norms needs lr or shrink as a sequence, one number a step")
-    return np.sqrt(_recursion(start**2, lr, shrink, tuc, fade, scale_invariant)[0])
+    return np.sqrt(mean_squares(start**2, rates, shrinks, tuc, fade=fade, scale_invariant=scale_invariant)[0])
 
 
-def _recursion(
-    n: float,
+def mean_squares(
+    start: float,
     lr: np.ndarray,
     shrink: np.ndarray,
     tuc: float,
+    *,
     fade: float = 0.0,
     scale_invariant: bool = False,
     injection: bool = True,
-    p: float = 0.0,
+    outward: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean ||w||^2 after each step, and <w, u> / ||u||^2 before it, for correlations fade^k.
+    """Mean ||w||^2 after, and <w, u> / ||u||^2 before each step: [steps].
 
-    p = -<w, u> / C obeys p <- fade ((1 - s) p + lr): what is in w already, and what this step adds. It begins with 0 where
-    the weights know nothing of the buffer. injection: False leaves out lr^2 ||u||^2, as `renormalize` does.
+    With p = -<w, u> / C, the part of the coming update that is in w already, a step is
+
+        ||w||^2 <- (1 - s)^2 ||w||^2 + lr^2 C + 2 (1 - s) lr p C,     p <- fade ((1 - s) p + lr)
+
+    Args:
+        start: ||w||^2 before the first step.
+        lr, shrink: of each step, [steps].
+        tuc: E||total contribution||^2 of a minibatch, before lr.
+        fade: correlation of successive updates; at a distance of k steps it is fade^k.
+        scale_invariant: updates are of size 1 / ||w||; `tuc` is then that of ||w|| = 1.
+        injection: False leaves out lr^2 C, as `clipedu.optim.renormalized` does.
+        outward: p before the first step; 0 where the weights are independent of the buffer.
     """
+    n, p = start, outward
     update = tuc * (1 - fade) / (1 + fade)
     squares, alignments = np.empty(len(lr)), np.empty(len(lr))
     for t, (step, keep) in enumerate(zip(lr.tolist(), (1 - shrink).tolist(), strict=True)):
@@ -181,6 +252,7 @@ def _recursion(
     return squares, alignments
 
 
-def _check_shrink(shrink: float) -> None:
+def check_shrink(shrink: float) -> None:
+    """Raise ClipeduError for a shrink outside of [0, 1)."""
     if not 0 <= shrink < 1:
         raise ClipeduError(f"shrink (lr * weight_decay) is {shrink:g}: it must be at least 0 and below 1")

@@ -1,4 +1,6 @@
-"""Which tensors are watched, and of which kind each is, for not all of them follow the same laws.
+"""`watched_layers`: the tensors that a monitor watches.
+
+They are of several kinds, since not all follow the same laws.
 
     matrix   two or more axes: linear layers, convolutions, embeddings. What the theory of balances is about
     head     a matrix of an output layer: its steps are not independent of its weights
@@ -39,9 +41,12 @@ class Layer:
 
 
 def watched_layers(model: nn.Module, heads: Sequence[str] = HEADS) -> list[Layer]:
-    """The tensors of `model` that require a gradient and have an axis, each once, in the model's order.
+    """The tensors of a model that require a gradient and have an axis.
+
+    Each once, in the model's order.
 
     Args:
+        model: any module.
         heads: names of modules that are output layers, as in "classifier.last"; those of `HEADS` may be missing.
     Raises:
         ClipeduError: a head that is not in the model, or nothing to watch.

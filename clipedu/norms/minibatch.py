@@ -1,18 +1,19 @@
-"""What one minibatch contributes to each layer, and whether it knows of the weight: read after a step, from its gradient.
+"""What one minibatch contributes to each layer, read after a step.
 
     q         its total contribution: the steps to come will add -lr q, all of it, little by little. For AdamW
               q = g / (sqrt(v) + eps), whatever beta1; for SGD with momentum q = g times the sum of the momentum's weights
     size      ||q||; `equilibrium.py` calls E||q||^2 the TUC. Of AdamW about the root of how many numbers get gradients
-    drift     cos(w, q): above 0 the minibatch wants the weight shorter, below 0 longer (`drift.py`)
+    drift     cos(w, q): above 0 the minibatch makes the weight shorter, below 0 longer (`drift.py`)
     radial    cos(w, g): exactly 0 for a layer whose length a normalisation takes out (Euler's theorem)
-    active    how many numbers have ever had a gradient: rows of words that never came have none
+    active    how many numbers have ever had a gradient: rows of words that never occurred have none
 
-Here the monitor looks inside an optimizer after all: at torch's documented state `exp_avg_sq`, never writing to it.
+This is the one place where the monitor reads an optimizer's state: torch's documented `exp_avg_sq`, and it never writes to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,12 +26,17 @@ from clipedu.norms.snapshot import wide
 def minibatches(
     optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], before: Sequence[Tensor], dtype: torch.dtype
 ) -> Tensor:
-    """Of each parameter ||q||^2, <w, q>, <w, g>, ||g||^2 and the active numbers, [5, parameters] on their device.
+    """Measure the contribution of a minibatch to each parameter.
+
+    ||q||^2, <w, q>, <w, g>, ||g||^2 and the active numbers: [5, parameters] on their device.
+
+    nan where there is no such thing: no gradient, or a contribution of no simple form.
 
     Args:
+        optimizer: after its step, before gradients are cleared.
+        parameters: all on one device.
         before: the weights before the step, in any shape of as many numbers, in the parameter's order in memory.
         dtype: of the result; the products themselves are summed in the parameters' own.
-    nan where there is no such thing: no gradient, or a contribution of no simple form.
     """
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
     nothing = torch.full((), torch.nan, dtype=dtype, device=parameters[0].device)
@@ -52,11 +58,18 @@ def _like(flat: Tensor, parameter: Tensor) -> Tensor:
     return flat if flat.shape == parameter.shape else torch.as_strided(flat, parameter.shape, parameter.stride())
 
 
-def contributed(optimizer: torch.optim.Optimizer, group: dict, parameter: Tensor) -> Tensor | None:
-    """q of the step just done, shaped like the parameter; read before gradients are cleared.
+def contributed(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> Tensor | None:
+    """q of the step just done, shaped like the parameter.
+
+    Read it before gradients are cleared.
 
     None where a contribution has no such simple form: signs and polar factors, coupled decay, other optimizers than SGD
     (also timm's SGDW) and AdamW (and Adam at decay 0), no gradient, no state yet.
+
+    Args:
+        optimizer: after its step.
+        group: the parameter's group in it.
+        parameter: with its gradient.
     """
     state, gradient = optimizer.state.get(parameter, {}), parameter.grad
     decoupled = group.get("decoupled_weight_decay", False) or type(optimizer).__name__ == "SGDW"
@@ -74,6 +87,9 @@ def contributed(optimizer: torch.optim.Optimizer, group: dict, parameter: Tensor
 
 
 def active_numbers(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
-    """How many numbers of a parameter have had a gradient so far, a tensor: rows of words that never came have none."""
+    """How many numbers of a parameter have had a gradient so far.
+
+    A tensor; rows of words that never occurred have none.
+    """
     square = optimizer.state.get(parameter, {}).get("exp_avg_sq")
     return parameter.new_full((), parameter.numel()) if square is None else (square > 0).sum()

@@ -1,7 +1,7 @@
-r"""`NormMonitor`: what each step of any optimizer does to each layer's norm and direction.
+r"""`NormMonitor`: what each step does to each layer's norm and angle.
 
-Seen from outside, a step takes a weight w to w'. Of that, decay takes the share s (the *shrink*, `clipedu.optim.shrinkage`), and
-the rest is the optimizer's own update, lr u := (1 - s) w - w'. The squared norm then changes by three things,
+A step takes a weight w to w'. Of w, decay takes the share s (the *shrink*, `clipedu.optim.shrinkage`); the rest of the change is
+the optimizer's own update, lr u := (1 - s) w - w'. The squared norm then changes by three things,
 
     ||w'||^2 - ||w||^2 =  -2 (1 - s) <w, lr u>    alignment    the update points along the weight, or against it
                          + ||lr u||^2             injection    a sideways step leaves the circle: always > 0
@@ -10,7 +10,7 @@ the rest is the optimizer's own update, lr u := (1 - s) w - w'. The squared norm
 which is an identity, whatever the optimizer. Where the three cancel on average the norm stands still: a *balance*. With coupled
 decay s is 0, and what L2 does is a part of u.
 
-`NormMonitor` hooks into `optimizer.step`, knows nothing of its internals, and measures before and after:
+`NormMonitor` hooks into `optimizer.step`, uses nothing of its internals, and measures before and after:
 
     with NormMonitor(model, optimizer) as monitor:
         ...                       # the usual loop
@@ -33,7 +33,7 @@ Sources: van Laarhoven 2017 (arXiv:1706.05350); Kosson et al. 2023 (arXiv:2305.1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -48,19 +48,24 @@ from clipedu.optim.param_groups import HEADS
 from clipedu.optim.shrinkage import newest_weight, shrink
 from clipedu.utils.errors import ClipeduError
 
+if TYPE_CHECKING:
+    import pandas
+
 _KEPT_ON_DEVICE = 256  # steps
 
 
 class NormMonitor:
-    """Norms and what changes them, a layer and a part of the model, measured around an optimizer's step.
+    """Measure norms, and what changes them, around an optimizer's step.
+
+    By layer and by part of the model.
 
     Args:
         model: its parameters that require a gradient now are watched, but for single numbers (`layers.py`).
         optimizer: any torch optimizer; the monitor registers a hook before and one after its `step`.
         every: `frame()` has the steps 0, every, 2 every, ...; `totals()` and Lambda count them all.
         spectral: also follow each layer's largest singular value (two products with each weight, at recorded steps).
-        minibatch: also tell, at recorded steps, what each minibatch contributes (`minibatch.py`): columns contribution,
-            drift, radial and active. That takes a look into the optimizer's state, and about as long as five norms.
+        minibatch: also measure, at recorded steps, what each minibatch contributes (`minibatch.py`): columns contribution,
+            drift, radial and active. That reads the optimizer's state, and takes about as long as five norms.
         heads: names of modules that are output layers, whose rows are of kind "head".
 
     Attributes:
@@ -103,7 +108,7 @@ class NormMonitor:
     def __enter__(self) -> NormMonitor:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -112,16 +117,25 @@ class NormMonitor:
             hook.remove()
 
     def observe_gradients(self) -> None:
-        """Measure the gradients now; call it before clipping. Without it they are measured when the step begins."""
+        """Measure the gradients now; call it before clipping.
+
+        Without it they are measured when the step begins.
+        """
         self._gradient = squares([p.grad for p in self._parameters], self._device)
 
     @property
     def latest(self) -> Tensor:
-        """Norms of the last step, on the device: [3, parts] in the order of `QUANTITIES` and `parts`."""
+        """Norms of the last step, on the device.
+
+        [3, parts] in the order of `QUANTITIES` and `parts`.
+        """
         return self._totals.last
 
-    def totals(self):
-        """The norms of each part: a tidy pandas frame with columns step, part, weight, gradient, update."""
+    def totals(self) -> pandas.DataFrame:
+        """The norms of each part as a tidy frame.
+
+        Columns: step, part, weight, gradient, update.
+        """
         import pandas as pd
 
         values = self._totals.all((3, len(self.parts)))  # [steps, 3, parts]
@@ -129,8 +143,11 @@ class NormMonitor:
         columns = {name: values[:, k].reshape(-1) for k, name in enumerate(QUANTITIES)}
         return pd.DataFrame({"step": steps.repeat(len(self.parts)), "part": self.parts * len(values), **columns})
 
-    def frame(self):
-        """Everything about each layer: a tidy pandas frame with the columns `COLUMNS`, and "spectral" where asked for."""
+    def frame(self) -> pandas.DataFrame:
+        """Everything about each layer as a tidy frame.
+
+        The columns `COLUMNS`, and those switched on besides.
+        """
         rows = self._rows.all((8 if self._spectral else 7, len(self.layers)))
         steps = [self.first_step + seen for seen, _, _ in self._settings]
         frame = layer_table(self.layers, steps, rows, [s[1] for s in self._settings], [s[2] for s in self._settings])
@@ -139,18 +156,21 @@ class NormMonitor:
         return frame
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run has to know besides `first_step`: Lambda of each layer by name, plain values."""
+        """What a resumed run needs besides `first_step`.
+
+        Lambda of each layer by name, plain values.
+        """
         names = (layer.name for layer in self.layers)
         return {"Lambda": dict(zip(names, self._lambda.tolist(), strict=True))}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave; layers that it does not know begin at 0."""
+        """Continue from what `state` gave; layers missing there begin at 0."""
         self._lambda = self._tensor([state["Lambda"].get(layer.name, 0.0) for layer in self.layers])
 
     def _tensor(self, values: list) -> Tensor:
         return torch.tensor(values, dtype=wide(self._device)).to(self._device, non_blocking=True)
 
-    def _pre(self, *_) -> None:
+    def _pre(self, *_: object) -> None:
         if self._ending:  # fewer ends than beginnings: an earlier step was broken off by an error
             self._depth = 0
         self._depth, self._ending = self._depth + 1, False
@@ -161,7 +181,7 @@ class NormMonitor:
         self._snapshot.take()
 
     @torch.no_grad()
-    def _post(self, *_) -> None:
+    def _post(self, *_: object) -> None:
         self._depth, self._ending = self._depth - 1, True
         if self._depth > 0:
             return
@@ -170,13 +190,15 @@ class NormMonitor:
             self._contributions.add(
                 minibatches(self._optimizer, self._parameters, self._snapshot.copies, wide(self._device))
             )
+        gradient = self._gradient
+        assert gradient is not None  # measured before the step, by `_pre` at the latest
         after, change, *products = self._snapshot.compare(whole=recorded)
         names, settings = self._read_groups()
         shares = torch.where(change > 0, self._tensor(settings[0].tolist()), 0.0)
         self._lambda = self._lambda + 2 * shares
-        self._totals.add((torch.stack([after, self._gradient, change]) @ self._membership.T).sqrt())
+        self._totals.add((torch.stack([after, gradient, change]) @ self._membership.T).sqrt())
         if recorded:
-            row = [*products, change, after, self._gradient, shares, self._lambda]
+            row = [*products, change, after, gradient, shares, self._lambda]
             if self._spectral:
                 row.append(self._spectral.measure().to(after.dtype))
             self._rows.add(torch.stack(row))
@@ -209,7 +231,7 @@ class _Kept:
 
     last: Tensor
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._on_device: list[Tensor] = []
         self._on_host: list[np.ndarray] = []
 

@@ -1,4 +1,6 @@
-r"""`steady_state`: where an optimizer, as it stands, would let a layer's norm settle, and how fast the layer turns there.
+r"""`steady_state`: where a layer's norm would settle, and how fast.
+
+Under an optimizer as it is now, with the angle that the layer turns in a step.
 
     state = steady_state(optimizer, model.text_projection.weight)
     state.norm, state.time_constant, state.rotation
@@ -12,12 +14,12 @@ of its steps, the size C = E||u||^2 of an update made of noise, and so the balan
     SGD, SGDW               C from what was measured: ||u|| ~ 1 / ||w||, as in a layer that a normalisation follows
 
 d is the number of entries, all of which are taken to get gradients. In an embedding most rows do not: give `measured`, and C is
-that of the updates really taken. The rest of the theory then still asks for noise, see `equilibrium.py`. An output layer has
+that of the updates really taken. The rest of the theory still assumes noise, see `equilibrium.py`. An output layer has
 no such balance; `steady_state` cannot know which layer is one.
 
-Under a decay law (`clipedu.optim.follow`) the balance is that at the lr of now. Under "corrected" it does not move with lr.
+Under a decay law (`clipedu.optim.follow`) the balance is that at the current lr. Under "corrected" it does not move with lr.
 
-What it does not see: RAdam's first steps, some 1 / (1 - beta2), are shorter. A renormalised optimizer
+Not modelled: RAdam's first steps, some 1 / (1 - beta2), are shorter. A renormalised optimizer
 (`clipedu.optim.renormalized`) looks like a plain one from here and settles lower, by sqrt(2 (1 - alpha) / (2 - alpha)):
 0.973 for beta 0.9.
 """
@@ -25,7 +27,7 @@ What it does not see: RAdam's first steps, some 1 / (1 - beta2), are shorter. A 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +53,7 @@ _KNOWN = (*_ADAMS, *_SGDS, "timm.Lion", "timm.Muon", "clipedu.Scion", "clipedu.S
 
 @dataclass(frozen=True)
 class SteadyState:
-    """Where a layer would settle at the lr and the decay of now.
+    """Where a layer would settle at the current lr and decay.
 
     Attributes:
         norm: ||w||, the root of its mean square; inf without decay.
@@ -92,7 +94,7 @@ def steady_state(
     *,
     measured: pandas.DataFrame | Mapping[str, Any] | None = None,
 ) -> SteadyState:
-    """Predicted norm, time constant and rotation of one parameter.
+    """Predict the norm, time constant and rotation of one parameter.
 
     Args:
         optimizer: SGD, AdamW, RAdam, NAdam, SGDW, Lion, Muon, Scion or ScionC, with any decay law.
@@ -111,7 +113,12 @@ def steady_state(
     return _settle(optimizer, group, parameter, measured)
 
 
-def _settle(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor, measured) -> SteadyState:
+def _settle(
+    optimizer: torch.optim.Optimizer,
+    group: dict[str, Any],
+    parameter: Tensor,
+    measured: pandas.DataFrame | Mapping[str, Any] | None,
+) -> SteadyState:
     kind = _kind(optimizer)
     motion = _motion(kind, optimizer, group, parameter)
     memory, lr = motion.memory, float(group["lr"])
@@ -165,7 +172,7 @@ def _find(optimizer: torch.optim.Optimizer, parameter: Tensor | str) -> tuple[di
 
 
 def _shrink(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> float:
-    """lr * lambda at the lr of now; under a law also before the step at which the law sets lambda."""
+    """lr * lambda at the current lr; under a law also before the step at which the law sets lambda."""
     if "weight_decay_max" not in group:
         return share_taken(optimizer, group, parameter)
     lr = float(group["lr"])
@@ -249,12 +256,13 @@ def _step_on_noise(
     tensor = torch.zeros(parameter.shape, requires_grad=True)
     tensor.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     settings = {name: value for name, value in group.items() if name not in ("params", "param_names")}
-    twin = type(optimizer)([settings | {"params": [tensor], "lr": 1.0, "weight_decay": 0.0}])
+    make: Callable[..., torch.optim.Optimizer] = type(optimizer)  # each class takes groups alone
+    twin = make([settings | {"params": [tensor], "lr": 1.0, "weight_decay": 0.0}])
     twin.step()
     return tensor.detach().double().square().sum().item(), twin.state[tensor]
 
 
-def _measured_update(measured: Mapping[str, Any], memory: Memory, sgd: bool) -> float:
+def _measured_update(measured: pandas.DataFrame | Mapping[str, Any], memory: Memory, sgd: bool) -> float:
     """Mean of ||u||^2 (of ||u||^2 ||w||^2 for SGD) over the rows, each counted with its lr^2: short steps drown in rounding."""
     if "layer" in measured and len(names := set(measured["layer"])) != 1:
         raise ClipeduError(f"measured has rows of {len(names)} layers: give those of one, with their updates")

@@ -1,17 +1,17 @@
-"""What a step did to many tensors, as four sums of squares and products a tensor, read in one go.
+"""`Snapshot`: what a step did to many tensors, as four sums each.
 
 With w the weight before a step, w' after, and d = w' - w:
 
     A = ||w||^2      B = <w, d>      D = ||d||^2      A' = ||w'||^2 = A + 2 B + D
 
-All that the monitor tells follows from these and from the shrink, on the host, later. To have them takes a copy of the
-weights and two ways through memory, and memory is what it costs, not arithmetic. So on a CPU large tensors go block by block:
-while a block is in the cache, everything is done with it, and d is never written back. Small ones, and all on a GPU, are done
-many at once by foreach kernels, and B is (A' - A - D) / 2.
+All that the monitor reports follows from these and from the shrink, on the host, later. They take a copy of the weights and
+two passes over memory, and memory traffic is the cost, not arithmetic. So on a CPU large tensors go block by block: while a
+block is in the cache, everything is done with it, and d is never written back. Small ones, and all on a GPU, are done many at
+once by foreach kernels, and B is (A' - A - D) / 2.
 
 Precision. A float32 sum of two million squares, all positive, drifts by some 1e-5. Here rows of 1,024 numbers are
 summed in float32 and the rows in float64 (by foreach all in float64, on mps all in float32), which is good to 1e-7. What
-no sum can mend: float32 weights are rounded to 6e-8 of themselves at each step, 1 - s to a multiple of 6e-8, and so a
+no sum can repair: float32 weights are rounded to 6e-8 of themselves at each step, 1 - s to a multiple of 6e-8, and so a
 cosine is off by some 1e-7 / (||d|| / ||w||): nothing for a relative update of 1e-3, a tenth for 1e-6.
 """
 
@@ -33,7 +33,10 @@ def wide(device: torch.device) -> torch.dtype:
 
 @torch.no_grad()
 def squares(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor:
-    """Squared norm of each tensor, [n] on `device`, in `wide`; 0 for None. The host does not wait."""
+    """Squared norm of each tensor, [n] on `device`; 0 for None.
+
+    In `wide`. The host does not wait.
+    """
     many = [t for t in tensors if t is not None and not _by_blocks(t)]
     norms = iter(_foreach_squares(many, device))
     zero = torch.zeros((), dtype=wide(device), device=device)
@@ -43,7 +46,7 @@ def squares(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor:
 
 
 class Snapshot:
-    """A copy of `parameters`, taken before a step and compared with them after it.
+    """A copy of parameters, taken before a step, compared after it.
 
     Args:
         parameters: all on one device. Their shapes stay as they are; their values are read, never written.
@@ -69,7 +72,9 @@ class Snapshot:
 
     @torch.no_grad()
     def compare(self, whole: bool = True) -> tuple[Tensor, ...]:
-        """A', D, and if `whole` A and B, of the step since `take`: [parameters] each, on the device, in `wide`.
+        """Sums of the step since `take`: A', D, and if `whole` A and B.
+
+        [parameters] each, on the device, in `wide`.
 
         The copy is used up.
         """
@@ -102,7 +107,7 @@ class Snapshot:
         a = b = d = a_after = 0.0
         for old, new in zip(before.split(_BLOCK), after.split(_BLOCK), strict=True):
             old, new = _at_least_float32(old), _at_least_float32(new)
-            change = torch.sub(new, old, out=self._room(new))
+            change = torch.sub(new, old, out=self._scratch_like(new))
             a_after += _square(new)
             d += _square(change)
             if whole:
@@ -110,7 +115,7 @@ class Snapshot:
                 b += torch.dot(old, change).item()
         return (a_after, d, a, b) if whole else (a_after, d)
 
-    def _room(self, like: Tensor) -> Tensor:
+    def _scratch_like(self, like: Tensor) -> Tensor:
         if like.dtype not in self._scratch:
             self._scratch[like.dtype] = torch.empty(_BLOCK, dtype=like.dtype)
         return self._scratch[like.dtype][: len(like)]

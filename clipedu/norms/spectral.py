@@ -1,4 +1,6 @@
-"""The largest singular value of each weight, followed through training by one product with W and one with W^T a time.
+"""The largest singular value of each weight, by power iteration.
+
+One iteration a time follows it through training.
 
 A power iteration v <- W^T W v / ||W^T W v|| turns any vector towards the right singular vector of the largest singular value,
 sigma = ||W v||. Weights change little from step to step, so the vector of the last time is a good start, and one
@@ -17,7 +19,11 @@ FIRST_ITERATIONS = 30
 
 
 class SpectralNorms:
-    """Largest singular values of `parameters`; a kernel [out, in, k, k] counts as [out, in k^2], a vector as its length."""
+    """Follow the largest singular value of each parameter.
+
+    Args:
+        parameters: a kernel [out, in, k, k] counts as [out, in k^2], a vector as its length.
+    """
 
     def __init__(self, parameters: Sequence[Tensor]):
         self._parameters = parameters
@@ -25,10 +31,13 @@ class SpectralNorms:
 
     @torch.no_grad()
     def measure(self) -> Tensor:
-        """One iteration for each (the first time `FIRST_ITERATIONS`); their values now, [parameters] on the device."""
+        """Iterate once and return the values, [parameters] on the device.
+
+        The first time iterate `FIRST_ITERATIONS` times.
+        """
         matrices = [_matrix(p) for p in self._parameters]
         iterations = 1
-        if self._right is None:  # a generator of its own: watching must not change what is drawn elsewhere
+        if self._right is None:  # a generator of its own: measuring must not change what is drawn elsewhere
             generator = torch.Generator().manual_seed(0)
             self._right = [_unit(torch.randn(m.shape[1], generator=generator).to(m)) for m in matrices]
             iterations = FIRST_ITERATIONS

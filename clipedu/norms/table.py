@@ -1,4 +1,6 @@
-"""From a step's raw sums to the rows of `NormMonitor.frame()`: all the arithmetic, in float64, on the host.
+"""From a step's raw sums to the rows of `NormMonitor.frame()`.
+
+All the arithmetic, in float64, on the host.
 
 With A = ||w||^2, B = <w, d>, D = ||d||^2, d = w' - w and the shrink s, the update is lr u = -(s w + d), and so
 
@@ -13,10 +15,14 @@ are that small a share of the relative update.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipedu.norms.layers import Layer
+
+if TYPE_CHECKING:
+    import pandas
 
 QUANTITIES = ("weight", "gradient", "update")
 COLUMNS = (
@@ -33,10 +39,11 @@ def layer_table(
     sums: np.ndarray,
     groups: Sequence[Sequence[str]],
     settings: Sequence[np.ndarray],
-):
+) -> pandas.DataFrame:
     """A pandas frame with the columns `COLUMNS`, one row a step and layer.
 
     Args:
+        layers: what is watched.
         steps: numbers of the recorded steps, T of them.
         sums: [T, 7 or 8, layers]: A, B, D, ||w'||^2, ||g||^2, shrink, Lambda, and the largest singular value, if any.
         groups: names of the layers' groups in each step.
@@ -78,12 +85,15 @@ def layer_table(
     return pd.DataFrame(words | {name: value.reshape(-1) for name, value in values.items()})
 
 
-def add_contributions(frame, sums: np.ndarray, a: np.ndarray) -> None:
-    """Add the columns contribution, drift, radial and active to a `layer_table`.
+def add_contributions(frame: pandas.DataFrame, sums: np.ndarray, a: np.ndarray) -> None:
+    """Add what minibatches contribute to a `layer_table`.
+
+    Columns contribution, drift, radial and active.
 
     Args:
+        frame: the `layer_table`, changed in place.
         sums: [T, 5, layers]: ||q||^2, <w, q>, <w, g>, ||g||^2 and the active numbers (`minibatch.py`).
-        a: [T, layers]: A.
+        a: [T, layers]: A = ||w||^2 before the step.
     """
     size, along, radial, gradient, active = np.moveaxis(sums, 1, 0)
     values = {

@@ -1,4 +1,4 @@
-"""Optimizers by name, what they decay, and the learning rate over a run."""
+"""Optimizers by name, parameter groups, decay laws, schedules."""
 
 from clipedu.optim.decay_laws import DECAY_LAWS, follow
 from clipedu.optim.factory import OPTIMIZERS, build_optimizer

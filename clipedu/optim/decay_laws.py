@@ -1,6 +1,6 @@
-r"""Decay laws: how decoupled weight decay follows the learning rate over a run.
+r"""Decay laws: how decoupled weight decay follows the learning rate.
 
-A decoupled optimizer shrinks, then steps: w <- (1 - lr * lambda) w - lr * u. Two words keep the literature apart: *lambda* is
+A decoupled optimizer shrinks, then steps: w <- (1 - lr * lambda) w - lr * u. Two terms, which the literature mixes: *lambda* is
 the coefficient (torch's `weight_decay`), the *shrink* is the product lr * lambda. Where the update u is independent of w and of
 steady size C = E||u||^2, the squared norm of the weights settles where growth and shrink balance:
 
@@ -95,9 +95,12 @@ DECAY_LAWS.add(
 
 
 def coefficient(law: str, lr: float, *, lr_max: float, weight_decay: float) -> float:
-    """lambda of a step, under a law of `DECAY_LAWS`; 0 at lr 0, where a step shrinks nothing under any law.
+    """lambda of a step, under a law of `DECAY_LAWS`.
+
+    0 at lr 0, where a step shrinks nothing under any law.
 
     Args:
+        law: a name in `DECAY_LAWS`.
         lr: of this step, >= 0.
         lr_max: of the peak, > 0.
         weight_decay: lambda at the peak, >= 0.
@@ -109,9 +112,11 @@ def coefficient(law: str, lr: float, *, lr_max: float, weight_decay: float) -> f
 
 
 def follow(optimizer: torch.optim.Optimizer, law: str, *, lr_max: float | None = None) -> RemovableHandle:
-    """From now on, before each step, every group's `weight_decay` is set from its `lr` by a law.
+    """Set every group's `weight_decay` by a law, before each step.
 
-    What the law needs is kept in the groups, so that the optimizer's `state_dict` carries it and a resumed run goes on with the
+    The law reads the group's `lr`.
+
+    What the law needs is kept in the groups, so that the optimizer's `state_dict` holds it and a resumed run continues with the
     same peak: "decay_law", "lr_max" and "weight_decay_max" (lambda at the peak: the group's `weight_decay` now). A group
     that already has "decay_law" or "lr_max" keeps its own. Groups added later without these keys are left alone.
 
@@ -150,8 +155,8 @@ def follow(optimizer: torch.optim.Optimizer, law: str, *, lr_max: float | None =
     return optimizer.register_step_pre_hook(_set_weight_decay)
 
 
-def _set_weight_decay(optimizer: torch.optim.Optimizer, *_) -> None:
-    """The hook: lambda of the coming step, for every group that follows a law."""
+def _set_weight_decay(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """The hook: set lambda of the coming step, for every group that follows a law."""
     for group in optimizer.param_groups:
         if "weight_decay_max" not in group:
             continue

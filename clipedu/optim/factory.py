@@ -1,15 +1,17 @@
-"""`build_optimizer`: optimizers of torch and timm by name, with the course's rule of what is decayed.
+"""`build_optimizer`: optimizers of torch, timm and clipedu by name.
+
+What is decayed follows the course's rule (`param_groups.py`).
 
     sgd    w <- w - lr * v,              v <- momentum * v + g + weight_decay * w        (Nesterov, momentum 0.9)
     adam   w <- w - lr * m / (sqrt(v) + eps),     m, v averages of g + weight_decay * w  and its square: coupled L2
     adamw  w <- w - lr * m / (sqrt(v) + eps) - lr * weight_decay * w,   m, v of g alone: decoupled decay
 
 In "adam" the decay passes through the division by sqrt(v): where |weight_decay * w| exceeds |g|, the step is about
-lr * sign(w), whatever the weight decay. The course ran its "Adam" column like this.
+lr * sign(w), whatever the weight decay. The "Adam" column of the course's table was trained like this.
 
-Names whose decay is decoupled have a `decay_law` among their defaults: how lambda follows the learning rate (`decay.py`).
+Names whose decay is decoupled have a `decay_law` among their defaults: how lambda follows the learning rate (`decay_laws.py`).
 A "c" at the end says corrected: "adamc" is "adamw" with decay_law="corrected". Of a CLIP model the two projections are its
-output layers, the heads, and keep a constant lambda, as the paper has it for classifiers. (Where embeddings are
+output layers, the heads, and keep a constant lambda, as the paper does for classifiers. (Where embeddings are
 normalised afterwards, as in the cosine geometry, a projection's scale is free and heads=() would be as well founded.)
 Sources: Kingma and Ba 2015 (arXiv:1412.6980); Loshchilov and Hutter 2019 (arXiv:1711.05101).
 """
@@ -55,7 +57,7 @@ def _adamw_renormalized(groups: list[dict[str, Any]], **options: Any) -> torch.o
 OPTIMIZERS = Registry("optimizer")
 _SGDW, _LION, _MUON = _of_timm("sgdw"), _of_timm("lion"), _of_timm("muon")
 _MUON_OPTIONS = {"momentum": 0.95, "nesterov": True}
-for _name, _build, _description, _paper, _defaults in [
+_ENTRIES: list[tuple[str, Callable[..., torch.optim.Optimizer], str, str, dict[str, Any]]] = [
     ("sgd", torch.optim.SGD, "SGD with Nesterov momentum 0.9; L2 in the gradient", "", _SGD),
     ("adam", torch.optim.Adam, "Adam with L2 coupled into the gradient, as the course ran it", "1412.6980", _ADAM),
     ("adamw", torch.optim.AdamW, "Adam with decoupled weight decay", "1711.05101", _ADAM | _CONSTANT),
@@ -86,7 +88,7 @@ for _name, _build, _description, _paper, _defaults in [
     ("adabelief", _of_timm("adabelief"), "AdamW with the variance about the mean gradient", "2010.07468", _CONSTANT),
     ("laprop", _of_timm("laprop"), "divides before it averages, where Adam averages first", "2002.04839", _CONSTANT),
     ("adan", _of_timm("adanw"), "Nesterov by differences of gradients; decoupled decay", "2208.06677", _CONSTANT),
-    ("adopt", _of_timm("adoptw"), "converges for any beta2; its first step only looks", "2411.02853", _CONSTANT),
+    ("adopt", _of_timm("adoptw"), "converges for any beta2; its first step moves nothing", "2411.02853", _CONSTANT),
     ("sgdc", _SGDW, "sgdw with corrected weight decay", "2512.08217", _SGD | _CORRECTED),
     ("adamc", torch.optim.AdamW, "adamw with corrected weight decay", "2506.02285", _ADAM | _CORRECTED),
     ("lionc", _LION, "lion with corrected weight decay", "2512.08217", _CORRECTED),
@@ -100,7 +102,8 @@ for _name, _build, _description, _paper, _defaults in [
         "2512.08217",
         _ADAM | _CONSTANT,
     ),
-]:
+]
+for _name, _build, _description, _paper, _defaults in _ENTRIES:
     OPTIMIZERS.add(_name, _build, _description, paper=_paper and f"arXiv {_paper}", defaults=_defaults)
 
 
@@ -115,12 +118,15 @@ def build_optimizer(
     heads: Sequence[str] | None = None,
     **options: Any,
 ) -> torch.optim.Optimizer:
-    """An optimizer over the trainable parameters of `model`; weight decay 0 on biases and norms (`parameter_groups`).
+    """Build an optimizer over the trainable parameters of a model.
+
+    Biases and norms are not decayed (`parameter_groups`).
 
     Under a law other than "constant", and for "scionc", the weights of `heads` are a group "head" of their own, whose lambda
     stays constant.
 
     Args:
+        model: its parameters that require a gradient are trained.
         name: one of `OPTIMIZERS`.
         lr: learning rate, >= 0: the peak, or a warm-up's start where `lr_max` is given.
         weight_decay: >= 0, of the decayed group; at the peak where a law changes it.
@@ -137,7 +143,7 @@ def build_optimizer(
     entry = OPTIMIZERS[name]
     defaults = dict(entry.defaults)
     law = _law(name, defaults.pop("decay_law", None), decay_law)
-    _refuse_what_means_nothing(name, law, lr_max, heads)
+    _refuse_without_effect(name, law, lr_max, heads)
     heads = HEADS if heads is None else heads
     if name in ("scion", "scionc"):
         groups = scion_groups(model, weight_decay, heads)
@@ -176,15 +182,15 @@ def _law(name: str, default: str | None, given: str | None) -> str:
     return DECAY_LAWS[given].name
 
 
-def _refuse_what_means_nothing(name: str, law: str, lr_max: float | None, heads: Sequence[str] | None) -> None:
+def _refuse_without_effect(name: str, law: str, lr_max: float | None, heads: Sequence[str] | None) -> None:
     """Raise ClipeduError for a peak or heads that would be ignored, since lambda is constant everywhere."""
     if law != "constant":
         return
     laws = "; ".join(f"decay_law={key!r}" for key in DECAY_LAWS if key != "constant")
     if lr_max is not None:
-        raise ClipeduError(f"lr_max={lr_max!r} says nothing to {name!r} here: only a decay law uses it ({laws})")
+        raise ClipeduError(f"lr_max={lr_max!r} has no effect on {name!r} here: only a decay law uses it ({laws})")
     if heads is not None and name != "scionc":
         raise ClipeduError(
-            f"heads={list(heads)!r} says nothing to {name!r} here: lambda is constant everywhere. Under a decay law "
+            f"heads={list(heads)!r} has no effect on {name!r} here: lambda is constant everywhere. Under a decay law "
             f"heads keep theirs constant ({laws})"
         )

@@ -1,4 +1,6 @@
-r"""The steps of Scion: of all updates of size 1, the one along which the loss falls fastest (Pethick et al., arXiv:2502.07529).
+r"""The steps of Scion: updates of size 1 in a norm for each layer.
+
+Of all updates of size 1 it takes the one along which the loss falls fastest (Pethick et al., arXiv:2502.07529).
 
 Gradient descent steps along G, whose size means nothing. Scion first chooses how the size of an *update* is measured, a
 norm for every kind of layer, and then takes the update of size 1 that has the largest inner product with G:
@@ -60,7 +62,9 @@ POLAR_METHODS = (*_STEPS, "svd")
 
 
 def polar(matrix: Tensor, method: str = "polar-express") -> Tensor:
-    """The polar factor U V^T of each matrix [..., m, n] = U S V^T: the nearest (semi-)orthogonal matrix.
+    """The polar factor U V^T of each matrix [..., m, n] = U S V^T.
+
+    It is the nearest (semi-)orthogonal matrix.
 
     Singular values that are 0 stay 0, so polar(0) = 0. bfloat16 and float16 are computed in float32.
 
@@ -86,12 +90,17 @@ def polar(matrix: Tensor, method: str = "polar-express") -> Tensor:
 
 
 def spectral(g: Tensor, polar_method: str = "polar-express") -> Tensor:
-    """sqrt(out/in) polar(G) for G [..., out, in]; for leading axes (heads stacked as [3, d, d]) one matrix at a time."""
+    """sqrt(out/in) polar(G) for G [..., out, in].
+
+    With leading axes (heads stacked as [3, d, d]) one matrix at a time.
+    """
     return math.sqrt(g.shape[-2] / g.shape[-1]) * polar(g, polar_method)
 
 
 def spectral_conv(g: Tensor, polar_method: str = "polar-express") -> Tensor:
-    """sqrt(out/in)/k^2 polar(G as [out, in k^2]) for the kernel G [out, in, k, k] of a convolution (Scion's own code).
+    """sqrt(out/in)/k^2 polar(G as [out, in k^2]).
+
+    For the kernel G [out, in, k, k] of a convolution, as in Scion's own code.
 
     k^2 stands for the number of kernel positions, whatever their shape. ||U||_F^2 = min(out, in k^2) out / (in k^4).
     """
@@ -100,7 +109,9 @@ def spectral_conv(g: Tensor, polar_method: str = "polar-express") -> Tensor:
 
 
 def spectral_conv_per_position(g: Tensor, polar_method: str = "polar-express") -> Tensor:
-    """sqrt(out/in)/k^2 polar(G[:, :, i, j]) at each kernel position: a convolution is a sum of k^2 linear maps.
+    """sqrt(out/in)/k^2 polar(G[:, :, i, j]) at each kernel position.
+
+    A convolution is a sum of k^2 linear maps.
 
     ScionC's code for vision transformers does it so. ||U||_F^2 = min(out, in) out / (in k^2).
     """
@@ -109,27 +120,38 @@ def spectral_conv_per_position(g: Tensor, polar_method: str = "polar-express") -
 
 
 def patchifier(g: Tensor, polar_method: str = "polar-express") -> Tensor:
-    """Spectral on G [out, in, k, k] as [out, in k^2]: a convolution whose stride is its kernel is a linear map of patches."""
+    """Spectral on G [out, in, k, k] as [out, in k^2].
+
+    A convolution whose stride is its kernel is a linear map of patches.
+    """
     return spectral(g.flatten(1), polar_method).view_as(g)
 
 
 def sign(g: Tensor) -> Tensor:
-    """sign(G) / in, where `in` is the product of all axes but the first (1 for a bias)."""
+    """sign(G) / in; `in` is the product of all axes but the first."""
     return g.sign() / max(1, math.prod(g.shape[1:]))
 
 
 def row_norm(g: Tensor) -> Tensor:
-    """Each row of G [out, ...] to length 1/sqrt(in), `in` as in `sign`: no output moves by more than 1."""
+    """Each row of G [out, ...] to length 1/sqrt(in).
+
+    `in` as in `sign`: no output moves by more than 1.
+    """
     return _to_length(g.flatten(1), 1 / math.sqrt(g[0].numel()), dim=-1).view_as(g)
 
 
 def col_norm(g: Tensor) -> Tensor:
-    """Each column of G [out, in] to RMS 1, that is length sqrt(out): right where the input is one-hot."""
+    """Each column of G [out, in] to RMS 1, that is length sqrt(out).
+
+    Right where the input is one-hot.
+    """
     return _to_length(g, math.sqrt(g.shape[-2]), dim=-2)
 
 
 def embedding(g: Tensor) -> Tensor:
-    """`col_norm` for a table [..., rows, dim] as torch stores it: each row to RMS 1. A row without gradient stays 0.
+    """`col_norm` for a table [..., rows, dim] as torch stores it.
+
+    Each row to RMS 1. A row without gradient stays 0.
 
     A row whose buffer has faded to almost nothing still gets a step of full size: rare tokens move on for long.
     """
@@ -137,7 +159,10 @@ def embedding(g: Tensor) -> Tensor:
 
 
 def bias_rms(g: Tensor) -> Tensor:
-    """G / RMS(G) over all entries of G, of any shape; for a scalar its sign. (Scion's code: over the first axis only.)"""
+    """G / RMS(G) over all entries of G, of any shape.
+
+    For a scalar its sign. (Scion's code: over the first axis only.)
+    """
     return _to_length(g.reshape(-1), math.sqrt(g.numel()), dim=-1).view_as(g)
 
 
@@ -147,7 +172,9 @@ def auto(g: Tensor, polar_method: str = "polar-express") -> Tensor:
 
 
 def auto_norm(shape: torch.Size | tuple[int, ...]) -> str:
-    """Scion's rule by shape: 0 or 1 axes bias-rms, 2 spectral, 3 or more spectral-conv.
+    """The norm of a shape, by Scion's rule.
+
+    0 or 1 axes bias-rms, 2 spectral, 3 or more spectral-conv.
 
     One exception of ours: [1, n, d], as timm stores class tokens and position tables, is "embedding". Shapes cannot tell
     a token table [vocabulary, d] from a linear layer, nor a patch embedding from a convolution: `scion_groups` can.
@@ -160,8 +187,14 @@ def auto_norm(shape: torch.Size | tuple[int, ...]) -> str:
 
 
 def lmo(g: Tensor, norm: str = "auto", polar_method: str = "polar-express") -> Tensor:
-    """U(G) in the norm called `norm` (see `NORMS`): same shape and dtype as G, to be subtracted from the weight.
+    """U(G) in a norm, to be subtracted from the weight.
 
+    Same shape and dtype as G.
+
+    Args:
+        g: the gradient or its average, of a shape that the norm is made for.
+        norm: one of `NORMS`.
+        polar_method: one of `POLAR_METHODS`, for norms with singular values.
     Raises:
         ClipeduError: unknown norm or polar method, or a shape that the norm is not made for.
     """
@@ -173,7 +206,15 @@ def lmo(g: Tensor, norm: str = "auto", polar_method: str = "polar-express") -> T
 
 
 def check(shape: torch.Size | tuple[int, ...], norm: str, polar_method: str) -> None:
-    """Refuse, with a `ClipeduError`, an unknown name or a shape with fewer axes than `norm` needs."""
+    """Refuse an unknown name, or a shape with fewer axes than the norm needs.
+
+    Args:
+        shape: of the weight.
+        norm: one of `NORMS`.
+        polar_method: one of `POLAR_METHODS`.
+    Raises:
+        ClipeduError: either of these.
+    """
     if polar_method not in POLAR_METHODS:
         raise unknown_name("polar method", polar_method, POLAR_METHODS)
     needed = NORMS[norm].defaults["axes"]

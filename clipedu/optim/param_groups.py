@@ -1,11 +1,13 @@
-"""Which parameters are decayed, which are corrected, which are left alone: rules by shape, and the table that shows them.
+"""Parameter groups: which weights are decayed or corrected.
+
+`describe_groups` shows them as a table.
 
     decayed       two or more axes: the weights of linear layers, convolutions and embeddings
     not decayed   fewer than two: biases, gains and biases of norms, a temperature; and what a module exempts by a method
                   `no_weight_decay()`, as timm's vision transformers do: position codes, class token, registers
     head          decayed weights of the output layers; apart only where a law changes lambda, since theirs stays constant
 
-The rule goes by shape, not by name, so that no fused or renamed weight slips through: "ends in .weight" would decay the gains
+The rule goes by shape, not by name, so that no fused or renamed weight is missed: "ends in .weight" would decay the gains
 of a LayerNorm and miss an attention layer's `qkv_w` or `in_proj_weight`. Heads are found by the module that owns them.
 
     print(describe_groups(optimizer))
@@ -34,7 +36,9 @@ HEADS = ("image_projection", "text_projection")  # the output layers of a dual e
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for a torch optimizer: "decayed" (two or more axes) and "not decayed" (decay 0).
+    """Make two groups for a torch optimizer.
+
+    "decayed" (two or more axes) and "not decayed" (decay 0).
 
     Args:
         model: its parameters that require a gradient are taken, a shared one once. A module in it may have a method
@@ -57,7 +61,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def _exempt(model: nn.Module) -> set[str]:
-    """Names of the parameters that a module of the model does not want decayed."""
+    """Names of the parameters that a module of the model exempts from decay."""
     return {
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in model.named_modules()
@@ -69,9 +73,10 @@ def _exempt(model: nn.Module) -> set[str]:
 def head_apart(
     model: nn.Module, groups: list[dict[str, Any]], heads: Sequence[str], **settings: Any
 ) -> list[dict[str, Any]]:
-    """The groups, with the decayed weights of the modules `heads` moved to groups of their own, named "head".
+    """Move the decayed weights of output layers to groups "head".
 
     Args:
+        model: whose modules are meant.
         groups: as `parameter_groups` or `scion_groups` make them.
         heads: names of modules, as in "classifier.last"; those of `HEADS` may be missing from the model.
         settings: of the groups of heads, over those of the group they come from.
@@ -97,7 +102,9 @@ def head_apart(
 
 
 def describe_groups(optimizer: torch.optim.Optimizer) -> str:
-    """A table of an optimizer's groups: name, tensors and numbers in them, lambda at the peak, its law, and why.
+    """A table of an optimizer's groups.
+
+    Name, tensors and numbers in them, lambda at the peak, its law, and why.
 
     The law is the one of `clipedu.optim.decay_laws`; "coupled L2" where decay is a part of the gradient, "-" where there is none.
     """
@@ -134,7 +141,7 @@ def _law(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> str:
 
 
 def _why(group: dict[str, Any]) -> str:
-    """By what the group holds, so that a table cannot say what isn't so."""
+    """The reason, read from what the group holds, so that the table cannot be wrong."""
     axes = {parameter.ndim >= 2 for parameter in group["params"]}
     if group.get("name", "").startswith("head"):
         return "output layer: its steps aren't independent of its weights"

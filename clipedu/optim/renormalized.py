@@ -1,4 +1,4 @@
-"""`renormalize`: an optimizer's step without the growth of the norm that comes from moving sideways.
+"""`renormalize`: steps without the growth from moving sideways.
 
 A step w' = (1 - lr * lambda) w - lr * u turns a weight and changes its length. Of u, the part along w changes the length at
 first order; the part across it turns w, and makes it longer only because a tangent leaves its circle. The control experiment
@@ -24,7 +24,9 @@ from torch import Tensor
 
 
 def renormalize(optimizer: torch.optim.Optimizer) -> None:
-    """From now on each step of `optimizer` keeps its direction, and its length is the part along the old weights.
+    """Take the sideways growth out of each step of an optimizer.
+
+    The direction stays; the length becomes the weight's part along the old one.
 
     A tensor whose step turns it by a right angle or more (a step longer than the weight), or whose norm is 0, keeps the plain
     step: it has no such length. Holds a copy of the weights during a step.
@@ -32,13 +34,13 @@ def renormalize(optimizer: torch.optim.Optimizer) -> None:
     before: list[tuple[Tensor, Tensor]] = []
 
     @torch.no_grad()
-    def remember(optimizer, *_) -> None:
+    def remember(optimizer: torch.optim.Optimizer, *_: object) -> None:
         before[:] = [
             (p, p.clone()) for g in optimizer.param_groups for p in g["params"] if p.ndim >= 2 and p.grad is not None
         ]
 
     @torch.no_grad()
-    def shorten(*_) -> None:
+    def shorten(*_: object) -> None:
         for parameter, old in before:
             parameter.mul_(_cosine(parameter, old).to(parameter.dtype))
         before.clear()

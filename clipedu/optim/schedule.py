@@ -1,4 +1,4 @@
-"""The learning rate over a run: a linear warm-up, then a half cosine to 0, or constant."""
+"""The learning rate over a run: warm-up, then cosine or constant."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ SCHEDULES = ("cosine", "constant")
 
 
 def learning_rate(step: int, *, peak: float, total: int, warmup: int, schedule: str = "cosine") -> float:
-    """Learning rate of step `step`, 0 <= step < total.
+    """The learning rate of a step.
 
     lr rises linearly over the first `warmup` steps: peak/warmup, 2 peak/warmup, ... and is `peak` at step warmup - 1. Then
     "constant" stays there, and "cosine" follows peak/2 * (1 + cos(pi * t)) with t = 0 at step warmup - 1 and t = 1 at step
     `total`, which is not taken: so every step moves (Loshchilov and Hutter 2017, arXiv:1608.03983).
 
+    Args:
+        step: 0 <= step < total.
+        peak: largest learning rate.
+        total: steps of the run.
+        warmup: steps in which lr rises.
+        schedule: one of `SCHEDULES`.
     Raises:
         ClipeduError: an unknown schedule.
     """

@@ -1,4 +1,6 @@
-r"""Scion and ScionC: steps of a chosen size in a norm that fits the layer, and the decay that goes with them.
+r"""Scion and ScionC: steps of a chosen size in a norm of the layer.
+
+With the decay that goes with them:
 
 $$ d_t = (1 - \alpha) d_{t-1} + \alpha g_t, \qquad
    \theta_t = (1 - s_t)\, \theta_{t-1} - \gamma_t\, U(d_t), \qquad \gamma_t = \mathrm{lr}_t \cdot \mathrm{radius} $$
@@ -8,7 +10,7 @@ correction: d starts at 0, and U(k d) = U(d). `alpha` is the weight of the newes
 call momentum 0.9 (Scion's code calls alpha "momentum"); 1 keeps no buffer.
 
     Scion        s_t = lr_t * weight_decay
-      weight_decay 0   unconstrained: no shrink, weights go where they like
+      weight_decay 0   unconstrained: no shrink, nothing bounds the weights
       weight_decay 1   constrained, a Frank-Wolfe step: for 0 <= lr <= 1 each weight stays in the ball of size `radius`
                        of its norm, if it starts there: theta_t is a mean of a point of the ball and of -radius U
                        (other values: the ball of size radius / weight_decay)
@@ -40,27 +42,44 @@ from clipedu.optim.lmo import check, lmo
 from clipedu.optim.param_groups import HEADS, head_apart, parameter_groups
 from clipedu.utils.errors import ClipeduError
 
-_CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_WITH_A_NORM = (nn.Embedding, *_CONVOLUTIONS)
 
 
 def effective_step(gamma: float, alpha: float, nesterov: bool = False) -> float:
-    """gamma sqrt((2 - alpha) / alpha): the size of independent steps whose sum would grow as fast (Chou, gamma_eff).
+    """The size of independent steps that would go as far (gamma_eff).
+
+    gamma sqrt((2 - alpha) / alpha): their sum would grow as fast (Chou).
 
     With Nesterov momentum successive steps share less, and it is smaller: divided by sqrt(1 + 4 a - 6 a^2 + 2 a^3), a = alpha.
+
+    Args:
+        gamma: lr * radius, size of a step.
+        alpha: weight of the newest gradient, in (0, 1].
+        nesterov: whether the step is one ahead of the buffer.
     """
     spread = 1 + 4 * alpha - 6 * alpha**2 + 2 * alpha**3 if nesterov else 1.0
     return gamma * math.sqrt((2 - alpha) / alpha / spread)
 
 
 def corrected_shrink(gamma: float, alpha: float, target: float, nesterov: bool = False) -> float:
-    """The share of the weight that ScionC takes away in a step: effective_step^2 / (2 target), so ||theta||^2 -> target."""
+    """The share of the weight that ScionC takes away in a step.
+
+    effective_step^2 / (2 target), so ||theta||^2 -> target.
+
+    Args:
+        gamma, alpha, nesterov: as for `effective_step`.
+        target: ||theta||^2 / ||U||^2 to settle at, > 0.
+    """
     return effective_step(gamma, alpha, nesterov) ** 2 / (2 * target)
 
 
 class Scion(torch.optim.Optimizer):
-    """Steps of size lr * radius in the norm of each layer. Shrink lr * weight_decay: 0 unconstrained, 1 constrained.
+    """Steps of size lr * radius in the norm of each layer.
 
-    Every argument but `params` can be said per group. A group's `lr` is read at each step, as a schedule sets it.
+    Shrink lr * weight_decay: 0 unconstrained, 1 constrained.
+
+    Every argument but `params` can be given per group. A group's `lr` is read at each step, as a schedule sets it.
 
     Args:
         params: parameters, or groups as `scion_groups` or `parameter_groups` make them.
@@ -87,6 +106,7 @@ class Scion(torch.optim.Optimizer):
         polar: str = "polar-express",
         nesterov: bool = False,
     ):
+        # One keyword a setting, not a settings object: torch's convention, in which a group overrides each by its name.
         settings = {"lr": lr, "weight_decay": weight_decay, "alpha": alpha, "norm": norm, "radius": radius}
         super().__init__(params, {**settings, "polar": polar, "nesterov": nesterov})
 
@@ -114,12 +134,15 @@ class Scion(torch.optim.Optimizer):
             check(parameter.shape, group["norm"], group["polar"])
 
     def shrink(self, group: dict[str, Any], parameter: Tensor) -> float:
-        """The share of `parameter`, of `group`, that this step takes away before it moves, s_t."""
+        """s_t: the share of a weight that this step takes away first."""
         return group["lr"] * group["weight_decay"]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step over all parameters that have a gradient; returns what `closure` returns."""
+        """Step over all parameters that have a gradient.
+
+        Returns what `closure` returns.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -142,13 +165,15 @@ class Scion(torch.optim.Optimizer):
 
 
 class ScionC(Scion):
-    """Scion with corrected decay: ||theta||^2 of a layer settles at target * ||U||^2, at any lr of a schedule.
+    """Scion with corrected decay.
+
+    ||theta||^2 of a layer settles at target * ||U||^2, at any lr of a schedule.
 
     Args as `Scion`, and:
         weight_decay: lambda at the `lr` of construction, which must be the peak of the schedule. Without `target` it
-            says what the target is: (effective step at the peak)^2 / (2 peak lr weight_decay). 0: no shrink. Over a
+            sets the target: (effective step at the peak)^2 / (2 peak lr weight_decay). 0: no shrink. Over a
             cosine a lambda 4/3 that of plain Scion shrinks as much in all.
-        target: > 0, ||theta||^2 / ||U||^2 to settle at, Chou's c^2; if given, weight_decay is not looked at.
+        target: > 0, ||theta||^2 / ||U||^2 to settle at, Chou's c^2; if given, weight_decay is not used.
         corrected: False in a group keeps Scion's own shrink, lr * weight_decay, there: right for an output layer, whose
             steps are not independent of its weights.
 
@@ -197,7 +222,9 @@ class ScionC(Scion):
 
 
 def scion_groups(model: nn.Module, weight_decay: float, heads: Sequence[str] = HEADS) -> list[dict[str, Any]]:
-    """Groups for `Scion` and `ScionC`: what shapes cannot say, the modules do.
+    """Make groups for `Scion` and `ScionC`, a norm for each layer.
+
+    By modules where shapes are not enough.
 
     Embeddings get the norm "embedding"; convolutions "spectral-conv", or "patchifier" where the stride is the kernel, or
     "row-norm" where they are depthwise. (At kernel 1 the first two are the same step.) Other weights of three or more axes
@@ -207,6 +234,7 @@ def scion_groups(model: nn.Module, weight_decay: float, heads: Sequence[str] = H
     a linear layer; for logits over many classes Scion's authors take "sign".
 
     Args:
+        model: its parameters that require a gradient are taken.
         weight_decay: >= 0, of the decayed groups.
         heads: names of modules that are output layers, as in `build_optimizer`.
     Returns:
@@ -228,11 +256,11 @@ def scion_groups(model: nn.Module, weight_decay: float, heads: Sequence[str] = H
 
 def _weights_of(module: nn.Module) -> list[nn.Parameter]:
     """The weight of an embedding or a convolution, which `_norm_of` has a norm for."""
-    return [module.weight] if isinstance(module, nn.Embedding | _CONVOLUTIONS) else []
+    return [module.weight] if isinstance(module, _WITH_A_NORM) else []  # type: ignore[list-item]  # torch types a Conv's as Tensor
 
 
 def _norm_of(module: nn.Module) -> str:
-    if isinstance(module, nn.Embedding):
+    if not isinstance(module, _CONVOLUTIONS):
         return "embedding"
     if module.groups == module.in_channels > 1:
         return "row-norm"

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipedu.config.command_line import _as_words
+from clipedu.config.command_line import experiment_words
 from clipedu.config.experiment import Experiment
 from clipedu.runs.checkpoint import last_checkpoint, read_state, read_weights, write_checkpoint
 from clipedu.utils.environment import environment
@@ -89,10 +89,7 @@ class Run:
     @property
     def command(self) -> str:
         """The command line that repeats this run, quoted for a shell."""
-        words = ["clipedu", "train"]
-        for name, value in self.experiment.changed().items():
-            words += [f"--{name.replace('_', '-')}", *_as_words(value)]
-        return shlex.join(words)
+        return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed())])
 
     def model(self) -> DualEncoder:
         """The trained model in evaluation mode, with its tokenizer and geometry, on the CPU.

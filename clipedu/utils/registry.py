@@ -11,13 +11,18 @@ from clipedu.utils.errors import unknown_name
 
 @dataclass(frozen=True)
 class Entry:
-    """One choice in a registry: how to build it, and a line about it.
+    """One choice in a registry: how to build it, and what a person should know of it.
 
-    `build` is None where a name stands for nothing but `defaults` (an encoder: some builder reads them).
+    Attributes:
+        name: its key in the registry.
+        build: makes one; what its arguments are is the registry's convention.
+        description: one line.
+        paper, formula: where there are any.
+        defaults: arguments of `build` that a user can change.
     """
 
     name: str
-    build: Callable[..., Any] | None
+    build: Callable[..., Any]
     description: str
     paper: str = ""
     formula: str = ""
@@ -30,21 +35,23 @@ class Registry(dict[str, Entry]):
     `registry[name]` raises a helpful `ClipeduError` for an unknown name.
 
     >>> LOSSES = Registry("loss")
-    >>> LOSSES.add("clip", build_clip, "symmetric InfoNCE")
+    >>> LOSSES.add("clip", dict, "symmetric InfoNCE")  # any callable that builds one
+    >>> LOSSES["clip"].description
+    'symmetric InfoNCE'
     """
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind
 
-    def add(self, name: str, build: Callable[..., Any] | None, description: str, **details: Any) -> None:
+    def add(self, name: str, build: Callable[..., Any], description: str, **details: Any) -> None:
         """Add an entry.
 
         Args:
-            name: what a user writes.
-            build: makes the thing; None where the name only stands for `defaults`.
-            description: one line.
-            details: `paper`, `formula` and `defaults` of the `Entry`.
+            name: its key.
+            build: makes one.
+            description: one line for menus and `--help`.
+            details: paper, formula and defaults, as of `Entry`.
         """
         self[name] = Entry(name, build, description, **details)
 

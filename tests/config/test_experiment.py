@@ -197,26 +197,6 @@ def test_changed_is_what_differs():
         assert Experiment.preset("laptop", **Experiment.preset(name).changed()) == Experiment.preset(name)
 
 
-def test_presets():
-    assert {"tiny", "laptop", "course"} <= set(PRESETS)
-    for name, preset in PRESETS.items():
-        assert len(preset.description) > 20 and "\n" not in preset.description
-        for optimizer, changes in preset.per_optimizer.items():
-            assert Experiment.preset(name, optimizer=optimizer, **changes).optimizer == optimizer
-    with pytest.raises(ClipeduError, match="unknown preset 'labtop'. Did you mean 'laptop'.*tiny, laptop, .*course"):
-        Experiment.preset("labtop")
-    assert Experiment.preset("tiny", lr=0.5).lr == 0.5
-
-
-def test_the_course_preset_is_the_recipe_of_the_course():
-    ex = Experiment.preset("course")
-    assert (ex.image_encoder, ex.text_encoder, ex.image_weights, ex.text_weights) == (
-        "resnet50", "distilbert-base-uncased", "pretrained", "pretrained")  # fmt: skip
-    assert (ex.image_size, ex.text_length, ex.embedding_dim, ex.text_pooling) == (256, 30, 256, "cls")
-    assert (ex.temperature, ex.lr, ex.weight_decay, ex.batch_size, ex.epochs) == (0.01, 2e-4, 0.02, 128, 30)
-    assert (ex.loss, ex.optimizer, ex.schedule, ex.augment) == ("clip", "adamw", "cosine", "crop-flip-randaugment")
-
-
 def test_every_field_says_what_it_is():
     for name, spec in FIELDS.items():
         assert len(spec.metadata["text"]) > 8, name

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from clipedu.config.experiment import Experiment
+from clipedu.geometry import build_geometry
 from clipedu.models import DualEncoder, build_model
-from clipedu.models.dual_encoder import evaluating
+from clipedu.models.dual_encoder import Tower, evaluating
 from clipedu.utils.errors import ClipeduError
 
 VOCAB = 50
@@ -57,6 +60,27 @@ def test_embeddings_are_raw(plain):
     assert image.norm(dim=1).sub(1).abs().min() > 1e-3 and text.norm(dim=1).sub(1).abs().min() > 1e-3
     torch.testing.assert_close(image, plain.image_projection(plain.image_features(pixels())))
     torch.testing.assert_close(text, plain.text_projection(plain.text_features(*tokens())))
+
+
+def test_a_model_of_ones_own_towers():
+    class Bag(nn.Module):
+        def forward(self, input_ids, attention_mask):
+            return SimpleNamespace(last_hidden_state=nn.functional.one_hot(input_ids, VOCAB).float())
+
+    model = DualEncoder(
+        Tower(nn.Flatten(), 3 * 32 * 32),
+        Tower(Bag(), VOCAB, frozen=True),
+        embedding_dim=4,
+        pixel_stats=((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        geometry=build_geometry("cosine", 4),
+        text_pooling="mean",
+    )
+    assert model.frozen == ("text",) and model.tokenizer is None
+    flat = (pixels().float() / 255 - 0.5) / 0.25
+    torch.testing.assert_close(model.encode_image(pixels()), model.image_projection(flat.flatten(1)))
+    ids, mask = tokens()
+    counts = nn.functional.one_hot(ids, VOCAB).float().mean(1)
+    torch.testing.assert_close(model.encode_text(ids, mask), model.text_projection(counts))
 
 
 # seeds

@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from clipedu.config.experiment import Experiment
-from clipedu.models.catalog import ENCODERS
+from clipedu.models.catalog import ENCODERS, VISION_TRANSFORMERS
 from clipedu.models.fractal_mask import fractal_mask, summary_sides
 from clipedu.models.image_encoders import build_image_encoder, feature_width
 from clipedu.models.position_codes import sincos2d
@@ -413,7 +413,7 @@ def test_zero_summary_tokens_without_a_mask_are_copies_of_one_register():
 
 
 def test_every_name_builds_and_is_timms_too():
-    names = [name for name, entry in ENCODERS.items() if "patch_size" in entry.defaults]
+    names = VISION_TRANSFORMERS
     assert {"fractal_vit_small_patch16_256", "vit_small_patch16_256_reg17", "fractal_vit_nano_patch4_32"} <= set(names)
     for name in names:
         encoder = build_image_encoder(name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipedu.norms import Walk, sandbox
+from clipedu.norms import Walk, WalkSettings, sandbox
 from clipedu.norms.equilibrium import balance, balance_with_momentum, mean_cosine
 from clipedu.utils.errors import ClipeduError
 
@@ -158,6 +158,23 @@ def test_the_same_seed_walks_the_same_way():
     assert isinstance(one, Walk) and np.array_equal(sandbox(**one.settings).measured, one.measured)
 
 
+def test_settings_and_keywords_are_two_ways_to_say_the_same():
+    settings = WalkSettings(normaliser="sign", steps=20, chains=10, seed=1)
+    one = sandbox("sign", steps=20, chains=10, seed=1)
+    assert np.array_equal(sandbox(settings=settings).measured, one.measured)
+    assert np.array_equal(sandbox("sign", WalkSettings(steps=9), steps=20, chains=10, seed=1).measured, one.measured)
+    assert list(one.settings) == [name for name in vars(settings) if name != "dtype"]
+    with pytest.raises(ClipeduError, match="Did you mean 'vector'"):
+        WalkSettings(normaliser="vectr")
+
+
+def test_the_rates_follow_schedule_and_law():
+    lr, shrink = WalkSettings(law="corrected", schedule="cosine", warmup=2, steps=5, lr=0.2, weight_decay=0.5).rates()
+    shares = [0.5, 1.0, *((1 + math.cos(math.pi * k / 4)) / 2 for k in (1, 2, 3))]
+    assert lr == pytest.approx([0.2 * share for share in shares])
+    assert shrink == pytest.approx([0.1 * share**2 for share in shares])
+
+
 def test_records_hold_the_first_and_the_last_step():
     walk = sandbox(steps=1000, chains=2, records=11)
     assert walk.step[0] == 1 and walk.step[-1] == 1000 and len(walk.step) == 11
@@ -188,6 +205,7 @@ def test_how_many_chains():
         ({"normaliser": "none", "scale_invariant": True}, "start"),
         ({"chains": 1}, "chains"),
         ({"shape": 1}, "shape"),
+        ({"weight_decy": 1}, "unknown setting of a walk 'weight_decy'. Did you mean 'weight_decay'?"),
     ],
 )
 def test_what_cannot_walk_is_refused(arguments, word):

@@ -276,13 +276,13 @@ def test_a_peak_and_heads_are_refused_where_lambda_is_constant(name):
     """They would be ignored."""
     constant = name not in ("sgdc", "adamc", "lionc", "muonc")
     if constant:
-        with pytest.raises(ClipeduError, match=rf"lr_max=0.1 says nothing to '{name}' here.*decay_law='corrected'"):
+        with pytest.raises(ClipeduError, match=rf"lr_max=0.1 has no effect on '{name}' here.*decay_law='corrected'"):
             build_optimizer(Dual(), name, lr=0.1, lr_max=0.1)
     if constant and name != "scionc":
-        with pytest.raises(ClipeduError, match=rf"heads=\[\] says nothing to '{name}' here"):
+        with pytest.raises(ClipeduError, match=rf"heads=\[\] has no effect on '{name}' here"):
             build_optimizer(Dual(), name, lr=0.1, heads=())
     if "decay_law" in OPTIMIZERS[name].defaults:
-        with pytest.raises(ClipeduError, match="lr_max=0.1 says nothing"):
+        with pytest.raises(ClipeduError, match="lr_max=0.1 has no effect"):
             build_optimizer(Dual(), name, lr=0.1, lr_max=0.1, decay_law="constant")
 
 

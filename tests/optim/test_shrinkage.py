@@ -181,7 +181,7 @@ def test_adans_proximal_step_divides():
         torch.testing.assert_close(p.detach(), (1 - share) * before[name], rtol=1e-12, atol=0)
 
 
-def test_adopt_only_looks_at_first():
+def test_adopt_moves_nothing_at_first():
     model = model_at()
     optimizer = build_optimizer(model, "adopt", lr=LR, weight_decay=DECAY)
     group = next(g for g in optimizer.param_groups if g["weight_decay"] > 0)
