@@ -24,10 +24,10 @@ class Metric:
         definition: what is measured.
         unit: "%" (0 to 100), "share" (0 to 1), "correlation" (-1 to 1), "distance" (in the run's own geometry), or "1".
         higher_is_better: None where neither direction is better.
-        chance: what a model that knows nothing reaches; a key where it is measured as a metric of its own; None where it
+        chance: what an untrained model is expected to reach; a key where it is measured as a metric of its own; None where it
             depends on the size of the test set (`clipedu.evaluation.uncertainty.chance_levels`), or where there is none.
         task: of a score by rank, the two sides of the ranking.
-        short: the definition in the few words that a terminal has room for.
+        short: the definition in a few words, for a terminal.
     """
 
     key: str
