@@ -3,6 +3,7 @@
 import itertools
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -63,11 +64,12 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_call_goes_on(small, tmp_path, mo
 
 def test_a_cell_that_diverges_is_listed_and_the_rest_goes_on(small, tmp_path, monkeypatch):
     original = Trainer._train_on
-    monkeypatch.setattr(
-        Trainer,
-        "_train_on",
-        lambda self, *a: original(self, *a) * (float("nan") if self.experiment.loss == "clip" else 1),
-    )
+
+    def diverge(self, *args):
+        output = original(self, *args)
+        return replace(output, total=output.total * float("nan")) if self.experiment.loss == "clip" else output
+
+    monkeypatch.setattr(Trainer, "_train_on", diverge)
     runs = list(run_grid(cells(small, ["clip", "cyclip"], ["sgd"]), tmp_path, progress=False))
     assert [run.status for run in runs] == ["failed", "finished"] and "not finite at step 0" in runs[0].note
 
