@@ -21,6 +21,7 @@ from clipedu.studies.probing import QUESTIONS, ask
 from clipedu.studies.runner import COMPARISONS
 from clipedu.studies.vit import PEERS
 from clipedu.utils.device import pick_device
+from clipedu.utils.markdown import markdown_table
 from clipedu.utils.statistics import interval
 
 VARIANTS = COMPARISONS["vit"].variants
@@ -52,19 +53,19 @@ def table(found: dict[tuple[str, int], dict[str, float]]) -> str:
 
     names = list(dict.fromkeys(variant for variant, _ in found))
     seeds = sorted({seed for _, seed in found})
-    lines = ["| variant | " + " | ".join(QUESTIONS) + " |", "|---|" + "---|" * len(QUESTIONS)]
+    rows, differences = [], []
     for name in names:
         own = [found[name, seed] for seed in seeds if (name, seed) in found]
-        lines.append(f"| {name} | " + " | ".join(cell([scores[q] for scores in own]) for q in QUESTIONS) + " |")
-    lines += ["", "| fractal minus | " + " | ".join(QUESTIONS) + " |", "|---|" + "---|" * len(QUESTIONS)]
+        rows.append([name, *(cell([scores[q] for scores in own]) for q in QUESTIONS)])
     for positions in dict.fromkeys(name.split("+")[1] for name in names):
         for peer in PEERS:
             ours, theirs = f"fractal+{positions}", f"{peer}+{positions}"
             both = [seed for seed in seeds if (ours, seed) in found and (theirs, seed) in found]
             if both:
                 apart = {q: [found[ours, seed][q] - found[theirs, seed][q] for seed in both] for q in QUESTIONS}
-                lines.append(f"| {theirs} | " + " | ".join(cell(apart[q], "+") for q in QUESTIONS) + " |")
-    return "\n".join(lines)
+                differences.append([theirs, *(cell(apart[q], "+") for q in QUESTIONS)])
+    tables = (markdown_table(["variant", *QUESTIONS], rows), markdown_table(["fractal minus", *QUESTIONS], differences))
+    return "\n\n".join(tables)
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 
-def add_bench(commands) -> argparse.ArgumentParser:
-    """Add `bench` to the sub-commands of an argument parser; `given.command(given)` runs it."""
+def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add `bench` to the commands of a parser; `args.command(args)` runs it."""
     text = "measure speed and memory against named peers, in one run (losses: needs open_clip_torch)"
     parser = commands.add_parser("bench", help=text, description=text)
     parser.add_argument("what", choices=["losses", "norms", "data"])
@@ -24,18 +24,19 @@ def add_bench(commands) -> argparse.ArgumentParser:
     return parser
 
 
-def run_bench(given: argparse.Namespace) -> None:
-    if given.what == "norms":
+def run_bench(args: argparse.Namespace) -> None:
+    """Measure the losses, the norm monitor or the data loading."""
+    if args.what == "norms":
         from clipedu.bench.norms import bench_norms
 
-        sizes = {"image_size": given.image_size or 64, "tokens": given.tokens}
-        bench_norms(given.batch_size or 4, **sizes, threads=given.threads)
+        sizes = {"image_size": args.image_size or 64, "tokens": args.tokens}
+        bench_norms(args.batch_size or 4, **sizes, threads=args.threads)
         return
-    if given.what == "data":
+    if args.what == "data":
         from clipedu.bench.data import bench_data
 
-        bench_data(given.images, image_size=given.image_size or 224, batch_size=given.batch_size or 128)
+        bench_data(args.images, image_size=args.image_size or 224, batch_size=args.batch_size or 128)
         return
     from clipedu.bench.losses import bench_losses
 
-    bench_losses(given.batch_sizes, dim=given.dim, large=given.large, threads=given.threads)
+    bench_losses(args.batch_sizes, dim=args.dim, large=args.large, threads=args.threads)

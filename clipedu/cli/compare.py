@@ -1,4 +1,4 @@
-"""`clipedu compare WHAT`: the command, and what it prints on the way."""
+"""`clipedu compare`: one thing changed, over several seeds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from clipedu.config.command_line import add_experiment, experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
 from clipedu.studies.comparison import comparison_table, comparison_text, variant, write_comparison
-from clipedu.studies.runner import COMPARISONS, comparison_cells, run_comparison
+from clipedu.studies.runner import COMPARISONS, comparison_cells, find_comparison, run_comparison
 
 
-def add_compare(commands) -> argparse.ArgumentParser:
-    """Add `compare` to the sub-commands of an argument parser; `given.command(given)` runs it."""
+def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add `compare` to the commands of a parser; `args.command(args)` runs it."""
     text = "one thing changed, over several seeds: mean and deviation of every score"
     parser = commands.add_parser("compare", help=text, description=text)
     parser.add_argument("what", metavar="WHAT", help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items()))
@@ -25,28 +25,29 @@ def add_compare(commands) -> argparse.ArgumentParser:
     return parser
 
 
-def compare(given: argparse.Namespace) -> None:
-    from clipedu.evaluation.metrics import HEADINGS
+def compare(args: argparse.Namespace) -> None:
+    """Run a comparison, or what is missing of it, and print its table."""
+    from clipedu.evaluation.metrics import SCORES
     from clipedu.report.writer import write_report
 
-    preset, changes = given.preset or "laptop", experiment_changes(given)
+    preset, changes = args.preset or "laptop", experiment_changes(args)
     base = Experiment.preset(preset, **changes)
-    known = COMPARISONS.get(given.what)
+    comparison = find_comparison(args.what)
     cells = comparison_cells(
-        given.what,
+        args.what,
         base,
-        given.seeds or (known.seeds if known else ()),
+        args.seeds or comparison.seeds,
         given=changes,
-        only=given.variants,
+        only=args.variants,
         per_optimizer=PRESETS[preset].per_optimizer,
     )
-    folder = given.folder or Path("runs") / f"{given.what}-{preset}"
-    given.how_to_go_on = "The same command goes on with the runs that are missing."
+    folder = args.folder or Path("runs") / f"{args.what}-{preset}"
+    args.how_to_go_on = "The same command goes on with the runs that are missing."
     runs = []
     print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
     for run in run_comparison(cells, folder):
         runs.append(run)
-        scores = [f"{HEADINGS[key]} {run.metrics[key]:.2f}" for key in HEADINGS if key in run.metrics]
+        scores = [f"{heading} {run.metrics[key]:.2f}" for key, heading in SCORES.items() if key in run.metrics]
         print(
             f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
             flush=True,
@@ -56,5 +57,5 @@ def compare(given: argparse.Namespace) -> None:
     print(
         f"\n{comparison_text(table)}\n\nTable: {write_comparison(table, folder)}. Report of all runs: {folder}/report.html"
     )
-    if known.study:
-        print(f"\n{known.study(runs, folder)}")
+    if comparison.study:
+        print(f"\n{comparison.study(runs, folder)}")

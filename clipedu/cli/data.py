@@ -1,7 +1,7 @@
-"""`clipedu data list | show | fetch | verify | cache | manifest`: data sets as a person handles them.
+"""`clipedu data list | show | fetch | verify | cache | manifest`: the data sets.
 
-Each is a thin layer over a function: `clipedu.data.sources.fetching.fetch`, `clipedu.data.sources.verification.verify`, `clipedu.data.prepare.prepare_cache`,
-`clipedu.data.sources.shard_writer.write_shards` and `write_manifest`.
+Each is a thin layer over a function of `clipedu.data`: `sources.fetching.fetch`, `sources.verification.verify`,
+`prepare.prepare_cache`, `sources.shard_writer.write_shards` and `write_manifest`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,19 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipedu.utils.errors import ClipeduError
 
+if TYPE_CHECKING:
+    from clipedu.data.sources.manifests import Manifest, Split
+    from clipedu.data.sources.verification import Verified
 
-def add_data(commands) -> argparse.ArgumentParser:
-    """Add `data` to the sub-commands of an argument parser; `given.command(given)` runs it."""
+
+def add_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add `data` to the commands of a parser; `args.command(args)` runs it."""
     text = "data sets: list, show, fetch, verify, cache, or describe your own"
     parser = commands.add_parser("data", help=text, description=text)
     what = parser.add_subparsers(title="what to do", required=True, metavar="WHAT")
@@ -23,21 +29,23 @@ def add_data(commands) -> argparse.ArgumentParser:
     _add(what, "list", list_sets, "all sets, and which of them are here")
     _named(_add(what, "show", show_set, "where a set comes from, what is in it, its terms"))
 
-    one = _named(_add(what, "fetch", fetch_set, "get a set from the hub; the same command goes on after a cut"))
+    one = _named(
+        _add(what, "fetch", fetch_set, "download a set from the hub; the same command resumes after an interruption")
+    )
     one.add_argument("--subset", metavar="PART", help="a smaller part for a small disk, e.g. 10k")
     one.add_argument(
-        "--folder", type=Path, help="where it is to lie (default: $CLIPEDU_DATA/NAME, else ~/.cache/clipedu/data/NAME)"
+        "--folder", type=Path, help="where to (default: $CLIPEDU_DATA/NAME, else ~/.cache/clipedu/data/NAME)"
     )
     one.add_argument("--yes", action="store_true", help="I have read the terms of the set and accept them")
 
     check = _named(_add(what, "verify", verify_set, "compare every byte with its checksum and count every pair"))
-    check.add_argument("--folder", type=Path, help="where the set lies, if not in its usual place")
+    check.add_argument("--folder", type=Path, help="where the set is, if not in its default folder")
     check.add_argument(
-        "--image-size", type=int, metavar="N", help="also prove the cache of this size against the shards"
+        "--image-size", type=int, metavar="N", help="also compare the cache of this size with the shards"
     )
     check.add_argument("--resize", default="crop", choices=["crop", "squash"], help="of that cache (default crop)")
 
-    once = _named(_add(what, "cache", cache_set, "decode every image once, so that no training has to"))
+    once = _named(_add(what, "cache", cache_set, "decode every image once, instead of in every training"))
     once.add_argument("--split", default="train", help="train (default), val or zeroshot")
     once.add_argument("--image-size", type=int, default=224, metavar="N", help="pixels, as for training (default 224)")
     once.add_argument(
@@ -56,7 +64,12 @@ def add_data(commands) -> argparse.ArgumentParser:
     return parser
 
 
-def _add(what, name: str, function, text: str) -> argparse.ArgumentParser:
+def _add(
+    what: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace], None],
+    text: str,
+) -> argparse.ArgumentParser:
     parser = what.add_parser(name, help=text, description=text)
     parser.set_defaults(command=function)
     return parser
@@ -69,11 +82,12 @@ def _named(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-def list_sets(given: argparse.Namespace) -> None:
+def list_sets(args: argparse.Namespace) -> None:
+    """Print all sets, and which of them are on this machine."""
     from clipedu.data.sources.fetching import PARTIAL, finished, set_folder
     from clipedu.data.sources.manifests import data_home, find_manifest, manifest_names
 
-    print(f"Sets lie in {data_home()}\n")
+    print(f"Sets are in {data_home()}\n")
     print(f"{'name':<16} {'size':>8}  {'here':<6} about")
     for name in manifest_names():
         manifest = find_manifest(name)
@@ -82,15 +96,16 @@ def list_sets(given: argparse.Namespace) -> None:
         if manifest.hub:
             folder = set_folder(name)
             parts = {"yes": manifest, **manifest.subsets}
-            here = next((told for told, part in parts.items() if finished(part, folder)), "no")
+            here = next((word for word, part in parts.items() if finished(part, folder)), "no")
             here = "begun" if here == "no" and (folder / PARTIAL).is_dir() else here
         print(f"{name:<16} {size:>8}  {here:<6} {manifest.about}")
 
 
-def show_set(given: argparse.Namespace) -> None:
+def show_set(args: argparse.Namespace) -> None:
+    """Print what a manifest says of a set."""
     from clipedu.data.sources.manifests import find_manifest
 
-    manifest = find_manifest(given.name)
+    manifest = find_manifest(args.name)
     print(f"{manifest.name}: {manifest.about}\n")
     if manifest.hub:
         gate = " (gated: accept its terms on its page and log in: hf auth login)" if manifest.gated else ""
@@ -99,8 +114,8 @@ def show_set(given: argparse.Namespace) -> None:
         _fact("size", f"about {manifest.gigabytes:g} GB")
     for split, part in manifest.splits.items():
         _fact(split, _split_text(part))
-    for name, part in manifest.subsets.items():
-        _fact("", f"with --subset {name}: about {part.gigabytes:g} GB; train {_split_text(part.splits['train'])}")
+    for name, subset in manifest.subsets.items():
+        _fact("", f"with --subset {name}: about {subset.gigabytes:g} GB; train {_split_text(subset.splits['train'])}")
     if manifest.fields:
         _fact("holds", ", ".join(manifest.fields))
     _fact("why", manifest.why)
@@ -109,41 +124,41 @@ def show_set(given: argparse.Namespace) -> None:
         _fact("not sure", fact)
 
 
-def _split_text(part) -> str:
-    give = f" (+- {part.tolerance:.0%})" if part.tolerance else ""
+def _split_text(part: Split) -> str:
+    tolerance = f" (+- {part.tolerance:.0%})" if part.tolerance else ""
     files = f"{len(part.files)} shards" if len(part.files) > 3 else ", ".join(part.files)
     listed = f": {', '.join(part.files)}" if len(part.files) > 3 else ""
-    return f"{part.pairs:,} pairs{give} in {files}{listed}"
+    return f"{part.pairs:,} pairs{tolerance} in {files}{listed}"
 
 
-def fetch_set(given: argparse.Namespace) -> None:
+def fetch_set(args: argparse.Namespace) -> None:
+    """Download a set, once its terms are accepted."""
     from clipedu.data.sources.fetching import fetch, finished, set_folder
     from clipedu.data.sources.manifests import find_manifest
     from clipedu.utils.disk_space import size_text
 
-    given.how_to_go_on = "The same command goes on."
-    manifest = find_manifest(given.name)
-    folder = given.folder or set_folder(manifest.name)
-    there = bool(manifest.hub) and finished(manifest.subset(given.subset), folder)
+    args.how_to_go_on = "The same command goes on."
+    manifest = find_manifest(args.name)
+    folder = args.folder or set_folder(manifest.name)
+    there = bool(manifest.hub) and finished(manifest.subset(args.subset), folder)
     if manifest.ask and not there:
         _show_terms(manifest)
-        if not given.yes:
+        if not args.yes:
             _confirm(manifest.name)
-    done = fetch(given.name, subset=given.subset, folder=given.folder, accept_terms=True)
-    told = "is here already" if there else "is here, checked"
-    print(f"{manifest.name} {told}: {done.files} files, {size_text(done.bytes)} in {done.folder}")
+    done = fetch(args.name, subset=args.subset, folder=args.folder, accept_terms=True)
+    state = "is here already" if there else "is here, checked"
+    print(f"{manifest.name} {state}: {done.files} files, {size_text(done.bytes)} in {done.folder}")
     if not there:
-        where = "" if given.folder is None else f" --folder {given.folder}"
-        print(
-            f"Next: clipedu data verify {given.name}{where}, then clipedu train --data {given.folder or manifest.name}"
-        )
+        where = "" if args.folder is None else f" --folder {args.folder}"
+        print(f"Next: clipedu data verify {args.name}{where}, then clipedu train --data {args.folder or manifest.name}")
 
 
-def verify_set(given: argparse.Namespace) -> None:
+def verify_set(args: argparse.Namespace) -> None:
+    """Check a set, and with --image-size its caches."""
     from clipedu.data.sources.verification import verify
     from clipedu.utils.disk_space import size_text
 
-    found = verify(given.name, folder=given.folder)
+    found = verify(args.name, folder=args.folder)
     print(f"{found.folder}: {found.files} files, {size_text(found.bytes)}, {len(found.damaged)} damaged")
     for split, pairs in found.pairs.items():
         kinds = ", ".join(f"{count} with {kind}" for kind, count in found.fields[split].items() if kind != "image")
@@ -153,16 +168,16 @@ def verify_set(given: argparse.Namespace) -> None:
     for line in (*found.surprises, *found.damaged):
         _fact("!", line)
     if found.damaged:
-        again = f"get them again: clipedu data fetch {given.name}" if found.fetched else "put the right ones there"
+        again = f"get them again: clipedu data fetch {args.name}" if found.fetched else "put the right ones there"
         raise ClipeduError(f"{len(found.damaged)} files of {found.folder} are damaged or missing: {again}")
-    if given.image_size is not None:
-        _verify_caches(found, given)
+    if args.image_size is not None:
+        _verify_caches(found, args)
 
 
-def _verify_caches(found, given: argparse.Namespace) -> None:
+def _verify_caches(found: Verified, args: argparse.Namespace) -> None:
     from clipedu.data.prepare import has_cache, verify_cache
 
-    shape = {"image_size": given.image_size, "resize": given.resize}
+    shape = {"image_size": args.image_size, "resize": args.resize}
     splits = [split for split in found.pairs if has_cache(found.folder, split, **shape)]
     for split in splits or list(found.pairs)[:1]:  # of none, say how to make one
         check = verify_cache(found.folder, split, **shape)
@@ -170,35 +185,39 @@ def _verify_caches(found, given: argparse.Namespace) -> None:
         for problem in check.problems:
             _fact("!", problem)
         if check.problems:
-            again = f"clipedu data cache {given.name} --split {split} --image-size {given.image_size} --resize {given.resize}"
+            again = (
+                f"clipedu data cache {args.name} --split {split} --image-size {args.image_size} --resize {args.resize}"
+            )
             raise ClipeduError(f"the cache is not what the shards hold: delete {check.folder} and give: {again}")
 
 
-def cache_set(given: argparse.Namespace) -> None:
+def cache_set(args: argparse.Namespace) -> None:
+    """Decode the images of a split into a cache."""
     from clipedu.data.prepare import prepare_cache
     from clipedu.utils.disk_space import size_text
 
-    given.how_to_go_on = "The same command goes on."
-    shape = {"image_size": given.image_size, "resize": given.resize}
-    done = prepare_cache(given.name, given.split, **shape, workers=given.workers, progress=True)
+    args.how_to_go_on = "The same command goes on."
+    shape = {"image_size": args.image_size, "resize": args.resize}
+    done = prepare_cache(args.name, args.split, **shape, workers=args.workers, progress=True)
     print(
-        f"{done.rows} images of {given.image_size} px, {size_text(done.bytes)} in {done.folder} ({done.seconds:.0f} s)"
+        f"{done.rows} images of {args.image_size} px, {size_text(done.bytes)} in {done.folder} ({done.seconds:.0f} s)"
     )
     _left_out([": ".join(dropped) for dropped in done.dropped])
-    if given.split == "train":
-        squash = " --resize squash" * (given.resize == "squash")
-        print(f"Next: clipedu train --data {given.name} --image-size {given.image_size}{squash} --train-size none")
+    if args.split == "train":
+        squash = " --resize squash" * (args.resize == "squash")
+        print(f"Next: clipedu train --data {args.name} --image-size {args.image_size}{squash} --train-size none")
 
 
-def describe_own(given: argparse.Namespace) -> None:
+def describe_own(args: argparse.Namespace) -> None:
+    """Write a manifest of a folder of shards, or pack images and captions into shards."""
     from clipedu.data.sources.shard_writer import write_manifest, write_shards
 
-    if given.captions is None:
-        if given.folder is not None:
-            raise ClipeduError("--folder goes with --captions: a folder of shards is described where it lies")
-        print(f"Written: {write_manifest(given.own)}")
+    if args.captions is None:
+        if args.folder is not None:
+            raise ClipeduError("--folder goes with --captions: a folder of shards is described where it is")
+        print(f"Written: {write_manifest(args.own)}")
         return
-    done = write_shards(given.own, given.captions, folder=given.folder)
+    done = write_shards(args.own, args.captions, folder=args.folder)
     print(f"{done.images} images with {done.captions} captions: shards and manifest are in {done.folder}")
     _left_out(done.dropped)
 
@@ -210,14 +229,14 @@ def _left_out(lines: list[str]) -> None:
         _fact("left out", f"... {len(lines)} in all")
 
 
-def _show_terms(manifest) -> None:
+def _show_terms(manifest: Manifest) -> None:
     _fact("licence", manifest.licence or "not stated")
     _fact("terms", manifest.terms)
     _fact("", manifest.url)
 
 
 def _fact(what: str, text: str) -> None:
-    """One fact, its name in a column of its own; nothing for an empty one."""
+    """Print a fact with its name in a column of its own; nothing for an empty one."""
     if text:
         print(
             textwrap.fill(

@@ -8,7 +8,8 @@ import json
 from clipedu.report.score_table import scores_text
 
 
-def evaluate(given: argparse.Namespace) -> None:
+def evaluate(args: argparse.Namespace) -> None:
+    """Score a run again on its own test sets, or on others, whose scores are only printed."""
     from clipedu.evaluation.scoring import average
     from clipedu.evaluation.scoring import evaluate as evaluate_model
     from clipedu.report.writer import write_report
@@ -16,8 +17,8 @@ def evaluate(given: argparse.Namespace) -> None:
     from clipedu.training.datasets import evaluation_sets
     from clipedu.workflow.scoring import score
 
-    run = load_run(given.run)
-    changes = {key: value for key in ("eval_data", "zeroshot_data") if (value := getattr(given, key)) is not None}
+    run = load_run(args.run)
+    changes = {key: value for key in ("eval_data", "zeroshot_data") if (value := getattr(args, key)) is not None}
     if changes:
         sets = evaluation_sets(run.experiment.replace(**changes))
         model = run.model()
@@ -31,12 +32,13 @@ def evaluate(given: argparse.Namespace) -> None:
     print(scores_text(metrics))
 
 
-def report(given: argparse.Namespace) -> None:
+def report(args: argparse.Namespace) -> None:
+    """Write one report on the runs in the folders."""
     from clipedu.report.writer import write_report
     from clipedu.runs.run import find_runs
 
-    runs = find_runs(given.runs)
-    folder = given.folder or given.runs[0]
-    baseline = given.runs[0] / "baseline.json"
+    runs = find_runs(args.runs)
+    folder = args.folder or args.runs[0]
+    baseline = args.runs[0] / "baseline.json"
     kept = json.loads(baseline.read_text()) if baseline.is_file() else None
     print(f"{len(runs)} runs. Report: {write_report(runs, folder, baseline=kept)}")

@@ -1,10 +1,9 @@
-"""The lab: your own copies of the notebooks, a JupyterLab that only this machine can reach, and a look at the machine.
+"""`clipedu lab`: copies of the notebooks, and a JupyterLab that only this machine can reach.
 
     clipedu lab                     # copies the notebooks into clipedu-notebooks/ and opens JupyterLab there
 
-Notebooks are copied once. A copy that is there already is never touched, because you may have worked in it; delete or
-rename it to get a fresh one. The server listens on 127.0.0.1 alone and asks for a token that is new at each start.
-`doctor()` says whether what is installed fits together.
+Notebooks are copied once. A copy that exists is never overwritten, because you may have worked in it; delete or rename it
+to get a new one. The server listens on 127.0.0.1 alone and requires a token that is new at each start.
 """
 
 from __future__ import annotations
@@ -26,9 +25,10 @@ def start_lab(folder: str | Path, *, port: int = 8888, browser: bool = True) -> 
     """Copy the notebooks into `folder` and run JupyterLab there until Ctrl-C.
 
     Args:
-        folder: where your copies live; made if need be. Nothing outside of it is shown.
+        folder: where your copies are; made if it does not exist. Nothing outside of it is shown.
         port: where to listen on 127.0.0.1; if it is taken, the next free one.
         browser: open a browser on it; otherwise only print the address.
+
     Raises:
         ClipeduError: no JupyterLab, a folder that cannot be written to, or no free port.
     """
@@ -48,7 +48,7 @@ def start_lab(folder: str | Path, *, port: int = 8888, browser: bool = True) -> 
 
 
 def copy_notebooks(folder: Path) -> list[str]:
-    """Copy each notebook that is not in `folder` yet; returns a line on each, new or kept.
+    """Copy each notebook that is not in `folder`; return a line on each, new or kept.
 
     Raises:
         ClipeduError: the folder cannot be made or written to.
@@ -73,7 +73,11 @@ def copy_notebooks(folder: Path) -> list[str]:
 
 
 def free_port(port: int) -> int:
-    """`port` if it is free on 127.0.0.1, else the next free one. Raises ClipeduError if there is none."""
+    """Return `port` if it is free on 127.0.0.1, else the next free one.
+
+    Raises:
+        ClipeduError: the port is out of range, or none of the next ones is free.
+    """
     if not 1 <= port <= 65_535:
         raise ClipeduError(f"port={port} must be between 1 and 65535")
     for candidate in range(port, min(port + PORTS_TRIED, 65_536)):
@@ -86,7 +90,14 @@ def free_port(port: int) -> int:
 
 
 def server_options(folder: Path, port: int, token: str, browser: bool) -> list[str]:
-    """JupyterLab's arguments: this machine only, one folder, a token, and no question at Ctrl-C."""
+    """Return JupyterLab's arguments: this machine only, one folder, a token, and no confirmation at Ctrl-C.
+
+    Args:
+        folder: the only one that is shown.
+        port: on 127.0.0.1.
+        token: what a browser has to give.
+        browser: open one.
+    """
     return [
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",

@@ -1,7 +1,7 @@
 """The command line: `clipedu quickstart | train | groups | evaluate | grid | compare | report | bench | data | list | lab`.
 
-Each command is a thin layer over a function that a notebook can call too. What a user can mend is told in one line on
-stderr with exit code 2; Ctrl-C says what was kept and how to go on, with exit code 130.
+Each command is a thin layer over a function that a notebook can call too. An error that the user can correct is one line on
+stderr with exit code 2; Ctrl-C prints how to resume, with exit code 130.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from clipedu.cli.bench import add_bench
 from clipedu.cli.compare import add_compare
@@ -24,17 +24,17 @@ from clipedu.utils.logs import log_to_stderr
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code (0 done, 2 something the user can mend, 130 stopped by Ctrl-C)."""
+    """Run one command; return the exit code (0 done, 2 an error that the user can correct, 130 stopped by Ctrl-C)."""
     log_to_stderr()
     parser = build_parser()
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
-        given.command(given)
+        args.command(args)
     except ClipeduError as error:
         print(f"clipedu: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nclipedu: stopped; what was done is kept. " + getattr(given, "how_to_go_on", ""), file=sys.stderr)
+        print("\nclipedu: stopped; what was done is kept. " + getattr(args, "how_to_go_on", ""), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -43,11 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all commands; `args.command(args)` runs the chosen one."""
     from clipedu import __version__
 
     parser = argparse.ArgumentParser(
         prog="clipedu",
-        description="Train, score and look into CLIP, from two CPU cores up.",
+        description="Train, score and inspect CLIP, from two CPU cores up.",
         epilog="Start with: clipedu quickstart",
     )
     parser.add_argument("--version", action="version", version=f"clipedu {__version__}")
@@ -62,10 +63,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     one = _command(commands, "train", train, "train and score one experiment")
     one.add_argument("--folder", type=Path, help="folder of the run (default: runs/<time>-<data>-<loss>-<optimizer>)")
-    one.add_argument("--resume", type=Path, metavar="RUN", help="go on with a stopped run; takes no other setting")
+    one.add_argument("--resume", type=Path, metavar="RUN", help="resume a stopped run; takes no other setting")
     add_experiment(one)
 
-    add_experiment(_command(commands, "groups", groups, "what an optimizer decays, corrects and leaves alone: a table"))
+    add_experiment(
+        _command(
+            commands,
+            "groups",
+            groups,
+            "the parameter groups of an optimizer (decayed, corrected, not decayed) as a table",
+        )
+    )
 
     again = _command(commands, "evaluate", evaluate, "score a run again: retrieval, zero-shot, embedding shape")
     again.add_argument("run", type=Path, help="a run's folder")
@@ -95,15 +103,16 @@ def build_parser() -> argparse.ArgumentParser:
     names.add_argument("kind", nargs="?", choices=sorted(_registries()), help="default: all")
 
     lab = _command(commands, "lab", open_lab, "JupyterLab on the notebooks, on this machine only, with a token")
-    lab.add_argument("--folder", type=Path, default=Path("clipedu-notebooks"), help="where your copies of them live")
+    lab.add_argument("--folder", type=Path, default=Path("clipedu-notebooks"), help="where your copies of them are")
     lab.add_argument("--port", type=int, default=8888)
     lab.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
     return parser
 
 
-def list_names(given: argparse.Namespace) -> None:
+def list_names(args: argparse.Namespace) -> None:
+    """Print the names of a registry, or of all, with a line on each."""
     registries = _registries()
-    for kind in [given.kind] if given.kind else registries:
+    for kind in [args.kind] if args.kind else registries:
         print(f"{kind}:")
         entries = registries[kind]()
         width = max(map(len, entries))
@@ -111,22 +120,28 @@ def list_names(given: argparse.Namespace) -> None:
             print(f"  {name:<{width}} {description}")
 
 
-def open_lab(given: argparse.Namespace) -> None:
+def open_lab(args: argparse.Namespace) -> None:
+    """Copy the notebooks and run JupyterLab on them."""
     from clipedu.cli.jupyter import start_lab
 
-    start_lab(given.folder, port=given.port, browser=not given.no_browser)
+    start_lab(args.folder, port=args.port, browser=not args.no_browser)
 
 
-def _command(commands, name: str, function, text: str) -> argparse.ArgumentParser:
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    function: Callable[[argparse.Namespace], None],
+    text: str,
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=function)
     return parser
 
 
-def _registries() -> dict[str, Any]:
-    """Kind -> function that gives names and descriptions; heavy imports happen only when it is called."""
+def _registries() -> dict[str, Callable[[], dict[str, str]]]:
+    """Return kind -> function that returns names and descriptions; only its call imports what is heavy."""
 
-    def of(module: str, name: str):
+    def of(module: str, name: str) -> Callable[[], dict[str, str]]:
         def describe() -> dict[str, str]:
             import importlib
 

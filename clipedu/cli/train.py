@@ -12,11 +12,12 @@ from clipedu.report.score_table import scores_text
 from clipedu.utils.errors import ClipeduError
 
 
-def quickstart(given: argparse.Namespace) -> None:
+def quickstart(args: argparse.Namespace) -> None:
+    """Train, score and report the default experiment, and print what to try next."""
     from clipedu.workflow.pipeline import fit
 
-    folder = given.folder or next(p for n in range(1, 10_000) if not (p := Path("runs") / f"quickstart-{n}").exists())
-    given.how_to_go_on = f"Go on with: clipedu train --resume {folder}"
+    folder = args.folder or next(p for n in range(1, 10_000) if not (p := Path("runs") / f"quickstart-{n}").exists())
+    args.how_to_go_on = f"Go on with: clipedu train --resume {folder}"
     experiment = Experiment()
     print(
         f"Training {experiment.loss.upper()} with {experiment.optimizer} on embedded scenes, {experiment.epochs} epochs ..."
@@ -35,41 +36,43 @@ What to try next:
   clipedu train --help            all settings""")
 
 
-def train(given: argparse.Namespace) -> None:
+def train(args: argparse.Namespace) -> None:
+    """Train one experiment, or resume a stopped run, and print its scores."""
     from clipedu.runs.run import new_run_folder
     from clipedu.workflow.pipeline import fit, resume
 
-    changes = experiment_changes(given)
-    if given.resume is not None:
-        if changes or given.preset or given.folder:
+    changes = experiment_changes(args)
+    if args.resume is not None:
+        if changes or args.preset or args.folder:
             raise ClipeduError("--resume goes on with a run's own settings, so it takes no other option")
-        given.how_to_go_on = f"Go on with: clipedu train --resume {given.resume}"
-        run = resume(given.resume)
+        args.how_to_go_on = f"Go on with: clipedu train --resume {args.resume}"
+        run = resume(args.resume)
     else:
-        experiment = Experiment.preset(given.preset or "laptop", **changes)
-        folder = given.folder or new_run_folder(experiment)
-        given.how_to_go_on = f"If it had begun to train, go on with: clipedu train --resume {folder}"
+        experiment = Experiment.preset(args.preset or "laptop", **changes)
+        folder = args.folder or new_run_folder(experiment)
+        args.how_to_go_on = f"If it had begun to train, go on with: clipedu train --resume {folder}"
         run = fit(experiment, folder)
     print(scores_text(run.metrics))
-    tell_skipped(run.folder)
+    print_skipped(run.folder)
     print(f"\nTrained in {run.seconds:.0f} s. Report: {run.folder}/report.html")
 
 
-def groups(given: argparse.Namespace) -> None:
+def groups(args: argparse.Namespace) -> None:
+    """Print the parameter groups of an experiment's optimizer."""
     from clipedu.optim import describe_groups
     from clipedu.training.datasets import load_training_data
     from clipedu.training.setup import prepare
 
-    experiment = Experiment.preset(given.preset or "laptop", **experiment_changes(given))
+    experiment = Experiment.preset(args.preset or "laptop", **experiment_changes(args))
     print(describe_groups(prepare(experiment, load_training_data(experiment)).optimizer))
 
 
-def tell_skipped(folder: Path) -> None:
-    """How many samples of each set were left out, and the first of them."""
+def print_skipped(folder: Path) -> None:
+    """Print how many samples of each set were left out, and the first of them."""
     sets = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    for one in sets:
-        if one["skipped"]:
+    for pairs in sets:
+        if pairs["skipped"]:
             print(
-                f"{len(one['skipped'])} samples of {one['name']}/{one['split']} were left out, e.g. {one['skipped'][0]} "
+                f"{len(pairs['skipped'])} samples of {pairs['name']}/{pairs['split']} were left out, e.g. {pairs['skipped'][0]} "
                 f"(all: {folder}/data.json)"
             )

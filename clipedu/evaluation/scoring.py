@@ -16,6 +16,7 @@ from clipedu.evaluation.alignment import embedding_shape
 from clipedu.evaluation.embedding_space import Space, embed_space, norm_summary
 from clipedu.evaluation.foils import foil_scores
 from clipedu.evaluation.hierarchy import hierarchy_scores
+from clipedu.evaluation.metrics import AVERAGED
 from clipedu.evaluation.recall import class_prototypes, retrieval, zero_shot
 from clipedu.inference.embed import PairEmbeddings, embed_captions, embed_images
 from clipedu.models.dual_encoder import DualEncoder
@@ -79,5 +80,5 @@ def score_pairs(pairs: Pairs, embeddings: PairEmbeddings, space: Space, model: D
 
 def average(scores: dict[str, float]) -> float:
     """The course's score: the mean of TR@1, IR@1 and zero-shot top-1, of those that `scores` holds."""
-    present = [scores[key] for key in ("tr@1", "ir@1", "top1") if key in scores]
+    present = [scores[key] for key in AVERAGED if key in scores]
     return sum(present) / len(present)

@@ -1,4 +1,4 @@
-"""The part of a report that compares many runs."""
+"""The page that compares many runs: scores, repeats, the course's table, curves, settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu import plots
 from clipedu.config.course import display_name
-from clipedu.evaluation.metrics import DEFINITIONS, HEADINGS
+from clipedu.evaluation.metrics import COUNTS, LEGEND, SCORES
 from clipedu.evaluation.uncertainty import chance_levels
 from clipedu.report.course_section import course_blocks
 from clipedu.report.document import Block, Code, Heading, Table, Text
@@ -22,25 +22,19 @@ if TYPE_CHECKING:
 
 _STATUS = ("finished", "running", "stopped", "failed")
 
-_COUNTS = (("retrieval", "images"), ("retrieval", "captions"), ("zeroshot", "images"), ("zeroshot", "classes"))
 
-
-def _many(runs: list, baseline: Mapping[str, Any] | None) -> list[Block]:
-    """The page that compares runs."""
+def comparison_blocks(runs: list, baseline: Mapping[str, Any] | None) -> list[Block]:
+    """Return the page that compares runs; `baseline` as in `write_report`."""
     runs = [runs[place] for place in score_table(runs).index]
     table = score_table(runs)
     blocks: list[Block] = [Text(_overview(table))]
-    test_sets = {
-        tuple(run.metrics.get(f"{task}_{what}") for task, what in _COUNTS) + (run.experiment.eval_data,)
-        for run in runs
-        if run.metrics
-    }
+    test_sets = {tuple(map(run.metrics.get, COUNTS)) + (run.experiment.eval_data,) for run in runs if run.metrics}
     if len(test_sets) > 1:
         warning = (
             "These runs were scored on different test sets, so that their scores cannot be compared with each other."
         )
         blocks.append(Text(warning, warning=True))
-    blocks += [Heading("Scores"), _score_table_block(runs, table, baseline), Text("", items=DEFINITIONS)]
+    blocks += [Heading("Scores"), _score_table_block(runs, table, baseline), Text("", items=LEGEND)]
     again = repeats(runs)
     if len(again):
         rows = [
@@ -61,7 +55,7 @@ def _many(runs: list, baseline: Mapping[str, Any] | None) -> list[Block]:
 
 
 def _overview(table: pandas.DataFrame) -> str:
-    """Which runs there are, and which scored best."""
+    """Return which runs there are, and which scored best."""
     found = list(table["status"])
     counts = ", ".join(f"{found.count(status)} {status}" for status in dict.fromkeys(sorted(found, key=_STATUS.index)))
     losses, optimizers = ([display_name(name) for name in table[c].unique()] for c in ("loss", "optimizer"))
@@ -83,7 +77,7 @@ def _overview(table: pandas.DataFrame) -> str:
 
 
 def _score_table_block(runs: list, table: pandas.DataFrame, baseline: Mapping[str, Any] | None) -> Table:
-    """All runs, optimizer by optimizer, then chance and the yardstick; the best set off, those too near to it marked."""
+    """Return the table of all runs, then chance and the baseline; the best one is highlighted, those too near to it marked."""
     best = table["average"].idxmax() if table["average"].notna().any() else None
     marks = dict.fromkeys(undecided(table), "≈ best") | {best: "best"} | dict.fromkeys(at_chance(table), "at chance")
     rows = []
@@ -91,30 +85,28 @@ def _score_table_block(runs: list, table: pandas.DataFrame, baseline: Mapping[st
         unfinished = f"{row['status']}: {row['note']}".rstrip(": ")
         remark = marks.get(place, "") if row["status"] == "finished" else unfinished
         error = f"±{row['error']:.2f}" if math.isfinite(row["error"]) else "–"
-        scores = [number(row[key]) for key in HEADINGS]
+        scores = [number(row[key]) for key in SCORES]
         names = [row["name"], display_name(row["optimizer"]), display_name(row["loss"])]
         rows.append([*names, *scores, error, duration(row["seconds"]), remark])
-    chances = {tuple(chance_levels(run.metrics).get(key) for key in HEADINGS) for run in runs if run.metrics}
+    chances = {tuple(chance_levels(run.metrics).get(key) for key in SCORES) for run in runs if run.metrics}
     if len(chances) == 1:
         rows.append(
             ["chance", "", "", *("–" if level is None else f"{level:.3g}" for level in chances.pop()), "", "", ""]
         )
     if baseline:
         seconds = duration(baseline["seconds"]) if "seconds" in baseline else ""
-        rows.append(
-            [baseline["name"], "", "", *(number(baseline.get(key)) for key in HEADINGS), "", seconds, "yardstick"]
-        )
+        rows.append([baseline["name"], "", "", *(number(baseline.get(key)) for key in SCORES), "", seconds, "baseline"])
     note = (
         "Scores in percent; time is that of training. s.e. is the standard error of the average. At chance: no better "
         "than a random ranking. ≈ best: less than 1.96 standard errors of the difference below the best, so that one run of "
         "each cannot tell them apart."
     )
-    columns = ("run", "optimizer", "loss", *HEADINGS.values(), "s.e.", "time", "remark")
+    columns = ("run", "optimizer", "loss", *SCORES.values(), "s.e.", "time", "remark")
     return Table(columns, rows, best=set() if best is None else {best}, note=note)
 
 
 def _common_and_different(settings: list[tuple[str, dict[str, Any]]], what: str) -> list[Block]:
-    """What all runs share, and a table of what they don't. The date is left out: it is never the same."""
+    """Return a table of what differs between runs, and one of what does not. The date is left out: it always differs."""
     keys = [key for key in dict.fromkeys(key for _, values in settings for key in values) if key != "date"]
     shown = {key: [as_text(values.get(key)) for _, values in settings] for key in keys}
     different = [key for key in keys if len(set(shown[key])) > 1]

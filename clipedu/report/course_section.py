@@ -1,4 +1,4 @@
-"""Our grid of losses and optimizers beside the course's published one: what may be compared, and what may not."""
+"""Our grid of losses and optimizers beside the course's published one, and what of it may be compared."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from clipedu import plots
 from clipedu.config.course import course_benchmarks, course_table, display_name, rank_correlation
+from clipedu.evaluation.metrics import SCORES
 from clipedu.plots.style import to_png
 from clipedu.report.document import Block, Heading, Picture, Table, Text
 
@@ -22,10 +23,12 @@ WARNING = (
 
 
 def course_blocks(table: pandas.DataFrame) -> list[Block]:
-    """Heat maps, the course's table with our averages, and the rank correlation; our heat map alone if no cell is shared.
+    """Return heat maps, the course's table with our averages, and the rank correlation.
+
+    If no cell is shared, our heat map alone.
 
     Args:
-        table: of `clipedu.report.score_table.score_table`. Several runs of a cell count with their mean.
+        table: as `clipedu.report.score_table.score_table` returns it. Several runs of a cell count with their mean.
     """
     averages = table.groupby(["loss", "optimizer"])["average"].mean()
     ours = {cell: value for cell, value in averages.items() if not math.isnan(value)}
@@ -49,15 +52,14 @@ def course_blocks(table: pandas.DataFrame) -> list[Block]:
 
 
 def _side_by_side(course: pandas.DataFrame, ours: dict[tuple[str, str], float], shared: list[tuple[str, str]]) -> Table:
-    """The 15 published cells with our average and both ranks among the cells that both have."""
+    """Return the 15 published cells with our average and both ranks among the cells that both have."""
     theirs = course.set_index(["loss", "optimizer"])["average"]
     our_rank = {cell: 1 + sum(ours[other] > ours[cell] for other in shared) for cell in shared}
     their_rank = {cell: 1 + sum(theirs[other] > theirs[cell] for other in shared) for cell in shared}
     rows = []
     for row in course.to_dict("records"):
         cell = (row["loss"], row["optimizer"])
-        scores = [f"{row[key]:.2f}" for key in ("tr@1", "ir@1", "top1", "average")]
-        scores[3] += "†" if row["corrected"] else ""
+        scores = [f"{row[key]:.2f}" + "†" * (key == "average" and row["corrected"]) for key in SCORES]
         mine = [f"{ours[cell]:.2f}", str(their_rank[cell]), str(our_rank[cell])] if cell in ours else ["–", "–", "–"]
         rows.append([display_name(row["optimizer"]), display_name(row["loss"]), *scores, *mine])
     fixed = " and ".join(
@@ -71,13 +73,13 @@ def _side_by_side(course: pandas.DataFrame, ours: dict[tuple[str, str], float], 
         "standard error of about 0.2, so that differences below about 0.6 say nothing. Ranks count the cells that both have; a run "
         "without scores has none, and several runs of a cell count with their mean."
     )
-    names = ("TR@1", "IR@1", "top-1", "average")
-    columns = ("optimizer", "loss", *(f"course {name}" for name in names), "our average", "course rank", "our rank")
+    names = (f"course {heading}" for heading in SCORES.values())
+    columns = ("optimizer", "loss", *names, "our average", "course rank", "our rank")
     return Table(columns, rows, note=note)
 
 
 def _correlation(ours: dict[tuple[str, str], float]) -> str:
-    """Spearman's correlation in words, with the range in which it would lie by chance (1.96 / sqrt(cells - 1))."""
+    """Return Spearman's correlation in words, with its range by chance (1.96 / sqrt(cells - 1))."""
     rho, cells = rank_correlation(ours)
     if cells < ENOUGH:
         return f"Both tables share {cells} of 15 cells: too few for a rank correlation (at least {ENOUGH})."

@@ -1,7 +1,7 @@
-"""A page out of blocks: headings, text, tables, figures; written as one self-contained HTML file and as Markdown.
+"""Pages of blocks (headings, text, tables, figures), as one self-contained HTML file and as Markdown.
 
-A report is a list of blocks that say *what* is on the page; `to_html` and `to_markdown` say how it looks. All text is escaped,
-so that a run's name or a caption can hold any character. The HTML needs no network and no other file: its style is inside
+A report is a list of blocks, which define what is on the page; `to_html` and `to_markdown` define how it looks. All text is
+escaped, so that a run's name or a caption can hold any character. The HTML needs no network and no other file: its style
 and its figures are embedded. The Markdown's figures are PNG files in a folder beside it.
 """
 
@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from clipedu.utils.markdown import markdown_table
+
 FIGURES = "plots"  # the folder of the Markdown's figures
 
 
@@ -24,7 +26,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph, or with `items` a list; `warning` sets it off."""
+    """A paragraph, or with `items` a list; `warning` highlights it."""
 
     text: str
     items: Sequence[str] = ()
@@ -38,7 +40,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are shown as they are. Rows in `best` are set off, numbers are put to the right."""
+    """A table with cells as text. Rows in `best` are highlighted, columns of numbers aligned to the right."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -48,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file: its name without ".png", its bytes, and the sentence below it. Two that are `half` stand side by side."""
+    """A figure: its name without ".png", its PNG bytes, and its caption. Two that are `half` are shown side by side."""
 
     name: str
     png: bytes
@@ -90,7 +92,7 @@ img { max-width: 100%; height: auto; }
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """The page as one HTML document."""
+    """Return the page as one HTML document."""
     body = "\n".join(_HTML[type(block)](block) for block in blocks)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -101,7 +103,13 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
 
 
 def to_markdown(title: str, blocks: Sequence[Block], folder: Path) -> str:
-    """The page as Markdown; writes its figures to `folder`/plots."""
+    """Return the page as Markdown, and write its figures.
+
+    Args:
+        title: the heading of the page.
+        blocks: what is on the page, in order.
+        folder: where the Markdown will be written; the figures go into its folder plots/.
+    """
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     for block in blocks:
         if isinstance(block, Picture):
@@ -144,21 +152,22 @@ def _markdown_text(block: Text) -> str:
 
 
 def _markdown_table(block: Table) -> str:
-    lines = [block.columns, ["--:" if right else "---" for right in _numeric(block)]]
-    for place, row in enumerate(block.rows):
-        lines.append([f"**{_md(c)}**" if place in block.best and c else _md(c) for c in row])
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    rows = (
+        [f"**{_md(cell)}**" if place in block.best and cell else _md(cell) for cell in row]
+        for place, row in enumerate(block.rows)
+    )
+    table = markdown_table(block.columns, rows, right=_numeric(block))
     return f"{table}\n\n{_md(block.note)}" if block.note else table
 
 
 def _numeric(block: Table) -> list[bool]:
-    """For each column whether its cells are numbers (or empty), to be put to the right."""
+    """Return for each column whether all its cells are numbers (or empty)."""
     number = re.compile(r"^([-−+±]?\d[\d.,eE+\-±†* %]*|–|)$")
     return [all(number.match(row[place]) for row in block.rows) for place in range(len(block.columns))]
 
 
 def _md(text: str) -> str:
-    """Text that Markdown and the HTML in it take literally, on one line."""
+    """Escape text for Markdown and the HTML in it, on one line."""
     return re.sub(r"([\\`*_\[\]|$#~])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 

@@ -1,4 +1,4 @@
-"""What the pages of `report.py` are put together from: words for numbers, a figure or the reason why there is none."""
+"""Format values for a page: scores, settings, durations, and a figure or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ if TYPE_CHECKING:
 
 
 def picture(name: str, draw: Callable[[], Figure], caption: str) -> Block:
-    """The figure, or where a run lacks what it needs, the reason why it is not there."""
+    """Return a figure as a block, or a line that says why there is none.
+
+    Args:
+        name: of the PNG file, without ".png".
+        draw: makes the figure; a ClipeduError of it becomes the reason.
+        caption: the sentence below the figure.
+    """
     try:
         return Picture(name, to_png(draw()), caption)
     except ClipeduError as error:
         return Text(f"No figure here: {error}.")
 
 
-def score_name(key: str) -> str:
-    """A score's key as a heading: "tr@1" is TR@1."""
-    return {"top1": "top-1", "top5": "top-5"}.get(key, key.upper() if "@" in key else key)
-
-
 def number(score: float | None) -> str:
-    """Two digits after the point, or a dash."""
+    """Return a score with two decimals, or a dash for none."""
     return "–" if score is None or math.isnan(score) else f"{score:.2f}"
 
 
 def as_text(item: Any) -> str:
-    """A setting's value as text."""
+    """Return a setting's value as text."""
     if isinstance(item, Mapping):
         return ", ".join(f"{key}={as_text(inner)}" for key, inner in item.items()) or "none"
     if isinstance(item, float):
@@ -42,7 +43,7 @@ def as_text(item: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two units a person would say: 8.3 s, 12 min 5 s, 3 h 40 min."""
+    """Return seconds in at most two units: 8.3 s, 12 min 5 s, 3 h 40 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

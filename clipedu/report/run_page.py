@@ -1,4 +1,4 @@
-"""The page of one run: what it is, its scores with chance and error, its curves, its embeddings, its settings."""
+"""The page of one run: its scores with chance and error, its curves, its embeddings, its settings."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu import plots
 from clipedu.config.course import display_name
-from clipedu.evaluation.metrics import DEFINITIONS, SHAPES
+from clipedu.evaluation.metrics import BY_RANK, LEGEND, METRICS, SPACE
 from clipedu.evaluation.uncertainty import chance_levels, standard_errors
 from clipedu.plots.style import shorten
 from clipedu.report.document import Block, Code, Heading, Table, Text
-from clipedu.report.format import as_text, duration, number, picture, score_name
+from clipedu.report.format import as_text, duration, number, picture
 from clipedu.report.score_table import at_chance, score_table
 from clipedu.utils.errors import ClipeduError
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
-    """The page of one run."""
-    blocks: list[Block] = [Text(_what_it_is(run))]
+    """Return the page of one run; `baseline` as in `write_report`."""
+    blocks: list[Block] = [Text(_description(run))]
     if run.status != "finished":
         blocks.append(Text(f"This run is not finished: {run.status}. {run.note or ''}", warning=True))
     if getattr(run, "command", None):
@@ -73,7 +73,7 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
 
 
 def _token_blocks(run: Any) -> list[Block]:
-    """Attention and token norms of a vision transformer, from what the run keeps of them; nothing for other encoders."""
+    """Return attention and token norms as the run keeps them; nothing for an encoder that is no vision transformer."""
     from clipedu.plots.attention import plot_attention, plot_token_norms
     from clipedu.runs.token_files import kept_tokens
 
@@ -120,7 +120,7 @@ def _generality(run: Any) -> Figure:
 
 
 def _traversals(run: Any, images: int = 3) -> Figure:
-    """Ways to the root from the first images, past the first captions of all."""
+    """Draw traversals to the root from the first images, with the nearest captions on them."""
     from clipedu.evaluation.embedding_space import kept_space
     from clipedu.evaluation.traversals import walk_to_root
     from clipedu.plots.geometry import plot_traversal
@@ -135,8 +135,8 @@ def _traversals(run: Any, images: int = 3) -> Figure:
     return plot_traversal(walks)
 
 
-def _what_it_is(run: Any) -> str:
-    """Two sentences: what was trained how, and what it was scored on."""
+def _description(run: Any) -> str:
+    """Return two sentences: what was trained how, and what it was scored on."""
     from clipedu.training.objective import start_temperature
 
     e, m = run.experiment, run.metrics
@@ -161,14 +161,15 @@ def _what_it_is(run: Any) -> str:
 def _score_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
     m = run.metrics
     chance, errors = chance_levels(m), standard_errors(m)
-    names = [k for k in ("tr@1", "tr@5", "tr@10", "ir@1", "ir@5", "ir@10", "top1", "top5", "average") if k in m]
-    columns = ["score", "%", "± s.e.", "chance"] + ([f"yardstick: {baseline['name']}"] if baseline else [])
+    unit = METRICS["average"].unit
+    columns = ["score", unit, "± s.e.", "chance"] + ([f"baseline: {baseline['name']}"] if baseline else [])
     rows = []
-    for key in names:
-        row = [score_name(key), f"{m[key]:.2f}", f"±{errors[key]:.2f}", f"{chance[key]:.3g}"]
-        rows.append(row + ([number(baseline.get(key))] if baseline else []))
-    shape = [(key.replace("_", " "), f"{m[key]:.3f}", meaning) for key, meaning in SHAPES.items() if key in m]
-    blocks: list[Block] = [Table(columns, rows, best={len(rows) - 1}), Text("", items=DEFINITIONS)]
+    for key in (*BY_RANK, "average"):
+        if key in m:
+            row = [METRICS[key].heading, f"{m[key]:.2f}", f"±{errors[key]:.2f}", f"{chance[key]:.3g}"]
+            rows.append(row + ([number(baseline.get(key))] if baseline else []))
+    shape = [(METRICS[key].heading, f"{m[key]:.3f}", METRICS[key].explanation) for key in SPACE if key in m]
+    blocks: list[Block] = [Table(columns, rows, best={len(rows) - 1}), Text("", items=LEGEND)]
     if at_chance(score_table([run])):
         blocks.insert(0, Text("The average is no better than chance: this model has learned nothing.", warning=True))
     if shape:

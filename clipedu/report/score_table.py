@@ -1,4 +1,4 @@
-"""Tables of scores: for a terminal, and one row a run."""
+"""Tables of scores: of one run for a terminal, and of many runs with one row each."""
 
 from __future__ import annotations
 
@@ -8,25 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipedu.config.course import in_course_order
-from clipedu.evaluation.uncertainty import SCORES, chance_levels, standard_errors
+from clipedu.evaluation.metrics import FOIL_KEYS, METRICS, SCORES
+from clipedu.evaluation.uncertainty import chance_levels, standard_errors
 
 if TYPE_CHECKING:
     import pandas
 
 
 def scores_text(metrics: Mapping[str, float]) -> str:
-    """The scores as lines for a terminal, with what they mean and what chance would give."""
+    """Return the scores as lines for a terminal, with their meaning and their level of chance."""
     chance = chance_levels(metrics)
-    rows = [
-        ("tr@1", "TR@1", "image -> text: its best-ranked caption is one of its own"),
-        ("ir@1", "IR@1", "text -> image: its own image ranks first"),
-        ("top1", "top-1", "zero-shot: the right class of all"),
-        ("average", "average", "mean of the lines above, the course's score"),
-    ]
-    lines = [f"\n{'score':<9} {'%':>6} {'chance':>7}"]
-    for key, name, meaning in rows:
+    lines = [f"\n{'score':<9} {METRICS['average'].unit:>6} {'chance':>7}"]
+    for key, heading in SCORES.items():
         if key in metrics:
-            lines.append(f"{name:<9} {metrics[key]:6.2f} {chance[key]:7.2f}   {meaning}")
+            lines.append(f"{heading:<9} {metrics[key]:6.2f} {chance[key]:7.2f}   {METRICS[key].short}")
     counts = []
     if "retrieval_images" in metrics:
         counts.append(f"{metrics['retrieval_images']} images with {metrics['retrieval_captions']} captions")
@@ -36,7 +31,7 @@ def scores_text(metrics: Mapping[str, float]) -> str:
 
 
 def _hierarchy_lines(metrics: Mapping[str, float]) -> list[str]:
-    """What `clipedu.evaluation.hierarchy` measured, as far as it did: how far from the root text and image, generic and specific are."""
+    """Return what `clipedu.evaluation.hierarchy` measured, as far as it did."""
     lines = []
     if "text_nearer_root" in metrics:
         image, text = metrics["root_distance_image"], metrics["root_distance_text"]
@@ -49,21 +44,23 @@ def _hierarchy_lines(metrics: Mapping[str, float]) -> list[str]:
         )
     if "cone_captions" in metrics:
         shares = [
-            f"{what} {100 * metrics[f'cone_{what}']:.0f} % (chance {100 * metrics[f'cone_{what}_chance']:.0f})"
-            for what in ("captions", "images")
+            f"{what} {100 * metrics[key]:.0f} % (chance {100 * metrics[str(METRICS[key].chance)]:.0f})"
+            for what, key in (("captions", "cone_captions"), ("images", "cone_images"))
         ]
         lines.append(f"inside the cone of a caption that is true of them: {', '.join(shares)}")
     return lines
 
 
 def _foil_lines(metrics: Mapping[str, float]) -> list[str]:
-    """What `clipedu.evaluation.foils` measured, if it did."""
-    told = [f"{key.removeprefix('foil_')} {value:.0f}" for key, value in metrics.items() if key.startswith("foil_")]
-    return [f"true caption before one wrong in its ... (%, chance 50): {', '.join(told)}"] if told else []
+    """Return what `clipedu.evaluation.foils` measured, if it did."""
+    scores = [f"{key.removeprefix('foil_')} {metrics[key]:.0f}" for key in FOIL_KEYS if key in metrics]
+    foil = METRICS[FOIL_KEYS[0]]
+    start = f"true caption before one wrong in its ... ({foil.unit}, chance {foil.chance:g}): "
+    return [start + ", ".join(scores)] if scores else []
 
 
 def score_table(runs: Sequence[Any]) -> pandas.DataFrame:
-    """One row a run, in the course's order: by optimizer, then by loss, then by name.
+    """Return one row a run, in the course's order: by optimizer, loss, name.
 
     Columns: name, optimizer, loss, seed, tr@1, ir@1, top1, average (percent; nan where a run has none), error and chance
     (standard error and level of chance of the average), seconds, status, note. Index: the place of the run in `runs`.
@@ -101,7 +98,11 @@ def score_table(runs: Sequence[Any]) -> pandas.DataFrame:
 
 
 def undecided(table: pandas.DataFrame) -> set[int]:
-    """Index of the runs in a `score_table` whose average is too near the best one to call it worse (95 %), best excluded."""
+    """Return which runs are too near the best to call them worse.
+
+    Index in a `score_table` of those whose average is less than 1.96 standard errors of the difference below the best
+    one, which is itself left out.
+    """
     scored = table[table["average"].notna()]
     if not len(scored):
         return set()
@@ -111,15 +112,18 @@ def undecided(table: pandas.DataFrame) -> set[int]:
 
 
 def at_chance(table: pandas.DataFrame) -> set[int]:
-    """Index of the runs in a `score_table` whose average is no better than chance (less than 1.96 standard errors above)."""
+    """Return which runs are no better than chance.
+
+    Index in a `score_table` of those whose average is less than 1.96 standard errors above its level of chance.
+    """
     return set(table.index[table["average"] - table["chance"] < 1.96 * table["error"]])
 
 
 def repeats(runs: Sequence[Any]) -> pandas.DataFrame:
-    """Cells (loss x optimizer) that were run more than once, e.g. with several seeds; empty if there are none.
+    """Return the cells (loss x optimizer) that were run more than once; empty if none was.
 
     Columns: optimizer, loss, runs, mean and sd (of the averages in percent, sd with n - 1), differ (the fields of the
-    experiment in which runs of the cell differ, comma-separated). Runs without scores don't count.
+    experiment in which runs of the cell differ, comma-separated). Runs without scores do not count.
     """
     import pandas
 

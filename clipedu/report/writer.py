@@ -1,11 +1,11 @@
-"""`write_report`: what one run is and scored, or how many runs compare, on one page that explains itself.
+"""Write a report: what one run is and scored, or how many runs compare.
 
-The page is written twice: `report.html`, one file that needs no network and prints well, and `report.md` with its figures in
-a folder beside it. Every score comes with its definition, the level of chance and its sampling error, so that nobody reads
-more out of a difference than is in it.
+The page is written twice: `report.html`, one file that needs no network and prints well, and `report.md` with its figures
+in a folder beside it. Every score comes with its definition, its level of chance and its sampling error, so that nobody
+reads more out of a difference than is in it.
 
-Of a run is read: `name`, `experiment`, `environment`, `metrics`, `seconds`, `status`, `note`, `command` if there is one, and
-what the figures need (`clipedu.plots`).
+Of a run these attributes are read: `name`, `experiment`, `environment`, `metrics`, `seconds`, `status`, `note`, `command`
+if there is one, and what the figures need (`clipedu.plots`).
 """
 
 from __future__ import annotations
@@ -14,23 +14,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clipedu.report.comparison_page import _many
+from clipedu.report.comparison_page import comparison_blocks
 from clipedu.report.document import to_html, to_markdown
 from clipedu.report.run_page import run_blocks
 from clipedu.utils.errors import ClipeduError
 
 
 def write_report(runs: Any, folder: str | Path, baseline: Mapping[str, Any] | None = None) -> Path:
-    """Write `report.html`, `report.md` and the Markdown's figures into `folder`, which is made if need be.
+    """Write `report.html`, `report.md` and the Markdown's figures.
 
     Args:
         runs: one run or a list of runs. One gives a page about that run, several a comparison.
-        baseline: a yardstick to show with the scores, e.g. {"name": "ridge regression", "tr@1": 8.6, "ir@1": 12.1};
-            percent, scores that it lacks are left blank.
+        folder: where to; made if it does not exist.
+        baseline: what to show beside the scores, e.g. {"name": "ridge regression", "tr@1": 8.6, "ir@1": 12.1}, in percent;
+            scores that it lacks are left blank.
+
     Returns:
         the path of `report.html`.
+
     Raises:
-        ClipeduError: no runs, a baseline without name, or a folder that cannot be written to.
+        ClipeduError: no runs, a baseline without a name, or a folder that cannot be written to.
     """
     runs = list(runs) if isinstance(runs, (list, tuple)) else [runs]
     if not runs:
@@ -45,7 +48,7 @@ def write_report(runs: Any, folder: str | Path, baseline: Mapping[str, Any] | No
     if len(runs) == 1:
         title, blocks = f"Run {runs[0].name}", run_blocks(runs[0], baseline)
     else:
-        title, blocks = f"Comparison of {len(runs)} runs", _many(runs, baseline)
+        title, blocks = f"Comparison of {len(runs)} runs", comparison_blocks(runs, baseline)
     try:
         (folder / "report.md").write_text(to_markdown(title, blocks, folder), encoding="utf-8")
         (folder / "report.html").write_text(to_html(title, blocks), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Many runs that answer one question: the course's grid and comparisons over seeds."""
+"""Studies: many runs that answer one question, as the course's grid and comparisons over seeds."""
 
 from clipedu.utils.lazy import lazy_exports
 

@@ -1,13 +1,14 @@
-"""A yardstick without contrastive learning: ridge regression from image features to tf-idf vectors of captions.
+"""A baseline without contrastive learning: ridge regression from image features to tf-idf vectors of captions.
 
 An image is predicted to be the mean tf-idf vector of its captions; images and captions are then compared by cosine.
-It is fitted on the training split alone; its regularisation is chosen on a tenth of that split held out. Whoever trains
-a text tower over the same frozen features should beat it.
+It is fitted on the training split alone; its regularisation is chosen on a tenth of that split held out. A text tower that is
+trained over the same frozen features should beat it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,10 @@ ALPHAS = (1e2, 1e3, 1e4, 1e5)
 
 
 def ridge_baseline(experiment: Experiment) -> dict[str, Any]:
-    """Retrieval scores of the ridge regression on the experiment's retrieval set, over its frozen image features.
+    """Return the retrieval scores of a ridge regression over the experiment's frozen image features.
 
     Returns:
-        as `evaluation.retrieval`, with "name", "alpha" (chosen), "words" (in the tf-idf) and "seconds".
+        as `clipedu.evaluation.retrieval`, with "name", "alpha" (chosen), "words" (in the tf-idf) and "seconds".
     """
     began = time.perf_counter()
     train, val = load_train(experiment), evaluation_sets(experiment)[0]
@@ -37,13 +38,13 @@ def ridge_baseline(experiment: Experiment) -> dict[str, Any]:
     features, test_features = (frozen_image_features(model, pairs).double().numpy() for pairs in (train, val))
     held_out = np.random.default_rng(experiment.seed).permutation(len(train)) < len(train) // 10
     choices = {
-        alpha: _fit_and_score(
+        alpha: fit_and_score(
             features[~held_out], _captions(train, ~held_out), features[held_out], _captions(train, held_out), alpha
         )
         for alpha in ALPHAS
     }
     alpha = max(choices, key=lambda a: choices[a]["tr@1"] + choices[a]["ir@1"])
-    scores = _fit_and_score(features, _captions(train), test_features, _captions(val), alpha)
+    scores = fit_and_score(features, _captions(train), test_features, _captions(val), alpha)
     return {
         "name": "ridge regression to tf-idf",
         "alpha": alpha,
@@ -53,7 +54,25 @@ def ridge_baseline(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _fit_and_score(features, captions, test_features, test_captions, alpha: float) -> dict[str, Any]:
+def fit_and_score(
+    features: np.ndarray,
+    captions: Sequence[Sequence[str]],
+    test_features: np.ndarray,
+    test_captions: Sequence[Sequence[str]],
+    alpha: float,
+) -> dict[str, Any]:
+    """Fit the regression on N images, and return its retrieval scores on M others.
+
+    Args:
+        features: [N, F] of the images to fit.
+        captions: the captions of each.
+        test_features: [M, F] of the images to score.
+        test_captions: the captions of each.
+        alpha: the strength of the regularisation.
+
+    Returns:
+        as `clipedu.evaluation.retrieval`, with "words", the size of the vocabulary.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler
@@ -69,5 +88,5 @@ def _fit_and_score(features, captions, test_features, test_captions, alpha: floa
     return {**scores, "words": len(tfidf.vocabulary_)}
 
 
-def _captions(pairs: Pairs, keep=None) -> list[list[str]]:
+def _captions(pairs: Pairs, keep: np.ndarray | None = None) -> list[list[str]]:
     return [pairs.captions(row) for row in range(len(pairs)) if keep is None or keep[row]]

@@ -1,8 +1,8 @@
-"""The course's table explained: what `clipedu compare decay` makes of its runs, a table and a figure.
+"""The course's table explained: the study of `clipedu compare decay`, a table and a figure.
 
-In the course's grid some losses fail under Adam and under SGD that do well under AdamW. Two numbers tell why:
+In the course's grid some losses fail under Adam and under SGD that do well under AdamW. Two numbers show why:
 
-    pressure   ||lambda w|| / ||g|| of a layer: how hard L2 pulls, against the loss. Under Adam both pass through the division
+    pressure   ||lambda w|| / ||g|| of a layer: decay against the loss. Under Adam both pass through the division
                by sqrt(v). Where the pressure is above 1 the step is about -lr sign(w), however small lambda: the layer is
                erased, at a speed of lr a step for every number, until the weights are so small that the pressure is 1.
                AdamW shrinks by lr lambda a step instead, whatever the gradient
@@ -21,21 +21,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipedu.config.course import display_name
+from clipedu.evaluation.metrics import SCORES
 from clipedu.plots.style import COLOURS, dress, log_in_words, new_figure, plain
 from clipedu.studies.comparison import Comparison, variant
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_text
-from clipedu.utils.markdown import markdown
+from clipedu.utils.markdown import frame_table
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from clipedu.runs.run import Run
 
 
 def pressure(run: Run) -> pandas.DataFrame:
-    """||lambda w|| / ||g|| of every layer with two or more axes, a row a recorded step, a column a layer.
+    """Return ||lambda w|| / ||g|| of every layer with two or more axes, a row a recorded step, a column a layer.
 
     0 in a run without decay; inf where a layer has no gradient.
     """
@@ -45,13 +47,13 @@ def pressure(run: Run) -> pandas.DataFrame:
 
 
 def what_is_left(run: Run) -> pandas.DataFrame:
-    """||w|| of every layer with two or more axes over its value after the first recorded step: rows and columns as `pressure`."""
+    """Return ||w|| over its value after the first recorded step; layers, rows and columns as in `pressure`."""
     norms = _weights(run).pivot(index="step", columns="layer", values="weight")
     return norms / norms.iloc[0]
 
 
 def decay_table(runs: Sequence[Run]) -> pandas.DataFrame:
-    """One row a run: scores, what is left of the weights, and the pressure early and late.
+    """Return one row a run: scores, what is left of the weights, and the pressure early and late.
 
     "left of ||W||" is of all weights together, most of which a few large layers have; "left, image" and "left, text" are the
     median layers of the towers. Early and late: medians over the first and last tenth of the recorded steps.
@@ -72,8 +74,7 @@ def decay_table(runs: Sequence[Run]) -> pandas.DataFrame:
         made.append(
             {
                 "variant": variant(run),
-                **{name: run.metrics.get(key, np.nan) for key, name in (("tr@1", "TR@1"), ("ir@1", "IR@1"))},
-                "average": run.metrics.get("average", np.nan),
+                **{SCORES[key]: run.metrics.get(key, np.nan) for key in ("tr@1", "ir@1", "average")},
                 "left of ||W||": (squares.iloc[-1] / squares.iloc[0]) ** 0.5,
                 **{f"left, {part}": value for part, value in left.items()},
                 "pressure early": pressures.head(tenth).median().median(),
@@ -85,7 +86,7 @@ def decay_table(runs: Sequence[Run]) -> pandas.DataFrame:
 
 
 def plot_decay(runs: Sequence[Run]) -> Figure:
-    """What is left of the weights, and how hard decay pulls, optimizer by optimizer; a colour a loss."""
+    """Draw what is left of the weights, and the pressure of decay: a column an optimizer, a colour a loss."""
     runs = [run for run in runs if len(run.layers)]
     if not runs:
         raise ClipeduError("no run has norms of its layers: nothing to draw")
@@ -93,7 +94,7 @@ def plot_decay(runs: Sequence[Run]) -> Figure:
     losses = list(dict.fromkeys(run.experiment.loss for run in runs))
     figure = new_figure(3.6 * max(2, len(optimizers)), 6.4)
     axes = figure.subplots(2, len(optimizers), sharex=True, sharey="row", squeeze=False)
-    handles = {}
+    handles: dict[str, Line2D] = {}
     for run in runs:
         column = optimizers.index(run.experiment.optimizer)
         label = variant(run).rpartition("+")[0] + ("-no-decay" if variant(run).endswith("-no-decay") else "")
@@ -128,24 +129,24 @@ def plot_decay(runs: Sequence[Run]) -> Figure:
 
 
 def coincide(runs: Sequence[Run]) -> str:
-    """One sentence on whether Adam and AdamW are the same without decay, from the two runs that show it; "" without them."""
+    """Return a sentence on whether Adam and AdamW coincide without decay; "" without the two runs that show it."""
     ends = {variant(run): run for run in runs if variant(run).endswith("-no-decay") and run.status == "finished"}
     pairs = [(run, ends.get(name.replace("+adam-", "+adamw-"))) for name, run in ends.items() if "+adam-" in name]
-    said = []
+    sentences = []
     for adam, adamw in pairs:
         if adamw is not None:
             difference = float((adam.history["loss"] - adamw.history["loss"]).abs().max())
-            said.append(
+            sentences.append(
                 f"Without decay Adam and AdamW coincide: their losses differ by at most {difference:.2g} in any step."
             )
-    return " ".join(said[:1])
+    return " ".join(sentences[:1])
 
 
 def write_study(runs: Sequence[Run], folder: str | Path) -> str:
-    """Write decay.png, decay.md and decay.csv into `folder`; returns the table with the paths."""
+    """Write decay.png, decay.md and decay.csv; return the table with the paths."""
     folder = Path(folder)
     table = decay_table(runs)
-    text = f"{markdown(table, 2)}\n\n{coincide(runs)}".rstrip()
+    text = f"{frame_table(table, 2)}\n\n{coincide(runs)}".rstrip()
     write_text(folder / "decay.csv", table.to_csv(index=False))
     write_text(
         folder / "decay.md", f"# Decay and loss\n\n{__doc__}\n{text}\n\n![what is left and pressure](decay.png)\n"
@@ -155,7 +156,7 @@ def write_study(runs: Sequence[Run], folder: str | Path) -> str:
 
 
 def _weights(run: Run) -> pandas.DataFrame:
-    """Rows of `run.layers` of tensors with two or more axes. Raises ClipeduError where a run kept none."""
+    """Return the rows of `run.layers` of tensors with two or more axes."""
     if not len(run.layers):
         raise ClipeduError(f"run {run.name!r} has no norms of its layers: it was stopped before its first step")
     return run.layers[run.layers["kind"] != "1-D"]

@@ -1,4 +1,4 @@
-"""`clipedu compare geometries`: cosine, Euclidean d^2 and Lorentz d, the last two also with entailment."""
+"""The comparison of `clipedu compare geometries`: cosine, Euclidean d^2, Lorentz d, with and without entailment."""
 
 from clipedu.studies.comparison import Comparison
 

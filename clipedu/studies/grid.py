@@ -1,16 +1,16 @@
 """The course's grid: every loss with every optimizer, one run a cell, all in one folder.
 
-A cell that is finished is never run again; one that was stopped goes on from its checkpoint; one whose training
-diverged is listed as failed and left alone. So Ctrl-C loses nothing, and the same command goes on.
+A cell that is finished is not run again; one that was stopped resumes from its checkpoint; one whose training diverged is
+listed as failed and left as it is. So Ctrl-C loses nothing, and the same command resumes the grid.
 
-All cells share the data, the seed and every setting of the experiment, but for what a preset says of an optimizer:
-SGD needs another learning rate than Adam (`PRESETS[...].per_optimizer`).
+All cells share the data, the seed and every setting of the experiment, except what a preset changes for an optimizer: SGD
+needs another learning rate than Adam (`PRESETS[...].per_optimizer`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,18 @@ COURSE_LOSSES, COURSE_OPTIMIZERS = tuple(LOSSES), tuple(OPTIMIZERS)
 
 def cells(
     base: Experiment,
-    losses=COURSE_LOSSES,
-    optimizers=COURSE_OPTIMIZERS,
-    per_optimizer: dict[str, dict[str, Any]] | None = None,
+    losses: Sequence[str] = COURSE_LOSSES,
+    optimizers: Sequence[str] = COURSE_OPTIMIZERS,
+    per_optimizer: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Experiment]:
-    """The experiments of a grid by the name of their folder, "<optimizer>-<loss>", optimizer by optimizer.
+    """Return the experiments of a grid by their folder's name, "<optimizer>-<loss>", optimizer by optimizer.
 
     Args:
+        base: what all cells share.
+        losses: names of `LOSSES`.
+        optimizers: names of `OPTIMIZERS`.
         per_optimizer: changes for the cells of one optimizer, e.g. {"sgd": {"lr": 0.5}}.
+
     Raises:
         ClipeduError: an unknown loss or optimizer.
     """
@@ -51,11 +55,13 @@ def cells(
 
 
 def run_grid(experiments: dict[str, Experiment], folder: str | Path, *, progress: bool = True) -> Iterator[Run]:
-    """Run the cells that are not finished yet; yields every cell's run, in order.
+    """Run the cells that are not finished, and yield every cell's run, in order.
 
     Args:
-        experiments: as `cells` makes them; they share their data.
+        experiments: as `cells` returns them; they share their data.
         folder: of the grid; each cell has a folder in it.
+        progress: show bars.
+
     Raises:
         ClipeduError: the folder holds a cell of the same name with other settings.
     """
@@ -77,10 +83,11 @@ def run_grid(experiments: dict[str, Experiment], folder: str | Path, *, progress
         yield run
 
 
-def yardstick(experiment: Experiment, folder: str | Path) -> dict[str, Any] | None:
-    """The ridge regression that a grid over frozen image features has to beat (`clipedu.studies.baseline`), kept in the folder.
+def grid_baseline(experiment: Experiment, folder: str | Path) -> dict[str, Any] | None:
+    """Return the scores of the ridge regression that a grid over frozen image features has to beat (`ridge_baseline`).
 
-    None for an experiment whose image encoder is trained: there are no fixed features to regress from.
+    They are computed once and kept in the folder. None for an experiment whose image encoder is trained: there are no fixed
+    features to regress from.
     """
     if not experiment.image_frozen:
         return None
@@ -94,7 +101,7 @@ def yardstick(experiment: Experiment, folder: str | Path) -> dict[str, Any] | No
 
 
 def _earlier(folder: Path, experiment: Experiment) -> Run | None:
-    """The cell that is in a folder already, if any."""
+    """Return the run that is in a cell's folder already, if any."""
     if not (folder / "experiment.json").is_file():
         return None
     run = load_run(folder)

@@ -1,6 +1,6 @@
-"""Do norms settle where theory says? What `clipedu compare norms` makes of its runs: a table of layers, a figure, a summary.
+"""Do norms settle where theory says? The study of `clipedu compare norms`: a table of layers, a figure, a summary.
 
-For every layer that is decayed, the whole curve of ||w|| is predicted from its start, in three ways that know more and more:
+For every layer that is decayed, the whole curve of ||w|| is predicted from its start, from three sets of measurements:
 
     settings       lr, weight decay and its law, and how many numbers of the layer ever get a gradient: nothing of the training.
                    AdamW's contributions are then taken to be of size 1 for each number
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,11 +23,13 @@ from clipedu.plots.style import COLOURS, dress, line_style, log_in_words, new_fi
 from clipedu.studies.comparison import Comparison, variant
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_text
-from clipedu.utils.markdown import markdown
+from clipedu.utils.markdown import frame_table
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
     from clipedu.runs.run import Run
 
@@ -36,13 +38,15 @@ LAST, SMOOTH, ORTHOGONAL = 1 / 3, 50, 1e-3
 
 
 def predictions(rows: pandas.DataFrame) -> dict[str, np.ndarray]:
-    """||w|| as measured and as predicted in three ways, at the recorded steps of one layer.
+    """Return ||w|| as measured and as predicted in three ways, at the recorded steps of one layer.
 
     Args:
         rows: of `run.layers`, of one layer that AdamW (any decay law) has trained, in order.
+
     Returns:
         "step", "measured" and each of `WAYS`: [rows]. Between recorded steps lr, shrink, sizes and drifts are taken to
         change along straight lines; sizes and drifts are running means of 50 rows.
+
     Raises:
         ClipeduError: no row, or none with a measured contribution.
     """
@@ -53,7 +57,7 @@ def predictions(rows: pandas.DataFrame) -> dict[str, np.ndarray]:
     at = rows["step"].to_numpy()
     steps = np.arange(at[0] + 1, at[-1] + 1)
 
-    def between(values) -> np.ndarray:
+    def between(values: ArrayLike) -> np.ndarray:
         return np.interp(steps, at, np.asarray(values, dtype=float))
 
     def smooth(column: pandas.Series) -> pandas.Series:
@@ -63,25 +67,28 @@ def predictions(rows: pandas.DataFrame) -> dict[str, np.ndarray]:
     drift = smooth(rows["drift"] * rows["contribution"]) / np.sqrt(tuc)
     lr, shrink = between(rows["lr"]), between(rows["shrink"])
     start, alpha = rows["weight"].iloc[0], _alpha(rows)
-    known = {
+    known: dict[str, tuple[Any, Any]] = {
         "settings": (rows["active"].iloc[-1], 0.0),
         "sizes": (between(tuc), 0.0),
         "sizes, drift": (between(tuc), between(drift)),
     }
-    curves = {way: predicted_with_drift(start, lr, shrink, *what, alpha=alpha) for way, what in known.items()}
+    curves = {
+        way: predicted_with_drift(start, lr.tolist(), shrink.tolist(), *what, alpha=alpha)
+        for way, what in known.items()
+    }
     whole = {way: np.concatenate([[start], curve])[at - at[0]] for way, curve in curves.items()}
     return {"step": at, "measured": rows["weight"].to_numpy(), **whole}
 
 
 def _alpha(rows: pandas.DataFrame) -> float:
-    """Weight of the newest gradient, from effective_lr = lr sqrt((2 - alpha) / alpha)."""
+    """Return the weight of the newest gradient, from effective_lr = lr sqrt((2 - alpha) / alpha)."""
     moving = rows[rows["lr"] > 0]
     ratio = float((moving["effective_lr"] / moving["lr"]).iloc[0]) ** 2 if len(moving) else 1.0
     return 2 / (ratio + 1)
 
 
 def steady_table(run: Run) -> pandas.DataFrame:
-    """One row a decayed layer: measured norm over the last third, and measured / predicted for each of `WAYS`.
+    """Return one row a decayed layer: its norm over the last third, and measured / predicted for each of `WAYS`.
 
     Columns: layer, part, kind, size, normalised, start (||w|| after the first step), measured, then `WAYS`.
     """
@@ -109,7 +116,7 @@ def steady_table(run: Run) -> pandas.DataFrame:
 
 
 def summary_table(tables: dict[str, pandas.DataFrame]) -> pandas.DataFrame:
-    """How many layers are how well predicted: a row a run, group of layers and way."""
+    """Return how well the layers are predicted: a row a run, group of layers and way."""
     import pandas
 
     made = []
@@ -133,7 +140,7 @@ def summary_table(tables: dict[str, pandas.DataFrame]) -> pandas.DataFrame:
 
 
 def plot_study(runs: Sequence[Run]) -> Figure:
-    """Weight and gradient norms of the normalised layers over the steps, run by run, and all layers' predictions at the end."""
+    """Draw weight and gradient norms of the normalised layers over the steps, and all layers' predictions at the end."""
     figure = new_figure(10, 8)
     axes = figure.subplots(2, 2)
     for number, run in enumerate(runs):
@@ -165,8 +172,8 @@ def plot_study(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _draw_run(axes, run: Run, number: int) -> None:
-    """Medians over the normalised layers of one run: weight over balance, and gradient over that at 40 % of the run."""
+def _draw_run(axes: np.ndarray, run: Run, number: int) -> None:
+    """Draw medians over the normalised layers of one run: weight over balance, gradient over that at 40 % of the run."""
     colour, dashes = line_style(number)
     weights, expected, gradients = [], [], []
     for _, rows in run.layers.groupby("layer", sort=False):
@@ -191,20 +198,19 @@ def _draw_run(axes, run: Run, number: int) -> None:
     axes[0, 1].set_ylim(0, 2)
 
 
-def _draw_ends(ax, tables: list[pandas.DataFrame], runs: Sequence[Run], way: str) -> None:
+def _draw_ends(ax: Axes, tables: list[pandas.DataFrame], runs: Sequence[Run], way: str) -> None:
     for number, table in enumerate(tables):
         for normalised, mark in ((True, "o"), (False, "x")):
             rows = table[table["normalised"] == normalised]
-            face = {"facecolors": "none"} if normalised else {}
             colour = COLOURS[number]
-            look = {"edgecolors": colour, **face} if normalised else {"color": colour}
+            look: dict[str, Any] = {"edgecolors": colour, "facecolors": "none"} if normalised else {"color": colour}
             ax.scatter(rows["measured"] / rows[way], rows["measured"], marker=mark, s=28, linewidths=1.2, **look)
     log_in_words(ax.xaxis)
     log_in_words(ax.yaxis)
 
 
 def write_study(runs: Sequence[Run], folder: str | Path) -> str:
-    """Write norms.png, norms.md and norms.csv into `folder`; returns the summary with the paths."""
+    """Write norms.png, norms.md and norms.csv; return the summary with the paths."""
     import pandas
 
     folder = Path(folder)
@@ -215,11 +221,13 @@ def write_study(runs: Sequence[Run], folder: str | Path) -> str:
     summary = summary_table(tables)
     every = pandas.concat([table.assign(run=name) for name, table in tables.items()])
     write_text(folder / "norms.csv", every.to_csv(index=False))
-    parts = [f"# Norms: measured and predicted\n\n{__doc__}", markdown(summary, 3)]
-    parts += [f"## {variant(run)}, seed {run.experiment.seed}\n\n{markdown(tables[run.name], 3)}" for run in runs]
+    parts = [f"# Norms: measured and predicted\n\n{__doc__}", frame_table(summary, 3)]
+    parts += [f"## {variant(run)}, seed {run.experiment.seed}\n\n{frame_table(tables[run.name], 3)}" for run in runs]
     write_text(folder / "norms.md", "\n\n".join(parts) + "\n")
     plot_study(runs).savefig(folder / "norms.png")
-    return f"{markdown(summary, 3)}\n\nFigure: {folder}/norms.png. Every layer: {folder}/norms.md, {folder}/norms.csv"
+    return (
+        f"{frame_table(summary, 3)}\n\nFigure: {folder}/norms.png. Every layer: {folder}/norms.md, {folder}/norms.csv"
+    )
 
 
 # A balance takes time: 2 * (sum of lr * weight_decay) is 16, 8 and 6 for the three. A second moment that forgets within 50

@@ -1,8 +1,8 @@
-"""Questions: can an image encoder learn to see it at all, if it is asked? Trained with labels on scenes, without captions.
+"""Probing: which questions about a scene can an image encoder learn to answer, trained with labels and without captions?
 
-A CLIP model that cannot tell "above" from "below" may have an encoder that cannot see it, or a loss that never asked: among
-128 captions few have the same objects, so nobody needs the relation. Here the encoder is asked, with a linear layer on its
-feature for each question, all trained together:
+A CLIP model that does not distinguish "above" from "below" may have an encoder that cannot represent it, or a loss that does
+not need it: among 128 captions few have the same objects. Here the encoder is trained with a linear layer on its feature for
+each question, all together:
 
     place      where is the object, of nine places?                          scenes of one object, chance 1/9
     relation   how does A stand to B: left of, right of, above, below?       scenes of two objects, chance 1/4
@@ -30,7 +30,7 @@ BATCH, PIXEL = 128, 127.5
 
 
 def answers(scenes: Scenes) -> dict[str, Tensor]:
-    """The right answer to each question in every scene, int64 [N]; -1 where it cannot be asked."""
+    """Return the right answer to each question in every scene, int64 [N]; -1 where it cannot be asked."""
     a = scenes.attributes
     first = (a.colour[:, 1] < a.colour[:, 0]).long()  # which of the two objects is A
     relation = torch.where(first == 1, a.relation ^ 1, a.relation)
@@ -47,13 +47,20 @@ def ask(
     encoder: nn.Module, *, seed: int = 0, steps: int = 300, lr: float = 1e-3, train_size: int = 16_000,
     test_size: int = 4_000, image_size: int = 32, device: str | torch.device = "cpu", progress: bool = False,
 ) -> dict[str, float]:  # fmt: skip
-    """Train an image encoder on all three questions, and say how often it is right on scenes it has not seen, in percent.
+    """Train an image encoder on all three questions, and return its accuracy on other scenes, in percent.
 
     AdamW, a learning rate that rises for a tenth of the steps and falls along a cosine, gradients clipped at norm 1, batches of 128.
 
     Args:
         encoder: pixels [B, 3, H, W], normalised to -1..1 -> features [B, F]. It is trained in place.
         seed: of the scenes, the order of batches and the linear layers.
+        steps: gradient steps.
+        lr: the peak of the learning rate.
+        train_size: scenes to train on.
+        test_size: scenes to test on.
+        image_size: H and W, in pixels.
+        device: where to train.
+        progress: show a bar.
     """
     train, test = (Scenes(split, size, image_size, seed) for split, size in (("train", train_size), ("val", test_size)))
     width = feature_width(encoder, image_size)
@@ -61,10 +68,11 @@ def ask(
     encoder = encoder.to(device).train()
     heads = nn.ModuleDict()
     for name, count in QUESTIONS.items():
-        heads[name] = nn.Linear(width, count, device="meta").to_empty(device=device)
+        head = nn.Linear(width, count, device="meta").to_empty(device=device)
         with torch.no_grad():
-            heads[name].weight.copy_(torch.randn(count, width, generator=noise) / width**0.5)
-            heads[name].bias.zero_()
+            head.weight.copy_(torch.randn(count, width, generator=noise) / width**0.5)
+            head.bias.zero_()
+        heads[name] = head
     parameters = [p for p in (*encoder.parameters(), *heads.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.02)
     pixels, right = train.pixels(torch.arange(train_size)).to(device), answers(train)
@@ -72,7 +80,8 @@ def ask(
     for step in tqdm(range(steps), desc="asking", disable=not progress, leave=False):
         rows = torch.randint(train_size, (BATCH,), generator=noise).to(device)
         feature = encoder(pixels[rows].float() / PIXEL - 1)
-        loss = sum(cross_entropy(head(feature), right[name][rows], ignore_index=-1) for name, head in heads.items())
+        losses = (cross_entropy(head(feature), right[name][rows], ignore_index=-1) for name, head in heads.items())
+        loss = sum(losses, start=torch.zeros((), device=device))
         optimizer.param_groups[0]["lr"] = learning_rate(step, peak=lr, total=steps, warmup=steps // 10)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -82,7 +91,7 @@ def ask(
 
 
 @torch.no_grad()
-def _score(encoder: nn.Module, heads: nn.ModuleDict, test: Scenes, device) -> dict[str, float]:
+def _score(encoder: nn.Module, heads: nn.ModuleDict, test: Scenes, device: str | torch.device) -> dict[str, float]:
     rows = torch.arange(len(test))
     feature = torch.cat([encoder(test.pixels(part).to(device).float() / PIXEL - 1) for part in rows.split(500)])
     scores = {}

@@ -4,9 +4,9 @@
     runs = list(run_comparison(cells, "runs/geometries"))
     comparison_table(runs)          # mean and standard deviation of every score, a row a variant
 
-One seed proves little where the differences are small: another seed draws other data, other first weights and another
-order of batches, and the standard deviation over seeds is what a difference has to be held against. As in a grid, a
-finished run is never run again, and the same command goes on where it was stopped.
+One seed proves little where the differences are small: another seed draws other data, other initial weights and another
+order of batches, and a difference has to be compared with the standard deviation over seeds. As in a grid, a finished run
+is not run again, and the same command resumes.
 """
 
 from __future__ import annotations
@@ -17,18 +17,30 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu.config.experiment import Experiment
 from clipedu.studies import decay, geometries, norms, vit
+from clipedu.studies.comparison import Comparison
 from clipedu.utils.errors import ClipeduError, unknown_name
 
 if TYPE_CHECKING:
     from clipedu.runs.run import Run
 
 
-COMPARISONS = {
+COMPARISONS: dict[str, Comparison] = {
     "geometries": geometries.COMPARISON,
     "norms": norms.COMPARISON,
     "decay": decay.COMPARISON,
     "vit": vit.COMPARISON,
 }
+
+
+def find_comparison(name: str) -> Comparison:
+    """Return the comparison of this name.
+
+    Raises:
+        ClipeduError: there is none.
+    """
+    if name not in COMPARISONS:
+        raise unknown_name("comparison", name, COMPARISONS)
+    return COMPARISONS[name]
 
 
 def comparison_cells(
@@ -40,21 +52,23 @@ def comparison_cells(
     only: Collection[str] | None = None,
     per_optimizer: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[int, dict[str, Experiment]]:
-    """The experiments of a comparison: seed -> folder name "<variant>-seed<seed>" -> experiment.
+    """Return the experiments of a comparison: seed -> folder name "<variant>-seed<seed>" -> experiment.
 
     Args:
-        given: fields of `base` that somebody has set: they go over what the comparison shares.
+        name: of `COMPARISONS`.
+        base: what the variants change.
+        seeds: of the data, the initial weights and the order of batches.
+        given: fields of `base` that the user has set: they have precedence over what the comparison shares.
         only: names of variants; None is all of them.
         per_optimizer: what a preset changes for the cells of one optimizer, as in a grid.
+
     Raises:
         ClipeduError: an unknown comparison or variant, a field in `given` that every variant sets, or a base experiment
-            that does not go with a variant.
+            that a variant cannot be applied to.
     """
     from clipedu.training.objective import check_names
 
-    if name not in COMPARISONS:
-        raise unknown_name("comparison", name, COMPARISONS)
-    comparison = COMPARISONS[name]
+    comparison = find_comparison(name)
     for one in only or ():
         if one not in comparison.variants:
             raise unknown_name(f"variant of {name!r}", one, comparison.variants)
@@ -63,7 +77,7 @@ def comparison_cells(
         raise ClipeduError(f"{clash[0]}={getattr(base, clash[0])!r} cannot be given: {name!r} compares by {clash[0]}")
     free = {key: value for key, value in comparison.shared.items() if key not in given}
 
-    def cell(changes: dict[str, Any], seed: int) -> Experiment:
+    def cell(changes: Mapping[str, Any], seed: int) -> Experiment:
         own = (per_optimizer or {}).get(changes.get("optimizer", base.optimizer), {})
         own = {key: value for key, value in own.items() if key not in given and key not in comparison.shared}
         return base.replace(**{**free, **own, **changes, "seed": seed})
@@ -85,7 +99,16 @@ def comparison_cells(
 def run_comparison(
     cells: Mapping[int, dict[str, Experiment]], folder: str | Path, *, progress: bool = True
 ) -> Iterator[Run]:
-    """Run what is not finished yet of `comparison_cells`, seed by seed; yields every run."""
+    """Run what is not finished of a comparison, and yield every run, seed by seed.
+
+    Args:
+        cells: as `comparison_cells` returns them.
+        folder: of the comparison; each run has a folder in it.
+        progress: show bars.
+
+    Raises:
+        ClipeduError: the folder holds a run of the same name with other settings.
+    """
     from clipedu.studies.grid import run_grid
 
     for of_seed in cells.values():

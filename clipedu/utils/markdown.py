@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
 
 
-def markdown(table: pandas.DataFrame, digits: int) -> str:
-    """A frame as a Markdown table; floats with so many digits after the point."""
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool] | None = None) -> str:
+    """Return a Markdown table; cells are written as they are.
 
-    def word(value) -> str:
+    Args:
+        columns: the headings.
+        rows: one string a column each.
+        right: for each column whether it is aligned to the right; None leaves the alignment open.
+    """
+    rule = "|" + "---|" * len(columns) if right is None else _line(["--:" if numeric else "---" for numeric in right])
+    return "\n".join([_line(columns), rule, *map(_line, rows)])
+
+
+def frame_table(frame: pandas.DataFrame, digits: int) -> str:
+    """Return a frame without its index as a Markdown table; floats have so many digits after the point."""
+
+    def cell(value: Any) -> str:
         return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-    return "\n".join(lines + ["| " + " | ".join(map(word, row)) + " |" for row in table.itertuples(index=False)])
+    return markdown_table(list(frame.columns), (list(map(cell, row)) for row in frame.itertuples(index=False)))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,4 +1,4 @@
-"""The ridge yardstick: against its formula typed out with numpy, and better than chance on real photographs."""
+"""The ridge baseline: against its formula typed out with numpy, and better than chance on real photographs."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clipedu import Experiment
-from clipedu.studies.baseline import _fit_and_score, ridge_baseline
+from clipedu.studies.baseline import fit_and_score, ridge_baseline
 
 
 def test_against_the_formula():
@@ -16,7 +16,7 @@ def test_against_the_formula():
     features = rng.normal(size=(40, 5))
     words = ["red", "blue", "star", "ring", "box"]
     captions = [[" ".join(w for w, x in zip(words, row, strict=True) if x > 0) or "none", "none"] for row in features]
-    scores = _fit_and_score(features, captions, features, captions, alpha=2.0)
+    scores = fit_and_score(features, captions, features, captions, alpha=2.0)
 
     from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -3,12 +3,13 @@
 import itertools
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 
 from clipedu import ClipeduError, Experiment
 from clipedu.runs.run import load_run
-from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, run_grid, yardstick
+from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, grid_baseline, run_grid
 from clipedu.training.trainer import Trainer
 
 
@@ -63,11 +64,12 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_call_goes_on(small, tmp_path, mo
 
 def test_a_cell_that_diverges_is_listed_and_the_rest_goes_on(small, tmp_path, monkeypatch):
     original = Trainer._train_on
-    monkeypatch.setattr(
-        Trainer,
-        "_train_on",
-        lambda self, *a: original(self, *a) * (float("nan") if self.experiment.loss == "clip" else 1),
-    )
+
+    def diverge(self, *args):
+        output = original(self, *args)
+        return replace(output, total=output.total * float("nan")) if self.experiment.loss == "clip" else output
+
+    monkeypatch.setattr(Trainer, "_train_on", diverge)
     runs = list(run_grid(cells(small, ["clip", "cyclip"], ["sgd"]), tmp_path, progress=False))
     assert [run.status for run in runs] == ["failed", "finished"] and "not finite at step 0" in runs[0].note
 
@@ -78,12 +80,12 @@ def test_a_folder_with_other_settings_is_refused(small, tmp_path):
         list(run_grid(cells(small.replace(lr=0.5), ["clip"], ["sgd"]), tmp_path, progress=False))
 
 
-def test_no_yardstick_for_a_trained_image_encoder(small, tmp_path):
-    assert yardstick(small, tmp_path) is None
+def test_no_baseline_for_a_trained_image_encoder(small, tmp_path):
+    assert grid_baseline(small, tmp_path) is None
 
 
-def test_yardstick_is_kept(small, tmp_path):
+def test_baseline_is_kept(small, tmp_path):
     frozen = small.replace(image_frozen=True, train_size=400)
-    scores = yardstick(frozen, tmp_path)
-    assert json.loads((tmp_path / "baseline.json").read_text()) == scores == yardstick(frozen, tmp_path)
+    scores = grid_baseline(frozen, tmp_path)
+    assert json.loads((tmp_path / "baseline.json").read_text()) == scores == grid_baseline(frozen, tmp_path)
     assert scores["retrieval_images"] == 1000 and scores["train_images"] == 400

@@ -12,7 +12,6 @@ from clipedu.norms import NormMonitor
 from clipedu.optim import build_optimizer, learning_rate
 from clipedu.studies.norms import WAYS, plot_study, predictions, steady_table, summary_table, write_study
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.markdown import markdown
 
 STEPS, LR, DECAY = 800, 0.01, 0.5
 
@@ -129,10 +128,3 @@ def test_what_cannot_be_studied(tmp_path):
     rows = trained().layers.assign(contribution=np.nan)
     with pytest.raises(ClipeduError, match="only AdamW's and SGD's"):
         predictions(rows.query("layer == 'image_free'"))
-
-
-def test_markdown_of_a_frame():
-    import pandas
-
-    table = pandas.DataFrame({"name": ["a"], "n": [3], "x": [0.12345]})
-    assert markdown(table, 2) == "| name | n | x |\n|---|---|---|\n| a | 3 | 0.12 |"

@@ -69,7 +69,7 @@ def test_one_seed_has_no_interval_and_unfinished_runs_do_not_count():
 
 def test_verdict_counts_what_chance_would_find():
     lines = verdict(RUNS)
-    assert lines[0].startswith("fractal - registers: average +0.8 ± 1.4, TR@1 +0.8 ± 1.4, place +0.0 ± 0.0")
+    assert lines[0].startswith("fractal - registers: average +0.8 ± 1.4, TR@1 +0.8 ± 1.4, foil place +0.0 ± 0.0")
     assert any(line.startswith("sincos2d - none: average +20.2") for line in lines)
     assert lines[-1] == "Of these 3 differences between arms 0 exclude 0; if none were real, 0.1 would by chance"
 
@@ -94,7 +94,10 @@ def test_costs_are_matched_but_for_plain():
 
 def test_figure_has_a_panel_a_score_and_a_mark_an_arm():
     figure = plot_vit(RUNS)
-    assert [ax.get_title() for ax in figure.axes] == ["TR@1", "True caption before one wrong in its place"]
+    assert [ax.get_title() for ax in figure.axes] == [
+        "TR@1",
+        "True caption before one that is wrong in where the object is",
+    ]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["registers", "fractal"]
     assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == ["none", "sincos2d"]
     low, high = figure.axes[1].get_ylim()

@@ -1,19 +1,19 @@
-"""Markdown tables of frames."""
+"""Markdown tables."""
 
-import pandas as pd
+import pandas
 
-from clipedu.utils.markdown import markdown
-
-
-def test_a_frame_becomes_a_table_with_rounded_floats():
-    frame = pd.DataFrame({"loss": ["clip", "vicreg"], "average": [46.666, 7.0], "seeds": [3, 1]})
-    assert markdown(frame, 2).splitlines() == [
-        "| loss | average | seeds |",
-        "|---|---|---|",
-        "| clip | 46.67 | 3 |",
-        "| vicreg | 7.00 | 1 |",
-    ]
+from clipedu.utils.markdown import frame_table, markdown_table
 
 
-def test_a_frame_without_rows_is_a_header():
-    assert markdown(pd.DataFrame({"loss": []}), 1) == "| loss |\n|---|"
+def test_a_table_is_written_as_it_is():
+    assert markdown_table(["a", "b|c"], [["1", ""], ["x y", "±2"]]) == "| a | b|c |\n|---|---|\n| 1 |  |\n| x y | ±2 |"
+    assert markdown_table(["a"], []) == "| a |\n|---|"
+
+
+def test_columns_of_numbers_are_aligned_to_the_right():
+    assert markdown_table(["a", "b"], iter([("x", "1")]), right=[False, True]) == "| a | b |\n| --- | --: |\n| x | 1 |"
+
+
+def test_a_frame_has_so_many_digits():
+    frame = pandas.DataFrame({"name": ["a", "b"], "n": [3, 12], "x": [0.1234, float("nan")]}, index=[7, 8])
+    assert frame_table(frame, 2) == "| name | n | x |\n|---|---|---|\n| a | 3 | 0.12 |\n| b | 12 | nan |"

@@ -1,0 +1,74 @@
+"""`clipedu compare`."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from clipedu.cli.parser import main
+from clipedu.config.experiment import Experiment
+from clipedu.config.presets import PRESETS
+from clipedu.studies.runner import COMPARISONS
+from tests.cli.options import TINY
+
+
+@pytest.fixture
+def studied(monkeypatch):
+    """The cells that were to be run; nothing is trained, and the study of decay only counts its runs."""
+    seen = {}
+
+    def run_comparison(cells, folder):
+        seen["cells"] = cells
+        for of_seed in cells.values():
+            for name, experiment in of_seed.items():
+                metrics = {} if "adam-" in name else {"tr@1": 10.0 + experiment.seed, "average": 5.0}
+                yield SimpleNamespace(name=name, experiment=experiment, metrics=metrics, status="failed", note="nan")
+
+    monkeypatch.setattr("clipedu.cli.compare.run_comparison", run_comparison)
+    monkeypatch.setattr("clipedu.report.writer.write_report", lambda runs, folder: None)
+    decay = replace(COMPARISONS["decay"], study=lambda runs, folder: f"studied {len(runs)} runs in {folder}")
+    monkeypatch.setitem(COMPARISONS, "decay", decay)
+    return seen
+
+
+def test_each_run_has_a_line_and_each_variant_a_row(studied, tmp_path, capsys):
+    words = ["compare", "geometries", *TINY, "--seeds", "0", "2", "--variants", "cosine", "lorentz"]
+    assert main([*words, "--folder", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:2] == [f"4 runs in {tmp_path}/", "cosine, seed 0: TR@1 10.00, average 5.00"]
+    assert "| lorentz | 2 | 11.00 ± 1.41 | 5.00 ± 0.00 |" in shown
+    assert (tmp_path / "comparison.md").read_text().startswith("| variant | runs | TR@1 | average |")
+    first = studied["cells"][2]["cosine-seed2"]
+    assert first.seed == 2 and first.train_size == 32 and first.learn_temperature
+
+
+def test_a_comparison_has_its_own_seeds_and_study(studied, tmp_path, capsys):
+    words = ["compare", "decay", *TINY, "--variants", "clip+adamw", "sogclr+adam-no-decay", "--folder", str(tmp_path)]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert list(studied["cells"]) == [0] and shown.endswith(f"\nstudied 2 runs in {tmp_path}\n")
+    assert "sogclr+adam-no-decay, seed 0: failed: nan" in shown
+
+
+def test_what_a_preset_says_of_an_optimizer_holds_unless_it_is_given(studied, tmp_path):
+    words = ["compare", "decay", *TINY, "--variants", "clip+sgd", "--folder", str(tmp_path)]
+    assert main(words) == 0
+    lr = PRESETS["laptop"].per_optimizer["sgd"]["lr"]
+    assert lr != Experiment().lr and studied["cells"][0]["clip+sgd-seed0"].lr == lr
+    assert main([*words, "--lr", "0.125"]) == 0
+    assert studied["cells"][0]["clip+sgd-seed0"].lr == 0.125
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compare", "geometry"], "unknown comparison 'geometry'. Did you mean 'geometries'?"),
+        (["compare", "geometries", "--variants", "cosin"], "unknown variant of 'geometries' 'cosin'"),
+        (["compare", "geometries", "--geometry", "cosine"], "cannot be given: 'geometries' compares by geometry"),
+    ],
+)
+def test_errors_are_one_line_before_anything_runs(words, message, studied, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert message in capsys.readouterr().err and not studied and not list(Path().iterdir())

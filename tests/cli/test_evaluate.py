@@ -1,0 +1,44 @@
+"""`clipedu evaluate` and `report`."""
+
+import shutil
+
+import pytest
+
+from clipedu import load_run
+from clipedu.cli.parser import main
+from tests.cli.options import TINY
+
+
+def test_a_trained_run_is_scored_again_and_reported(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", *TINY, "--loss", "sogclr", "--loss-options", "gamma=0.5", "--folder", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "TR@1" in shown and "image -> text" in shown and "chance" in shown and str(run) in shown
+    assert load_run(run).experiment.loss_options == {"gamma": 0.5}
+    assert main(["evaluate", str(run)]) == 0
+    capsys.readouterr()
+    assert (
+        main(["evaluate", str(run), "--zeroshot-data", "scenes"]) == 0
+    )  # other sets: shown with the average of all scores
+    shown = {
+        words[0]: float(words[1])
+        for line in capsys.readouterr().out.splitlines()
+        if len(words := line.split()) > 3 and words[0] in ("TR@1", "IR@1", "top-1", "average")
+    }
+    assert shown["average"] == pytest.approx((shown["TR@1"] + shown["IR@1"] + shown["top-1"]) / 3, abs=0.01)
+    assert main(["report", str(run), "--folder", str(tmp_path / "paper")]) == 0
+    assert (tmp_path / "paper" / "report.html").is_file() and (tmp_path / "paper" / "report.md").is_file()
+
+
+def test_a_run_folder_that_is_not_one(tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    assert main(["evaluate", str(tmp_path / "other")]) == 2
+    assert "is not a run's folder: it has no experiment.json" in capsys.readouterr().err
+
+
+def test_a_report_shows_the_baseline_that_a_grid_has_kept(finished, tmp_path, capsys):
+    shutil.copytree(finished.folder, tmp_path / "runs" / "one")
+    (tmp_path / "runs" / "baseline.json").write_text('{"name": "ridge", "tr@1": 12.34}')
+    assert main(["report", str(tmp_path / "runs"), "--folder", str(tmp_path / "paper")]) == 0
+    assert capsys.readouterr().out == f"1 runs. Report: {tmp_path / 'paper' / 'report.html'}\n"
+    assert "baseline: ridge" in (page := (tmp_path / "paper" / "report.md").read_text()) and "12.34" in page

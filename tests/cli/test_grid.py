@@ -1,0 +1,38 @@
+"""`clipedu grid`."""
+
+from types import SimpleNamespace
+
+from clipedu.cli.parser import main
+from tests.cli.options import TINY
+
+
+def test_grid_prints_the_time_of_each_cell_and_goes_on(tmp_path, capsys):
+    words = ["grid", *TINY, "--losses", "clip", "vicreg", "--optimizers", "adamw", "--folder", str(tmp_path / "grid")]
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    assert "adamw-clip" in first and "adamw-vicreg" in first
+    assert "cell                   TR@1   IR@1  top-1  average  seconds" in first.splitlines()
+    assert (tmp_path / "grid" / "report.html").is_file()
+    assert main(words) == 0  # everything is there already
+    again = capsys.readouterr().out
+    scores = [[line.split()[:-1] for line in shown.splitlines() if "adamw-" in line] for shown in (first, again)]
+    assert len(scores[0]) == 2 and scores[0] == scores[1]
+
+
+def test_cells_without_scores_and_the_baseline_have_a_line(tmp_path, monkeypatch, capsys):
+    lost = SimpleNamespace(name="adamw-clip", metrics={}, status="failed", note="the loss is nan", seconds=0.0)
+    part = SimpleNamespace(name="adamw-cyclip", metrics={"tr@1": 12.5, "ir@1": 5.0, "average": 8.75}, seconds=3.0)
+    monkeypatch.setattr("clipedu.studies.grid.run_grid", lambda experiments, folder: iter([lost, part]))
+    scores = {"name": "ridge", "tr@1": 8.61, "ir@1": 12.13, "seconds": 3.2}
+    monkeypatch.setattr("clipedu.studies.grid.grid_baseline", lambda base, folder: scores)
+    monkeypatch.setattr(
+        "clipedu.report.writer.write_report", lambda runs, folder, baseline: f"{len(runs)}, {baseline['name']}"
+    )
+    assert main(["grid", *TINY, "--losses", "clip", "cyclip", "--optimizers", "adamw", "--folder", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "adamw-clip           failed: the loss is nan",
+        "adamw-cyclip          12.50   5.00            8.75      3.0",
+        "ridge, no CLIP         8.61  12.13   (3 s)",
+        "",
+        "Report: 2, ridge",
+    ]

@@ -1,0 +1,55 @@
+"""The table of a comparison over seeds."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from clipedu.evaluation.metrics import COMPARED, METRICS
+from clipedu.studies.comparison import comparison_table, comparison_text, variant, write_comparison
+
+
+def measured(name, **metrics):
+    return SimpleNamespace(name=name, metrics={key.replace("_at_", "@"): value for key, value in metrics.items()})
+
+
+def test_table_over_seeds():
+    runs = [
+        measured("a-seed0", tr_at_1=10.0, ir_at_1=20.0, average=15.0),
+        measured("a+b-seed0", tr_at_1=1.0, ir_at_1=2.0, average=1.5),
+        measured("a-seed1", tr_at_1=14.0, ir_at_1=20.0, average=17.0),
+        measured("a+b-seed1"),  # failed
+    ]
+    table = comparison_table(runs)
+    assert list(table.index) == ["a", "a+b"]
+    assert list(table["runs"]) == [2, 1]
+    assert table.loc["a", "TR@1 mean"] == 12 and table.loc["a", "TR@1 sd"] == pytest.approx(math.sqrt(8))
+    assert math.isnan(table.loc["a+b", "TR@1 sd"])
+    assert "top-1 mean" not in table.columns
+    assert comparison_text(table).splitlines() == [
+        "| variant | runs | TR@1 | IR@1 | average |",
+        "|---|---|---|---|---|",
+        "| a | 2 | 12.00 ± 2.83 | 20.00 ± 0.00 | 16.00 ± 1.41 |",
+        "| a+b | 1 | 1.00 | 2.00 | 1.50 |",
+    ]
+
+
+def test_written_table_can_be_read_back(tmp_path):
+    import pandas
+
+    table = comparison_table([measured("a-seed0", average=1.0), measured("a-seed1", average=2.0)])
+    path = write_comparison(table, tmp_path)
+    assert path.read_text() == comparison_text(table) + "\n"
+    assert pandas.read_csv(tmp_path / "comparison.csv").loc[0, "average mean"] == 1.5
+
+
+def test_columns_are_those_that_were_measured_in_the_order_of_the_keys():
+    run = SimpleNamespace(name="a-seed0", metrics={key: 1.0 for key in reversed(COMPARED)} | {"alignment": 2.0})
+    headings = [f"{METRICS[key].heading} {what}" for key in COMPARED for what in ("mean", "sd")]
+    assert list(comparison_table([run]).columns) == ["runs", *headings]
+    assert list(comparison_table([run], ("alignment", "average")).columns[1:3]) == ["alignment mean", "alignment sd"]
+
+
+def test_variant_is_the_name_without_the_seed():
+    names = {"a+b-seed12": "a+b", "clip-seed-seed0": "clip-seed", "by-hand": "by-hand"}
+    assert [variant(SimpleNamespace(name=name)) for name in names] == list(names.values())
