@@ -7,7 +7,7 @@ from clipedu.plots import losses as loss_plots
 from clipedu.toys.similarity_batch import examine, lead, remembered, scene_batch, similarity_losses, with_rivals
 from clipedu.utils.errors import ClipeduError
 from tests.helpers.figures import drawn, words
-from tests.helpers.imports import assert_light
+from tests.helpers.processes import assert_light
 
 BATCH = scene_batch(32)
 S = BATCH.similarity

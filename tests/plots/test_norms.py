@@ -8,7 +8,7 @@ from clipedu.norms import sandbox
 from clipedu.plots import norms as norm_plots
 from clipedu.utils.errors import ClipeduError
 from tests.helpers.figures import drawn
-from tests.helpers.imports import assert_light
+from tests.helpers.processes import assert_light
 
 QUICK = {"steps": 60, "chains": 20, "shape": 16, "alpha": 0.2, "schedule": "cosine"}
 

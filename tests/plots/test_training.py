@@ -12,7 +12,7 @@ from clipedu.plots.style import plain, shorten
 from clipedu.utils.errors import ClipeduError
 from tests.helpers.fake_run import fake_run
 from tests.helpers.figures import drawn, words
-from tests.helpers.imports import assert_light
+from tests.helpers.processes import assert_light
 
 
 def lines(ax):
