@@ -1,8 +1,6 @@
 """The registry, the options, and what a geometry learns: starts, ranges, names, checkpoints."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -11,6 +9,7 @@ from matplotlib.mathtext import MathTextParser
 import clipedu
 from clipedu.geometry import GEOMETRIES, Geometry, build_geometry
 from clipedu.utils.errors import ClipeduError
+from tests.helpers.processes import assert_light
 
 from .oracle import LORENTZ, NAMES, ROOTED, draw
 
@@ -191,7 +190,4 @@ def test_reading_twice_in_one_graph_is_allowed():
 
 
 def test_the_room_is_light():
-    heavy = "'timm', 'transformers', 'matplotlib', 'sklearn', 'pandas', 'torchvision'"
-    code = f"import sys, clipedu.geometry; print([name for name in ({heavy}) if name in sys.modules])"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "[]"
+    assert_light("clipedu.geometry", ("timm", "transformers", "matplotlib", "sklearn", "pandas", "torchvision"))

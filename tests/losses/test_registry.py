@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 from matplotlib.mathtext import MathTextParser
@@ -9,6 +6,7 @@ import clipedu
 from clipedu.geometry import build_geometry
 from clipedu.losses import LOSSES, Loss, build_loss
 from clipedu.utils.errors import ClipeduError
+from tests.helpers.processes import assert_light
 
 from .oracle import ROWS, oracle_set
 
@@ -67,8 +65,4 @@ def test_bad_temperatures(temperature):
 
 
 def test_the_room_loads_no_encoders_and_no_plots():
-    heavy = "'timm', 'transformers', 'matplotlib', 'sklearn', 'pandas', 'torchvision'"
-    code = f"import sys, clipedu.losses; print([name for name in ({heavy}) if name in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    )
+    assert_light("clipedu.losses", ("timm", "transformers", "matplotlib", "sklearn", "pandas", "torchvision"))

@@ -1,6 +1,5 @@
 """Pretrained weights from a hub: the real clients of timm and transformers against a stand-in server on loopback."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,8 @@ import pytest
 import torch
 
 from clipedu import load_run
-from tests.helpers.hub_server import serve_hub
+from tests.helpers.hub_server import client_settings, serve_hub
+from tests.helpers.processes import environment
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +38,7 @@ def hub(tmp_path_factory):
 
 
 def train(endpoint: str, tmp_path: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
-    }
+    online = environment(**client_settings(endpoint, tmp_path / "hf"))
     return subprocess.run(
         [
             sys.executable,
@@ -68,7 +61,7 @@ def train(endpoint: str, tmp_path: Path, *words: str) -> subprocess.CompletedPro
         ],
         capture_output=True,
         text=True,
-        env=environment,
+        env=online,
         timeout=400,
     )
 
