@@ -65,7 +65,7 @@ def test_imports_are_absolute():
     assert not [path for path, tree in TREES.items() if any(module.startswith(".") for module, _ in imported(tree))]
 
 
-PRIVATE_FOR_NOW = {"_Hash", "_as_words", "_many", "_recursion", "_slider"}  # each to get a public name
+PRIVATE_FOR_NOW = {"_Hash", "_as_words", "_many", "_recursion"}  # each to get a public name
 
 
 def test_no_module_imports_a_private_name_of_another():
@@ -98,7 +98,7 @@ def test_only_commands_print():
     [
         (r"\b[Cc]an't\b", "cannot"),
         (r"\b[Cc]an not\b", "cannot"),
-        (r"arXiv[ :]*\d{4}(?!\d*\.\d{5})|arXiv \d", "arXiv:2103.00020"),
+        (r"arXiv(?!:\d{4}\.\d{4,5}\b)[ :]*\d", "arXiv:2103.00020"),
     ],
 )
 def test_strings_are_in_the_english_of_the_design(pattern, instead):
@@ -111,7 +111,7 @@ def test_strings_are_in_the_english_of_the_design(pattern, instead):
     assert not found, f"write {instead!r}: " + ", ".join(found)
 
 
-PASSING: tuple[str, ...] = ()  # packages all of whose docstrings begin as the design says; add yours once it does
+PASSING = ("exercises", "widgets")  # packages all of whose docstrings begin as the design says; add yours once it does
 
 
 def public(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:

@@ -101,7 +101,7 @@ for _name, _build, _description, _paper, _defaults in [
         _ADAM | _CONSTANT,
     ),
 ]:
-    OPTIMIZERS.add(_name, _build, _description, paper=_paper and f"arXiv {_paper}", defaults=_defaults)
+    OPTIMIZERS.add(_name, _build, _description, paper=_paper and f"arXiv:{_paper}", defaults=_defaults)
 
 
 def build_optimizer(

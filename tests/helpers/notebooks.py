@@ -46,8 +46,9 @@ def run_with_nbmake(notebook, folder: Path, cell_seconds: int = CELL_SECONDS):
     """
     path = folder / "lesson.ipynb"
     path.write_text(build.text_of(notebook), encoding="utf-8")
-    plugins = ["-p", "tests.helpers.patient_channel", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:timeout"]
+    plugins = ["-p", "nbmake.pytest_plugin", "-p", "tests.helpers.patient_channel", "-p", "no:cacheprovider"]
     options = ["--nbmake", "--overwrite", f"--nbmake-timeout={cell_seconds}", "-o", "addopts=", "-q", *plugins]
-    done = run_python("-m", "pytest", *options, path, cwd=folder, env=environment(OMP_NUM_THREADS="1"))
+    settings = environment(OMP_NUM_THREADS="1", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")  # others only cost time
+    done = run_python("-m", "pytest", *options, path, cwd=folder, env=settings)
     assert done.returncode == 0, done.stdout + done.stderr
     return nbformat.read(path, as_version=4)

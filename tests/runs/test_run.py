@@ -23,7 +23,8 @@ from clipedu.runs.run import Run, find_runs, load_run, new_run, new_run_folder
 from clipedu.utils import environment as environment_room
 from clipedu.utils.environment import environment
 from clipedu.utils.files import read_json, write_json, write_text
-from tests.runs.folders import EX, message_of, state_of
+from tests.helpers.errors import message_of
+from tests.runs.folders import EX, state_of
 from tests.runs.test_checkpoint import Killed
 
 
