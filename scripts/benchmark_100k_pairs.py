@@ -1,7 +1,7 @@
 """Prove the way of 100,000 pairs: scenes as JPEG shards, fetched, cached, and one epoch of them, against a tenth of that.
 
-    python tools/prove_100k.py                      # 10,000 and 100,000 pairs of 64 px
-    python tools/prove_100k.py --pairs 1000 10000 --workers 8
+    python scripts/benchmark_100k_pairs.py            # 10,000 and 100,000 pairs of 64 px
+    python scripts/benchmark_100k_pairs.py --pairs 1000 10000 --workers 8
 
 Each phase runs in a process of its own, so that its peak memory is its own: "memory" is the largest process of the phase,
 its workers included. CPU seconds are those of all its processes, imports included: they say more than the clock where others

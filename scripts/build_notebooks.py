@@ -1,28 +1,31 @@
-"""Make the notebooks from their sources: `python tools/build_notebooks.py`. One source, two forms.
+"""Build the notebooks from their sources. One source, two editions.
+
+    python scripts/build_notebooks.py                                              # all student notebooks, into notebooks/
+    python scripts/build_notebooks.py 02_losses --edition solved --folder solved   # one, with its solutions filled in
 
     notebooks/source/NAME.py  (jupytext, py:percent)
-        -> notebooks/NAME.ipynb          the student form, committed: stubs, solutions folded away, no outputs
-        -> solved(source)                the solved form, made when it is tested: each stub replaced by its solution
+        -> student: notebooks/NAME.ipynb, committed: stubs, solutions folded away, no outputs
+        -> solved: each stub replaced by its solution; the tests run it (with --fast, at smoke scale)
 
 Markup of a source, beside jupytext's own:
 
     # %% tags=["exercise"]               a cell with a function whose body holds, between two lines,
-        ### BEGIN SOLUTION hint          the solution; the student form raises NotImplementedError(hint) in its place
+        ### BEGIN SOLUTION hint          the solution; the student edition raises NotImplementedError(hint) in its place
         ### END SOLUTION
-    # %% tags=["check"]                  the cell that checks it; the student form folds the solution in below it
+    # %% tags=["check"]                  the cell that checks it; the student edition folds the solution in below it
     # fast: CODE                         a line that only `fast=True` has: it makes the notebook small enough for a test
     # %% tags=["fast"]                   a cell that only `fast=True` has, e.g. one that presses a widget's button
 
-Cell ids are the cells' numbers, so that a rebuild changes nothing that did not change.
+Cell ids are the cells' numbers, as nbstripout writes them: a rebuild changes nothing that did not change.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import re
-import sys
 from pathlib import Path
 
-import jupytext
 import nbformat
 
 HOME = Path(__file__).resolve().parent.parent / "notebooks"
@@ -35,11 +38,12 @@ METADATA = {
 
 
 def sources() -> list[Path]:
+    """List the sources, in the order of their numbers."""
     return sorted((HOME / "source").glob("*.py"))
 
 
 def student(source: Path, *, fast: bool = False) -> nbformat.NotebookNode:
-    """The form that a learner gets: each solution is a stub, and is folded away below its check."""
+    """Build the edition of a learner: a stub for each solution, the solution folded away below its check."""
     cells, solution = [], ""
     for cell in _cells(source, fast):
         tags = cell.metadata.get("tags", [])
@@ -54,19 +58,21 @@ def student(source: Path, *, fast: bool = False) -> nbformat.NotebookNode:
 
 
 def solved(source: Path, *, fast: bool = False) -> nbformat.NotebookNode:
-    """The form that a test runs: each stub replaced by its solution."""
+    """Build the edition that a test runs: each stub replaced by its solution."""
     cells = _cells(source, fast)
     for cell in cells:
-        cell.source = SOLUTION.sub(r"\3", cell.source).replace("\n\n\n", "\n\n")
+        cell.source = SOLUTION.sub(r"\3", cell.source).replace("\n\n\n", "\n\n").rstrip("\n")
     return _notebook(cells)
 
 
 def text_of(notebook: nbformat.NotebookNode) -> str:
-    """The notebook as the text of its file."""
+    """Return the notebook as the text of its file."""
     return nbformat.writes(notebook) + "\n"
 
 
 def _cells(source: Path, fast: bool) -> list[nbformat.NotebookNode]:
+    import jupytext
+
     cells = []
     for cell in jupytext.read(source, fmt="py:percent").cells:
         tags = cell.metadata.get("tags", [])
@@ -79,20 +85,39 @@ def _cells(source: Path, fast: bool) -> list[nbformat.NotebookNode]:
 
 def _notebook(cells: list[nbformat.NotebookNode]) -> nbformat.NotebookNode:
     for number, cell in enumerate(cells):
-        cell.id = f"cell-{number:03d}"
+        cell.id = str(number)
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=nbformat.from_dict(METADATA))
     nbformat.validate(notebook)
     return notebook
 
 
-def main(arguments: list[str]) -> None:
-    """Write the student form of every source (or of those whose names are given)."""
+EDITIONS = {"student": student, "solved": solved}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write one edition of every source (or of those whose names are given)."""
+    names = [source.stem for source in sources()]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which notebooks, of {', '.join(names)}; default: all"
+    )
+    parser.add_argument("--edition", choices=EDITIONS, default="student", help="default: student")
+    parser.add_argument("--folder", type=Path, default=HOME, help="where to write; default: notebooks/")
+    parser.add_argument("--fast", action="store_true", help="smoke scale: with the '# fast:' lines and cells")
+    args = parser.parse_args(arguments)
+    if unknown := set(args.names).difference(names):
+        parser.error(f"no source named {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if args.folder.resolve() == HOME and (args.fast or args.edition != "student"):
+        parser.error("notebooks/ holds the student edition at full scale: give another --folder")
+    if importlib.util.find_spec("jupytext") is None:
+        parser.exit(1, "building the notebooks needs jupytext, which is not installed here: pip install jupytext\n")
+    args.folder.mkdir(parents=True, exist_ok=True)
     for source in sources():
-        if not arguments or source.stem in arguments:
-            target = HOME / f"{source.stem}.ipynb"
-            target.write_text(text_of(student(source)), encoding="utf-8")
+        if not args.names or source.stem in args.names:
+            target = args.folder / f"{source.stem}.ipynb"
+            target.write_text(text_of(EDITIONS[args.edition](source, fast=args.fast)), encoding="utf-8")
             print(target)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,7 +1,7 @@
-"""Ask vision transformers about scenes: `python tools/vit_questions.py`. Extra tokens x position encodings x seeds, one table.
+"""Probe vision transformers about scenes: extra tokens x position encodings x seeds, one table.
 
-    python tools/vit_questions.py                                               # all 26 variants of `clipedu compare vit`, 3 seeds
-    python tools/vit_questions.py --variants registers+none fractal+none --seeds 0 --steps 300
+    python scripts/probe_encoders.py                                            # all 26 variants of `clipedu compare vit`, 3 seeds
+    python scripts/probe_encoders.py --variants registers+none fractal+none --seeds 0 --steps 300
 
 What is asked, and how it is trained, is in `clipedu.studies.probing`. Answers are kept in a file, one line each, as they come: the same
 command goes on with what is missing. The table gives mean and Student's 95 % interval over the seeds; differences are paired.

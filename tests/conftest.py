@@ -17,6 +17,33 @@ def own_cache(tmp_path_factory):
     os.environ["CLIPEDU_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The data folder of one test, which is not there yet, and an empty folder for the hub's client."""
+    monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory):
+    """The repositories of a hub on loopback: small shards of birds; for reading only."""
+    from tests.helpers.fetching import make_repository
+
+    root = tmp_path_factory.mktemp("hub")
+    make_repository(root)
+    return root
+
+
+@pytest.fixture
+def birds(tmp_path):
+    """A manifest of these shards."""
+    from tests.helpers.fetching import write_birds
+
+    return write_birds(tmp_path / "birds.toml")
+
+
 @pytest.fixture(scope="session")
 def quick():
     """An experiment that trains in about a second."""

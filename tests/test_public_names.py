@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 import clipedu
-from tests.helpers.imports import modules_after
+from tests.helpers.processes import modules_after
 
 
 @pytest.mark.parametrize("name", clipedu.__all__)

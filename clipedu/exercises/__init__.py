@@ -1,4 +1,4 @@
-"""Checks of the exercises: whether a learner's function is right, or why not.
+"""Checks of the exercises: is a learner's function right, or why not.
 
     check_recall(recall_at_1)       # as the last line of a cell: a green or an orange box
 

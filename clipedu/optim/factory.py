@@ -104,7 +104,7 @@ _ENTRIES: list[tuple[str, Callable[..., torch.optim.Optimizer], str, str, dict[s
     ),
 ]
 for _name, _build, _description, _paper, _defaults in _ENTRIES:
-    OPTIMIZERS.add(_name, _build, _description, paper=_paper and f"arXiv {_paper}", defaults=_defaults)
+    OPTIMIZERS.add(_name, _build, _description, paper=_paper and f"arXiv:{_paper}", defaults=_defaults)
 
 
 def build_optimizer(

@@ -89,7 +89,7 @@ def lab_figure(space: Space, disk: Disk, picture: torch.Tensor, row: int, stops:
 
 
 class GeometryLab(Lab):
-    """Choose a space, an image and K; see the captions on its path to the root.
+    """Choose a space, an image and K: the captions on its path to the root.
 
     Args:
         spaces: {name: `embed_space(model, pairs)`}, all of the same pairs.

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from tests.helpers.browser import changed, notebook_page, run_all, says
-from tests.notebooks.test_notebooks import build
+from tests.helpers.notebooks import build
 
 pytestmark = pytest.mark.xdist_group("browser")
 

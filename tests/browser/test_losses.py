@@ -6,7 +6,7 @@ import pytest
 
 from clipedu import LOSSES
 from tests.helpers.browser import changed, notebook_page, run_all, says, until
-from tests.notebooks.test_notebooks import build, source_of
+from tests.helpers.notebooks import build, source_of
 
 KEPT = re.compile(r"^(import math|Markdown\(|from clipedu.widgets.losses)", re.MULTILINE)
 pytestmark = pytest.mark.xdist_group("browser")

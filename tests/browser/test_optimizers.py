@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.helpers.browser import changed, notebook_page, run_all, says
-from tests.notebooks.test_notebooks import build, source_of
+from tests.helpers.notebooks import build, source_of
 
 KEPT = re.compile(r"^from clipedu.widgets.optimizers", re.MULTILINE)
 pytestmark = pytest.mark.xdist_group("browser")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.helpers.browser import PICTURE, changed, notebook_page, run_all, until
-from tests.notebooks.test_notebooks import build, source_of
+from tests.helpers.notebooks import build, source_of
 
 pytestmark = pytest.mark.xdist_group("browser")  # one browser at a time
 

@@ -3,7 +3,7 @@
 import argparse
 
 from clipedu.cli.bench import add_bench
-from tests.helpers.imports import modules_after
+from tests.helpers.processes import modules_after
 
 
 def test_the_command_is_light_to_add():

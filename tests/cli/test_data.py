@@ -10,7 +10,7 @@ import pytest
 
 from clipedu.cli.data import add_data
 from clipedu.utils.errors import ClipeduError
-from tests.helpers.fetching import SHARDS, command, contents, make_repository, serving, write_birds
+from tests.helpers.fetching import SHARDS, command, contents, serving, write_birds
 from tests.helpers.hub_server import serve_hub
 from tests.helpers.shard_maker import encode, photo
 
@@ -20,19 +20,6 @@ def run(*words: object) -> None:
     add_data(parser.add_subparsers())
     given = parser.parse_args(["data", *map(str, words)])
     given.command(given)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("hub")
-    make_repository(root)
-    return root
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 @pytest.fixture

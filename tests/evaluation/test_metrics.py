@@ -18,7 +18,7 @@ from clipedu.evaluation.metrics import (
     SPACE,
     rank_of,
 )
-from tests.helpers.imports import assert_light
+from tests.helpers.processes import assert_light
 
 
 def test_import_is_light():

@@ -7,8 +7,8 @@ from matplotlib.mathtext import MathTextParser
 import clipedu
 from clipedu.geometry import GEOMETRIES, Geometry, build_geometry
 from clipedu.utils.errors import ClipeduError
+from tests.helpers.processes import assert_light
 
-from ..helpers.imports import assert_light
 from .oracle import LORENTZ, NAMES, ROOTED, draw
 
 

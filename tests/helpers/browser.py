@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.notebooks.test_notebooks import build
+from tests.helpers.notebooks import build
 
 PATIENCE = 240  # seconds: a run of all cells on two busy cores
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from clipedu.data.sources.shard_writer import _text
-from tests.helpers.hub_server import REVISION, serve_hub
+from tests.helpers.hub_server import REVISION, client_settings, serve_hub
+from tests.helpers.processes import environment
 from tests.helpers.shard_maker import encode, photo, sample, write_tar
 
 REPOSITORY = "owner/wds_birds"
@@ -96,15 +97,13 @@ def command(endpoint: str, home: Path, *words: str) -> tuple[list[str], dict[str
         "except ClipeduError as error:\n"
         "    sys.exit(f'clipedu: {error}')\n"
     )
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": endpoint,
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HOME": str(home / "hf"),
-        "CLIPEDU_DATA": str(home),
-    }
-    return [sys.executable, "-c", code, *words], environment
+    online = environment(**client_settings(endpoint, home / "hf"), CLIPEDU_DATA=str(home))
+    return [sys.executable, "-c", code, *words], online
+
+
+def there(root: Path, names: Sequence[str] = SHARDS) -> dict[str, bytes]:
+    """The repository's shards as the hub has them."""
+    return {name: (root / "datasets" / REPOSITORY / name).read_bytes() for name in sorted(names)}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

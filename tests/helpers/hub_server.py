@@ -47,6 +47,12 @@ class Fault:
     pause: float = 0.0  # seconds after each 16 kB
 
 
+def client_settings(endpoint: str, home: Path) -> dict[str, str]:
+    """Environment variables of a process whose client talks to this hub alone and keeps its files in `home`."""
+    online = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+    return online | {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
+
+
 @contextmanager
 def serve_hub(
     root: Path, fault: Callable[[Request], Fault | None] = lambda request: None, commits: tuple = (REVISION,)

@@ -6,8 +6,8 @@ import clipedu
 from clipedu.geometry import build_geometry
 from clipedu.losses import LOSSES, Loss, build_loss
 from clipedu.utils.errors import ClipeduError
+from tests.helpers.processes import assert_light
 
-from ..helpers.imports import assert_light
 from .oracle import ROWS, oracle_set
 
 

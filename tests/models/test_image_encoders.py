@@ -6,14 +6,7 @@ import pytest
 import torch
 
 from clipedu.models.image_encoders import build_image_encoder, feature_width, pixel_stats
-from clipedu.utils.errors import ClipeduError
-
-
-def message_of(build, *args, **kwargs) -> str:
-    with pytest.raises(ClipeduError) as caught:
-        build(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from tests.helpers.errors import message_of
 
 
 def test_timm_models_come_without_their_classifier():

@@ -7,16 +7,9 @@ import torch
 
 from clipedu.models.catalog import ENCODERS
 from clipedu.models.text_encoders import build_text_encoder, hub_id, pool_text, text_config
-from clipedu.utils.errors import ClipeduError
+from tests.helpers.errors import message_of
 
 SMALL = {"vocab_size": 50, "dim": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32}
-
-
-def message_of(build, *args, **kwargs) -> str:
-    with pytest.raises(ClipeduError) as caught:
-        build(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["distilbert-nano", "distilbert-tiny", "distilbert-small"])

@@ -16,15 +16,9 @@ from clipedu.models.image_encoders import build_image_encoder
 from clipedu.models.text_encoders import build_text_encoder
 from clipedu.models.weights import cached_timm_weights, from_hub
 from clipedu.utils.errors import ClipeduError
+from tests.helpers.errors import message_of
 
 SMALL = {"dim": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32}
-
-
-def message_of(build, *args, **kwargs) -> str:
-    with pytest.raises(ClipeduError) as caught:
-        build(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def saved(model, path: Path, drop: str = "", **more) -> str:

@@ -8,7 +8,7 @@ from clipedu import LOSSES
 from clipedu.plots import losses as loss_plots
 from clipedu.toys.similarity_batch import examine, lead, remembered, scene_batch, with_rivals
 from tests.helpers.figures import drawn
-from tests.helpers.imports import assert_light
+from tests.helpers.processes import assert_light
 
 BATCH = scene_batch(32)
 S = BATCH.similarity

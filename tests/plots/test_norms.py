@@ -9,7 +9,7 @@ import pytest
 from clipedu.plots import norms as norm_plots
 from clipedu.utils.errors import ClipeduError
 from tests.helpers.figures import curves, drawn, legend
-from tests.helpers.imports import assert_light
+from tests.helpers.processes import assert_light
 
 
 def layers_frame(layers, steps=50):

@@ -10,7 +10,7 @@ from clipedu.plots.style import line_style, to_png
 from clipedu.toys.landscapes import MINIMUM, START, descend
 from clipedu.utils.errors import ClipeduError
 from tests.helpers.figures import drawn
-from tests.helpers.imports import assert_light
+from tests.helpers.processes import assert_light
 
 
 def checked(figure):

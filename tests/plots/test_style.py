@@ -9,7 +9,7 @@ import pytest
 
 from clipedu.plots import style
 from tests.helpers.figures import drawn
-from tests.helpers.imports import assert_light
+from tests.helpers.processes import assert_light
 
 
 def one_panel():

@@ -11,7 +11,7 @@ from clipedu.config.course import course_table
 from clipedu.utils.errors import ClipeduError
 from tests.helpers.fake_run import fake_run
 from tests.helpers.figures import drawn, words
-from tests.helpers.imports import assert_light
+from tests.helpers.processes import assert_light
 
 
 def lines(ax):

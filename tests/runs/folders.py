@@ -1,10 +1,8 @@
 """What the tests of run folders share."""
 
-import pytest
 import torch
 
 from clipedu.config.experiment import Experiment
-from clipedu.utils.errors import ClipeduError
 
 EX = Experiment(
     text_options={"dim": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32},
@@ -12,13 +10,6 @@ EX = Experiment(
     text_length=12,
     loss="cyclip",
 )
-
-
-def message_of(call, *args, **kwargs) -> str:
-    with pytest.raises(ClipeduError) as caught:
-        call(*args, **kwargs)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def state_of(step: int) -> dict:

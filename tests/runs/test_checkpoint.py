@@ -13,7 +13,8 @@ import torch
 
 import clipedu
 from clipedu.runs.run import Run, load_run
-from tests.runs.folders import message_of, state_of
+from tests.helpers.errors import message_of
+from tests.runs.folders import state_of
 
 KILLED_IN = ["safetensors.torch.save_file", "torch.save", "pathlib.Path.rename", "shutil.rmtree"]
 

@@ -1,8 +1,6 @@
 """The study of extra tokens: intervals and paired differences typed out, costs, what is said, and the comparison itself."""
 
-import importlib.util
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -127,30 +125,3 @@ def test_the_comparison_itself(tmp_path):
     assert len(pd.read_csv(tmp_path / "vit.csv")) == 2
     assert (tmp_path / "vit.png").read_bytes().startswith(b"\x89PNG")
     assert "vit.png" in (tmp_path / "vit.md").read_text()
-
-
-def test_tool_keeps_its_answers_and_goes_on(tmp_path, monkeypatch, capsys):
-    path = Path(__file__).resolve().parents[2] / "scripts" / "probe_encoders.py"
-    spec = importlib.util.spec_from_file_location("vit_questions", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    asked = []
-
-    def fake(encoder, *, seed, steps, device):
-        asked.append((encoder.num_prefix_tokens, seed))
-        return {"place": 10.0 + seed + encoder.num_prefix_tokens, "relation": 25.0, "size": 33.0}
-
-    monkeypatch.setattr(tool, "ask", fake)
-    command = ["x", "--variants", "plain+none", "fractal+none", "--file", str(tmp_path / "a.jsonl"), "--device", "cpu"]
-    monkeypatch.setattr("sys.argv", [*command, "--seeds", "0", "1"])
-    tool.main()
-    shown = capsys.readouterr().out
-    assert asked == [(0, 0), (0, 1), (21, 0), (21, 1)]
-    assert "| plain+none | 10.5 ± 6.4 | 25.0 ± 0.0 | 33.0 ± 0.0 |" in shown
-    assert "| plain+none | +21.0 ± 0.0 | +0.0 ± 0.0 |" in shown
-    monkeypatch.setattr("sys.argv", [*command, "--seeds", "0", "1", "2"])
-    tool.main()
-    assert asked[4:] == [(0, 2), (21, 2)]
-    monkeypatch.setattr("sys.argv", [*command, "--seeds", "0", "--steps", "7"])
-    tool.main()
-    assert len(asked) == 8  # other steps are other answers

@@ -1,7 +1,6 @@
 """Helpers for the Hub, and pretrained weights: the real clients against a stand-in server on loopback."""
 
 import logging
-import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -13,7 +12,8 @@ import torch
 from clipedu import load_run
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.hub import check_reachable, explained, http_errors, quiet, reachable, status_of
-from tests.helpers.hub_server import serve_hub
+from tests.helpers.hub_server import client_settings, serve_hub
+from tests.helpers.processes import environment
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +42,7 @@ def hub(tmp_path_factory):
 
 
 def train(endpoint: str, tmp_path: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
-    }
+    online = environment(**client_settings(endpoint, tmp_path / "hf"))
     return subprocess.run(
         [
             sys.executable,
@@ -72,7 +65,7 @@ def train(endpoint: str, tmp_path: Path, *words: str) -> subprocess.CompletedPro
         ],
         capture_output=True,
         text=True,
-        env=environment,
+        env=online,
         timeout=400,
     )
 

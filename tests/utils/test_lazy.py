@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 from clipedu.utils.lazy import lazy_exports
-from tests.helpers.imports import assert_light
+from tests.helpers.processes import assert_light
 
 PACKAGE = "lazy_package_of_a_test"
 

@@ -13,31 +13,8 @@ from clipedu.data.sources.fetching import check_finished, fetch
 from clipedu.data.sources.manifests import find_manifest
 from clipedu.data.sources.verification import verify
 from clipedu.utils.errors import ClipeduError
-from tests.helpers.fetching import REPOSITORY, SHARDS, contents, make_repository, serving, write_birds
+from tests.helpers.fetching import REPOSITORY, SHARDS, contents, serving, there, write_birds
 from tests.helpers.hub_server import REVISION
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("hub")
-    make_repository(root)
-    return root
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def birds(tmp_path):
-    return write_birds(tmp_path / "birds.toml")
-
-
-def there(root: Path, names=SHARDS) -> dict[str, bytes]:
-    return {name: (root / "datasets" / REPOSITORY / name).read_bytes() for name in sorted(names)}
 
 
 def test_fetch_puts_all_shards_in_place_and_never_asks_again(root, home, birds, monkeypatch):

@@ -15,35 +15,16 @@ import pytest
 from clipedu.data.sources import hub_files as remote
 from clipedu.data.sources.fetching import fetch
 from clipedu.utils.errors import ClipeduError
-from tests.helpers.fetching import REPOSITORY, SHARDS, command, contents, make_repository, serving, write_birds
+from tests.helpers.fetching import REPOSITORY, SHARDS, command, contents, make_repository, serving, there, write_birds
 from tests.helpers.hub_server import Fault, serve_hub
 
 ONE = SHARDS[1]  # the shard that things happen to
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("hub")
-    make_repository(root)
-    return root
-
-
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+def home(home, monkeypatch):
     monkeypatch.setattr(remote, "WAITS", (0.01, 0.01, 0.01))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def birds(tmp_path):
-    return write_birds(tmp_path / "birds.toml")
-
-
-def there(root: Path) -> dict[str, bytes]:
-    return {name: (root / "datasets" / REPOSITORY / name).read_bytes() for name in SHARDS}
+    return home
 
 
 def only(fault: Fault, times: int = 10**9):

@@ -1,0 +1,28 @@
+"""A pytest plugin for nbmake: waits for a kernel's messages in slices of a second.
+
+nbclient can lose the wake-up of one long poll when another task writes to the same socket (its issue 312), and then
+waits until the cell's time is up. Remove this once nbclient's pull request 311 is released.
+"""
+
+import asyncio
+from queue import Empty
+
+from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.utils import ensure_async
+
+
+async def get_msg_in_slices(self, timeout=None):
+    """Do as `AsyncZMQSocketChannel.get_msg`, but with polls of at most a second."""
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+    while True:
+        left = 1.0 if deadline is None else min(1.0, max(0.0, deadline - loop.time()))
+        if await ensure_async(self.socket.poll(1000 * left)):
+            _, message = self.session.feed_identities(await ensure_async(self.socket.recv_multipart()))
+            return self.session.deserialize(message)
+        if deadline is not None and loop.time() >= deadline:
+            raise Empty
+
+
+def pytest_configure():
+    AsyncZMQSocketChannel.get_msg = get_msg_in_slices
