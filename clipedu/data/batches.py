@@ -10,7 +10,7 @@ process (`share`). So the pieces of a step together are the batch that one proce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 
 import torch
@@ -121,7 +121,7 @@ def batches(
     rank: int = 0,
     ranks: int = 1,
     precomputed: Precomputed = Precomputed(),
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of one epoch, from batch number `skip` on.
 
     Args:

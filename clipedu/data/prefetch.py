@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 from torch import Tensor
@@ -89,10 +89,10 @@ class Prefetch(Iterator[Batch]):
         self._finish()
 
 
-def feed(source: Iterator[Batch], device: torch.device | str) -> Iterator[Batch]:
+def feed(source: Generator[Batch, None, None], device: torch.device | str) -> Generator[Batch, None, None] | Prefetch:
     """Iterate over batches on `device`, prefetched if it is a GPU.
 
-    Close it when it is abandoned.
+    `close` it when it is abandoned.
     """
     return Prefetch(source, device) if torch.device(device).type != "cpu" else source
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from clipedu.geometry import Geometry
 from clipedu.inference.features import (
     embed_in_chunks,
 )
@@ -16,9 +16,16 @@ from clipedu.models.dual_encoder import DualEncoder
 CHUNK = 1 << 24  # similarities held at once
 
 
+class HasSimilarity(Protocol):
+    """Anything that compares embeddings, such as a `Geometry`."""
+
+    def similarity(self, x: Tensor, y: Tensor) -> Tensor:
+        """How similar each x [A, D] is to each y [B, D]: [A, B]."""
+
+
 @torch.no_grad()
 def retrieval(
-    image: Tensor, text: Tensor, owner: Tensor, geometry: Geometry, ks: tuple[int, ...] = (1, 5, 10)
+    image: Tensor, text: Tensor, owner: Tensor, geometry: HasSimilarity, ks: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, float]:
     """Recall at k in both directions, in percent.
 
@@ -26,7 +33,7 @@ def retrieval(
         image: [N, D].
         text: [T, D]; caption t belongs to image `owner[t]`, and every image has at least one.
         owner: int64 [T].
-        geometry: of the embeddings.
+        geometry: of the embeddings; only its `similarity` is used.
         ks: how many of the most similar count.
     Returns:
         "tr@k" (image -> text) and "ir@k" (text -> image) for each k, "retrieval_images" N and "retrieval_captions" T.
@@ -51,7 +58,7 @@ def retrieval(
 
 @torch.no_grad()
 def zero_shot(
-    image: Tensor, classes: Tensor, labels: Tensor, geometry: Geometry, ks: tuple[int, ...] = (1, 5)
+    image: Tensor, classes: Tensor, labels: Tensor, geometry: HasSimilarity, ks: tuple[int, ...] = (1, 5)
 ) -> dict[str, float]:
     """Zero-shot accuracy: share of images whose class is among the k most similar prototypes, in percent.
 
@@ -59,7 +66,7 @@ def zero_shot(
         image: [N, D].
         classes: [C, D], the prototypes (`class_prototypes`).
         labels: int64 [N], 0..C-1.
-        geometry: of the embeddings.
+        geometry: of the embeddings; only its `similarity` is used.
         ks: how many of the most similar count.
     Returns:
         "topk" for each k, "zeroshot_images" N and "zeroshot_classes" C.

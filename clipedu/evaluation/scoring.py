@@ -38,8 +38,8 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
     if model.tokenizer is None:
         raise ClipeduError("this model has no tokenizer: take the one of a run, run.model(), or set model.tokenizer")
     captioned = pairs.split != "zeroshot" and bool(pairs.captions(0))
-    labelled = pairs.labels is not None and pairs.class_names is not None
-    if not captioned and not labelled:
+    labels, class_names = pairs.labels, pairs.class_names
+    if not captioned and (labels is None or class_names is None):
         raise ClipeduError(
             f"{pairs.name}/{pairs.split} has neither captions nor named classes, so nothing can be scored"
         )
@@ -48,9 +48,8 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
     if captioned:
         embeddings = PairEmbeddings(image, *embed_captions(model, pairs, progress=progress))
         scores |= score_pairs(pairs, embeddings, embed_space(model, pairs, embeddings), model)
-    if labelled:
-        classes = class_prototypes(model, pairs.class_names, pairs.templates)
-        scores |= zero_shot(image, classes, pairs.labels, model.geometry)
+    if labels is not None and class_names is not None:
+        scores |= zero_shot(image, class_prototypes(model, class_names, pairs.templates), labels, model.geometry)
     return scores | {"average": average(scores)}
 
 

@@ -10,6 +10,7 @@ Ctrl-C, a NaN and a crash leave a run that says what happened and keeps what was
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -83,7 +84,8 @@ def resume(folder: str | Path, *, data: Data | None = None, progress: bool = Tru
 def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: bool) -> Run:
     """Train what is left, score, and report."""
     data.tokenizer.save(run.folder / "tokenizer")
-    trainer.model.text_encoder.config.save_pretrained(run.folder / "text_encoder")
+    text_encoder: Any = trainer.model.text_encoder  # a transformers model
+    text_encoder.config.save_pretrained(run.folder / "text_encoder")
     write_json(run.folder / "data.json", [describe(pairs) for pairs in (data.train, *data.scored)])
     run.save_status("running")
     _train(run, trainer, progress=progress)
