@@ -1,4 +1,6 @@
-"""clipedu: an interactive, notebook-first teaching and analysis kit for contrastive language-image pre-training (CLIP).
+"""clipedu: teach and analyse contrastive language-image pre-training.
+
+An interactive, notebook-first kit for CLIP:
 
     import clipedu
     run = clipedu.fit(clipedu.Experiment(loss="cyclip"))

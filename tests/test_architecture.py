@@ -111,7 +111,27 @@ def test_strings_are_in_the_english_of_the_design(pattern, instead):
     assert not found, f"write {instead!r}: " + ", ".join(found)
 
 
-PASSING = ("exercises", "widgets")  # packages all of whose docstrings begin as the design says; add yours once it does
+# Packages all of whose docstrings begin as the design says; add yours once it does.
+PASSING = (
+    "__init__.py",
+    "__main__.py",
+    "bench",
+    "cli",
+    "config",
+    "data",
+    "exercises",
+    "geometry",
+    "losses",
+    "models",
+    "norms",
+    "optim",
+    "plots",
+    "report",
+    "studies",
+    "toys",
+    "utils",
+    "widgets",
+)
 
 
 def public(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:

@@ -59,14 +59,24 @@ def _open_clip(loss: str, device: torch.device | str) -> Contender:
 
 
 def course_clip(image: Tensor, text: Tensor, index: Tensor) -> Tensor:
-    """Compute CLIP's loss, a `Contender`."""
+    """Compute CLIP's loss, a `Contender`.
+
+    Args:
+        image, text: projections [B, D].
+        index: not used.
+    """
     logits = normalize(image) @ normalize(text).T / TEMPERATURE
     target = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
 
 
 def course_cyclip(image: Tensor, text: Tensor, index: Tensor) -> Tensor:
-    """Compute CyCLIP's loss, a `Contender`."""
+    """Compute CyCLIP's loss, a `Contender`.
+
+    Args:
+        image, text: projections [B, D].
+        index: not used.
+    """
     x, y = normalize(image), normalize(text)
     logits, images, texts = x @ y.T / TEMPERATURE, x @ x.T / TEMPERATURE, y @ y.T / TEMPERATURE
     target = torch.arange(len(x), device=x.device)
@@ -77,7 +87,12 @@ def course_cyclip(image: Tensor, text: Tensor, index: Tensor) -> Tensor:
 
 
 def course_vicreg(image: Tensor, text: Tensor, index: Tensor) -> Tensor:
-    """Compute VICReg's loss, a `Contender`."""
+    """Compute VICReg's loss, a `Contender`.
+
+    Args:
+        image, text: projections [B, D].
+        index: not used.
+    """
     total = 25 * (image - text).square().mean()
     for x in (image, text):
         total = total + 25 * relu(1 - torch.sqrt(x.var(dim=0) + 1e-4)).mean() / 2

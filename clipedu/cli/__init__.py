@@ -1,4 +1,7 @@
-"""The command line: `clipedu COMMAND`. Each module parses one command, calls a function and prints."""
+"""The command line: `clipedu COMMAND`.
+
+Each module parses one command, calls a function and prints.
+"""
 
 from clipedu.utils.lazy import lazy_exports
 

@@ -1,7 +1,8 @@
-"""`clipedu data list | show | fetch | verify | cache | manifest`: the data sets.
+"""`clipedu data`: the data sets.
 
-Each is a thin layer over a function of `clipedu.data`: `sources.fetching.fetch`, `sources.verification.verify`,
-`prepare.prepare_cache`, `sources.shard_writer.write_shards` and `write_manifest`.
+Each of `list | show | fetch | verify | cache | manifest` is a thin layer over a function of `clipedu.data`:
+`sources.fetching.fetch`, `sources.verification.verify`, `prepare.prepare_cache`, `sources.shard_writer.write_shards`
+and `write_manifest`.
 """
 
 from __future__ import annotations
@@ -209,7 +210,7 @@ def cache_set(args: argparse.Namespace) -> None:
 
 
 def describe_own(args: argparse.Namespace) -> None:
-    """Write a manifest of a folder of shards, or pack images and captions into shards."""
+    """Write a manifest of a folder of shards, or pack pairs into shards."""
     from clipedu.data.sources.shard_writer import write_manifest, write_shards
 
     if args.captions is None:

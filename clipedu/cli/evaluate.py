@@ -9,7 +9,10 @@ from clipedu.report.score_table import scores_text
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Score a run again on its own test sets, or on others, whose scores are only printed."""
+    """Score a run again on its own test sets, or on others.
+
+    Scores on other sets are only printed.
+    """
     from clipedu.evaluation.scoring import average
     from clipedu.evaluation.scoring import evaluate as evaluate_model
     from clipedu.report.writer import write_report

@@ -1,4 +1,4 @@
-"""`clipedu lab`: copies of the notebooks, and a JupyterLab that only this machine can reach.
+"""`clipedu lab`: copies of the notebooks, and a local JupyterLab.
 
     clipedu lab                     # copies the notebooks into clipedu-notebooks/ and opens JupyterLab there
 
@@ -48,7 +48,10 @@ def start_lab(folder: str | Path, *, port: int = 8888, browser: bool = True) -> 
 
 
 def copy_notebooks(folder: Path) -> list[str]:
-    """Copy each notebook that is not in `folder`; return a line on each, new or kept.
+    """Copy each notebook that is not in `folder`.
+
+    Returns:
+        one line a notebook: new or kept.
 
     Raises:
         ClipeduError: the folder cannot be made or written to.
@@ -90,12 +93,14 @@ def free_port(port: int) -> int:
 
 
 def server_options(folder: Path, port: int, token: str, browser: bool) -> list[str]:
-    """Return JupyterLab's arguments: this machine only, one folder, a token, and no confirmation at Ctrl-C.
+    """Return JupyterLab's arguments.
+
+    The server is for this machine only, and does not ask for confirmation at Ctrl-C.
 
     Args:
         folder: the only one that is shown.
         port: on 127.0.0.1.
-        token: what a browser has to give.
+        token: required of a browser.
         browser: open one.
     """
     return [

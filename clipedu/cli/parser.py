@@ -1,4 +1,6 @@
-"""The command line: `clipedu quickstart | train | groups | evaluate | grid | compare | report | bench | data | list | lab`.
+"""The command line: the parser and the entry point.
+
+    clipedu quickstart | train | groups | evaluate | grid | compare | report | bench | data | list | lab
 
 Each command is a thin layer over a function that a notebook can call too. An error that the user can correct is one line on
 stderr with exit code 2; Ctrl-C prints how to resume, with exit code 130.
@@ -24,7 +26,11 @@ from clipedu.utils.logs import log_to_stderr
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return the exit code (0 done, 2 an error that the user can correct, 130 stopped by Ctrl-C)."""
+    """Run one command and return the exit code.
+
+    Returns:
+        0 (done), 2 (an error that the user can correct) or 130 (stopped by Ctrl-C).
+    """
     log_to_stderr()
     parser = build_parser()
     args = parser.parse_args(arguments)
@@ -43,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with all commands; `args.command(args)` runs the chosen one."""
+    """Return the parser; `args.command(args)` runs the chosen command."""
     from clipedu import __version__
 
     parser = argparse.ArgumentParser(

@@ -13,7 +13,7 @@ from clipedu.utils.errors import ClipeduError
 
 
 def quickstart(args: argparse.Namespace) -> None:
-    """Train, score and report the default experiment, and print what to try next."""
+    """Train, score and report the default experiment; print next steps."""
     from clipedu.workflow.pipeline import fit
 
     folder = args.folder or next(p for n in range(1, 10_000) if not (p := Path("runs") / f"quickstart-{n}").exists())

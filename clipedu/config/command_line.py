@@ -43,7 +43,7 @@ def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = (
 
 
 def experiment_changes(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings given on the command line, by field name."""
+    """Return the settings given on the command line, by field name."""
     return {spec.name: getattr(args, spec.name) for spec in dataclasses.fields(Experiment) if hasattr(args, spec.name)}
 
 

@@ -55,7 +55,7 @@ _BENCHMARKS = (
 
 
 def course_table() -> pandas.DataFrame:
-    """The 15 published cells, in the published order.
+    """Return the 15 published cells, in the published order.
 
     Columns: optimizer, loss (names as in `clipedu.LOSSES`), tr@1, ir@1, top1 (percent, as published), average (percent, computed
     from these three), printed (percent, the average in print), corrected (True where the two differ by more than rounding).
@@ -64,7 +64,7 @@ def course_table() -> pandas.DataFrame:
 
 
 def course_benchmarks() -> pandas.DataFrame:
-    """The two reference rows that the course gave its students to beat.
+    """Return the two reference rows that students had to beat.
 
     Columns as in `course_table`.
     """
@@ -81,7 +81,7 @@ def _frame(rows: tuple) -> pandas.DataFrame:
 
 
 def display_name(name: str) -> str:
-    """How the field writes a loss or optimizer: "cyclip" -> "CyCLIP".
+    """Return the usual spelling of a name: "cyclip" -> "CyCLIP".
 
     Names that the course did not use stay as they are.
     """
@@ -89,15 +89,16 @@ def display_name(name: str) -> str:
 
 
 def in_course_order(names: Iterable[str]) -> list[str]:
-    """Distinct names: the course's in its order, the others by alphabet."""
+    """Sort distinct names: in the course's order, the others by alphabet."""
     course = [*LOSSES, *OPTIMIZERS]
     return sorted(set(names), key=lambda name: (course.index(name) if name in course else len(course), name))
 
 
 def rank_correlation(averages: Mapping[tuple[str, str], float]) -> tuple[float, int]:
-    """Spearman's rank correlation of our averages with the course's.
+    """Return the rank correlation of our averages with the course's.
 
-    Over the cells that both have. Only orderings can be compared, because the data and the scale differ; +1 is the same order, -1 the opposite one.
+    Spearman's, over the cells that both have. Only orderings can be compared, because the data and the scale differ; +1
+    is the same order, -1 the opposite one.
 
     Args:
         averages: (loss, optimizer) -> average in percent. Values that are not numbers (nan) are left out.

@@ -147,7 +147,7 @@ class Experiment:
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Experiment:
-        """A named starting point (`PRESETS`), with changes.
+        """Return a named starting point (`PRESETS`), with changes.
 
         Raises:
             ClipeduError: unknown preset or field, or a value that is not allowed.
@@ -157,7 +157,7 @@ class Experiment:
         return cls(**{**PRESETS[name].settings, **changes})
 
     def replace(self, **changes: Any) -> Experiment:
-        """The same experiment with some fields changed.
+        """Return the same experiment with some fields changed.
 
         Raises:
             ClipeduError: an unknown field, or a value that is not allowed.
@@ -165,12 +165,12 @@ class Experiment:
         return type(self)(**{**dataclasses.asdict(self), **changes})
 
     def to_json(self) -> str:
-        """All fields as a JSON object."""
+        """Return all fields as a JSON object."""
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Experiment:
-        """Inverse of `to_json`.
+        """Return the experiment that `to_json` wrote.
 
         Raises:
             ClipeduError: a text that is no experiment in JSON, an unknown field, a value that is not allowed.
@@ -184,7 +184,7 @@ class Experiment:
         return cls(**settings)
 
     def changed(self, preset: str = "laptop") -> dict[str, Any]:
-        """The fields in which this experiment differs from a preset, by name.
+        """Return the fields that differ from a preset, by name.
 
         Raises:
             ClipeduError: unknown preset.

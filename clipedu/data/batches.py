@@ -37,10 +37,11 @@ class Precomputed:
 
 @dataclass
 class Batch:
-    """One batch, on the CPU until `to`. `image` is (pixels,) or (features,); `text` is (ids, mask) or (features,).
+    """One batch, on the CPU until `to`.
 
-    `index` stays on the CPU, where a loss can check it without waiting for the device. `first` says where in the batch of
-    all processes these rows begin, and `of` how many that batch has, as `augment` wants to know.
+    `image` is (pixels,) or (features,); `text` is (ids, mask) or (features,). `index` stays on the CPU, where a loss
+    can check it without waiting for the device. `first` says where in the batch of all processes these rows begin, and
+    `of` how many that batch has; `augment` uses both.
     """
 
     index: Tensor
@@ -53,18 +54,18 @@ class Batch:
         return self.map(lambda t: t.to(device, non_blocking=True))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch with `change` done to all that the model sees."""
+        """Return the batch with `change` applied to `image` and `text`."""
         return replace(self, image=tuple(map(change, self.image)), text=tuple(map(change, self.text)))
 
     def split(self, parts: int) -> list[Batch]:
-        """The batch in this many equal parts, in order."""
+        """Return the batch in this many equal parts, in order."""
         index = self.index.chunk(parts)
         image, text = ([t.chunk(parts) for t in side] for side in (self.image, self.text))
         return [Batch(index[k], tuple(t[k] for t in image), tuple(t[k] for t in text)) for k in range(parts)]
 
 
 def epoch_order(rows: int, *, seed: int, epoch: int) -> Tensor:
-    """The order in which an epoch visits the rows, from (seed, epoch) alone.
+    """Return the order of the rows in an epoch, from (seed, epoch) alone.
 
     Args:
         rows: how many there are.
@@ -76,7 +77,7 @@ def epoch_order(rows: int, *, seed: int, epoch: int) -> Tensor:
 
 
 def caption_choice(rows: int, *, seed: int, epoch: int) -> Tensor:
-    """Which caption each row shows in an epoch, from (seed, epoch) alone.
+    """Choose a caption of each row in an epoch, from (seed, epoch) alone.
 
     Args:
         rows: how many there are.
@@ -88,7 +89,7 @@ def caption_choice(rows: int, *, seed: int, epoch: int) -> Tensor:
 
 
 def share(batch_size: int, rank: int, ranks: int) -> slice:
-    """The rows of a batch that one of several processes takes.
+    """Return the rows of a batch that one of several processes takes.
 
     Equal pieces in order, the first ones larger by one if the size does not divide. (A loss that gathers the batch needs
     equal ones.)
@@ -122,7 +123,7 @@ def batches(
     ranks: int = 1,
     precomputed: Precomputed = Precomputed(),
 ) -> Generator[Batch, None, None]:
-    """The batches of one epoch, from batch number `skip` on.
+    """Yield the batches of one epoch, from batch number `skip` on.
 
     Args:
         pairs: N tokenized pairs.

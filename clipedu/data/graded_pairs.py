@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class GradedPairs(Protocol):
-    """What scenes offer beyond `Pairs`; `isinstance(pairs, GradedPairs)` says whether a set does.
+    """What scenes offer beyond `Pairs`.
+
+    `isinstance(pairs, GradedPairs)` checks for them.
 
     Attributes:
         rows: int64 [N], the number of each scene in its stream.
-        attributes: what is known of the N scenes.
+        attributes: of the N scenes.
     """
 
     rows: Tensor
@@ -26,7 +28,7 @@ class GradedPairs(Protocol):
     def __len__(self) -> int: ...
 
     def chain(self, row: int) -> list[str]:
-        """Six captions of a row, from generic to specific."""
+        """Return six captions of a row, from generic to specific."""
 
     def chain_meanings(self, row: int) -> list[Meaning]:
-        """What each caption of `chain(row)` claims."""
+        """Return what each caption of `chain(row)` claims."""

@@ -35,7 +35,7 @@ def load_pairs(
         resize: how shards' images become square, "crop" or "squash" (see `clipedu.data.shards.images`).
     Raises:
         ClipeduError: an unknown name, split or resize, a set that was not fetched or not to the end, or one that cannot be
-            used as asked.
+            used as given.
     """
     if name_or_folder == "scenes":
         from clipedu.data.scenes.dataset import Scenes
@@ -48,7 +48,10 @@ def load_pairs(
 
 
 def available() -> list[str]:
-    """The names that `load_pairs` takes here: "scenes", and the folders with shards in the folder of data sets."""
+    """Return the names that `load_pairs` takes here.
+
+    They are "scenes" and the folders with shards in the folder of data sets.
+    """
     from clipedu.data.shards.samples import shard_paths
 
     home = data_home()
@@ -57,7 +60,7 @@ def available() -> list[str]:
 
 
 def find_folder(name_or_folder: str | os.PathLike) -> Path:
-    """The folder of a data set that is given by name or as a folder.
+    """Return the folder of a data set, given by name or as a folder.
 
     Raises:
         ClipeduError: there is none, or only a part of it.

@@ -2,7 +2,7 @@
 
 A row is one image with one or more captions. Its number, 0 <= row < len(pairs), is its id: it is the same in every epoch
 and in every process, and it is what a loss with memory (SogCLR) keeps its state under. A subclass says how to get
-`pixels` and `captions`; the base class turns captions into tokens once, and hands them out by row.
+`pixels` and `captions`; the base class turns captions into tokens once, and returns them by row.
 
 Shapes: B rows in a batch, L tokens a caption, H = W = `image_size`.
 """
@@ -44,7 +44,9 @@ class Tokenized:
 
 
 class Pairs:
-    """Images with captions. Subclasses set the attributes below and implement `__len__`, `pixels` and `captions`.
+    """Images with captions.
+
+    Subclasses set the attributes below and implement `__len__`, `pixels` and `captions`.
 
     Attributes:
         name: what to call the set in a report, e.g. "scenes".
@@ -72,22 +74,28 @@ class Pairs:
         raise TypeError(f"{type(self).__name__} does not say how many rows it has")
 
     def pixels(self, index: Tensor) -> Tensor:
-        """Images of the rows `index` (int64 [B]) as uint8 [B, 3, H, W], on the CPU."""
+        """Return the images of the rows `index`, int64 [B].
+
+        They are uint8 [B, 3, H, W], on the CPU.
+        """
         raise TypeError(f"{type(self).__name__} has no pixels")
 
     def captions(self, row: int) -> list[str]:
-        """All captions of one row; empty for a set that has only labels."""
+        """Return all captions of one row; empty for a set that has only labels."""
         raise TypeError(f"{type(self).__name__} has no captions")
 
     def fingerprint(self) -> str:
-        """A short hash of what the set holds: name, size and captions. Two runs compare like with like if it is equal."""
+        """Return a short hash of name, size and captions.
+
+        Scores of two runs are comparable only if it is equal.
+        """
         digest = hashlib.sha256(f"{self.name}/{self.split}/{len(self)}/{self.image_size}".encode())
         for row in range(len(self)):
             digest.update("\n".join(self.captions(row)).encode())
         return digest.hexdigest()[:16]
 
     def tokenize(self, tokenizer: Tokenizer) -> Pairs:
-        """Encode all captions once, so that `tokens` can hand them out.
+        """Encode all captions once, so that `tokens` can return them.
 
         A set that has a `cache` keeps them there (see `clipedu.data.token_cache`).
 
@@ -110,7 +118,7 @@ class Pairs:
         return self
 
     def tokens(self, index: Tensor, choice: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One caption for each row of `index`.
+        """Return one caption for each row of `index`.
 
         Args:
             index: int64 [B] rows.
@@ -126,7 +134,10 @@ class Pairs:
         return _gather(tokenized, first if choice is None else first + np.asarray(choice) % count)
 
     def all_tokens(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Every caption of every row: ids int64 [T, L], mask bool [T, L], and the row it belongs to, int64 [T].
+        """Return every caption of every row.
+
+        Returns:
+            ids int64 [T, L], mask bool [T, L], and the row that each belongs to, int64 [T].
 
         Raises:
             ClipeduError: the set is not tokenized yet.

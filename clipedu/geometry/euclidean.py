@@ -76,7 +76,7 @@ class Euclidean(Rooted):
     def geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
         """Return (1 - t) x + t y, on the straight line: [..., D].
 
-        Arguments: see `Geometry.geodesic`.
+        Args as in `Geometry.geodesic`.
         """
         return torch.lerp(x, y, t)
 

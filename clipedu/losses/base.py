@@ -142,10 +142,10 @@ class SimilarityLoss(Loss):
     can do without the whole of S implements `streamed`, which is used for batches larger than `stream_above`.
 
     Args:
-        temperature: what similarities are divided by, > 0; the initial value of a learned one. geometry: computes S;
-        None is `Cosine()`. scale: "paper" leaves the loss at the size its authors gave it; "clip" multiplies it by
-        `clip_scale`, so that its
-            gradient has the size of CLIP's and one learning rate suits all losses of a comparison.
+        temperature: what similarities are divided by, > 0; the initial value of a learned one.
+        geometry: computes S; None is `Cosine()`.
+        scale: "paper" leaves the loss at the size its authors gave it; "clip" multiplies it by `clip_scale`, so that
+            its gradient has the size of CLIP's and one learning rate suits all losses of a comparison.
         learn_temperature: make the temperature a parameter, `logit_scale` = log(1 / temperature), to be given to the
             optimizer without weight decay. It stays in the geometry's `logit_scale_range`.
 

@@ -73,9 +73,10 @@ class Entailed(Loss):
         return self.first + (self.last - self.first) * self.progress
 
     def forward(self, image: Tensor, text: Tensor, index: Tensor) -> LossOutput:
-        """Compute the loss of a batch, see `Loss.forward`.
+        """Compute the loss of a batch.
 
-        The angles are those of this process's own pairs; their gradient is averaged over the processes.
+        Args and Raises as in `Loss.forward`. The angles are those of this process's own pairs; their gradient is
+        averaged over the processes.
         """
         self.loss.progress = self.progress
         output = self.loss(image, text, index)
@@ -90,8 +91,8 @@ class Entailed(Loss):
         return LossOutput(output.total + term, output.terms | {"entailment": term.detach()}, output.watch | watch)
 
     def pair_weights(self, image: Tensor, text: Tensor, index: Tensor) -> Tensor:
-        """Compute dL/dS of the contrastive part, see `Loss.pair_weights`.
+        """Compute dL/dS of the contrastive part.
 
-        The entailment term does not depend on S.
+        Args and Raises as in `Loss.pair_weights`. The entailment term does not depend on S.
         """
         return self.loss.pair_weights(image, text, index)

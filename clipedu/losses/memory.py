@@ -134,7 +134,13 @@ class PerSampleLoss(MemoryLoss):
         self.register_buffer(name, torch.full((2, self.num_samples), value))
 
     def prepare(self, image: Tensor, text: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Check a batch and its row numbers, see `Loss.prepare`."""
+        """Check a batch and its row numbers, and bring it to one dtype.
+
+        Args and Returns as in `Loss.prepare`.
+
+        Raises:
+            ClipeduError: as there, and for a row number outside 0 to `num_samples` - 1.
+        """
         prepared = super().prepare(image, text, index)
         unknown = index[(index < 0) | (index >= self.num_samples)]
         if len(unknown):

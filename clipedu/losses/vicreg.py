@@ -86,7 +86,13 @@ class VICReg(Loss):
         }
 
     def pair_weights(self, image: Tensor, text: Tensor, index: Tensor) -> Tensor:
-        """Raise `ClipeduError`: VICReg has no pair weights."""
+        """Raise an error: VICReg has no pair weights.
+
+        Args as in `Loss.pair_weights`; they are not used.
+
+        Raises:
+            ClipeduError: always.
+        """
         raise ClipeduError(
             "vicreg has no pair weights: it never compares image i with text j. Look at the standard deviation of each "
             "dimension and at the D x D covariance matrix of the embeddings instead"

@@ -47,7 +47,7 @@ def add_text_encoder(name: str, model_type: str, description: str, *, hub: str |
 
 
 def encoder_names(kind: str) -> list[str]:
-    """Names of the entries of a kind.
+    """Return the names of the entries of a kind.
 
     "timm" for image encoders, "transformers" for text encoders.
     """

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 
 def block_cost(tokens: int, dim: int, mlp_ratio: float = 4.0) -> float:
-    """Multiply-adds of one block for one image, softmax and norms not counted.
+    """Return the multiply-adds of one block without softmax and norms.
 
-    A mask changes nothing: dense kernels compute all scores.
+    For one image. A mask changes nothing: dense kernels compute all scores.
 
     Args:
         tokens: N, of the sequence.
@@ -21,7 +21,7 @@ def block_cost(tokens: int, dim: int, mlp_ratio: float = 4.0) -> float:
 
 
 def matched_mlp_ratio(patches: int, extra: int, dim: int, mlp_ratio: float = 4.0) -> float:
-    """The MLP ratio that makes up for extra tokens.
+    """Return the MLP ratio that makes up for extra tokens.
 
     With it patches alone cost what patches and extra tokens cost with `mlp_ratio`.
 

@@ -91,7 +91,7 @@ class DualEncoder(nn.Module):
         return self.mean.device
 
     def encoder(self, side: str) -> nn.Module:
-        """The encoder of one side, "image" or "text"."""
+        """Return the encoder of one side, "image" or "text"."""
         return {"image": self.image_encoder, "text": self.text_encoder}[side]
 
     def train(self, mode: bool = True) -> DualEncoder:
@@ -105,7 +105,7 @@ class DualEncoder(nn.Module):
         return self
 
     def image_features(self, pixels: Tensor) -> Tensor:
-        """Image features [B, F], before the projection.
+        """Return image features [B, F], before the projection.
 
         From pixels [B, 3, H, W], uint8 or float in 0..255.
         """
@@ -113,7 +113,7 @@ class DualEncoder(nn.Module):
         return self.image_encoder(x.contiguous(memory_format=torch.channels_last))
 
     def text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Text features [B, G], before the projection.
+        """Return text features [B, G], before the projection.
 
         From token ids [B, L] and mask [B, L].
         """
@@ -121,19 +121,19 @@ class DualEncoder(nn.Module):
         return pool_text(hidden, mask, self.text_pooling)
 
     def project_image(self, features: Tensor) -> Tensor:
-        """Image features [B, F] -> embeddings [B, D]."""
+        """Project image features [B, F] -> embeddings [B, D]."""
         return self.geometry.tangent(self.image_projection(features), "image")
 
     def project_text(self, features: Tensor) -> Tensor:
-        """Text features [B, G] -> embeddings [B, D]."""
+        """Project text features [B, G] -> embeddings [B, D]."""
         return self.geometry.tangent(self.text_projection(features), "text")
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, H, W] -> embeddings [B, D]."""
+        """Encode pixels [B, 3, H, W] -> embeddings [B, D]."""
         return self.project_image(self.image_features(pixels))
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Token ids [B, L] and mask [B, L] -> embeddings [B, D]."""
+        """Encode token ids [B, L] and mask [B, L] -> embeddings [B, D]."""
         return self.project_text(self.text_features(ids, mask))
 
     @torch.no_grad()

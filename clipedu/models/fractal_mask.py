@@ -30,7 +30,7 @@ LARGEST_GRID = 256  # that an error suggests
 
 
 def summary_sides(grid: int, base: int) -> list[int]:
-    """Tokens a side of each level of summary tokens, coarsest first.
+    """Return the tokens a side of each summary level, coarsest first.
 
     16, 4 -> [1, 4].
 
@@ -56,7 +56,7 @@ def summary_sides(grid: int, base: int) -> list[int]:
 
 
 def bases_of(grid: int) -> list[int]:
-    """All bases that a grid is a power of: 16 -> [2, 4, 16].
+    """Return all bases that a grid is a power of: 16 -> [2, 4, 16].
 
     14 -> [14], one global token and a mask that is all ones.
     """
@@ -64,7 +64,7 @@ def bases_of(grid: int) -> list[int]:
 
 
 def grids_of(base: int, largest: int = LARGEST_GRID) -> list[int]:
-    """Powers of a base, from the base itself: 4 -> [4, 16, 64, 256]."""
+    """Return the powers of a base: 4 -> [4, 16, 64, 256]."""
     grids = [base]
     while grids[-1] * base <= largest:
         grids.append(grids[-1] * base)
@@ -72,7 +72,7 @@ def grids_of(base: int, largest: int = LARGEST_GRID) -> list[int]:
 
 
 def tokens(sides: list[int]) -> Tensor:
-    """Each token's window, in the order of the sequence.
+    """Return each token's window, in the order of the sequence.
 
     Args:
         sides: tokens a side of every level, the patch grid last: [1, 2, 4].
@@ -89,7 +89,7 @@ def tokens(sides: list[int]) -> Tensor:
 
 
 def fractal_mask(grid: int, base: int) -> Tensor:
-    """The fractal mask of a grid: bool [L, L], L = R + n^2.
+    """Return the fractal mask of a grid: bool [L, L], L = R + n^2.
 
     True where query (row) may attend to key (column).
 

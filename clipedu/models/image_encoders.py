@@ -31,7 +31,7 @@ def build_image_encoder(
     Pixels [B, 3, H, W] (normalised) -> features [B, F].
 
     Args:
-        name: an image entry of `ENCODERS` or any name timm knows.
+        name: an image entry of `ENCODERS` or any name of a timm model.
         weights: "random", "pretrained" or the path of a .safetensors file with the model's state dict.
         image_size: H and W; a model that timm says has a fixed input size (a ViT) is built for it. None leaves it as it is.
         options: further arguments of `timm.create_model`.
@@ -75,7 +75,7 @@ def build_image_encoder(
 
 
 def pixel_stats(encoder: Any, choice: str) -> PixelStats:
-    """Mean and standard deviation of pixels that an image encoder expects.
+    """Return mean and standard deviation of the pixels an encoder expects.
 
     Args:
         encoder: as `build_image_encoder` makes it.

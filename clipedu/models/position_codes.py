@@ -17,7 +17,7 @@ from clipedu.utils.errors import ClipeduError
 
 
 def sincos2d(side: int, dim: int) -> Tensor:
-    """Codes of a grid of places, row by row: float64 [side^2, dim].
+    """Return codes of a grid of places, row by row: float64 [side^2, dim].
 
     Coordinates are 0, 1, ..., side - 1.
 
@@ -36,7 +36,7 @@ def sincos2d(side: int, dim: int) -> Tensor:
 
 
 def alibi_slopes(heads: int) -> Tensor:
-    """One slope a head, float64 [heads].
+    """Return one slope a head, float64 [heads].
 
     For a power of two 2^(-8/H), 2^(-16/H), ...
 
@@ -48,7 +48,7 @@ def alibi_slopes(heads: int) -> Tensor:
 
 
 def alibi_bias(sides: list[int], heads: int, registers: int = 0) -> Tensor:
-    """The bias that 2D ALiBi adds to attention scores.
+    """Return the bias that 2D ALiBi adds to attention scores.
 
     float64 [heads, L, L], L = registers + sum of side^2.
 

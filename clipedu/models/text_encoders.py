@@ -60,7 +60,7 @@ def build_text_encoder(
 
 
 def text_config(name: str, *, pretrained: bool = False, **changes: Any) -> PretrainedConfig:
-    """The transformers configuration of a text encoder.
+    """Return the transformers configuration of a text encoder.
 
     The hub is needed only for hub ids and pretrained weights.
 
@@ -113,7 +113,7 @@ def text_config(name: str, *, pretrained: bool = False, **changes: Any) -> Pretr
 
 
 def hub_id(name: str) -> str:
-    """The hub id of a text encoder's weights and tokenizer.
+    """Return the hub id of a text encoder's weights and tokenizer.
 
     Raises:
         ClipeduError: an entry made for training from scratch has none.

@@ -77,18 +77,18 @@ class Masked:
     sides: list[int]
 
     def forward_features(self, x: Tensor, attn_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """As timm's, under the model's own mask."""
+        """Compute timm's features under the model's own mask."""
         timm_class: Any = super()
         return timm_class.forward_features(x, attn_mask=self.attn_mask if attn_mask is None else attn_mask, **kwargs)
 
     def forward_intermediates(self, x: Tensor, *args: Any, attn_mask: Tensor | None = None, **kwargs: Any) -> Any:
-        """As timm's, under the model's own mask."""
+        """Compute timm's intermediates under the model's own mask."""
         timm_class: Any = super()
         mask = self.attn_mask if attn_mask is None else attn_mask
         return timm_class.forward_intermediates(x, *args, attn_mask=mask, **kwargs)
 
     def no_weight_decay(self) -> set[str]:
-        """Names that are not decayed: codes and tokens, as in the paper's code.
+        """Return names that are not decayed: codes and tokens, as in the paper.
 
         Older versions of timm forget the registers.
         """

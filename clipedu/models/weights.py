@@ -66,7 +66,7 @@ def from_hub(what: str, setting: str) -> Iterator[bool]:
 
     Args:
         what: what is fetched, for the message.
-        setting: the experiment's setting that asks for it.
+        setting: the experiment's setting that requires it.
     Raises:
         ClipeduError: it is neither on this machine nor available from the hub.
     """
@@ -86,7 +86,9 @@ def from_hub(what: str, setting: str) -> Iterator[bool]:
 
 
 def cached_timm_weights(name: str) -> dict[str, Any]:
-    """Arguments of `timm.create_model` that load what it fetched from the hub before, without a network.
+    """Return arguments of `timm.create_model` for weights in the cache.
+
+    They load what timm fetched from the hub before, without a network.
 
     Empty for a model whose weights do not come from the hub.
 

@@ -84,7 +84,7 @@ class Memory:
 
 
 def average(alpha: float) -> Memory:
-    """An exponential average; alpha in (0, 1] weighs the newest gradient.
+    """Return an exponential average; alpha in (0, 1] weighs the newest.
 
     Raises:
         ClipeduError: alpha out of range.
@@ -95,12 +95,15 @@ def average(alpha: float) -> Memory:
 
 
 def nesterov(beta: float) -> Memory:
-    """beta * average + (1 - beta) * newest: Muon, and NAdam in the long run."""
+    """Return beta * average + (1 - beta) * newest.
+
+    Muon, and NAdam in the long run.
+    """
     return Memory((1 - beta) * (1 + beta), (1 - beta) * beta**2, beta)
 
 
 def heavy_ball(momentum: float, dampening: float = 0.0, nesterov: bool = False) -> Memory:
-    """torch's SGD: b <- momentum b + (1 - dampening) g.
+    """Return the memory of torch's SGD: b <- momentum b + (1 - dampening) g.
 
     The step is along b, or along g + momentum b (Nesterov).
 
@@ -115,9 +118,9 @@ def heavy_ball(momentum: float, dampening: float = 0.0, nesterov: bool = False) 
 
 
 def lion(beta1: float, beta2: float) -> Memory:
-    """Lion steps along the sign of beta1 m + (1 - beta1) g.
+    """Return the memory of Lion.
 
-    Then m <- beta2 m + (1 - beta2) g.
+    It steps along the sign of beta1 m + (1 - beta1) g. Then m <- beta2 m + (1 - beta2) g.
     """
     return Memory(1 - beta1, beta1 * (1 - beta2), beta2)
 
@@ -125,7 +128,7 @@ def lion(beta1: float, beta2: float) -> Memory:
 def contribution_factor(
     memory: Memory, normaliser: str = "vector", shape: tuple[int, int] | None = None, keep: float = 1.0
 ) -> float:
-    """K = 1 + 2 sum_k keep^k rho_k, for updates made of noise.
+    """Return K = 1 + 2 sum_k keep^k rho_k, for updates made of noise.
 
     Args:
         memory: weights of past gradients.
@@ -154,7 +157,7 @@ def contribution_factor(
 
 
 def fade_of(factor: float, keep: float = 1.0) -> float:
-    """The fade of the plain average that has this `contribution_factor`.
+    """Return the fade of the average that has this `contribution_factor`.
 
     The inverse of (1 + keep fade) / (1 - keep fade).
     """

@@ -11,8 +11,8 @@ With x = ||w||, T = tuc and c = drift
 
 $$ s (2 - s)\, x^2 + 2\, \mathrm{lr}\, (1 - s)\, c \sqrt{T}\, x = \mathrm{lr}^2\, T $$
 
-whose positive root is `norm_with_drift`; c = 0 gives the balance without. Momentum needs no place here: each minibatch is
-counted once. Correlations between gradients of neighbouring steps are not counted.
+whose positive root is `norm_with_drift`; c = 0 gives the balance without. Momentum needs no term of its own: each
+minibatch is counted once. Correlations between gradients of neighbouring steps are not counted.
 
 Which layers drift? A layer that a normalisation follows cannot change the output by its length, so <w, g> = 0 (Euler), and
 nearly so for q. Others have a preferred length: the feed-forward layers of a transformer shrink under noise, queries and keys
@@ -33,7 +33,7 @@ from clipedu.utils.errors import ClipeduError
 
 
 def norm_with_drift(lr: float, shrink: float, tuc: float, drift: float = 0.0) -> float:
-    """||w|| at which decay, injection and drift balance.
+    """Return ||w|| at which decay, injection and drift balance.
 
     inf where nothing holds it.
 
@@ -62,7 +62,7 @@ def predicted_with_drift(
     drift: ArrayLike = 0.0,
     alpha: float = 1.0,
 ) -> np.ndarray:
-    """||w|| after each step, [steps], where contributions drift.
+    """Return ||w|| after each step, [steps], where contributions drift.
 
     Sizes and drifts may change; transients are included.
 

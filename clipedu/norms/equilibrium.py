@@ -50,7 +50,7 @@ from clipedu.utils.errors import ClipeduError
 
 
 def balance(lr: float, shrink: float, injected: float = 1.0) -> float:
-    """Steady ||w||^2 of a constant shrink and injection.
+    """Return steady ||w||^2 of a constant shrink and injection.
 
     Each step shrinks w by `shrink` and adds lr^2 * `injected` to ||w||^2; inf without shrink.
 
@@ -66,7 +66,7 @@ def balance(lr: float, shrink: float, injected: float = 1.0) -> float:
 
 
 def balance_with_momentum(lr: float, weight_decay: float, alpha: float = 1.0, exact: bool = True) -> float:
-    """Steady ||w||^2 / C with momentum, for updates of one squared size C.
+    """Return steady ||w||^2 / C with momentum, for updates of squared size C.
 
     Args:
         lr: learning rate.
@@ -84,7 +84,9 @@ def balance_with_momentum(lr: float, weight_decay: float, alpha: float = 1.0, ex
 
 
 def mean_alignment(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
-    """E<w, u> / C in the steady state, w before the step: -lr r / (1 - a r).
+    """Return E<w, u> / C in the steady state: -lr r / (1 - a r).
+
+    w is taken before the step.
 
     At most 0: the step -lr u points outward.
 
@@ -98,7 +100,7 @@ def mean_alignment(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
 
 
 def mean_cosine(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
-    """cos(w, u) in the steady state.
+    """Return cos(w, u) in the steady state.
 
     E<w, u> over the root of the mean squares.
 
@@ -111,7 +113,7 @@ def mean_cosine(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
 
 
 def time_constant(shrink: float) -> float:
-    """Steps in which the gap of ||w||^2 to its balance falls by e.
+    """Return the steps in which ||w||^2 - balance falls by a factor e.
 
     -1 / (2 ln(1 - shrink)), inf without shrink.
 
@@ -123,7 +125,7 @@ def time_constant(shrink: float) -> float:
 
 
 def rotation(shrink: float, step: float, cosine: float = 0.0) -> float:
-    """Angle in radians between w before and after a step.
+    """Return the angle in radians between w before and after a step.
 
     Args:
         shrink: share of the weight that decay takes in the step.
@@ -135,7 +137,7 @@ def rotation(shrink: float, step: float, cosine: float = 0.0) -> float:
 
 
 def sgdm_norm(lr: float, weight_decay: float, momentum: float, gradient: float = 1.0) -> float:
-    """||w|| where SGD with momentum and coupled L2 settles.
+    """Return ||w|| where SGD with momentum and coupled L2 settles.
 
     For a scale-invariant layer, to first order; without Nesterov and dampening the exact 4th power is larger by 1 + lr * weight_decay / (2 (1 + momentum)).
 
@@ -149,7 +151,7 @@ def sgdm_norm(lr: float, weight_decay: float, momentum: float, gradient: float =
 
 
 def adamw_norm(lr: float, weight_decay: float, size: int) -> float:
-    """||w|| where AdamW settles: a root mean square of sqrt(lr / (2 lambda)).
+    """Return ||w|| where AdamW settles: an RMS of sqrt(lr / (2 lambda)).
 
     beta1 is not in it: momentum makes Adam's updates smaller and more alike, and the two cancel. To first order in lr * lambda.
 
@@ -164,7 +166,7 @@ def adamw_norm(lr: float, weight_decay: float, size: int) -> float:
 def lion_norm(
     lr: float, weight_decay: float, size: int, beta1: float = 0.9, beta2: float = 0.99, exact: bool = True
 ) -> float:
-    """||w|| where Lion settles.
+    """Return ||w|| where Lion settles.
 
     Args:
         lr: learning rate.
@@ -192,7 +194,7 @@ def predicted_norms(
     fade: float = 0.0,
     scale_invariant: bool = False,
 ) -> np.ndarray:
-    """||w|| after each step, for any schedule and decay law.
+    """Return ||w|| after each step, for any schedule and decay law.
 
     n <- (1 - s_t)^2 n + lr_t^2 TUC, with n = ||w||^2.
 
@@ -225,7 +227,9 @@ def mean_squares(
     injection: bool = True,
     outward: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean ||w||^2 after, and <w, u> / ||u||^2 before each step: [steps].
+    """Return mean ||w||^2 and <w, u> / ||u||^2 of each step: [steps].
+
+    ||w||^2 is after the step, <w, u> / ||u||^2 before it.
 
     With p = -<w, u> / C, the part of the coming update that is in w already, a step is
 

@@ -41,7 +41,7 @@ class Layer:
 
 
 def watched_layers(model: nn.Module, heads: Sequence[str] = HEADS) -> list[Layer]:
-    """The tensors of a model that require a gradient and have an axis.
+    """Return the tensors of a model that require a gradient and have an axis.
 
     Each once, in the model's order.
 

@@ -59,7 +59,7 @@ def _like(flat: Tensor, parameter: Tensor) -> Tensor:
 
 
 def contributed(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> Tensor | None:
-    """q of the step just done, shaped like the parameter.
+    """Return q of the step just done, shaped like the parameter.
 
     Read it before gradients are cleared.
 
@@ -87,7 +87,7 @@ def contributed(optimizer: torch.optim.Optimizer, group: dict[str, Any], paramet
 
 
 def active_numbers(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
-    """How many numbers of a parameter have had a gradient so far.
+    """Count the numbers of a parameter that have had a gradient so far.
 
     A tensor; rows of words that never occurred have none.
     """

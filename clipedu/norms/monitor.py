@@ -17,7 +17,7 @@ decay s is 0, and what L2 does is a part of u.
     monitor.frame()               # one row a layer and recorded step: norms, angle, alignment, injection, decay, ...
     monitor.totals()              # one row a part of the model and step: weight, gradient, update
 
-It holds one extra copy of the trained weights. Results stay on the device, and reach the host when they are asked for (or
+It holds one extra copy of the trained weights. Results stay on the device, and reach the host when they are read (or
 every 256 steps), in one transfer. In `frame()`, with cos and angle of the whole tensor:
 
     weight ||w'||     gradient ||g|| before clipping     update ||w' - w||, decay included     cosine cos(w, u)
@@ -132,7 +132,7 @@ class NormMonitor:
         return self._totals.last
 
     def totals(self) -> pandas.DataFrame:
-        """The norms of each part as a tidy frame.
+        """Return the norms of each part as a tidy frame.
 
         Columns: step, part, weight, gradient, update.
         """
@@ -144,7 +144,7 @@ class NormMonitor:
         return pd.DataFrame({"step": steps.repeat(len(self.parts)), "part": self.parts * len(values), **columns})
 
     def frame(self) -> pandas.DataFrame:
-        """Everything about each layer as a tidy frame.
+        """Return everything about each layer as a tidy frame.
 
         The columns `COLUMNS`, and those switched on besides.
         """
@@ -156,7 +156,7 @@ class NormMonitor:
         return frame
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs besides `first_step`.
+        """Return what a resumed run needs besides `first_step`.
 
         Lambda of each layer by name, plain values.
         """
@@ -227,7 +227,7 @@ class NormMonitor:
 
 
 class _Kept:
-    """Small tensors, one a step, that stay on the device until they are asked for or there are many of them."""
+    """Small tensors, one a step, that stay on the device until they are read or there are many of them."""
 
     last: Tensor
 
@@ -242,7 +242,7 @@ class _Kept:
             self._flush()
 
     def all(self, shape: tuple[int, ...]) -> np.ndarray:
-        """[steps, *shape], float64."""
+        """Return all values: [steps, *shape], float64."""
         self._flush()
         return np.concatenate([np.empty((0, *shape)), *self._on_host])
 

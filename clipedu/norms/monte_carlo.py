@@ -56,7 +56,7 @@ class NoiseUpdates:
         return self.gradient
 
     def next(self, w: Tensor, length: Tensor | None = None) -> Tensor:
-        """The update of the next step, [chains, size].
+        """Return the update of the next step, [chains, size].
 
         Args:
             w: the weights before the step, [chains, size].
@@ -105,7 +105,7 @@ def walk_chains(
     renormalised: bool = False,
     scale_invariant: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Walk the chains; ||w||^2 after and cos(w, u) before a step.
+    """Walk the chains; return ||w||^2 after and cos(w, u) before a step.
 
     At each recorded step: [records, chains] each, float64.
 

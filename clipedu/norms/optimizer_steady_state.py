@@ -15,7 +15,7 @@ of its steps, the size C = E||u||^2 of an update made of noise, and so the balan
 
 d is the number of entries, all of which are taken to get gradients. In an embedding most rows do not: give `measured`, and C is
 that of the updates really taken. The rest of the theory still assumes noise, see `equilibrium.py`. An output layer has
-no such balance; `steady_state` cannot know which layer is one.
+no such balance; `steady_state` cannot detect which layer is one.
 
 Under a decay law (`clipedu.optim.follow`) the balance is that at the current lr. Under "corrected" it does not move with lr.
 
@@ -181,7 +181,7 @@ def _shrink(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: 
 
 
 def _motion(kind: str, optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> _Motion:
-    """What is known of an optimizer's steps. Raises ClipeduError where nothing is."""
+    """Return the steps of an optimizer. Raises ClipeduError for one without a formula."""
     if group.get("caution"):
         raise ClipeduError("a cautious optimizer leaves out part of each step: there is no theory of its steady state")
     if kind in _ADAMS:

@@ -133,7 +133,7 @@ class WalkSettings:
         return self.balance(self.lr, self.lr * self.weight_decay) if self.start is None else self.start
 
     def balance(self, lr: float, shrink: float) -> float:
-        """||w||^2 / C at which a constant lr and shrink settle.
+        """Return ||w||^2 / C at which a constant lr and shrink settle.
 
         inf without shrink.
         """
@@ -142,7 +142,7 @@ class WalkSettings:
         return math.sqrt(squared) if self.scale_invariant else squared
 
     def rates(self) -> tuple[np.ndarray, np.ndarray]:
-        """lr and shrink of each step, [steps] each."""
+        """Return lr and shrink of each step, [steps] each."""
         lr = np.array(
             [
                 learning_rate(t, peak=self.lr, total=self.steps, warmup=self.warmup, schedule=self.schedule)
@@ -195,7 +195,7 @@ class Walk:
         return 1 / np.sqrt(self.measured)
 
     def frame(self) -> pandas.DataFrame:
-        """All arrays as columns."""
+        """Return all arrays as columns."""
         import pandas as pd
 
         return pd.DataFrame({name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)})

@@ -27,13 +27,13 @@ _SMALL = 2**13  # numbers: below, calls cost more than memory
 
 
 def wide(device: torch.device) -> torch.dtype:
-    """The dtype of sums: float64 where the device has it."""
+    """Return the dtype of sums: float64 where the device has it."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 @torch.no_grad()
 def squares(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor:
-    """Squared norm of each tensor, [n] on `device`; 0 for None.
+    """Return the squared norm of each tensor, [n] on `device`; 0 for None.
 
     In `wide`. The host does not wait.
     """
@@ -72,7 +72,7 @@ class Snapshot:
 
     @torch.no_grad()
     def compare(self, whole: bool = True) -> tuple[Tensor, ...]:
-        """Sums of the step since `take`: A', D, and if `whole` A and B.
+        """Return the sums of the step since `take`: A', D, and if `whole` A and B.
 
         [parameters] each, on the device, in `wide`.
 
@@ -126,7 +126,7 @@ def _by_blocks(tensor: Tensor) -> bool:
 
 
 def _foreach_squares(tensors: list[Tensor], device: torch.device) -> Tensor:
-    """Squared norm of each tensor, [n], by one kernel for many where there is one; each sum is `wide`."""
+    """Return the squared norm of each tensor, [n], by one kernel for many where there is one; each sum is `wide`."""
     if not tensors:
         return torch.empty(0, dtype=wide(device), device=device)
     return torch.stack(torch._foreach_norm(tensors, 2, wide(device))).square()

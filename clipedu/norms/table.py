@@ -40,7 +40,7 @@ def layer_table(
     groups: Sequence[Sequence[str]],
     settings: Sequence[np.ndarray],
 ) -> pandas.DataFrame:
-    """A pandas frame with the columns `COLUMNS`, one row a step and layer.
+    """Return a frame with columns `COLUMNS`, one row a step and layer.
 
     Args:
         layers: what is watched.

@@ -20,8 +20,8 @@ All four agree at the peak. Over half a cosine lr has the mean 1/2 and lr^2 the 
 shrinks 3/4 as much in all as a constant one. Papers give it twice the lambda, which evens the mean lambda_t and shrinks 3/2 as
 much; 4/3 evens the shrink.
 
-Not for every layer: where u keeps pointing along w, as in an output layer whose logits want to grow, there is no such balance,
-and lambda should stay constant there. Give such a group `"decay_law": "constant"`.
+Not for every layer: where u keeps pointing along w, as in an output layer whose logits keep growing, there is no such
+balance, and lambda should stay constant there. Give such a group `"decay_law": "constant"`.
 
     optimizer = torch.optim.AdamW([{"params": body}, {"params": head, "decay_law": "constant"}], lr=1e-3, weight_decay=0.1)
     follow(optimizer, "corrected")          # and then any schedule
@@ -95,7 +95,7 @@ DECAY_LAWS.add(
 
 
 def coefficient(law: str, lr: float, *, lr_max: float, weight_decay: float) -> float:
-    """lambda of a step, under a law of `DECAY_LAWS`.
+    """Return lambda of a step, under a law of `DECAY_LAWS`.
 
     0 at lr 0, where a step shrinks nothing under any law.
 

@@ -38,7 +38,7 @@ _CONSTANT, _CORRECTED = {"decay_law": "constant"}, {"decay_law": "corrected"}
 
 
 def _of_timm(name: str) -> Callable[..., torch.optim.Optimizer]:
-    """A builder of the optimizer that timm knows by `name`; timm is imported when it is called."""
+    """A builder of the optimizer that timm calls `name`; timm is imported when it is called."""
 
     def build(groups: list[dict[str, Any]], **options: Any) -> torch.optim.Optimizer:
         from timm.optim import get_optimizer_class

@@ -9,7 +9,7 @@ $$ U(G) = \arg\max_{\|U\| \le 1} \langle G, U \rangle, \qquad  \langle G, U(G) \
 
 It is to be *subtracted*. A linear minimization oracle (LMO) is, strictly, -U; Scion's code calls U the "lmo", and so does
 this file. Three things follow for every norm here: U has size 1 in its own norm (0 for G = 0), U(k G) = U(G) for k > 0,
-and only the direction of a gradient counts. So neither clipping nor the scale of a loss touches Scion.
+and only the direction of a gradient counts. So neither clipping nor the scale of a loss changes a step of Scion.
 
 The norm is meant to be the layer's operator norm: how much a change of the weight can change the output, in root mean
 squares (RMS), for inputs of RMS 1. W is [out, in], as torch stores it; n is its number of entries.
@@ -62,7 +62,7 @@ POLAR_METHODS = (*_STEPS, "svd")
 
 
 def polar(matrix: Tensor, method: str = "polar-express") -> Tensor:
-    """The polar factor U V^T of each matrix [..., m, n] = U S V^T.
+    """Return the polar factor U V^T of each matrix [..., m, n] = U S V^T.
 
     It is the nearest (semi-)orthogonal matrix.
 
@@ -90,7 +90,7 @@ def polar(matrix: Tensor, method: str = "polar-express") -> Tensor:
 
 
 def spectral(g: Tensor, polar_method: str = "polar-express") -> Tensor:
-    """sqrt(out/in) polar(G) for G [..., out, in].
+    """Return sqrt(out/in) polar(G) for G [..., out, in].
 
     With leading axes (heads stacked as [3, d, d]) one matrix at a time.
     """
@@ -98,7 +98,7 @@ def spectral(g: Tensor, polar_method: str = "polar-express") -> Tensor:
 
 
 def spectral_conv(g: Tensor, polar_method: str = "polar-express") -> Tensor:
-    """sqrt(out/in)/k^2 polar(G as [out, in k^2]).
+    """Return sqrt(out/in)/k^2 polar(G as [out, in k^2]).
 
     For the kernel G [out, in, k, k] of a convolution, as in Scion's own code.
 
@@ -109,7 +109,7 @@ def spectral_conv(g: Tensor, polar_method: str = "polar-express") -> Tensor:
 
 
 def spectral_conv_per_position(g: Tensor, polar_method: str = "polar-express") -> Tensor:
-    """sqrt(out/in)/k^2 polar(G[:, :, i, j]) at each kernel position.
+    """Return sqrt(out/in)/k^2 polar(G[:, :, i, j]) at each position.
 
     A convolution is a sum of k^2 linear maps.
 
@@ -120,7 +120,7 @@ def spectral_conv_per_position(g: Tensor, polar_method: str = "polar-express") -
 
 
 def patchifier(g: Tensor, polar_method: str = "polar-express") -> Tensor:
-    """Spectral on G [out, in, k, k] as [out, in k^2].
+    """Apply `spectral` to G [out, in, k, k] as [out, in k^2].
 
     A convolution whose stride is its kernel is a linear map of patches.
     """
@@ -128,12 +128,12 @@ def patchifier(g: Tensor, polar_method: str = "polar-express") -> Tensor:
 
 
 def sign(g: Tensor) -> Tensor:
-    """sign(G) / in; `in` is the product of all axes but the first."""
+    """Return sign(G) / in; `in` is the product of all axes but the first."""
     return g.sign() / max(1, math.prod(g.shape[1:]))
 
 
 def row_norm(g: Tensor) -> Tensor:
-    """Each row of G [out, ...] to length 1/sqrt(in).
+    """Scale each row of G [out, ...] to length 1/sqrt(in).
 
     `in` as in `sign`: no output moves by more than 1.
     """
@@ -141,7 +141,7 @@ def row_norm(g: Tensor) -> Tensor:
 
 
 def col_norm(g: Tensor) -> Tensor:
-    """Each column of G [out, in] to RMS 1, that is length sqrt(out).
+    """Scale each column of G [out, in] to RMS 1, length sqrt(out).
 
     Right where the input is one-hot.
     """
@@ -149,7 +149,7 @@ def col_norm(g: Tensor) -> Tensor:
 
 
 def embedding(g: Tensor) -> Tensor:
-    """`col_norm` for a table [..., rows, dim] as torch stores it.
+    """Apply `col_norm` to a table [..., rows, dim] as torch stores it.
 
     Each row to RMS 1. A row without gradient stays 0.
 
@@ -159,7 +159,7 @@ def embedding(g: Tensor) -> Tensor:
 
 
 def bias_rms(g: Tensor) -> Tensor:
-    """G / RMS(G) over all entries of G, of any shape.
+    """Return G / RMS(G) over all entries of G, of any shape.
 
     For a scalar its sign. (Scion's code: over the first axis only.)
     """
@@ -167,17 +167,17 @@ def bias_rms(g: Tensor) -> Tensor:
 
 
 def auto(g: Tensor, polar_method: str = "polar-express") -> Tensor:
-    """The step of the norm that `auto_norm` finds for the shape of G."""
+    """Return the step of the norm that `auto_norm` finds for the shape of G."""
     return lmo(g, auto_norm(g.shape), polar_method)
 
 
 def auto_norm(shape: torch.Size | tuple[int, ...]) -> str:
-    """The norm of a shape, by Scion's rule.
+    """Return the norm of a shape, by Scion's rule.
 
     0 or 1 axes bias-rms, 2 spectral, 3 or more spectral-conv.
 
-    One exception of ours: [1, n, d], as timm stores class tokens and position tables, is "embedding". Shapes cannot tell
-    a token table [vocabulary, d] from a linear layer, nor a patch embedding from a convolution: `scion_groups` can.
+    One exception of ours: [1, n, d], as timm stores class tokens and position tables, is "embedding". By shape a token
+    table [vocabulary, d] is a linear layer, and a patch embedding a convolution: `scion_groups` distinguishes them.
     """
     if len(shape) < 2:
         return "bias-rms"
@@ -187,7 +187,7 @@ def auto_norm(shape: torch.Size | tuple[int, ...]) -> str:
 
 
 def lmo(g: Tensor, norm: str = "auto", polar_method: str = "polar-express") -> Tensor:
-    """U(G) in a norm, to be subtracted from the weight.
+    """Return U(G) in a norm, to be subtracted from the weight.
 
     Same shape and dtype as G.
 

@@ -102,7 +102,7 @@ def head_apart(
 
 
 def describe_groups(optimizer: torch.optim.Optimizer) -> str:
-    """A table of an optimizer's groups.
+    """Return a table of an optimizer's groups.
 
     Name, tensors and numbers in them, lambda at the peak, its law, and why.
 

@@ -10,7 +10,7 @@ SCHEDULES = ("cosine", "constant")
 
 
 def learning_rate(step: int, *, peak: float, total: int, warmup: int, schedule: str = "cosine") -> float:
-    """The learning rate of a step.
+    """Return the learning rate of a step.
 
     lr rises linearly over the first `warmup` steps: peak/warmup, 2 peak/warmup, ... and is `peak` at step warmup - 1. Then
     "constant" stays there, and "cosine" follows peak/2 * (1 + cos(pi * t)) with t = 0 at step warmup - 1 and t = 1 at step

@@ -47,7 +47,7 @@ _WITH_A_NORM = (nn.Embedding, *_CONVOLUTIONS)
 
 
 def effective_step(gamma: float, alpha: float, nesterov: bool = False) -> float:
-    """The size of independent steps that would go as far (gamma_eff).
+    """Return the size gamma_eff of independent steps that go as far.
 
     gamma sqrt((2 - alpha) / alpha): their sum would grow as fast (Chou).
 
@@ -63,7 +63,7 @@ def effective_step(gamma: float, alpha: float, nesterov: bool = False) -> float:
 
 
 def corrected_shrink(gamma: float, alpha: float, target: float, nesterov: bool = False) -> float:
-    """The share of the weight that ScionC takes away in a step.
+    """Return the share of the weight that ScionC takes away in a step.
 
     effective_step^2 / (2 target), so ||theta||^2 -> target.
 
@@ -111,7 +111,7 @@ class Scion(torch.optim.Optimizer):
         super().__init__(params, {**settings, "polar": polar, "nesterov": nesterov})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in torch; the group's values are checked."""
+        """Add a group as in torch, after a check of its values."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
@@ -134,7 +134,7 @@ class Scion(torch.optim.Optimizer):
             check(parameter.shape, group["norm"], group["polar"])
 
     def shrink(self, group: dict[str, Any], parameter: Tensor) -> float:
-        """s_t: the share of a weight that this step takes away first."""
+        """Return s_t, the share of a weight that this step takes away first."""
         return group["lr"] * group["weight_decay"]
 
     @torch.no_grad()
@@ -213,7 +213,7 @@ class ScionC(Scion):
             group["target"] = group["lr"] * squared_step / (2 * group["weight_decay"])
 
     def shrink(self, group: dict[str, Any], parameter: Tensor) -> float:
-        """s_t of the corrected law, or of Scion's where `corrected` is False."""
+        """Return s_t of the corrected law, or of Scion's if not `corrected`."""
         if not group["corrected"]:
             return super().shrink(group, parameter)
         if group["target"] is None or parameter.numel() == 1:

@@ -5,7 +5,7 @@ lambda / lr_max for corrected decay, Scion's own for Scion. Where decay is coupl
 away apart from the update u, and s is 0.
 
 Torch and timm keep in the group which of the two it is ("decoupled_weight_decay", "decoupled_decay", "decoupled"); where a
-class has only one way, the class decides. An optimizer that is not known here is taken for decoupled.
+class has only one way, the class decides. An unknown optimizer is taken for decoupled.
 
 LaProp and Lamb shrink at the end of their step, w' = (1 - s) (w - lr u): then lr u counts as (1 - s) lr u.
 
@@ -34,7 +34,7 @@ _COUPLED_OF_TIMM = ("Lars", "NAdamLegacy", "RAdamLegacy")
 
 
 def shrink(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> float:
-    """s of the coming step w' = (1 - s) w - lr u; 0 for coupled decay.
+    """Return s of the step w' = (1 - s) w - lr u; 0 for coupled decay.
 
     It reads the group's `lr` and `weight_decay` as they are: under a law of `follow` the latter is that of the last step until
     the next one begins. An lr that is a tensor is read from its device.
@@ -59,7 +59,7 @@ def shrink(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: T
 
 
 def newest_weight(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> float:
-    """alpha, the weight of the newest gradient in a step's average.
+    """Return alpha, the weight of the newest gradient in a step's average.
 
     1 - beta1, or 1 - momentum; 1 without memory.
 
@@ -77,7 +77,7 @@ def newest_weight(optimizer: torch.optim.Optimizer, group: dict[str, Any], param
 
 
 def is_decoupled(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> bool:
-    """Whether a group's weight decay is a shrink, not L2 in the gradient."""
+    """Return whether weight decay is a shrink, not L2 in the gradient."""
     for flag in _FLAGS:
         if flag in group:
             return bool(group[flag])

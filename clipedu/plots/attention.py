@@ -41,7 +41,7 @@ def plot_attention(
     queries: Sequence[str] | None = None,
     blocks: Sequence[int] | None = None,
 ) -> Figure:
-    """Draw where tokens of one picture look.
+    """Draw the attention weights of tokens of one picture.
 
     A row a query, with the picture on its left; a column a block, or a head. A map holds the weights on the patches, in percent
     of all weights of the query, from 0 to its largest, which is written above it: so a map that is bright all over is an even

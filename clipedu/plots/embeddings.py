@@ -1,4 +1,4 @@
-"""Figures of embeddings: similarities of images with captions, and their PCA.
+"""Figures of embeddings: similarities and PCA.
 
 `clipedu.plots` exports both.
 """

@@ -149,7 +149,7 @@ def _draw_way(ax: Axes, disk: Disk, stations: Tensor) -> None:
 
 
 def level_colours(levels: int) -> list[Any]:
-    """Colours from dark (generic) to bright (specific).
+    """Return colours from dark (generic) to bright (specific).
 
     A single level has the colour of captions.
     """

@@ -58,7 +58,7 @@ def to_png(figure: Figure) -> bytes:
 
 
 def line_style(number: int) -> tuple[str, str]:
-    """Colour and dashes of line `number`; the first 28 differ."""
+    """Return colour and dashes of line `number`; the first 28 differ."""
     return COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
 
 

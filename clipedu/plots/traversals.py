@@ -1,4 +1,4 @@
-"""The figure of traversals: which captions are nearest on the way to the root."""
+"""The figure of traversals: nearest captions on the way to the root."""
 
 from __future__ import annotations
 

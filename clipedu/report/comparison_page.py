@@ -1,4 +1,7 @@
-"""The page that compares many runs: scores, repeats, the course's table, curves, settings."""
+"""The page that compares many runs.
+
+It has scores, repeats, the course's table, curves and settings.
+"""
 
 from __future__ import annotations
 

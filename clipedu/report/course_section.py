@@ -1,4 +1,7 @@
-"""Our grid of losses and optimizers beside the course's published one, and what of it may be compared."""
+"""Our grid of losses and optimizers beside the course's published one.
+
+It says which numbers can be compared.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,10 @@ WARNING = (
 
 
 def course_blocks(table: pandas.DataFrame) -> list[Block]:
-    """Return heat maps, the course's table with our averages, and the rank correlation.
+    """Return the blocks that compare our grid with the course's.
 
-    If no cell is shared, our heat map alone.
+    They are heat maps, the course's table with our averages, and the rank correlation; if no cell is shared, our heat
+    map alone.
 
     Args:
         table: as `clipedu.report.score_table.score_table` returns it. Several runs of a cell count with their mean.

@@ -1,8 +1,9 @@
-"""Pages of blocks (headings, text, tables, figures), as one self-contained HTML file and as Markdown.
+"""Pages of blocks, as one self-contained HTML file and as Markdown.
 
-A report is a list of blocks, which define what is on the page; `to_html` and `to_markdown` define how it looks. All text is
-escaped, so that a run's name or a caption can hold any character. The HTML needs no network and no other file: its style
-and its figures are embedded. The Markdown's figures are PNG files in a folder beside it.
+A report is a list of blocks (headings, text, tables, figures), which define what is on the page; `to_html` and
+`to_markdown` define how it looks. All text is escaped, so that a run's name or a caption can hold any character. The
+HTML needs no network and no other file: its style and its figures are embedded. The Markdown's figures are PNG files in
+a folder beside it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with cells as text. Rows in `best` are highlighted, columns of numbers aligned to the right."""
+    """A table with cells as text.
+
+    Rows in `best` are highlighted, columns of numbers aligned to the right.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -50,7 +54,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: its name without ".png", its PNG bytes, and its caption. Two that are `half` are shown side by side."""
+    """A figure: its name without ".png", its PNG bytes, and its caption.
+
+    Two that are `half` are shown side by side.
+    """
 
     name: str
     png: bytes

@@ -1,4 +1,7 @@
-"""Format values for a page: scores, settings, durations, and a figure or the reason why there is none."""
+"""Format values for a page.
+
+They are scores, settings, durations, and a figure or the reason why there is none.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The page of one run: its scores with chance and error, its curves, its embeddings, its settings."""
+"""The page of one run.
+
+It has scores with chance and error, curves, embeddings and settings.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of scores: of one run for a terminal, and of many runs with one row each."""
+"""Tables of scores: of one run, and of many runs with one row each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def scores_text(metrics: Mapping[str, float]) -> str:
-    """Return the scores as lines for a terminal, with their meaning and their level of chance."""
+    """Return the scores as lines, with their meaning and level of chance."""
     chance = chance_levels(metrics)
     lines = [f"\n{'score':<9} {METRICS['average'].unit:>6} {'chance':>7}"]
     for key, heading in SCORES.items():
@@ -120,10 +120,10 @@ def at_chance(table: pandas.DataFrame) -> set[int]:
 
 
 def repeats(runs: Sequence[Any]) -> pandas.DataFrame:
-    """Return the cells (loss x optimizer) that were run more than once; empty if none was.
+    """Return the cells (loss x optimizer) that were run more than once.
 
-    Columns: optimizer, loss, runs, mean and sd (of the averages in percent, sd with n - 1), differ (the fields of the
-    experiment in which runs of the cell differ, comma-separated). Runs without scores do not count.
+    Empty if none was. Columns: optimizer, loss, runs, mean and sd (of the averages in percent, sd with n - 1), differ
+    (the fields of the experiment in which runs of the cell differ, comma-separated). Runs without scores do not count.
     """
     import pandas
 

@@ -1,8 +1,8 @@
 """Write a report: what one run is and scored, or how many runs compare.
 
 The page is written twice: `report.html`, one file that needs no network and prints well, and `report.md` with its figures
-in a folder beside it. Every score comes with its definition, its level of chance and its sampling error, so that nobody
-reads more out of a difference than is in it.
+in a folder beside it. Every score comes with its definition, its level of chance and its sampling error, so that a
+difference is not over-interpreted.
 
 Of a run these attributes are read: `name`, `experiment`, `environment`, `metrics`, `seconds`, `status`, `note`, `command`
 if there is one, and what the figures need (`clipedu.plots`).

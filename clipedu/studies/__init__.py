@@ -1,4 +1,7 @@
-"""Studies: many runs that answer one question, as the course's grid and comparisons over seeds."""
+"""Studies: many runs that answer one question.
+
+Such are the course's grid and the comparisons over seeds.
+"""
 
 from clipedu.utils.lazy import lazy_exports
 

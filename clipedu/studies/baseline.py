@@ -1,8 +1,9 @@
-"""A baseline without contrastive learning: ridge regression from image features to tf-idf vectors of captions.
+"""A baseline without contrastive learning.
 
-An image is predicted to be the mean tf-idf vector of its captions; images and captions are then compared by cosine.
-It is fitted on the training split alone; its regularisation is chosen on a tenth of that split held out. A text tower that is
-trained over the same frozen features should beat it.
+A ridge regression predicts tf-idf vectors of captions from image features. An image is predicted to be the mean tf-idf
+vector of its captions; images and captions are then compared by cosine. The regression is fitted on the training split
+alone; its regularisation is chosen on a tenth of that split held out. A text tower that is trained over the same frozen
+features should beat it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ ALPHAS = (1e2, 1e3, 1e4, 1e5)
 
 
 def ridge_baseline(experiment: Experiment) -> dict[str, Any]:
-    """Return the retrieval scores of a ridge regression over the experiment's frozen image features.
+    """Return the retrieval scores of a ridge regression.
+
+    Its inputs are the experiment's frozen image features.
 
     Returns:
         as `clipedu.evaluation.retrieval`, with "name", "alpha" (chosen), "words" (in the tf-idf) and "seconds".
@@ -61,7 +64,7 @@ def fit_and_score(
     test_captions: Sequence[Sequence[str]],
     alpha: float,
 ) -> dict[str, Any]:
-    """Fit the regression on N images, and return its retrieval scores on M others.
+    """Fit the regression on N images; return the scores on M others.
 
     Args:
         features: [N, F] of the images to fit.

@@ -44,7 +44,7 @@ def variant(run: Run) -> str:
 
 
 def comparison_table(runs: Iterable[Run], keys: Sequence[str] = COMPARED) -> pandas.DataFrame:
-    """Return mean and standard deviation of every score over the runs of a variant.
+    """Return the mean and standard deviation of every score of a variant.
 
     Args:
         runs: of all variants and seeds.

@@ -1,4 +1,6 @@
-"""The course's table explained: the study of `clipedu compare decay`, a table and a figure.
+"""The course's table explained.
+
+The study of `clipedu compare decay`: a table and a figure.
 
 In the course's grid some losses fail under Adam and under SGD that do well under AdamW. Two numbers show why:
 
@@ -37,9 +39,9 @@ if TYPE_CHECKING:
 
 
 def pressure(run: Run) -> pandas.DataFrame:
-    """Return ||lambda w|| / ||g|| of every layer with two or more axes, a row a recorded step, a column a layer.
+    """Return ||lambda w|| / ||g|| of every layer with two or more axes.
 
-    0 in a run without decay; inf where a layer has no gradient.
+    One row a recorded step, one column a layer. 0 in a run without decay; inf where a layer has no gradient.
     """
     rows = _weights(run)
     ratio = run.experiment.weight_decay * rows["weight"] / rows["gradient"]
@@ -47,17 +49,21 @@ def pressure(run: Run) -> pandas.DataFrame:
 
 
 def what_is_left(run: Run) -> pandas.DataFrame:
-    """Return ||w|| over its value after the first recorded step; layers, rows and columns as in `pressure`."""
+    """Return ||w|| over its value after the first recorded step.
+
+    Layers, rows and columns are as in `pressure`.
+    """
     norms = _weights(run).pivot(index="step", columns="layer", values="weight")
     return norms / norms.iloc[0]
 
 
 def decay_table(runs: Sequence[Run]) -> pandas.DataFrame:
-    """Return one row a run: scores, what is left of the weights, and the pressure early and late.
+    """Return a table with one row a run.
 
-    "left of ||W||" is of all weights together, most of which a few large layers have; "left, image" and "left, text" are the
-    median layers of the towers. Early and late: medians over the first and last tenth of the recorded steps.
-    "layers above 1": share of layers whose pressure was above 1 in the last tenth.
+    Columns: scores, what is left of the weights, and the pressure early and late. "left of ||W||" is of all weights
+    together, most of which a few large layers have; "left, image" and "left, text" are the median layers of the towers.
+    Early and late: medians over the first and last tenth of the recorded steps. "layers above 1": share of layers whose
+    pressure was above 1 in the last tenth.
     """
     import pandas
 
@@ -86,7 +92,10 @@ def decay_table(runs: Sequence[Run]) -> pandas.DataFrame:
 
 
 def plot_decay(runs: Sequence[Run]) -> Figure:
-    """Draw what is left of the weights, and the pressure of decay: a column an optimizer, a colour a loss."""
+    """Draw what is left of the weights, and the pressure of decay.
+
+    One column an optimizer, one colour a loss.
+    """
     runs = [run for run in runs if len(run.layers)]
     if not runs:
         raise ClipeduError("no run has norms of its layers: nothing to draw")
@@ -129,7 +138,10 @@ def plot_decay(runs: Sequence[Run]) -> Figure:
 
 
 def coincide(runs: Sequence[Run]) -> str:
-    """Return a sentence on whether Adam and AdamW coincide without decay; "" without the two runs that show it."""
+    """Return a sentence on whether Adam and AdamW coincide without decay.
+
+    "" without the two runs that show it.
+    """
     ends = {variant(run): run for run in runs if variant(run).endswith("-no-decay") and run.status == "finished"}
     pairs = [(run, ends.get(name.replace("+adam-", "+adamw-"))) for name, run in ends.items() if "+adam-" in name]
     sentences = []
@@ -143,7 +155,7 @@ def coincide(runs: Sequence[Run]) -> str:
 
 
 def write_study(runs: Sequence[Run], folder: str | Path) -> str:
-    """Write decay.png, decay.md and decay.csv; return the table with the paths."""
+    """Write decay.png, decay.md and decay.csv; return table and paths."""
     folder = Path(folder)
     table = decay_table(runs)
     text = f"{frame_table(table, 2)}\n\n{coincide(runs)}".rstrip()

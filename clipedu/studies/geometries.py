@@ -1,4 +1,7 @@
-"""The comparison of `clipedu compare geometries`: cosine, Euclidean d^2, Lorentz d, with and without entailment."""
+"""The comparison of `clipedu compare geometries`.
+
+Cosine, Euclidean d^2 and Lorentz d, with and without entailment.
+"""
 
 from clipedu.studies.comparison import Comparison
 

@@ -1,7 +1,8 @@
-"""The course's grid: every loss with every optimizer, one run a cell, all in one folder.
+"""The course's grid: every loss with every optimizer.
 
-A cell that is finished is not run again; one that was stopped resumes from its checkpoint; one whose training diverged is
-listed as failed and left as it is. So Ctrl-C loses nothing, and the same command resumes the grid.
+One run a cell, all in one folder. A cell that is finished is not run again; one that was stopped resumes from its
+checkpoint; one whose training diverged is listed as failed and left as it is. So Ctrl-C loses nothing, and the same
+command resumes the grid.
 
 All cells share the data, the seed and every setting of the experiment, except what a preset changes for an optimizer: SGD
 needs another learning rate than Adam (`PRESETS[...].per_optimizer`).
@@ -34,7 +35,9 @@ def cells(
     optimizers: Sequence[str] = COURSE_OPTIMIZERS,
     per_optimizer: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Experiment]:
-    """Return the experiments of a grid by their folder's name, "<optimizer>-<loss>", optimizer by optimizer.
+    """Return the experiments of a grid by their folder's name.
+
+    The name is "<optimizer>-<loss>"; the order is optimizer by optimizer.
 
     Args:
         base: what all cells share.
@@ -55,7 +58,7 @@ def cells(
 
 
 def run_grid(experiments: dict[str, Experiment], folder: str | Path, *, progress: bool = True) -> Iterator[Run]:
-    """Run the cells that are not finished, and yield every cell's run, in order.
+    """Run the cells that are not finished; yield every run, in order.
 
     Args:
         experiments: as `cells` returns them; they share their data.
@@ -84,10 +87,10 @@ def run_grid(experiments: dict[str, Experiment], folder: str | Path, *, progress
 
 
 def grid_baseline(experiment: Experiment, folder: str | Path) -> dict[str, Any] | None:
-    """Return the scores of the ridge regression that a grid over frozen image features has to beat (`ridge_baseline`).
+    """Return the scores of `ridge_baseline`.
 
-    They are computed once and kept in the folder. None for an experiment whose image encoder is trained: there are no fixed
-    features to regress from.
+    A grid over frozen image features has to beat them. They are computed once and kept in the folder. None for an
+    experiment whose image encoder is trained: there are no fixed features to regress from.
     """
     if not experiment.image_frozen:
         return None

@@ -1,4 +1,6 @@
-"""Do norms settle where theory says? The study of `clipedu compare norms`: a table of layers, a figure, a summary.
+"""Do norms settle where theory says?
+
+The study of `clipedu compare norms`: a table of layers, a figure, a summary.
 
 For every layer that is decayed, the whole curve of ||w|| is predicted from its start, from three sets of measurements:
 
@@ -38,7 +40,9 @@ LAST, SMOOTH, ORTHOGONAL = 1 / 3, 50, 1e-3
 
 
 def predictions(rows: pandas.DataFrame) -> dict[str, np.ndarray]:
-    """Return ||w|| as measured and as predicted in three ways, at the recorded steps of one layer.
+    """Return ||w|| as measured and as predicted in three ways.
+
+    At the recorded steps of one layer.
 
     Args:
         rows: of `run.layers`, of one layer that AdamW (any decay law) has trained, in order.
@@ -88,9 +92,10 @@ def _alpha(rows: pandas.DataFrame) -> float:
 
 
 def steady_table(run: Run) -> pandas.DataFrame:
-    """Return one row a decayed layer: its norm over the last third, and measured / predicted for each of `WAYS`.
+    """Return a table with one row a decayed layer.
 
-    Columns: layer, part, kind, size, normalised, start (||w|| after the first step), measured, then `WAYS`.
+    It has the norm over the last third, and measured / predicted for each of `WAYS`. Columns: layer, part, kind, size,
+    normalised, start (||w|| after the first step), measured, then `WAYS`.
     """
     import pandas
 
@@ -116,7 +121,10 @@ def steady_table(run: Run) -> pandas.DataFrame:
 
 
 def summary_table(tables: dict[str, pandas.DataFrame]) -> pandas.DataFrame:
-    """Return how well the layers are predicted: a row a run, group of layers and way."""
+    """Return how well the layers are predicted.
+
+    One row a run, group of layers and way.
+    """
     import pandas
 
     made = []
@@ -140,7 +148,10 @@ def summary_table(tables: dict[str, pandas.DataFrame]) -> pandas.DataFrame:
 
 
 def plot_study(runs: Sequence[Run]) -> Figure:
-    """Draw weight and gradient norms of the normalised layers over the steps, and all layers' predictions at the end."""
+    """Draw measured norms and their predictions.
+
+    Weight and gradient norms of the normalised layers over the steps, and all layers' predictions at the end.
+    """
     figure = new_figure(10, 8)
     axes = figure.subplots(2, 2)
     for number, run in enumerate(runs):
@@ -210,7 +221,7 @@ def _draw_ends(ax: Axes, tables: list[pandas.DataFrame], runs: Sequence[Run], wa
 
 
 def write_study(runs: Sequence[Run], folder: str | Path) -> str:
-    """Write norms.png, norms.md and norms.csv; return the summary with the paths."""
+    """Write norms.png, norms.md and norms.csv; return summary and paths."""
     import pandas
 
     folder = Path(folder)

@@ -1,15 +1,15 @@
-"""Probing: which questions about a scene can an image encoder learn to answer, trained with labels and without captions?
+"""Probing: which questions about a scene can an image encoder answer?
 
-A CLIP model that does not distinguish "above" from "below" may have an encoder that cannot represent it, or a loss that does
-not need it: among 128 captions few have the same objects. Here the encoder is trained with a linear layer on its feature for
-each question, all together:
+The encoder is trained with labels and without captions. A CLIP model that does not distinguish "above" from "below" may
+have an encoder that cannot represent it, or a loss that does not need it: among 128 captions few have the same objects.
+Here the encoder is trained with a linear layer on its feature for each question, all together:
 
     place      where is the object, of nine places?                          scenes of one object, chance 1/9
     relation   how does A stand to B: left of, right of, above, below?       scenes of two objects, chance 1/4
     size       how large is A: small, medium, large?                         scenes of two objects, chance 1/3
 
-A is the object whose colour comes first in the list of colours. So place needs to know *where* a patch is, size which patches
-*belong together*, relation both.
+A is the object whose colour comes first in the list of colours. So place depends on *where* a patch is, size which
+patches *belong together*, relation both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ BATCH, PIXEL = 128, 127.5
 
 
 def answers(scenes: Scenes) -> dict[str, Tensor]:
-    """Return the right answer to each question in every scene, int64 [N]; -1 where it cannot be asked."""
+    """Return the right answer to each question in every scene, int64 [N].
+
+    -1 where the question does not apply.
+    """
     a = scenes.attributes
     first = (a.colour[:, 1] < a.colour[:, 0]).long()  # which of the two objects is A
     relation = torch.where(first == 1, a.relation ^ 1, a.relation)
@@ -47,7 +50,7 @@ def ask(
     encoder: nn.Module, *, seed: int = 0, steps: int = 300, lr: float = 1e-3, train_size: int = 16_000,
     test_size: int = 4_000, image_size: int = 32, device: str | torch.device = "cpu", progress: bool = False,
 ) -> dict[str, float]:  # fmt: skip
-    """Train an image encoder on all three questions, and return its accuracy on other scenes, in percent.
+    """Train an image encoder on all three questions, and test it.
 
     AdamW, a learning rate that rises for a tenth of the steps and falls along a cosine, gradients clipped at norm 1, batches of 128.
 
@@ -61,6 +64,9 @@ def ask(
         image_size: H and W, in pixels.
         device: where to train.
         progress: show a bar.
+
+    Returns:
+        the accuracy on other scenes, in percent, by question.
     """
     train, test = (Scenes(split, size, image_size, seed) for split, size in (("train", train_size), ("val", test_size)))
     width = feature_width(encoder, image_size)

@@ -1,4 +1,6 @@
-"""Comparisons over seeds: the same experiment with one thing changed, each several times, in one table.
+"""Comparisons over seeds: one experiment with one thing changed.
+
+Each variant is run several times, and all are in one table.
 
     cells = comparison_cells("geometries", Experiment(), seeds=(0, 1, 2))
     runs = list(run_comparison(cells, "runs/geometries"))
@@ -52,7 +54,7 @@ def comparison_cells(
     only: Collection[str] | None = None,
     per_optimizer: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[int, dict[str, Experiment]]:
-    """Return the experiments of a comparison: seed -> folder name "<variant>-seed<seed>" -> experiment.
+    """Return the experiments of a comparison by seed and folder name.
 
     Args:
         name: of `COMPARISONS`.
@@ -61,6 +63,9 @@ def comparison_cells(
         given: fields of `base` that the user has set: they have precedence over what the comparison shares.
         only: names of variants; None is all of them.
         per_optimizer: what a preset changes for the cells of one optimizer, as in a grid.
+
+    Returns:
+        seed -> folder name "<variant>-seed<seed>" -> experiment.
 
     Raises:
         ClipeduError: an unknown comparison or variant, a field in `given` that every variant sets, or a base experiment
@@ -99,7 +104,7 @@ def comparison_cells(
 def run_comparison(
     cells: Mapping[int, dict[str, Experiment]], folder: str | Path, *, progress: bool = True
 ) -> Iterator[Run]:
-    """Run what is not finished of a comparison, and yield every run, seed by seed.
+    """Run what is not finished; yield every run, seed by seed.
 
     Args:
         cells: as `comparison_cells` returns them.

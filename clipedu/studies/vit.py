@@ -1,4 +1,6 @@
-"""Do extra tokens help? The study of `clipedu compare vit`: a table with intervals, a figure, and the differences in words.
+"""Do extra tokens help?
+
+The study of `clipedu compare vit`: a table with intervals, a figure, and the differences in words.
 
 Each variant is "<extra tokens>+<position encoding>" (`clipedu.models.vit`). Registers, summary tokens and the fractal mask are as
 many tokens, so they cost the same; "plain" costs less, and "wide" is plain with a wider MLP that brings its cost up to theirs.
@@ -44,7 +46,9 @@ MEASURED = ("average", *(key for key in SCORES if key != "average"), "tr@10", "i
 
 
 def measurements(runs: Sequence[Run]) -> pandas.DataFrame:
-    """Return one row a finished run: arm, positions, seed, and those of `MEASURED` that it has.
+    """Return a table with one row a finished run.
+
+    Columns: arm, positions, seed, and those of `MEASURED` that a run has.
 
     Raises:
         ClipeduError: no run is finished.
@@ -63,7 +67,11 @@ def measurements(runs: Sequence[Run]) -> pandas.DataFrame:
 
 
 def cost(run: Run) -> tuple[int, float, int]:
-    """Return tokens, millions of multiply-adds an image and trained parameters of a run's image encoder, by running it once."""
+    """Return the cost of a run's image encoder, by running it once.
+
+    Returns:
+        tokens, millions of multiply-adds an image, and trained parameters.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -102,7 +110,7 @@ def vit_table(runs: Sequence[Run]) -> pandas.DataFrame:
 def differences(
     runs: Sequence[Run], one: str = "fractal", others: Sequence[str] = PEERS, axis: str = "arm"
 ) -> pandas.DataFrame:
-    """Return `one` minus each of `others`, all else being equal, paired by seed.
+    """Return `one` minus each of `others`, all else equal, seed by seed.
 
     Args:
         runs: of `clipedu compare vit`; those that are not finished do not count.
@@ -138,7 +146,10 @@ def differences(
 
 
 def verdict(runs: Sequence[Run]) -> list[str]:
-    """Return the differences in words, a line each; the last counts those that exclude 0, and how many would by chance."""
+    """Return the differences in words, a line each.
+
+    The last counts those that exclude 0, and how many would by chance.
+    """
     questions = [
         ("registers", ("plain", "wide"), "arm"),
         ("fractal", PEERS, "arm"),
@@ -175,7 +186,10 @@ def _shown(keys: Iterable[str]) -> list[str]:
 
 
 def plot_vit(runs: Sequence[Run]) -> Figure:
-    """Draw the scores of every variant with 95 % intervals: a panel a score, a colour and marker an arm."""
+    """Draw the scores of every variant with 95 % intervals.
+
+    One panel a score, one colour and marker an arm.
+    """
     table = vit_table(runs)
     keys = [key for key in _shown(table) if key in table and key not in ("average", "ir@1", "top1")]
     positions = list(dict.fromkeys(table["positions"]))
@@ -227,7 +241,11 @@ def table_text(table: pandas.DataFrame) -> str:
 
 
 def write_study(runs: Sequence[Run], folder: str | Path) -> str:
-    """Write vit.png, vit.md, vit.csv and vit-differences.csv; return table, differences in words and paths."""
+    """Write vit.png, vit.md, vit.csv and vit-differences.csv.
+
+    Returns:
+        the table, the differences in words and the paths.
+    """
     import pandas
 
     folder, table = Path(folder), vit_table(runs)

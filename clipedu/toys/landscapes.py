@@ -4,10 +4,11 @@ The optimizers are no toys: `descend` steps with the object that `build_optimize
 single weight matrix w = [x, y], and its loss is one of two landscapes, both with their minimum (loss 0) at (2, 1):
 
     valley    1/2 (k_1 p^2 + k_2 q^2), with (p, q) = w - (2, 1) turned by 30 degrees, k = (1, 8): long and narrow, and
-              askew, so that an optimizer that scales x and y apart gets no gift
+              askew, so that an optimizer that scales x and y apart has no advantage
     bend      (y - 1 - d (1 - d / 8) / 2)^2 + d^2 / 5, with d = x - 2: a valley that is curved
 
-The minimum is not at the origin, so weight decay, which pulls there, can be told from descent. Three experiments:
+The minimum is not at the origin, so weight decay, which pulls there, can be distinguished from descent. Three
+experiments:
 
     descend("sgd", lr=0.05)                                         which way, how fast?
     descend("adam", lr=0.05, weight_decay=0.1, scale=1 / 50)        a loss 50 times smaller, as SogCLR's beside CLIP's
@@ -38,7 +39,7 @@ _ANGLE, _CURVATURES = math.pi / 6, (1.0, 8.0)
 
 
 def valley(w: Tensor) -> Tensor:
-    """The quadratic valley at points w [..., 2]: loss [...]."""
+    """Return the loss [...] of the quadratic valley at points w [..., 2]."""
     x, y = (w - torch.tensor(MINIMUM, dtype=w.dtype)).unbind(-1)
     along = math.cos(_ANGLE) * x + math.sin(_ANGLE) * y
     across = math.cos(_ANGLE) * y - math.sin(_ANGLE) * x
@@ -46,7 +47,7 @@ def valley(w: Tensor) -> Tensor:
 
 
 def bend(w: Tensor) -> Tensor:
-    """The curved valley at points w [..., 2]: loss [...]."""
+    """Return the loss [...] of the curved valley at points w [..., 2]."""
     x, y = (w - torch.tensor(MINIMUM, dtype=w.dtype)).unbind(-1)
     return (y - x * (1 - x / 8) / 2) ** 2 + x**2 / 5
 
@@ -57,7 +58,11 @@ LANDSCAPES.add("bend", bend, "a curved valley")
 
 
 def loss_of(landscape: str) -> Callable[[Tensor], Tensor]:
-    """Look up a landscape's loss, w [..., 2] -> [...]. Raises ClipeduError."""
+    """Return the loss of a landscape, w [..., 2] -> [...].
+
+    Raises:
+        ClipeduError: for an unknown landscape.
+    """
     build = LANDSCAPES[landscape].build
     assert build is not None  # every landscape is a function
     return build
@@ -138,7 +143,7 @@ class Descent:
         return math.hypot(*self.points[-1].tolist())
 
     def steps_to(self, distance: float) -> int | None:
-        """Steps until it came this near to the minimum and stayed, or None."""
+        """Return the steps until it stayed this near to the minimum, or None."""
         away = torch.linalg.vector_norm(self.points - torch.tensor(MINIMUM, dtype=self.points.dtype), dim=-1)
         far = ~(away <= distance)  # NaN is far
         steps = int(far.nonzero()[-1]) + 1 if far.any() else 0

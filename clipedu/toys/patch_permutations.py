@@ -35,7 +35,7 @@ LAYOUTS = {
 
 
 def permutation(name: str, grid: int, base: int, seed: int = 0) -> Tensor:
-    """The permutation of a layout: int64 [n^2].
+    """Return the permutation of a layout: int64 [n^2].
 
     Args:
         name: see `LAYOUTS`.
@@ -93,7 +93,7 @@ def permute_tiles(pixels: Tensor, permutation: Tensor, patch_size: int) -> Tenso
 
 
 def keeps_windows(permutation: Tensor, grid: int, base: int, in_place: bool = False) -> bool:
-    """Whether patches that share a window do so afterwards, on every level.
+    """Return whether patches that share a window still do, on all levels.
 
     Args:
         permutation: int64 [n^2].

@@ -148,7 +148,7 @@ def examine(
 
 
 def lead(similarity: Tensor) -> Tensor:
-    """By how much each pair is ahead of its best rival, [B].
+    """Return by how much each pair is ahead of its best rival, [B].
 
     A rival is in its row or its column: > 0 is won, the largest is easiest.
     """

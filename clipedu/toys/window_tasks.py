@@ -1,4 +1,4 @@
-"""Two tasks for the fractal mask: which patches belong together, and where.
+"""Two tasks for the fractal mask: same window, and quadrant.
 
 A picture has 4 x 4 patches of one pixel each, in four windows of 2 x 2. A pixel is marked or not.
 
@@ -7,9 +7,9 @@ A picture has 4 x 4 patches of one pixel each, in four windows of 2 x 2. A pixel
 
 What theory says before anything is trained:
 
-    nothing tells a patch where it is         the model sees a bag of patches, and all bags are alike: chance at both. Plain
-                                              registers change nothing, since every patch sees them alike
-    fractal mask, summary tokens all alike    windows can be told from each other only as "mine" and "another": right at
+    no position encoding at all               the model sees a bag of patches, and all bags are alike: chance at both.
+                                              Plain registers change nothing, since every patch sees them alike
+    fractal mask, summary tokens all alike    windows are distinguished only as "mine" and "another": right at
                                               the first, chance at the second
     fractal mask, learned summary tokens      windows have names: right at both
     a code for each place                     right at both

@@ -13,7 +13,7 @@ from clipedu.utils.errors import ClipeduError, unknown_name
 
 
 def is_finite_number(value: object) -> bool:
-    """Tell whether `value` is a finite int or float, and no bool.
+    """Return whether `value` is a finite int or float, and no bool.
 
     >>> is_finite_number(2), is_finite_number(float("nan")), is_finite_number(True)
     (True, False, False)

@@ -15,7 +15,7 @@ from packaging.version import Version
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: what, whether it is fine, what to know or do."""
+    """The result of one check: what, whether it is fine, what to do."""
 
     what: str
     fine: bool
@@ -72,7 +72,7 @@ def torch_pair(torch: str, torchvision: str, wanted: str, error: str = "") -> Fi
 
     Args:
         torch, torchvision: installed versions.
-        wanted: the versions of torch that this torchvision asks for, e.g. "==2.9.0" or ">=2.14.0"; "" if it doesn't say.
+        wanted: the versions of torch that this torchvision requires, e.g. "==2.9.0" or ">=2.14.0"; "" if unspecified.
         error: the message of importing torchvision; "" if it worked.
     """
     remedy = "install both in one command: pip install --upgrade torch torchvision, then restart the kernel"

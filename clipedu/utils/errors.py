@@ -26,7 +26,7 @@ def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> ClipeduErr
     Args:
         kind: what is named, e.g. "loss".
         given: the unknown name.
-        allowed: the known names.
+        allowed: the valid names.
     """
     allowed = list(allowed)
     near = difflib.get_close_matches(str(given).lower(), allowed, n=1, cutoff=0.5)

@@ -22,7 +22,12 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right:
 
 
 def frame_table(frame: pandas.DataFrame, digits: int) -> str:
-    """Return a frame without its index as a Markdown table; floats have so many digits after the point."""
+    """Return a frame without its index as a Markdown table.
+
+    Args:
+        frame: its columns are the headings.
+        digits: of floats, after the point.
+    """
 
     def cell(value: Any) -> str:
         return f"{value:.{digits}f}" if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ from clipedu.utils.errors import unknown_name
 
 @dataclass(frozen=True)
 class Entry:
-    """One choice in a registry: how to build it, and what a person should know of it.
+    """One choice in a registry: how to build it, and its description.
 
     Attributes:
         name: its key in the registry.

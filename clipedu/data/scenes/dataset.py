@@ -32,7 +32,9 @@ CACHE_BYTES = 2**30
 
 
 class Scenes(Pairs):
-    """Drawn scenes as `Pairs`. The same arguments give the same set, on any machine up to one level of rounding.
+    """Drawn scenes as `Pairs`.
+
+    The same arguments give the same set; between machines a pixel may differ by one level, by rounding.
 
     Args:
         split: "train", "val" or "zeroshot".
@@ -40,6 +42,7 @@ class Scenes(Pairs):
             larger one.
         image_size: 32 to 224.
         seed: another seed gives other scenes.
+
     Raises:
         ClipeduError: for an unknown split, or a size or image size that is out of range.
     """
@@ -72,17 +75,23 @@ class Scenes(Pairs):
         return len(self.rows)
 
     def pixels(self, index: Tensor) -> Tensor:
-        """Images of the rows `index` (int64 [B]) as uint8 [B, 3, H, W]. All are drawn at first use if 1 GiB holds them."""
+        """Return the images of the rows `index` (int64 [B]).
+
+        They are uint8 [B, 3, H, W]. All are drawn at first use if 1 GiB holds them.
+        """
         if self._cache is None and len(self) * 3 * self.image_size**2 <= CACHE_BYTES:
             self._cache = draw(self.attributes, self.image_size)
         return draw(self.attributes[index], self.image_size) if self._cache is None else self._cache[index]
 
     def captions(self, row: int) -> list[str]:
-        """Five captions of train and val rows; none of zeroshot rows, which have labels."""
+        """Return five captions of a train or val row.
+
+        None of a zeroshot row, which has a label.
+        """
         return [caption for _, caption in self.claims(row)]
 
     def claims(self, row: int) -> list[tuple[Meaning, str]]:
-        """The captions of one row, each with what it claims."""
+        """Return the captions of one row, each with what it claims."""
         if self.split == "zeroshot":
             return []
         claims = []
@@ -101,11 +110,14 @@ class Scenes(Pairs):
         return claims
 
     def chain(self, row: int) -> list[str]:
-        """Six captions from generic to specific: each is true of some of the scenes that the one before it is true of."""
+        """Return six captions from generic to specific.
+
+        Each is true of some of the scenes that the one before it is true of.
+        """
         return [language.say(meaning, Dice(0)) for meaning in self.chain_meanings(row)]
 
     def chain_meanings(self, row: int) -> list[Meaning]:
-        """What each caption of `chain(row)` claims."""
+        """Return what each caption of `chain(row)` claims."""
         number = self._dice[row][0]
         return [self._meanings[row].at_level(level, Dice(number)) for level in range(language.LEVELS)]
 

@@ -54,12 +54,15 @@ def square(x: Tensor, y: Tensor) -> Tensor:
 
 
 def triangle(x: Tensor, y: Tensor) -> Tensor:
-    """Equilateral, one corner up: three half-planes at one distance."""
+    """Draw an equilateral triangle, one corner up.
+
+    It is three half-planes at one distance.
+    """
     return torch.maximum(y, math.sqrt(0.75) * x.abs() - 0.5 * y) - 0.55
 
 
 def diamond(x: Tensor, y: Tensor) -> Tensor:
-    """A rhombus, taller than wide, so that it is no turned square."""
+    """Draw a rhombus, taller than wide, so that it is no turned square."""
     half_width, half_height = 0.62, 1.1
     return (x.abs() * half_height + y.abs() * half_width - half_width * half_height) / math.hypot(
         half_width, half_height
@@ -67,7 +70,7 @@ def diamond(x: Tensor, y: Tensor) -> Tensor:
 
 
 def star(x: Tensor, y: Tensor) -> Tensor:
-    """Five points: ten edges, folded onto one tenth of a turn."""
+    """Draw a star of five points: ten edges, folded onto one tenth of a turn."""
     tenth, tip, dent = math.pi / 5, 1.1, 0.48
     turn = torch.atan2(x, -y) + tenth
     fold = (torch.remainder(turn, 2 * tenth) - tenth).abs()
@@ -83,7 +86,7 @@ def cross(x: Tensor, y: Tensor) -> Tensor:
 
 
 def heart(x: Tensor, y: Tensor) -> Tensor:
-    """A square on its corner, with a disc on each of its two upper edges."""
+    """Draw a square on its corner, with a disc on both upper edges."""
     half = 0.86
     x, y = x.abs(), y - 0.2
     return torch.minimum(
@@ -92,13 +95,13 @@ def heart(x: Tensor, y: Tensor) -> Tensor:
 
 
 def crescent(x: Tensor, y: Tensor) -> Tensor:
-    """A disc without a second disc, open to the right."""
+    """Draw a disc without a second disc, open to the right."""
     x = x - 0.12
     return torch.maximum(torch.hypot(x, y) - 1.0, 0.8 - torch.hypot(x - 0.5, y))
 
 
 def arrow(x: Tensor, y: Tensor) -> Tensor:
-    """Pointing up: a triangular head on a shaft."""
+    """Draw an arrow pointing up: a triangular head on a shaft."""
     x = x.abs()
     head = torch.maximum(y, (x * 1.05 - (y + 1.05) * 0.85) / math.hypot(1.05, 0.85))
     return torch.minimum(head, torch.maximum(x - 0.27, (y - 0.35).abs() - 0.65))
@@ -118,17 +121,23 @@ SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-# A background is a pattern from 0 (its darker tone) to 1 (its lighter tone). u and v [N, H, W] run along and across the
-# direction of the pattern, in units of the image's side; `crisp` is the steepness of an edge.
 def striped(u: Tensor, v: Tensor, crisp: float) -> Tensor:
+    """Draw stripes: a pattern [N, H, W] from 0 (darker tone) to 1 (lighter).
+
+    Args:
+        u, v: places [N, H, W] along and across the direction of the pattern, in units of the image's side.
+        crisp: the steepness of an edge.
+    """
     return (0.5 + crisp * torch.sin(8 * math.pi * u)).clamp_(0, 1)
 
 
 def checked(u: Tensor, v: Tensor, crisp: float) -> Tensor:
+    """Draw a chequered pattern. Args as for `striped`."""
     return (0.5 + crisp * torch.sin(8 * math.pi * u) * torch.sin(8 * math.pi * v)).clamp_(0, 1)
 
 
 def gradient(u: Tensor, v: Tensor, crisp: float) -> Tensor:
+    """Draw a ramp along u. Args as for `striped`; `crisp` is not used."""
     return (0.5 + u).clamp_(0, 1)
 
 

@@ -147,7 +147,7 @@ def _apart(h: _Hash, relation: Tensor, radius: Tensor) -> Tensor:
 
 
 def distinct_rows(seed: int, split: str, size: int) -> Tensor:
-    """Select the first rows of a stream that captions can tell apart.
+    """Select the first rows of a stream that captions can distinguish.
 
     The most specific claim about each is true of no other of them.
 

@@ -274,7 +274,13 @@ def decoded(samples: Iterable[Sample], size: int, resize: str) -> Iterator[Any]:
 
 
 def too_few(source: Source, size: int, there: str) -> ClipeduError:
-    """Make the error for a `size` beyond the set (`there`: what it has)."""
+    """Make the error for a `size` beyond the set.
+
+    Args:
+        source: the split of shards.
+        size: how many pairs are required.
+        there: how many pairs it has, e.g. "only 5".
+    """
     return ClipeduError(f"size={size} is more than there is: {source.name}/{source.split} has {there} pairs")
 
 

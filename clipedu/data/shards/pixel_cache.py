@@ -38,7 +38,7 @@ HEADER = 128  # bytes before the first slot of pixels.npy
 STALE = 7 * 24 * 3600  # seconds after which an entry that was left incomplete is deleted
 PATIENCE = 2.0  # seconds to wait in silence for another process that makes the same entry
 RELEASE = 2**29  # bytes touched of a map larger than that before its memory is given back
-AROUND = 2**16  # bytes that the system maps beyond those that were asked for (Linux's fault_around_bytes)
+AROUND = 2**16  # bytes that the system maps beyond those requested (Linux's fault_around_bytes)
 
 
 class Pixels:

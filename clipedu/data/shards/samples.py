@@ -18,7 +18,7 @@ _WORDS = frozenset(word for choice in SPLITS["train"] + SPLITS["val"] for word i
 
 
 class MissingSplit(ClipeduError):
-    """A folder has shards, but none of the split that was asked for."""
+    """A folder has shards, but none of the requested split."""
 
 
 def shard_paths(folder: Path) -> list[Path]:

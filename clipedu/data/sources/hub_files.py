@@ -238,7 +238,7 @@ def _continue(part: Path, url: str, size: int, progress: Callable[[int], object]
 
 
 def _asked_to_wait(error: Exception | None) -> float:
-    """Return the seconds a busy server wants us to wait, at most 300."""
+    """Return the seconds that a busy server requires us to wait, at most 300."""
     asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
     return min(float(asked), 300.0) if asked.isdigit() else 0.0
 

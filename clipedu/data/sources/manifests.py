@@ -2,7 +2,7 @@
 
 "We trained on 100k pairs of CC3M" cannot be repeated: which 100k of the 3.3M, fetched when? A manifest says it in a form
 that a program can check: the repository and the commit, the exact shards and why those, their sha256 where it was
-published, how many pairs they should hold. What nobody has confirmed is listed under `unconfirmed`.
+published, how many pairs they should hold. What is not confirmed is listed under `unconfirmed`.
 
     name = "coco-5k"            also the name of its folder
     [source]  hub, revision     a data set repository of the Hugging Face hub; none where the pairs are drawn or your own
