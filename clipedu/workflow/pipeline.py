@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from clipedu.config.experiment import Experiment
 from clipedu.data.tokenizer import Tokenizer
-from clipedu.runs.run import Run, load_run, new_run
+from clipedu.runs.folders import load_run, new_run
+from clipedu.runs.run import Run
 from clipedu.training.datasets import Data, describe, load_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import NotFinite, Trainer
