@@ -111,7 +111,15 @@ def test_strings_are_in_the_english_of_the_design(pattern, instead):
     assert not found, f"write {instead!r}: " + ", ".join(found)
 
 
-PASSING = ("exercises", "widgets")  # packages all of whose docstrings begin as the design says; add yours once it does
+PASSING = (
+    "evaluation",
+    "exercises",
+    "inference",
+    "runs",
+    "training",
+    "widgets",
+    "workflow",
+)  # packages all of whose docstrings begin as the design says; add yours once it does
 
 
 def public(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:

@@ -18,15 +18,21 @@ from clipedu.utils.files import read_json, write_json, write_text
 
 
 def new_run_folder(experiment: Experiment) -> Path:
-    """A folder that does not exist yet: runs/<time>-<data>-<loss>-<optimizer>, with a number where that is taken."""
+    """Choose a folder that does not exist yet.
+
+    It is runs/<time>-<data>-<loss>-<optimizer>, with a number at the end where that is taken.
+    """
     words = (Path(experiment.data).name, experiment.loss, experiment.optimizer)
     stem = Path("runs") / "-".join([time.strftime("%Y%m%d-%H%M%S"), *(re.sub(r"[^\w.]+", "_", word) for word in words)])
     return next(p for n in range(1000) if not (p := stem if n == 0 else Path(f"{stem}-{n + 1}")).exists())
 
 
 def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
-    """Make the folder of a new run (default: `new_run_folder`) and write its settings there.
+    """Make the folder of a new run and write its settings there.
 
+    Args:
+        experiment: the settings.
+        folder: new or empty; None takes `new_run_folder`.
     Raises:
         ClipeduError: the folder exists and is not empty, or cannot be made.
     """
@@ -47,7 +53,7 @@ def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
 
 
 def load_run(folder: str | Path) -> Run:
-    """The run in a folder.
+    """Load the run in a folder.
 
     Raises:
         ClipeduError: it is not a run's folder, or it is damaged.
@@ -73,8 +79,10 @@ def load_run(folder: str | Path) -> Run:
 
 
 def find_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """All runs in the given folders: a run's own folder, or one that holds runs at any depth (a grid's). Each once.
+    """Load all runs in the given folders, each once.
 
+    Args:
+        folders: runs' own folders, or folders that hold runs at any depth (a grid's).
     Raises:
         ClipeduError: a folder in which there is no run.
     """

@@ -1,4 +1,4 @@
-"""`Run`: a run's folder, with everything needed to understand, repeat, resume and compare it.
+"""`Run`: a run's folder, from which it is understood, repeated or resumed.
 
     experiment.json    the settings
     environment.json   versions, device, commit
@@ -10,7 +10,7 @@
     layers.csv         one row a layer and every `norms_every`-th step: what changed its norm, and how far it turned
     tokenizer/         as trained or fetched
     text_encoder/      its configuration (the image encoder's is in experiment.json)
-    checkpoint/        model.safetensors and state.pt (optimizer, loss state, random state; tensors and plain values only)
+    checkpoint/        model.safetensors and state.pt (optimizer, loss state, random state: tensors and plain values)
     embeddings.safetensors, captions.json, tokens.safetensors, tokens.json, plots/, report.html, report.md
 
 A file is written under another name and then renamed, and a checkpoint is dropped only when the next one is whole: what
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Run:
-    """One run and its folder. `run.metrics`, `run.history`, `run.norms` and `run.layers` are what it measured.
+    """One run and its folder.
 
     Attributes:
         folder: its folder.
@@ -53,7 +53,9 @@ class Run:
         history: pandas frame, one row a step.
         norms: tidy pandas frame of norms, one row a step and part (`clipedu.NormMonitor.totals`).
         layers: one row a layer and recorded step (`NormMonitor.frame`); no rows in runs of older versions.
-        status: "running", "stopped", "failed" or "finished", and `note` on why; `seconds` of training, without evaluation.
+        status: "running", "stopped", "failed" or "finished".
+        note: why it has this status.
+        seconds: of training, without evaluation.
     """
 
     folder: Path
@@ -89,7 +91,9 @@ class Run:
         return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed())])
 
     def model(self) -> DualEncoder:
-        """The trained model in evaluation mode, with its tokenizer and geometry, on the CPU.
+        """Load the trained model in evaluation mode, on the CPU.
+
+        It has its tokenizer and geometry.
 
         Raises:
             ClipeduError: the run has no checkpoint, or one that is damaged or does not fit.
@@ -116,7 +120,7 @@ class Run:
         return model.eval()
 
     def geometry(self) -> Geometry:
-        """Its geometry, with curvature and scales as they were learned.
+        """Load its geometry, with curvature and scales as they were learned.
 
         Raises:
             ClipeduError: as `weights`.
@@ -131,28 +135,32 @@ class Run:
         return geometry.eval()
 
     def weights(self, prefix: str = "") -> dict[str, Tensor]:
-        """The model's tensors by name, those whose name begins with `prefix`, from the last checkpoint.
+        """Read the model's tensors by name from the last checkpoint.
 
+        Args:
+            prefix: only those whose name begins with it.
         Raises:
             ClipeduError: there is no checkpoint, or it is damaged.
         """
         return read_weights(self.checkpoint(), prefix)
 
     def training_state(self, device: torch.device | str) -> dict[str, Any]:
-        """What `Trainer.state` gave at the last checkpoint, with its tensors on `device`.
+        """Read what `Trainer.state` returned at the last checkpoint.
 
+        Args:
+            device: where its tensors are put.
         Raises:
             ClipeduError: there is no checkpoint, or it is damaged.
         """
         return read_state(self.checkpoint(), device)
 
     def embeddings(self) -> dict[str, Any] | None:
-        """Embeddings of the first 1,000 pairs of the retrieval set, as scored.
+        """Read embeddings of the first 1,000 pairs of the retrieval set.
 
         Returns:
-            "image" and "text" (its first caption), [N, D] each, and "captions"; for scenes, "phrase" [P, D] and "phrases",
-            captions from generic to specific, and "chain" [R, 6], their numbers for the first rows. None before the run is
-            finished.
+            "image" and "text" (its first caption), [N, D] each, as scored, and "captions"; for scenes, "phrase" [P, D]
+            and "phrases", captions from generic to specific, and "chain" [R, 6], their numbers for the first rows. None
+            before the run is finished.
         Raises:
             ClipeduError: the files are damaged.
         """
@@ -175,7 +183,7 @@ class Run:
         return last_checkpoint(self.folder) is not None
 
     def checkpoint(self) -> Path:
-        """The folder of the last checkpoint.
+        """Return the folder of the last checkpoint.
 
         Raises:
             ClipeduError: there is none.
@@ -185,11 +193,22 @@ class Run:
         return last
 
     def save_checkpoint(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
-        """`clipedu.runs.checkpoint.write_checkpoint` into this run's folder; arguments and errors are the same."""
+        """Write a checkpoint into this run's folder.
+
+        Args:
+            step, model, state: as those of `clipedu.runs.checkpoint.write_checkpoint`.
+        Raises:
+            ClipeduError: it cannot be written; the checkpoint before it is still there.
+        """
         write_checkpoint(self.folder, step, model, state)
 
     def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:
-        """Keep what `embeddings` reads back: "image", "text", ... and "captions", ..."""
+        """Write what `embeddings` reads.
+
+        Args:
+            tensors: "image" and "text"; for scenes also "phrase" and "chain".
+            words: "captions"; for scenes also "phrases".
+        """
         from safetensors.torch import save_file
 
         write_json(self.folder / "captions.json", words)
@@ -197,10 +216,10 @@ class Run:
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
 
     def save_frames(self, history: pandas.DataFrame, norms: pandas.DataFrame, layers: pandas.DataFrame) -> None:
-        """Write history.csv, norms.csv and layers.csv, with the columns of `history`, `norms` and `layers`.
+        """Write history.csv, norms.csv and layers.csv.
 
         Args:
-            history, norms, layers: all rows so far.
+            history, norms, layers: all rows so far, with the columns of the attributes of these names.
         Raises:
             ClipeduError: they cannot be written.
         """
