@@ -41,7 +41,7 @@ _HOMES = {
     "resume": "workflow.pipeline",
     "evaluate": "evaluation.scoring",
     "Run": "runs.run",
-    "load_run": "runs.run",
+    "load_run": "runs.folders",
     "doctor": "utils.doctor",
 }
 

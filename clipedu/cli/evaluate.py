@@ -16,7 +16,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from clipedu.evaluation.scoring import average
     from clipedu.evaluation.scoring import evaluate as evaluate_model
     from clipedu.report.writer import write_report
-    from clipedu.runs.run import load_run
+    from clipedu.runs.folders import load_run
     from clipedu.training.datasets import evaluation_sets
     from clipedu.workflow.scoring import score
 
@@ -38,7 +38,7 @@ def evaluate(args: argparse.Namespace) -> None:
 def report(args: argparse.Namespace) -> None:
     """Write one report on the runs in the folders."""
     from clipedu.report.writer import write_report
-    from clipedu.runs.run import find_runs
+    from clipedu.runs.folders import find_runs
 
     runs = find_runs(args.runs)
     folder = args.folder or args.runs[0]

@@ -38,7 +38,7 @@ What to try next:
 
 def train(args: argparse.Namespace) -> None:
     """Train one experiment, or resume a stopped run, and print its scores."""
-    from clipedu.runs.run import new_run_folder
+    from clipedu.runs.folders import new_run_folder
     from clipedu.workflow.pipeline import fit, resume
 
     changes = experiment_changes(args)

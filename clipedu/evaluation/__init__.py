@@ -1,4 +1,4 @@
-"""From embeddings to scores: retrieval, zero-shot, hierarchy, foils, and how sure a score is."""
+"""From embeddings to scores: retrieval, zero-shot, hierarchy and foils."""
 
 from clipedu.utils.lazy import lazy_exports
 

@@ -11,11 +11,14 @@ from torch.nn.functional import normalize
 
 @torch.no_grad()
 def embedding_shape(image: Tensor, text: Tensor) -> dict[str, float]:
-    """Alignment, uniformity and modality gap of matched unit embeddings [N, D].
+    """Compute alignment, uniformity and modality gap.
 
-    alignment     mean ||x_i - y_i||^2, from 0 (equal) to 4; Wang and Isola 2020 (arXiv:2005.10242), alpha = 2
-    uniformity    log mean_{i != j} exp(-2 ||x_i - x_j||^2), mean of both sides; lower is more uniform (same paper, t = 2)
-    modality_gap  ||mean x - mean y||, from 0 to 2; Liang et al. 2022 (arXiv:2203.02053)
+    Args:
+        image, text: matched embeddings, [N, D] each; normalised here.
+    Returns:
+        "alignment": mean ||x_i - y_i||^2, from 0 (equal) to 4; Wang and Isola 2020 (arXiv:2005.10242), alpha = 2;
+        "uniformity": log mean_{i != j} exp(-2 ||x_i - x_j||^2), mean of both sides; lower is more uniform (same paper,
+        t = 2); "modality_gap": ||mean x - mean y||, from 0 to 2; Liang et al. 2022 (arXiv:2203.02053).
     """
     x, y = (normalize(side.double(), dim=1) for side in (image, text))
     return {

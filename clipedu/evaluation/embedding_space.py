@@ -1,4 +1,4 @@
-"""`Space`: the embeddings of a set of pairs, in the geometry of their model."""
+"""`Space`: embeddings of a set of pairs in the geometry of their model."""
 
 from __future__ import annotations
 
@@ -29,15 +29,18 @@ class KeepsEmbeddings(Protocol):
 
 @dataclass(frozen=True)
 class Space:
-    """What a model makes of a set of pairs: tangent vectors (float64, on the CPU) and the geometry they live in.
+    """Embeddings of a set of pairs in the geometry of their model.
+
+    All are tangent vectors, float64 on the CPU.
 
     Attributes:
-        geometry: of the model, with what it has learned.
+        geometry: of the model, with its learned curvature and scales.
         image, text: [N, D], each image and its first caption.
         captions: the N first captions.
         phrases: P distinct captions that a traversal may pass: those of all chains, or else the first captions.
         phrase: [P, D], their embeddings.
-        chain: int64 [R, 6], the chains of the first R rows as numbers of phrases, generic to specific; None without chains.
+        chain: int64 [R, 6], the chains of the first R rows as indices into `phrases`, generic to specific; None without
+            chains.
     """
 
     geometry: Geometry
@@ -50,16 +53,16 @@ class Space:
 
     @functools.cached_property
     def root(self) -> Tensor:
-        """[D]: zero, or on a sphere the mean of images and first captions."""
+        """The root [D]: zero; on a sphere the mean of images and first captions."""
         return root_distances(self.geometry, self.image, self.text)[2]
 
     def radius(self, x: Tensor) -> Tensor:
-        """Distance to the root of each x [..., D]: [...]."""
+        """Return the distance to the root of each x [..., D]: [...]."""
         return _to_root(self.geometry, x.flatten(0, -2), self.root).reshape(x.shape[:-1])
 
 
 def embed_space(model: DualEncoder, pairs: Pairs, embeddings: PairEmbeddings | None = None) -> Space:
-    """The space of a model on a set with captions.
+    """Embed a set with captions.
 
     Args:
         model: with its tokenizer and geometry (`run.model()`).
@@ -78,14 +81,20 @@ def embed_space(model: DualEncoder, pairs: Pairs, embeddings: PairEmbeddings | N
 
 
 def chains_of(pairs: GradedPairs, rows: Iterable[int]) -> tuple[list[str], Tensor]:
-    """The distinct captions in the chains of R rows, in order of appearance, and each chain as numbers of them, int64 [R, 6]."""
+    """Number the distinct captions in the chains of R rows.
+
+    Returns:
+        the captions in order of appearance, and each chain as indices into them, int64 [R, 6].
+    """
     chains = [pairs.chain(row) for row in rows]
     number = {caption: k for k, caption in enumerate(dict.fromkeys(caption for chain in chains for caption in chain))}
     return list(number), torch.tensor([[number[caption] for caption in chain] for chain in chains])
 
 
 def kept_space(run: KeepsEmbeddings) -> Space:
-    """The space of a run from what it kept: the embeddings of its first 1,000 pairs; no model is loaded.
+    """Read the space of a run from the embeddings in its folder.
+
+    Those are of its first 1,000 pairs. No model is loaded.
 
     Args:
         run: a finished `clipedu.Run`.
@@ -111,7 +120,7 @@ def _space_of_captions(geometry: Geometry, image: Tensor, text: Tensor, captions
 
 @torch.no_grad()
 def root_distances(geometry: Geometry, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances to the root of a space, and the root itself.
+    """Compute distances to the root of a space, and the root itself.
 
     In Euclidean and hyperbolic space the distance is the length of the tangent vector, for any curvature.
 
@@ -132,15 +141,15 @@ def _to_root(geometry: Geometry, x: Tensor, root: Tensor) -> Tensor:
 
 
 def norm_summary(geometry: Geometry, image: Tensor, text: Tensor) -> dict[str, float]:
-    """How far from the root the two modalities are, over N matched pairs.
+    """Summarise the distances to the root of N matched pairs.
 
     Args:
         geometry: of the embeddings.
         image, text: [N, D] each.
     Returns:
         "root_distance_image", "root_distance_text": the medians, with "_q25" and "_q75" for the quartiles;
-        "text_nearer_root": share (0 to 1) of pairs whose text is nearer to the root than its image, a tie counting half;
-        0.5 is no order; "root_gap": mean of image's distance minus text's.
+        "text_nearer_root": share (0 to 1) of pairs whose text is nearer to the root than its image; a tie counts half,
+        and 0.5 is no order; "root_gap": mean of image's distance minus text's.
     """
     image_radius, text_radius, _ = root_distances(geometry, image.double(), text.double())
     radii = {"image": image_radius, "text": text_radius}

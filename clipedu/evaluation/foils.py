@@ -3,19 +3,20 @@
     a small red star above a large blue ring on a striped background        true
     a small red star below a large blue ring on a striped background        wrong in its relation
 
-The model gets a picture and both; it should put the true one nearer. Chance is 50 %. Retrieval can be high where this is not:
-among a thousand captions few have the same objects, so a model finds its image without ever asking which of them is above.
+The true caption should be more similar to the picture than its foil. Chance is 50 %. Retrieval can be high where this
+is not: among a thousand captions few have the same objects, so an image can be found without encoding which of them is
+above.
 
     shape, colour, size   another one for the object that is named first
     background            another one
     place                 another of the nine places of a 3 x 3 grid (scenes of one object)
-    relation              turned round: "above" for "below", "left of" for "right of" (two objects)
+    relation              reversed: "above" for "below", "left of" for "right of" (two objects)
     binding               the two objects change colours: "a blue star above a red ring" (two objects)
 
 Only scenes have foils, since their captions are made from known attributes. Shapes, colours and sizes are what patches
-show one by one; place and relation need to know *where* a patch is; binding needs to know which patches *belong together*.
+show one by one; place and relation depend on *where* a patch is, binding on which patches *belong together*.
 
-Source: the idea is that of ARO (Yuksekgonul et al. 2023, arXiv:2210.01936) and Winoground (Thrush et al. 2022, arXiv:2204.03162).
+Source of the idea: ARO (Yuksekgonul et al. 2023, arXiv:2210.01936), Winoground (Thrush et al. 2022, arXiv:2204.03162).
 """
 
 from __future__ import annotations
@@ -83,7 +84,16 @@ FOILS: dict[str, Callable[[Meaning, Dice], Meaning | None]] = {
 
 
 def foils(scenes: GradedPairs, name: str) -> list[tuple[int, str, str]]:
-    """(row, true caption, foil) of every scene that can have this foil. The same scenes always give the same ones."""
+    """List the true caption and its foil of every scene that can have one.
+
+    The same scenes always give the same foils.
+
+    Args:
+        scenes: a "train" or "val" split.
+        name: a key of `FOILS`.
+    Returns:
+        (row, true caption, foil) of each.
+    """
     made = []
     for row, (number, meaning) in enumerate(zip(scenes.rows.tolist(), meanings(scenes.attributes), strict=True)):
         foil = FOILS[name](meaning, Dice(number))
@@ -93,7 +103,7 @@ def foils(scenes: GradedPairs, name: str) -> list[tuple[int, str, str]]:
 
 
 def foil_scores(model: DualEncoder, scenes: GradedPairs, image: Tensor, true: Tensor) -> dict[str, float]:
-    """In how many scenes the true caption is more similar to the picture than its foil, in percent.
+    """Score how often a true caption is more similar than its foil.
 
     Args:
         model: a trained `DualEncoder` with its tokenizer.
@@ -101,7 +111,7 @@ def foil_scores(model: DualEncoder, scenes: GradedPairs, image: Tensor, true: Te
         image: [N, D], the model's embeddings of all images.
         true: [N, D], its embeddings of the most specific caption of each: the last of each chain.
     Returns:
-        "foil_shape", "foil_colour", ...: one for each of `FOILS` that some scene can have.
+        "foil_shape", "foil_colour", ...: percent of the scenes, one for each of `FOILS` that some scene can have.
     """
     scores = {}
     for name in FOILS:
@@ -116,13 +126,13 @@ def foil_scores(model: DualEncoder, scenes: GradedPairs, image: Tensor, true: Te
 
 @torch.no_grad()
 def prefers(geometry: Geometry, image: Tensor, true: Tensor, false: Tensor) -> Tensor:
-    """Which images are more similar to the first of two captions than to the second.
+    """Compare the similarity of each image to two captions.
 
     Args:
         geometry: gives the similarity.
         image, true, false: embeddings, [N, D] each; row n of `true` and `false` are the two captions of image n.
     Returns:
-        bool [N]; False for a tie.
+        bool [N], True where `true` is the more similar; False for a tie.
     """
 
     def similarity(text: Tensor) -> Tensor:
@@ -133,13 +143,15 @@ def prefers(geometry: Geometry, image: Tensor, true: Tensor, false: Tensor) -> T
 
 
 def side_scores(model: DualEncoder, scenes: Scenes) -> dict[str, float]:
-    """For how many scenes the true caption beats the mirror image's, in percent of those whose captions differ.
+    """Score how often a true caption is more similar than its mirror image's.
+
+    Only scenes whose two captions differ count.
 
     Args:
         model: a trained `DualEncoder`.
         scenes: a "train" or "val" split, at the model's image size.
     Returns:
-        "one object" (place in the picture) and "two objects" (one beside the other).
+        percent, for "one object" (place in the picture) and "two objects" (one beside the other).
     """
     claims, others = meanings(scenes.attributes), meanings(mirrored(scenes.attributes))
     rows = [row for row, (claim, other) in enumerate(zip(claims, others, strict=True)) if claim != other]

@@ -1,17 +1,17 @@
-r"""Hierarchy: is what is generic near the root, and what is specific far out?
+r"""Hierarchy: is the generic near the root, and the specific far from it?
 
-"A shape" is true of every scene, "a small red star above a blue ring" of few. Three ways to measure whether an embedding
-space reflects that, each in any geometry (`clipedu.geometry`; all embeddings are tangent vectors):
+"A shape" is true of every scene, "a small red star above a blue ring" of few. Three ways to measure whether an
+embedding space reflects that, each in any geometry (`clipedu.geometry`; all embeddings are tangent vectors):
 
-    radius      distance to the root of the space. Text says less than its image, so it should be nearer to the root; and a
-                generic caption nearer than a specific one.
+    radius      distance to the root of the space. Text says less than its image, so it should be nearer to it;
+                and a generic caption nearer than a specific one.
     cone        a caption spans a cone that opens away from the root, the wider the nearer to the root it is. What it is
-                true of should lie inside (Ganea et al. 2018, arXiv:1804.01882). Not on a sphere.
-    traversal   walk from an image to the root, and read the nearest captions on the way (`clipedu.evaluation.traversals`): they should
-                become more generic.
+                true of should be inside (Ganea et al. 2018, arXiv:1804.01882). Not on a sphere.
+    traversal   follow the path from an image to the root, and read the nearest captions along it
+                (`clipedu.evaluation.traversals`): they should become more generic.
 
-The root is the zero vector in Euclidean and in hyperbolic space. A sphere has none: the stand-in is the mean of the images and
-their first captions, as many of the one as of the other, so that neither side is nearer to it by its number.
+The root is the zero vector in Euclidean and in hyperbolic space. A sphere has none: the mean of the images and their
+first captions replaces it, as many of the one as of the other, so that neither side is nearer to it by its number.
 
 Known generality comes from chains: six captions of one scene, from level 0, "a shape", to level 5, which says all
 (`Scenes.chain`). Nothing here was trained for, unless a run has the entailment term: a score is a finding, not a goal.
@@ -35,13 +35,15 @@ from clipedu.utils.statistics import rank_correlation
 
 
 def hierarchy_scores(space: Space, pairs: Pairs, min_radius: float | None = None) -> dict[str, float]:
-    """`generality_scores` and, where the geometry has cones, `cone_scores` of a model on a set with chains (scenes, val).
+    """Score the hierarchy of a model on a set with chains (scenes, val).
+
+    These are `generality_scores` and, where the geometry has cones, `cone_scores`.
 
     Args:
         space: `embed_space(model, pairs)`.
         pairs: the set; N rows with chains.
-        min_radius: K of the cones; None takes the K at which they saturate at the median radius of the captions they are
-            tried on, so that half of them are half-spaces in every model, and models can be compared.
+        min_radius: K of the cones; None takes the K at which they saturate at the median radius of the captions they
+            are tried on, so that half of them are half-spaces in every model, and models can be compared.
     Raises:
         ClipeduError: a set without chains, or with one row only.
     """
@@ -61,12 +63,15 @@ def hierarchy_scores(space: Space, pairs: Pairs, min_radius: float | None = None
 
 
 def generality_scores(space: Space) -> dict[str, float]:
-    """Rank correlation (Spearman) of captions' distance to the root with their level; 1: the more generic, the nearer.
+    """Correlate captions' distance to the root with their level.
 
-    "generality_within": the mean over rows of the correlation within the six captions of its chain. Chance is 0 +- 0.45 a row.
-    "generality_pooled": one correlation over all captions of all chains together (equal captions count as often as they
-    occur, so each level weighs the same); a space can know it within chains and yet not have common shells. As a level is
-    one rank and its radii differ, perfect shells reach sqrt(1 - 1 / 36) = 0.986.
+    By Spearman's rank correlation; 1: the more generic, the nearer.
+
+    Returns:
+        "generality_within": the mean over rows of the correlation within the six captions of its chain; chance is
+        0 +- 0.45 a row. "generality_pooled": one correlation over all captions of all chains together (equal captions
+        count as often as they occur, so each level weighs the same); a space can order each chain and yet have no
+        common shells. As a level is one rank and its radii differ, perfect shells reach sqrt(1 - 1 / 36) = 0.986.
     """
     radius = space.radius(space.phrase)[space.chain].numpy()
     level = np.broadcast_to(np.arange(radius.shape[1]), radius.shape)
@@ -77,7 +82,11 @@ def generality_scores(space: Space) -> dict[str, float]:
 
 
 def mismatched(pairs: GradedPairs) -> tuple[Tensor, Tensor]:
-    """For each row another one, int64 [N], and which claims of its own chain are false of that one's scene, bool [N, 6]."""
+    """Pair each row with another, and find its claims that are false there.
+
+    Returns:
+        the other row, int64 [N], and which claims of a row's own chain are false of the other row's scene, bool [N, 6].
+    """
     rows = torch.arange(len(pairs))
     other = (rows + len(pairs) // 2) % len(pairs)
     chains = [pairs.chain_meanings(int(row)) for row in rows]
@@ -90,23 +99,26 @@ def mismatched(pairs: GradedPairs) -> tuple[Tensor, Tensor]:
 def cone_scores(
     geometry: Geometry, image: Tensor, chain: Tensor, other: Tensor, false: Tensor, min_radius: float = 0.1
 ) -> dict[str, float]:
-    """How often what a caption is true of is inside its cone, as shares from 0 to 1.
+    """Measure how often a caption's cone contains what the caption is true of.
 
     The apex is the generic one. Level 0 is left out: it is true of all scenes, so there is nothing to compare it with.
 
     Args:
+        geometry: of the embeddings.
         image: [N, D].
         chain: [N, 6, D], generic to specific.
         other: int64 [N], another row for each.
         false: bool [N, 6]: the claim of this row and level is false of that other row's scene.
-        min_radius: K. It sets how wide cones are, and means another width in another geometry or at another curvature: two
-            models are comparable only where their cones saturate at the same share of their radii (`matched_min_radius`).
+        min_radius: K. It sets how wide cones are, and means another width in another geometry or at another curvature:
+            two models are comparable only where their cones saturate at the same share of their radii
+            (`matched_min_radius`).
     Returns:
-        "cone_captions": share of (generic, specific) pairs of a chain with the specific in the generic's cone;
-        "cone_images": share of (caption of the chain, its image) with the image in the cone;
-        either with "_chance": the same apexes against the other row, where the claim is false of it. A finding is what is
-        above that, not the share: cones as wide as the half-space hold much;
-        "cone_saturated": share of apexes whose cone is that wide.
+        shares from 0 to 1:
+        "cone_captions": of (generic, specific) pairs of a chain, those with the specific in the generic's cone;
+        "cone_images": of (caption of the chain, its image), those with the image in the cone;
+        either with "_chance": the same apexes against the other row, where the claim is false of it. A finding is what
+        exceeds that, not the share: cones as wide as the half-space hold much;
+        "cone_saturated": of apexes, those whose cone is that wide.
     Raises:
         ClipeduError: a geometry without cones.
     """
@@ -116,7 +128,11 @@ def cone_scores(
         return (geometry.entailment(chain[rows, apex], points[rows], min_radius) <= 0).double().mean()
 
     def both(cases: list[tuple[int, Tensor]]) -> tuple[float, float]:
-        """Mean over (level of the apex, points [N, D]): of own points, and of those of the other row."""
+        """Average over cases (level of the apex, points [N, D]).
+
+        Returns:
+            the share of own points inside, and that of the points of the other row.
+        """
         everywhere = torch.ones(len(image), dtype=torch.bool)
         own = torch.stack([share(apex, points, everywhere) for apex, points in cases])
         others = torch.stack([share(apex, points[other], false[:, apex]) for apex, points in cases])
@@ -136,10 +152,11 @@ def cone_scores(
 
 @torch.no_grad()
 def matched_min_radius(geometry: Geometry, radius: float) -> float:
-    """The K at which cones are as wide as the half-space up to this distance from the root, and narrow beyond it.
+    """Compute the K at which cones saturate at a given radius.
 
-    Cones of different geometries can be compared if each has the K of, say, its own median radius. (The sine of the
-    half-aperture is K over this K, as long as K is the smaller.)
+    Up to this distance from the root they are as wide as the half-space, beyond it narrower. Cones of different
+    geometries can be compared if each has the K of, say, its own median radius. (The sine of the half-aperture is K
+    over this K, as long as K is the smaller.)
     """
     radius = max(radius, 1e-9)  # a collapsed model: all captions at the root
     apex = torch.tensor([radius], dtype=torch.float64)

@@ -1,7 +1,7 @@
-"""Metrics: every measure of a model with its key, heading, definition and unit.
+"""Metrics: key, heading, definition and unit of every measure of a model.
 
-This is the one place that says what is measured and how it is called. `METRICS` holds everything that a run's metrics.json can hold
-besides the sizes of its test sets (`COUNTS`); tables, plots and pages select from it by key.
+`METRICS` holds everything that a run's metrics.json can hold besides the sizes of its test sets (`COUNTS`); tables,
+plots and pages select from it by key, and define no measure of their own.
 
 >>> METRICS["tr@1"].heading, METRICS["tr@1"].unit
 ('TR@1', '%')
@@ -41,7 +41,7 @@ class Metric:
 
     @property
     def explanation(self) -> str:
-        """The definition with what a reader needs to judge a value: percent where it is one, and a fixed level of chance."""
+        """The definition, with "in percent" and a fixed level of chance, if any."""
         percent = ", in percent" if self.unit == "%" else ""
         chance = f"; chance {self.chance:g}" if isinstance(self.chance, float) else ""
         return f"{self.definition}{percent}{chance}"
@@ -172,6 +172,10 @@ LEGEND = (
 
 
 def rank_of(key: str) -> tuple[str, int] | None:
-    """Kind ("tr", "ir" or "top") and k of a score by rank, for any k; None for other keys."""
+    """Parse the key of a score by rank.
+
+    Returns:
+        kind ("tr", "ir" or "top") and k, for any k; None for other keys.
+    """
     found = re.fullmatch(r"(tr|ir)@([0-9]+)|(top)([0-9]+)", key)
     return (found[1] or found[3], int(found[2] or found[4])) if found else None

@@ -20,14 +20,14 @@ class HasSimilarity(Protocol):
     """Anything that compares embeddings, such as a `Geometry`."""
 
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        """How similar each x [A, D] is to each y [B, D]: [A, B]."""
+        """Compute how similar each x [A, D] is to each y [B, D]: [A, B]."""
 
 
 @torch.no_grad()
 def retrieval(
     image: Tensor, text: Tensor, owner: Tensor, geometry: HasSimilarity, ks: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Recall at k in both directions, in percent.
+    """Compute recall at k in both directions, in percent.
 
     Args:
         image: [N, D].
@@ -60,7 +60,9 @@ def retrieval(
 def zero_shot(
     image: Tensor, classes: Tensor, labels: Tensor, geometry: HasSimilarity, ks: tuple[int, ...] = (1, 5)
 ) -> dict[str, float]:
-    """Zero-shot accuracy: share of images whose class is among the k most similar prototypes, in percent.
+    """Compute zero-shot accuracy, in percent.
+
+    It is the share of images whose class is among the k most similar prototypes.
 
     Args:
         image: [N, D].
@@ -81,9 +83,9 @@ def zero_shot(
 
 
 def class_prototypes(model: DualEncoder, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """One embedding a class: the geometry's mean over the prompts made from all templates.
+    """Compute one embedding a class, the mean over its prompts.
 
-    A prompt that is longer than the model reads is cut, as a caption in training is.
+    The mean is the geometry's. A prompt that is longer than the model reads is cut, as a caption in training is.
 
     Args:
         model: with its tokenizer and geometry.

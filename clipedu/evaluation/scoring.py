@@ -1,11 +1,11 @@
-"""Scores of a model: retrieval, zero-shot classification, and the shape of its embedding space.
+"""Scores of a model: retrieval, zero-shot, shape of its embedding space.
 
     TR@k  text retrieval, image -> text: share of images with one of their own captions among the k most similar
     IR@k  image retrieval, text -> image: share of captions whose own image is among the k most similar
-    topk  zero-shot: share of images whose class is among the k most similar class prototypes (mean of prompt embeddings)
+    topk  zero-shot: share of images whose class is among the k most similar prototypes (means of prompt embeddings)
 
-All in percent. `average` is the course's score, the mean of TR@1, IR@1 and top-1 (of those that there are). An equal
-similarity is broken by order, so a collapsed model (all similarities equal, or NaN) scores chance, not 100 %.
+All in percent. `average` is the course's score, the mean of TR@1, IR@1 and top-1 (of those that there are). Equal
+similarities are ranked by order, so a collapsed model (all similarities equal, or NaN) scores chance, not 100 %.
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ from clipedu.utils.errors import ClipeduError
 
 
 def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dict[str, float]:
-    """Scores of a model on one set: retrieval where it has captions, zero-shot where it has named classes.
+    """Score a model on one set.
+
+    The scores are retrieval where the set has captions, and zero-shot where it has named classes.
 
     Args:
         model: as `run.model()` returns it, with its tokenizer. It stays in the mode it is in.
         pairs: a retrieval set (split "val") or a labelled one (split "zeroshot", whose captions are not looked at).
+        progress: show progress bars.
     Returns:
-        "tr@1/5/10", "ir@1/5/10", "alignment", "uniformity", "modality_gap" and the measures of `clipedu.evaluation.hierarchy` for
-        captions, for those of scenes also of `clipedu.evaluation.foils`; "top1", "top5" for labels; "average"; and the counts that give the level of chance.
+        "tr@1/5/10", "ir@1/5/10", "alignment", "uniformity", "modality_gap" and the measures of
+        `clipedu.evaluation.hierarchy` for captions, for those of scenes also of `clipedu.evaluation.foils`; "top1",
+        "top5" for labels; "average"; and the counts that give the level of chance.
     Raises:
         ClipeduError: there is nothing to score, or the model has no tokenizer.
     """
@@ -54,7 +58,7 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
 
 
 def score_pairs(pairs: Pairs, embeddings: PairEmbeddings, space: Space, model: DualEncoder) -> dict[str, float]:
-    """All scores of a set with captions.
+    """Compute all scores of a set with captions.
 
     `retrieval` of all captions; `embedding_shape` and `norm_summary` of images and first captions; and where it is
     known what the captions claim (scenes), `hierarchy_scores` and `foil_scores`.
@@ -63,9 +67,11 @@ def score_pairs(pairs: Pairs, embeddings: PairEmbeddings, space: Space, model: D
         pairs: N rows with captions.
         embeddings: `embed_pairs(model, pairs)`.
         space: `embed_space(model, pairs, embeddings)`.
-        model: it embeds the foils, which no set holds.
+        model: embeds the foils, which no set holds.
     Returns:
         scores by key (`clipedu.evaluation.metrics`).
+    Raises:
+        ClipeduError: a set with chains and one row only.
     """
     image, first, geometry = embeddings.image, embeddings.first_text, space.geometry
     scores: dict[str, float] = retrieval(image, embeddings.text, embeddings.owner, geometry)
@@ -78,6 +84,9 @@ def score_pairs(pairs: Pairs, embeddings: PairEmbeddings, space: Space, model: D
 
 
 def average(scores: dict[str, float]) -> float:
-    """The course's score: the mean of TR@1, IR@1 and zero-shot top-1, of those that `scores` holds."""
+    """Average TR@1, IR@1 and zero-shot top-1, of those that `scores` holds.
+
+    This is the score of the course.
+    """
     present = [scores[key] for key in AVERAGED if key in scores]
     return sum(present) / len(present)

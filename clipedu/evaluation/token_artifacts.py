@@ -1,4 +1,4 @@
-"""Outlier tokens of a vision transformer, which registers are meant to remove."""
+"""Outlier tokens of a vision transformer, which registers should remove."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ FACTOR = 3.0  # an outlier's norm, in medians
 
 
 def artifacts(norms: Tensor, tokens: Tokens, pixels: Tensor | None = None, factor: float = FACTOR) -> pandas.DataFrame:
-    """Patches that are outliers by their norm: a row a block.
+    """Find patches that are outliers by their norm, in each block.
 
-    An outlier is a patch whose norm is above `factor` medians of all patches of its block and of all images given. Darcet et
-    al. cut DINOv2-g's at a norm of 150, between two well separated heaps; elsewhere that number means nothing, since norms
-    grow with width, depth and training. A median goes along with these, and up to half of the patches may be outliers without
-    moving it. A multiple of the *spread* would not do: where norms are all but equal, any patch would be far out.
-    Three is between one, an ordinary patch, and the ten or so of the paper.
+    An outlier is a patch whose norm is above `factor` medians of all patches of its block and of all images given.
+    Darcet et al. cut DINOv2-g's at a norm of 150, between two well separated modes; elsewhere that number means
+    nothing, since norms grow with width, depth and training. A median grows with them, and up to half of the patches
+    may be outliers without moving it. A multiple of the *spread* would not do: where norms are all but equal, any patch
+    would be far out. Three is between one, an ordinary patch, and the ten or so of the paper.
 
     Args:
         norms: [blocks, B, L] of `token_norms`.
         tokens: of the same model.
-        pixels: [B, 3, H, W] of the same images, to see whether outliers lie on plain background.
+        pixels: [B, 3, H, W] of the same images, to see whether outliers are on plain background.
+        factor: an outlier's norm, in medians.
     Returns:
-        columns block, median (norm of a patch), outliers (their share of the patches, 0..1) and largest (norm / median);
-        with pixels also detail_correlation (rank correlation of a patch's norm with its detail, -1..1), detail_outliers
-        and detail_others (mean detail of either). NaN where there is nothing to take. A patch's *detail* is the standard deviation of its
-        pixels, in their unit. What the paper saw is outliers with less detail than others.
+        a row a block, with columns block, median (norm of a patch), outliers (their share of the patches, 0..1) and
+        largest (norm / median); with pixels also detail_correlation (rank correlation of a patch's norm with its
+        detail, -1..1), detail_outliers and detail_others (mean detail of either). NaN where there is nothing to
+        average. A patch's *detail* is the standard deviation of its pixels, in their unit. Darcet et al. saw outliers
+        with less detail than others.
     Raises:
         ClipeduError: norms of another number of tokens, or images of another number.
     """
@@ -64,7 +66,10 @@ def artifacts(norms: Tensor, tokens: Tokens, pixels: Tensor | None = None, facto
 
 
 def patch_detail(pixels: Tensor, tokens: Tokens) -> Tensor:
-    """Standard deviation of the pixels of each patch, over its places, root mean square over channels: [B, patches]."""
+    """Compute the standard deviation of the pixels of each patch.
+
+    It is taken over the places of a patch, and as root mean square over channels: [B, patches].
+    """
     rows, columns = tokens.grid
     cut = pixels.double().unflatten(2, (rows, -1)).unflatten(4, (columns, -1))  # [B, 3, rows, P, columns, P]
     return cut.var((3, 5), correction=0).mean(1).sqrt().flatten(1)

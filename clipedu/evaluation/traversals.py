@@ -1,8 +1,9 @@
 """Traversals: the captions nearest to the path from an image to the root.
 
-Where generic captions are near the root, the first captions of a traversal say all that is in the image, the later ones less
-and less, and the last is the root itself (as in Desai et al. 2023, arXiv:2304.09172). The path is the geodesic, passed at
-equal speed: with a root at zero, the tangent vector shrinks in proportion; on a sphere it is an arc of a great circle.
+Where generic captions are near the root, the first captions of a traversal say all that is in the image, the later ones
+less and less, and the last is the root itself (as in Desai et al. 2023, arXiv:2304.09172). The path is the geodesic, at
+constant speed: with a root at zero, the tangent vector shrinks in proportion; on a sphere it is an arc of a great
+circle.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ ROOT = "[ROOT]"
 
 
 class Stop(NamedTuple):
-    """A caption on the way to the root.
+    """A caption on the path to the root.
 
     Attributes:
-        share: of the way that was walked when it became the nearest, 0 at the image and 1 at the root.
+        share: of the path, where it became the nearest: 0 at the image and 1 at the root.
         caption: the caption; `ROOT` at the end.
-        distance: of that point of the way to the root.
+        distance: of that point of the path to the root.
     """
 
     share: float
@@ -41,7 +42,7 @@ def traversal(
     steps: int = 50,
     min_radius: float | None = None,
 ) -> list[Stop]:
-    """`walk_to_root` in a model's geometry.
+    """Find the captions on the path from an image to the root, by a model.
 
     Args:
         model: with its geometry, and its tokenizer if it embeds the texts.
@@ -65,14 +66,19 @@ def walk_to_root(
     steps: int = 50,
     min_radius: float | None = None,
 ) -> list[Stop]:
-    """The captions that are most similar on the shortest path from an image to the root, each when it is first met.
+    """Find the captions nearest to the path from an image to the root.
+
+    At each point of the geodesic the most similar caption is taken, and listed once, where it first appears. The root
+    itself is among the captions as `ROOT`, and always allowed. It wins a tie, and at the end of the path.
 
     Args:
-        image: [D], where the path begins; root: [D], where it ends.
-        text: [T, D], embeddings of the T `captions`.
+        geometry: of the embeddings.
+        image: [D], where the path begins.
+        text: [T, D], embeddings of the captions.
+        captions: the T captions.
+        root: [D], where the path ends.
         steps: points of the path, at equal distances, both ends included; at least 2.
-        min_radius: K: only captions whose cone holds the point may be named; None allows all.
-    The root itself stands among the captions as `ROOT`, and passes always. It wins a tie, and at the end of the path.
+        min_radius: K: only captions whose cone holds the point are allowed; None allows all.
     Raises:
         ClipeduError: `min_radius` in a geometry without cones.
     """

@@ -1,8 +1,8 @@
 """What a score means: its level of chance, and its sampling error.
 
 All scores, levels and errors are in percent. A share p of n trials has the binomial standard error sqrt(p (1 - p) / n).
-Scores of two runs that are less than about 2.8 standard errors apart (1.96 x sqrt(2)) differ by no more than two draws of
-a test set from one and the same model would.
+Scores of two runs that are less than about 2.8 standard errors apart (1.96 x sqrt(2)) differ by no more than one
+model's scores on two draws of a test set would.
 """
 
 from __future__ import annotations

@@ -81,7 +81,11 @@ def compare(answer: Any, right: float, wrong: Mapping[float, str] | Mapping[int,
 
 
 def as_float(value: Any) -> float:
-    """Convert an answer to a float. Raises NotYet if it is not one number."""
+    """Convert an answer to a float.
+
+    Raises:
+        NotYet: it is not one number.
+    """
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError):
@@ -105,5 +109,5 @@ def as_floats(answer: Any, what: str, names: str) -> list[float]:
 
 
 def close(value: float, other: float) -> bool:
-    """Whether two numbers are equal but for rounding."""
+    """Return whether two numbers are equal but for rounding."""
     return math.isclose(value, other, rel_tol=1e-5, abs_tol=1e-9)

@@ -146,7 +146,10 @@ def _random_similarity(rows: int, columns: int, seed: int) -> Tensor:
 
 
 class _Product:
-    """A geometry that reads similarities off a matrix: image = S [N, T] and text = the identity [T, T] give S."""
+    """Geometry whose similarities are those of a given matrix.
+
+    image = S [N, T] and text = the identity [T, T] give S.
+    """
 
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
         return x @ y.T
@@ -167,7 +170,10 @@ def _cosines(image: Tensor, text: Tensor) -> Tensor:
 
 
 def _unnormalised_loss(image: Tensor, text: Tensor) -> Tensor:
-    """The loss of a much-copied tutorial: cross-entropy of dot products, with the lengths left in."""
+    """Compute the loss of a much-copied tutorial.
+
+    It is the cross-entropy of dot products, without normalising the lengths.
+    """
     logits = image @ text.T
     own = torch.arange(len(logits))
     return (torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)) / 2

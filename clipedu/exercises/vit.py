@@ -184,7 +184,9 @@ def _window(grid: int, side: int) -> Tensor:
 
 
 def keeps_levels(layout: Tensor, grid: int, sides: Sequence[int]) -> bool:
-    """Whether patches share a window after a layout if they did before.
+    """Return whether patches that share a window share one after a layout.
+
+    The converse has to hold, too: patches of different windows stay apart.
 
     Args:
         layout: where each patch is taken from, int64 [grid^2].
@@ -200,7 +202,7 @@ def keeps_levels(layout: Tensor, grid: int, sides: Sequence[int]) -> bool:
 
 
 def is_symmetry(layout: Tensor, grid: int, sides: Sequence[int]) -> bool:
-    """Whether a layout is one of the eight symmetries of a square.
+    """Return whether a layout is one of the eight symmetries of a square.
 
     Args:
         layout: where each patch is taken from, int64 [grid^2].

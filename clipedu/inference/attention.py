@@ -4,14 +4,16 @@ In a block the output of every token is a weighted mean over all tokens (itself 
 
     A = softmax(Q K^T / sqrt(d) + mask)        a row a query, a column a key; rows sum to 1       one A a block and head
 
-(Vaswani et al. 2017, arXiv:1706.03762, eq. 1; d is the width of a head). A row, laid out on the patch grid, is a picture
-of what its token attends to; what is missing from 100 % there goes to the extra tokens: class, registers, summary tokens.
+(Vaswani et al. 2017, arXiv:1706.03762, eq. 1; d is the width of a head). A row, laid out on the patch grid, is a
+picture of what its token attends to; what is missing from 100 % there goes to the extra tokens: class, registers,
+summary tokens.
 
-Darcet et al. ("Vision Transformers Need Registers", ICLR 2024, arXiv:2309.16588) looked at such pictures of large models
-and found bright spots on plain background. The patches there have about ten times the norm of all others, are about 2 %
-of them, and hold something of the whole image in place of their own content: the model stores global information
-where no content is lost. *Registers*, extra tokens that all patches can attend to, take that over, and the spots are gone. They saw this in large
-models and late in training only; `clipedu.artifacts` says whether a model of yours has any.
+Darcet et al. ("Vision Transformers Need Registers", ICLR 2024, arXiv:2309.16588) looked at such pictures of large
+models and found bright spots on plain background. The patches there have about ten times the norm of all others, are
+about 2 % of them, and hold something of the whole image in place of their own content: the model stores global
+information where no content is lost. *Registers*, extra tokens that all patches can attend to, take that over, and the
+spots are gone. They saw this in large models and late in training only; `clipedu.artifacts` finds whether a model of
+yours has any.
 
 All of the computing is timm's. Its fused attention never holds A as a whole, so it is switched off during a call.
 """
@@ -52,7 +54,11 @@ class Tokens:
     windows: Tensor | None = None
 
     def index(self, name: str) -> int:
-        """A token's place in the sequence. Raises ClipeduError: no token of that name."""
+        """Return a token's place in the sequence.
+
+        Raises:
+            ClipeduError: no token of that name.
+        """
         if name not in self.names:
             ends: dict[str, list[str]] = {}
             for known in self.names:
@@ -63,7 +69,11 @@ class Tokens:
 
 
 def name_tokens(model: nn.Module) -> Tokens:
-    """The tokens of a model. Raises ClipeduError: no vision transformer of timm."""
+    """Name the tokens of a model.
+
+    Raises:
+        ClipeduError: no vision transformer of timm.
+    """
     encoder = _vision_transformer(model)
     rows, columns = encoder.patch_embed.grid_size
     sides = getattr(encoder, "sides", [])
@@ -78,7 +88,10 @@ def name_tokens(model: nn.Module) -> Tokens:
 
 
 def reads_attention(model: nn.Module) -> bool:
-    """Whether `attention_maps` and `token_norms` can read this model: a vision transformer of timm with its usual blocks."""
+    """Return whether `attention_maps` and `token_norms` can read this model.
+
+    They read a vision transformer of timm with its usual blocks.
+    """
     try:
         _vision_transformer(model)
     except ClipeduError:
@@ -87,15 +100,18 @@ def reads_attention(model: nn.Module) -> bool:
 
 
 def attention_maps(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Attention weights of every block and head, as in evaluation (no dropout); the model is left as it was.
+    """Compute the attention weights of every block and head.
+
+    They are those of evaluation (no dropout); the model is left as it was.
 
     Args:
         model: a `DualEncoder` (`run.model()`), or a timm `VisionTransformer` or `Eva`.
         pixels: [B, 3, H, W]: uint8 or float in 0..255 for a `DualEncoder`, which normalises them; for a bare timm model
             floats, already normalised.
     Returns:
-        [blocks, B, heads, L, L], 0..1, on the CPU: a row a query, a column a key, tokens as in `name_tokens`; rows sum to 1,
-        and weights that a mask forbids are exactly 0. A ViT-S/16 at 256 px with 17 extra tokens makes 21 MB an image.
+        [blocks, B, heads, L, L], 0..1, on the CPU: a row a query, a column a key, tokens as in `name_tokens`; rows sum
+        to 1, and weights that a mask forbids are exactly 0. A ViT-S/16 at 256 px with 17 extra tokens makes 21 MB an
+        image.
     Raises:
         ClipeduError: no vision transformer of timm, or pixels that do not fit it.
     """
@@ -103,9 +119,12 @@ def attention_maps(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def token_norms(model: nn.Module, pixels: Tensor) -> Tensor:
-    """L2 norm of every token after each block (before the norm layer at the end): [blocks, B, L], on the CPU.
+    """Compute the L2 norm of every token after each block.
 
-    Arguments and errors are those of `attention_maps`.
+    The norm layer at the end is not applied. Arguments and errors are those of `attention_maps`.
+
+    Returns:
+        [blocks, B, L], on the CPU.
     """
     return _watch(model, pixels, "blocks.{}", lambda x: x.norm(dim=-1))
 

@@ -1,4 +1,4 @@
-"""Embeddings of the images and captions of a set, in evaluation mode, on the CPU."""
+"""Embed the images and captions of a set, in evaluation mode, on the CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from clipedu.models.dual_encoder import DualEncoder, evaluating
 
 @dataclass(frozen=True)
 class PairEmbeddings:
-    """Embeddings of N images and of all their T captions: tangent vectors, as the encoders give them.
+    """Embeddings of N images and of all their T captions.
+
+    They are tangent vectors, as the encoders give them.
 
     Attributes:
         image: float32 [N, D].
@@ -99,5 +101,5 @@ def embed_pairs(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> 
 
 
 def embed_phrases(model: DualEncoder, phrases: Sequence[str]) -> Tensor:
-    """Embeddings of P captions that belong to no set, float32 [P, D]."""
+    """Embed P captions that belong to no set: float32 [P, D]."""
     return embed_in_chunks(lambda rows: model.embed_texts([phrases[row] for row in rows], strict=False), len(phrases))

@@ -2,7 +2,7 @@
 
 The file's name is a hash of the data's fingerprint, the encoder's weights, how pixels are normalised or hidden states
 pooled, and how the encoder was made (two encoders can have equal weights and yet pad or pool differently: `made_as`, or
-what torch prints of an encoder that was not made by name). Whatever changes the features changes the name. Files live in
+what torch prints of an encoder that was not made by name). Whatever changes the features changes the name. Files are in
 the cache folder (`CLIPEDU_CACHE`).
 """
 
@@ -28,7 +28,9 @@ CHUNK_PIXELS_CPU = 1 << 18
 
 
 def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> Tensor:
-    """Features of every image by the frozen encoder, from the cache or computed now.
+    """Return the frozen encoder's features of every image.
+
+    They are read from the cache, or else computed and written there.
 
     Args:
         model: its image encoder is run.
@@ -47,7 +49,9 @@ def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = 
 
 
 def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> tuple[Tensor, Tensor]:
-    """Features of every caption by the frozen encoder, from the cache or computed now.
+    """Return the frozen encoder's features of every caption.
+
+    They are read from the cache, or else computed and written there.
 
     Args:
         model: its text encoder is run.

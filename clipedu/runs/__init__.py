@@ -6,8 +6,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Run": "run",
-        "load_run": "run",
-        "new_run": "run",
-        "find_runs": "run",
+        "load_run": "folders",
+        "new_run": "folders",
+        "find_runs": "folders",
     },
 )

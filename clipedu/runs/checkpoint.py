@@ -1,9 +1,10 @@
-"""Checkpoints: model weights and training state in one folder, written whole or not at all.
+"""Checkpoints: weights and training state in one folder.
 
     RUN/checkpoint/step-00000250/model.safetensors    the model's tensors by name
     RUN/checkpoint/step-00000250/state.pt             `Trainer.state()`: tensors and plain values only
 
-The checkpoint before is dropped only when the next one is there, so a run that is killed at any time has one.
+A checkpoint is written whole or not at all. The one before is dropped only when the next one is there, so a run that is
+killed at any time has one.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ WEIGHTS, STATE = "model.safetensors", "state.pt"
 
 
 def last_checkpoint(run: Path) -> Path | None:
-    """The folder of the last checkpoint in a run's folder, None if there is none."""
+    """Return the folder of a run's last checkpoint, None if there is none."""
     return max(run.glob("checkpoint/step-*"), default=None)
 
 
 def write_checkpoint(run: Path, step: int, model: nn.Module, state: dict[str, Any]) -> None:
-    """Write weights and training state as one folder, then drop the checkpoint before it.
+    """Write weights and training state as one folder.
+
+    The checkpoint before it is dropped afterwards.
 
     Args:
         run: the run's folder.
@@ -56,7 +59,11 @@ def write_checkpoint(run: Path, step: int, model: nn.Module, state: dict[str, An
 
 
 def read_weights(checkpoint: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The model's tensors by name, those whose name begins with `prefix`. Raises ClipeduError: they cannot be read."""
+    """Read the model's tensors by name, those whose name begins with `prefix`.
+
+    Raises:
+        ClipeduError: they cannot be read.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = checkpoint / WEIGHTS
@@ -68,7 +75,11 @@ def read_weights(checkpoint: Path, prefix: str = "") -> dict[str, Tensor]:
 
 
 def read_state(checkpoint: Path, device: torch.device | str) -> dict[str, Any]:
-    """The training state, with its tensors on `device`. Raises ClipeduError: it cannot be read."""
+    """Read the training state, with its tensors on `device`.
+
+    Raises:
+        ClipeduError: it cannot be read.
+    """
     import torch
 
     path = checkpoint / STATE

@@ -1,4 +1,4 @@
-"""`Run`: a run's folder, with everything needed to understand, repeat, resume and compare it.
+"""`Run`: a run's folder, from which it is understood, repeated or resumed.
 
     experiment.json    the settings
     environment.json   versions, device, commit
@@ -10,7 +10,7 @@
     layers.csv         one row a layer and every `norms_every`-th step: what changed its norm, and how far it turned
     tokenizer/         as trained or fetched
     text_encoder/      its configuration (the image encoder's is in experiment.json)
-    checkpoint/        model.safetensors and state.pt (optimizer, loss state, random state; tensors and plain values only)
+    checkpoint/        model.safetensors and state.pt (optimizer, loss state, random state: tensors and plain values)
     embeddings.safetensors, captions.json, tokens.safetensors, tokens.json, plots/, report.html, report.md
 
 A file is written under another name and then renamed, and a checkpoint is dropped only when the next one is whole: what
@@ -20,9 +20,7 @@ is there can be read, whenever the run was killed.
 from __future__ import annotations
 
 import json
-import re
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,9 +29,8 @@ from typing import TYPE_CHECKING, Any
 from clipedu.config.command_line import experiment_words
 from clipedu.config.experiment import Experiment
 from clipedu.runs.checkpoint import last_checkpoint, read_state, read_weights, write_checkpoint
-from clipedu.utils.environment import environment
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_write, read_json, write_json, write_text
+from clipedu.utils.files import atomic_write, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas
@@ -46,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Run:
-    """One run and its folder. `run.metrics`, `run.history`, `run.norms` and `run.layers` are what it measured.
+    """One run and its folder.
 
     Attributes:
         folder: its folder.
@@ -56,7 +53,9 @@ class Run:
         history: pandas frame, one row a step.
         norms: tidy pandas frame of norms, one row a step and part (`clipedu.NormMonitor.totals`).
         layers: one row a layer and recorded step (`NormMonitor.frame`); no rows in runs of older versions.
-        status: "running", "stopped", "failed" or "finished", and `note` on why; `seconds` of training, without evaluation.
+        status: "running", "stopped", "failed" or "finished".
+        note: why it has this status.
+        seconds: of training, without evaluation.
     """
 
     folder: Path
@@ -92,7 +91,9 @@ class Run:
         return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed())])
 
     def model(self) -> DualEncoder:
-        """The trained model in evaluation mode, with its tokenizer and geometry, on the CPU.
+        """Load the trained model in evaluation mode, on the CPU.
+
+        It has its tokenizer and geometry.
 
         Raises:
             ClipeduError: the run has no checkpoint, or one that is damaged or does not fit.
@@ -119,7 +120,7 @@ class Run:
         return model.eval()
 
     def geometry(self) -> Geometry:
-        """Its geometry, with curvature and scales as they were learned.
+        """Load its geometry, with curvature and scales as they were learned.
 
         Raises:
             ClipeduError: as `weights`.
@@ -134,28 +135,32 @@ class Run:
         return geometry.eval()
 
     def weights(self, prefix: str = "") -> dict[str, Tensor]:
-        """The model's tensors by name, those whose name begins with `prefix`, from the last checkpoint.
+        """Read the model's tensors by name from the last checkpoint.
 
+        Args:
+            prefix: only those whose name begins with it.
         Raises:
             ClipeduError: there is no checkpoint, or it is damaged.
         """
         return read_weights(self.checkpoint(), prefix)
 
     def training_state(self, device: torch.device | str) -> dict[str, Any]:
-        """What `Trainer.state` gave at the last checkpoint, with its tensors on `device`.
+        """Read what `Trainer.state` returned at the last checkpoint.
 
+        Args:
+            device: where its tensors are put.
         Raises:
             ClipeduError: there is no checkpoint, or it is damaged.
         """
         return read_state(self.checkpoint(), device)
 
     def embeddings(self) -> dict[str, Any] | None:
-        """Embeddings of the first 1,000 pairs of the retrieval set, as scored.
+        """Read embeddings of the first 1,000 pairs of the retrieval set.
 
         Returns:
-            "image" and "text" (its first caption), [N, D] each, and "captions"; for scenes, "phrase" [P, D] and "phrases",
-            captions from generic to specific, and "chain" [R, 6], their numbers for the first rows. None before the run is
-            finished.
+            "image" and "text" (its first caption), [N, D] each, as scored, and "captions"; for scenes, "phrase" [P, D]
+            and "phrases", captions from generic to specific, and "chain" [R, 6], their numbers for the first rows. None
+            before the run is finished.
         Raises:
             ClipeduError: the files are damaged.
         """
@@ -178,7 +183,7 @@ class Run:
         return last_checkpoint(self.folder) is not None
 
     def checkpoint(self) -> Path:
-        """The folder of the last checkpoint.
+        """Return the folder of the last checkpoint.
 
         Raises:
             ClipeduError: there is none.
@@ -188,11 +193,22 @@ class Run:
         return last
 
     def save_checkpoint(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
-        """`clipedu.runs.checkpoint.write_checkpoint` into this run's folder; arguments and errors are the same."""
+        """Write a checkpoint into this run's folder.
+
+        Args:
+            step, model, state: as those of `clipedu.runs.checkpoint.write_checkpoint`.
+        Raises:
+            ClipeduError: it cannot be written; the checkpoint before it is still there.
+        """
         write_checkpoint(self.folder, step, model, state)
 
     def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:
-        """Keep what `embeddings` reads back: "image", "text", ... and "captions", ..."""
+        """Write what `embeddings` reads.
+
+        Args:
+            tensors: "image" and "text"; for scenes also "phrase" and "chain".
+            words: "captions"; for scenes also "phrases".
+        """
         from safetensors.torch import save_file
 
         write_json(self.folder / "captions.json", words)
@@ -200,10 +216,10 @@ class Run:
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
 
     def save_frames(self, history: pandas.DataFrame, norms: pandas.DataFrame, layers: pandas.DataFrame) -> None:
-        """Write history.csv, norms.csv and layers.csv, with the columns of `history`, `norms` and `layers`.
+        """Write history.csv, norms.csv and layers.csv.
 
         Args:
-            history, norms, layers: all rows so far.
+            history, norms, layers: all rows so far, with the columns of the attributes of these names.
         Raises:
             ClipeduError: they cannot be written.
         """
@@ -230,73 +246,3 @@ class Run:
             except (OSError, ValueError) as error:
                 raise ClipeduError(f"{self.folder / f'{name}.csv'} cannot be read: {error}") from None
         return self._frames[name]
-
-
-def new_run_folder(experiment: Experiment) -> Path:
-    """A folder that does not exist yet: runs/<time>-<data>-<loss>-<optimizer>, with a number where that is taken."""
-    words = (Path(experiment.data).name, experiment.loss, experiment.optimizer)
-    stem = Path("runs") / "-".join([time.strftime("%Y%m%d-%H%M%S"), *(re.sub(r"[^\w.]+", "_", word) for word in words)])
-    return next(p for n in range(1000) if not (p := stem if n == 0 else Path(f"{stem}-{n + 1}")).exists())
-
-
-def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
-    """Make the folder of a new run (default: `new_run_folder`) and write its settings there.
-
-    Raises:
-        ClipeduError: the folder exists and is not empty, or cannot be made.
-    """
-    folder = Path(folder or new_run_folder(experiment))
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ClipeduError(
-                f"{folder} exists already and is not empty: give another folder, or resume the run in it"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ClipeduError(f"{folder} cannot be made: {error.strerror}. Give a folder that can be written") from None
-    run = Run(folder, experiment, environment())
-    write_text(folder / "experiment.json", experiment.to_json())
-    write_json(folder / "environment.json", run.environment)
-    run.save_status("running")
-    return run
-
-
-def load_run(folder: str | Path) -> Run:
-    """The run in a folder.
-
-    Raises:
-        ClipeduError: it is not a run's folder, or it is damaged.
-    """
-    folder = Path(folder)
-    if not (folder / "experiment.json").is_file():
-        what = "is not a run's folder: it has no experiment.json" if folder.is_dir() else "does not exist"
-        known = sorted({str(path.parent) for path in Path("runs").glob("**/experiment.json")})
-        here = f"Runs here: {', '.join(known[-8:])}" if known else "Make one with: clipedu train"
-        raise ClipeduError(f"{folder} {what}. {here}")
-    try:
-        experiment = Experiment.from_json((folder / "experiment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ClipeduError(f"{folder / 'experiment.json'} cannot be used: {error}") from None
-    status = read_json(folder / "status.json")
-    return Run(
-        folder,
-        experiment,
-        read_json(folder / "environment.json"),
-        read_json(folder / "metrics.json"),
-        **{key: status[key] for key in ("status", "note", "seconds") if key in status},
-    )
-
-
-def find_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """All runs in the given folders: a run's own folder, or one that holds runs at any depth (a grid's). Each once.
-
-    Raises:
-        ClipeduError: a folder in which there is no run.
-    """
-    found: dict[Path, Path] = {}
-    for folder in map(Path, folders):
-        inside = [folder] if (folder / "experiment.json").is_file() else sorted(folder.glob("**/experiment.json"))
-        for path in inside or [folder]:
-            path = path.parent if path.name == "experiment.json" else path
-            found.setdefault(path.resolve(), path)
-    return [load_run(path) for path in found.values()]

@@ -1,7 +1,7 @@
-"""Token norms and attention that a run keeps for its report: tokens.safetensors and tokens.json.
+"""Token norms and attention that a run keeps for its report.
 
-Only of vision transformers that `clipedu.inference.attention` can read: norms of all tokens of the first pictures of the retrieval
-set, and where the tokens of the very first look (a mean over heads).
+They are in tokens.safetensors and tokens.json, of vision transformers that `clipedu.inference.attention` can read:
+norms of all tokens of the first pictures of the retrieval set, and attention in the very first (a mean over heads).
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ PICTURES = 16
 
 
 def keep_tokens(folder: Path, model: DualEncoder, pairs: Pairs) -> None:
-    """Write the two files into a run's folder; nothing where the image encoder has no attention that can be read.
+    """Write token norms and attention into a run's folder.
+
+    Nothing is written where the image encoder has no attention that can be read.
 
     Args:
         folder: of the run.
@@ -48,8 +50,11 @@ def keep_tokens(folder: Path, model: DualEncoder, pairs: Pairs) -> None:
 
 
 def kept_tokens(folder: Path) -> tuple[Tokens, dict[str, Tensor]] | None:
-    """The tokens and "pixels" uint8 [B, 3, H, W], "norms" [blocks, B, L], "maps" [blocks, 1, 1, L, L]; None if there are none.
+    """Read the token norms and attention that a run keeps.
 
+    Returns:
+        the tokens, and "pixels" uint8 [B, 3, H, W], "norms" [blocks, B, L] and "maps" [blocks, 1, 1, L, L]; None if
+        there are none.
     Raises:
         ClipeduError: a file is damaged.
     """

@@ -18,7 +18,8 @@ from typing import Any
 
 from clipedu.config.course import LOSSES, OPTIMIZERS
 from clipedu.config.experiment import Experiment
-from clipedu.runs.run import Run, load_run
+from clipedu.runs.folders import load_run
+from clipedu.runs.run import Run
 from clipedu.training.datasets import Data, load_data
 from clipedu.training.objective import check_names
 from clipedu.training.trainer import NotFinite

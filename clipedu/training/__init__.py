@@ -1,4 +1,4 @@
-"""From an experiment to gradient steps: data, model, loss and optimizer set up, and the loop."""
+"""From an experiment to gradient steps: its parts set up, and the loop."""
 
 from clipedu.utils.lazy import lazy_exports
 

@@ -1,4 +1,4 @@
-"""The data of an experiment: training pairs, sets to score on, and the tokenizer."""
+"""The data of an experiment: sets to train and score on, and tokenizer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clipedu.utils.errors import ClipeduError
 
 
 def load_train(experiment: Experiment) -> Pairs:
-    """The training pairs of an experiment.
+    """Load the training pairs of an experiment.
 
     Raises:
         ClipeduError: a set that is missing or cannot be used, or a batch that is larger than it.
@@ -38,9 +38,10 @@ def load_train(experiment: Experiment) -> Pairs:
 
 
 def build_tokenizer(experiment: Experiment, pairs: Pairs) -> Tokenizer:
-    """The text model's own tokenizer where it can be had, else a WordPiece trained on the training captions.
+    """Load the text model's own tokenizer, or train a WordPiece.
 
-    Pretrained weights are worth nothing without their own tokenizer, so with them the hub's is required.
+    A WordPiece is trained on the training captions where the model's own cannot be had. Pretrained weights are useless
+    without their own tokenizer, so with them the hub's is required.
 
     Raises:
         ClipeduError: pretrained weights whose tokenizer cannot be fetched.
@@ -72,7 +73,9 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Data(TrainingData):
-    """All sets of an experiment, and its tokenizer: opened once, and shared by the cells of a grid.
+    """All sets of an experiment, and its tokenizer.
+
+    They are opened once, and shared by the cells of a grid.
 
     Attributes:
         scored: the retrieval set, and the zero-shot set where there is one.
@@ -96,9 +99,10 @@ def load_training_data(experiment: Experiment, tokenizer: Tokenizer | None = Non
 
 
 def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Data:
-    """Open all sets of an experiment, so that one that is missing is reported before the training, not after it.
+    """Open all sets of an experiment.
 
-    Args and errors as those of `load_training_data`.
+    A set that is missing is thus reported before the training, not after it. Arguments and errors are those of
+    `load_training_data`.
     """
     check_names(experiment)
     train = load_train(experiment)
@@ -107,7 +111,11 @@ def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Dat
 
 
 def describe(pairs: Pairs) -> dict[str, Any]:
-    """What a set is, for a run's data.json: how many rows, a fingerprint, and every sample that was left out and why."""
+    """Describe a set, for a run's data.json.
+
+    Returns:
+        its name, split, rows, image size and fingerprint, and every sample that was left out and why.
+    """
     return {
         "name": pairs.name,
         "split": pairs.split,
@@ -119,9 +127,10 @@ def describe(pairs: Pairs) -> dict[str, Any]:
 
 
 def evaluation_sets(experiment: Experiment) -> list[Pairs]:
-    """The retrieval set and, where there is one, the zero-shot set of an experiment.
+    """Open the sets on which an experiment is scored.
 
-    The zero-shot set is `zeroshot_data`, or else that of the training data if it is a set that comes with one (scenes).
+    They are the retrieval set and, where there is one, the zero-shot set: `zeroshot_data`, or else that of the training
+    data if it is a set that comes with one (scenes).
 
     Raises:
         ClipeduError: a set that is missing or cannot be used.

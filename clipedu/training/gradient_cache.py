@@ -58,7 +58,10 @@ def backward_in_parts(
 
 @contextmanager
 def running_averages_kept(model: nn.Module) -> Iterator[None]:
-    """Inside, batch norms in training mode leave their running averages as they are."""
+    """Keep batch norms from updating their running averages.
+
+    Inside, those in training mode leave them as they are.
+    """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     before = [norm.momentum for norm in norms]
     for norm in norms:

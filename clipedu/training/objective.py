@@ -1,4 +1,7 @@
-"""The objective of an experiment: its loss, in its geometry, at its temperature, with or without entailment."""
+"""The objective of an experiment: its loss, in its geometry.
+
+It has the experiment's temperature, and its entailment term where there is one.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ ENTAILMENT_OPTIONS = ("min_radius", "final_min_radius")
 
 
 def build_objective(experiment: Experiment, geometry: Geometry, num_samples: int) -> Loss:
-    """The loss of an experiment in this geometry, with its entailment term where it has one.
+    """Build the loss of an experiment, with its entailment term if any.
 
     Args:
         experiment: its loss, temperature and entailment, with their options.
@@ -34,7 +37,9 @@ def build_objective(experiment: Experiment, geometry: Geometry, num_samples: int
 
 
 def start_temperature(experiment: Experiment) -> float:
-    """The temperature at the first step: the experiment's, or the one that its geometry starts with.
+    """Return the temperature at the first step.
+
+    It is the experiment's, or else the initial one of its geometry.
 
     Raises:
         ClipeduError: an unknown geometry.
@@ -45,11 +50,11 @@ def start_temperature(experiment: Experiment) -> float:
 
 
 def check_names(experiment: Experiment) -> None:
-    """Try an experiment's names and options, before any data is read.
+    """Check an experiment's names and options, before any data is read.
 
-    An objective for two rows is built and thrown away: it is its constructor that checks which values fit together. The real one
-    needs the number of rows. So this is called once, where nothing has been read yet (`load_data`, and for each cell of a
-    grid or a comparison before the first of them runs).
+    An objective for two rows is built and discarded, because its constructor checks which values fit together. The real
+    one needs the number of rows. So this is called once, where nothing has been read yet (`load_data`, and for each
+    cell of a grid or a comparison before the first of them runs).
 
     Raises:
         ClipeduError: an unknown name or option, or a value out of range.

@@ -1,4 +1,7 @@
-"""From an experiment and its data to a `Trainer`: model, loss, optimizer and monitor, all from the experiment's seed."""
+"""From an experiment and its data to a `Trainer`.
+
+Model, loss, optimizer and monitor all follow from the experiment's seed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ from clipedu.utils.device import pick_device
 
 
 def train(experiment: Experiment) -> Iterator[Record]:
-    """The training loop, step by step; nothing is written. `fit` adds a run's folder and scores.
+    """Train step by step and yield a record of each; nothing is written.
+
+    `fit` adds a run's folder and scores.
 
     Raises:
         ClipeduError: a name or value in the experiment that cannot work.
@@ -32,7 +37,7 @@ def train(experiment: Experiment) -> Iterator[Record]:
 
 
 def prepare(experiment: Experiment, data: TrainingData, *, progress: bool = True) -> Trainer:
-    """Build model, loss and optimizer as the experiment says, all from its seed.
+    """Build model, loss and optimizer of an experiment, all from its seed.
 
     Args:
         experiment: what to train.

@@ -1,4 +1,4 @@
-"""The training loop: a `Trainer` steps through a run and yields a `Record` a step.
+"""The training loop: a `Trainer` makes steps, with a `Record` of each.
 
     for record in clipedu.train(Experiment(loss="sogclr")):    # a notebook, a widget and the command line
         print(record.step, record.loss)                        # all drive this same loop
@@ -34,16 +34,16 @@ from clipedu.utils.errors import ClipeduError
 
 @dataclass(frozen=True)
 class Record:
-    """What one step did: losses are those before the step, norms those around it.
+    """Measurements of one step.
 
     Attributes:
         step, epoch: counted from 0.
         steps: of the whole run.
         lr: learning rate of the step.
-        loss, terms: value of the loss and of its parts.
-        watch: what else is worth a curve: "image_norm" and "text_norm" (medians over the batch), and what is learned beside
+        loss, terms: value of the loss and of its parts, before the step.
+        watch: other values to plot: "image_norm" and "text_norm" (medians over the batch), and what is learned beside
             the weights: "temperature", "curvature", "alpha_image", ...
-        norms: part ("all", "image", "text") -> {"weight", "gradient", "update"}.
+        norms: part ("all", "image", "text") -> {"weight", "gradient", "update"}, around the step.
         seconds: since the loop began, without the time between records.
         pairs_per_second: of this step, with the loading of its batch.
     """
@@ -93,7 +93,9 @@ class Trainer:
         return self.steps_per_epoch * self.experiment.epochs
 
     def run(self) -> Iterator[Record]:
-        """Step through what is left of the run. The model is in training mode whenever a step begins.
+        """Make the steps that are left of the run, and yield a record of each.
+
+        The model is in training mode whenever a step begins.
 
         Raises:
             NotFinite: the loss or the gradient became NaN or infinite; names the step.
@@ -207,7 +209,10 @@ class Trainer:
         )
 
     def state(self) -> dict[str, Any]:
-        """Everything besides the model's weights that the next step depends on: tensors and plain values only."""
+        """Return all that the next step depends on, besides the model's weights.
+
+        It consists of tensors and plain values only.
+        """
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -220,7 +225,7 @@ class Trainer:
         }
 
     def load_state(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Go on where `state` was taken.
+        """Restore what `state` returned, to continue from there.
 
         Args:
             weights: the model's tensors by name.

@@ -98,7 +98,7 @@ class Lab(ipywidgets.VBox):
 
 
 def control_style(width: str, label_width: str = "90px") -> dict[str, Any]:
-    """Options for a control: widths of it and of its label, in CSS units."""
+    """Return options for a control: its width and its label's, in CSS units."""
     return {"style": {"description_width": label_width}, "layout": ipywidgets.Layout(width=width)}
 
 

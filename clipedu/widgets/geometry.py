@@ -37,6 +37,8 @@ def walk(space: Space, row: int, min_radius: float | None = None) -> list[Stop]:
         space: embeddings of images and phrases.
         row: number of the image.
         min_radius: K of the entailment cones that a caption has to hold the image in; None admits all captions.
+    Raises:
+        ClipeduError: `min_radius` in a geometry without cones.
     """
     return walk_to_root(
         space.geometry, space.image[row], space.phrase, space.phrases, space.root, min_radius=min_radius
@@ -56,7 +58,7 @@ def recipe(name: str, row: int, min_radius: float | None) -> str:
 
 
 def cone_line(space: Space, min_radius: float | None) -> str:
-    """Say how wide the cones are at this K, which depends on the geometry."""
+    """Describe how wide the cones are at this K, in this geometry."""
     if not space.geometry.has_cones:
         return "This geometry has no cones: all captions may be named."
     if min_radius is None:

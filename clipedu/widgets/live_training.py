@@ -75,7 +75,7 @@ def recipe(experiment: Experiment) -> str:
 
 
 def takes_temperature(loss: str) -> bool:
-    """Whether the formula of this loss has a temperature (VICReg's has none)."""
+    """Return whether the loss's formula has a temperature (VICReg's has not)."""
     return "temperature" in LOSSES[loss].defaults
 
 

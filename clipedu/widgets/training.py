@@ -76,7 +76,11 @@ class TrainingLab(Lab):
 
     @property
     def experiment(self) -> Experiment:
-        """What the controls describe. Raises ClipeduError if it cannot work."""
+        """What the controls describe.
+
+        Raises:
+            ClipeduError: it cannot work.
+        """
         return choose(
             self.base,
             loss=self.loss.value,
@@ -106,7 +110,11 @@ class TrainingLab(Lab):
         self._say("Stopping after this step ...")
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the run has ended. Raises TimeoutError after `timeout` s."""
+        """Wait until the run has ended.
+
+        Raises:
+            TimeoutError: it has not, after `timeout` s.
+        """
         if self._thread is not None:
             self._thread.join(timeout)
             if self._thread.is_alive():

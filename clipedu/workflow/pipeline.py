@@ -1,10 +1,10 @@
-"""From an experiment to a run's folder: train, keep checkpoints, score, draw, report.
+"""From an experiment to a run's folder: train, score, draw, report.
 
     fit(experiment)          a new run, start to finish
     resume(folder)           a stopped run, from its last checkpoint; the same numbers as if it had never stopped
     score(run, sets)         evaluate a finished or stopped run again
 
-Ctrl-C, a NaN and a crash leave a run that says what happened and keeps what was done up to its last checkpoint.
+Ctrl-C, a NaN and a crash leave a run whose status says what happened, with all that was done up to its last checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from clipedu.config.experiment import Experiment
 from clipedu.data.tokenizer import Tokenizer
-from clipedu.runs.run import Run, load_run, new_run
+from clipedu.runs.folders import load_run, new_run
+from clipedu.runs.run import Run
 from clipedu.training.datasets import Data, describe, load_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import NotFinite, Trainer
@@ -57,7 +58,9 @@ def fit(
 
 
 def resume(folder: str | Path, *, data: Data | None = None, progress: bool = True, report: bool = True) -> Run:
-    """Go on with a stopped run from its last checkpoint, or from the start if it has none.
+    """Continue a stopped run from its last checkpoint.
+
+    Without a checkpoint it begins at the start.
 
     Args:
         folder: of the run.

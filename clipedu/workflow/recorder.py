@@ -1,4 +1,4 @@
-"""`RunRecorder`: what a training run measures, collected step by step and written into the run's folder."""
+"""`RunRecorder`: collects what a run measures and writes it to its folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from clipedu.training.trainer import Record, Trainer
 
 
 class RunRecorder:
-    """Collects the records of a run, and writes them and its checkpoints into its folder.
+    """The records of a run, collected step by step.
 
-    A resumed run begins with the rows of its earlier part, up to the step of the checkpoint.
+    It writes them and the checkpoints into the run's folder. A resumed run begins with the rows of its earlier part, up
+    to the step of the checkpoint.
     """
 
     def __init__(self, run: Run, trainer: Trainer):

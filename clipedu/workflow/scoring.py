@@ -19,7 +19,9 @@ KEPT_EMBEDDINGS, KEPT_CHAINS = 1000, 200
 def score(
     run: Run, sets: Sequence[Pairs], *, model: DualEncoder | None = None, progress: bool = True
 ) -> dict[str, float]:
-    """Evaluate a run's model; write metrics, embeddings and tokens into the run's folder.
+    """Evaluate a run's model, and write the results into the run's folder.
+
+    The results are metrics, embeddings and tokens.
 
     Args:
         run: stopped or finished, with a checkpoint.

@@ -295,7 +295,7 @@ for name in ("lorentz", "lorentz + cones"):
 # %%
 from clipedu.evaluation.hierarchy import hierarchy_scores
 
-cones = {name: hierarchy_scores(runs[name].model(), pairs) for name in list(settings)[1:]}
+cones = {name: hierarchy_scores(spaces[name], pairs) for name in list(settings)[1:]}
 pandas.DataFrame(cones).round(2)
 
 # %% [markdown]

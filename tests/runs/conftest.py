@@ -5,8 +5,9 @@ import torch
 
 from clipedu.data.tokenizer import train_tokenizer
 from clipedu.models import build_model
-from clipedu.runs.run import Run, new_run
-from tests.runs.folders import EX
+from clipedu.runs.folders import new_run
+from clipedu.runs.run import Run
+from tests.runs.example_run import EX
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import clipedu
-from clipedu.runs.run import Run, load_run
+from clipedu.runs.folders import load_run
+from clipedu.runs.run import Run
 from tests.helpers.errors import message_of
-from tests.runs.folders import state_of
+from tests.runs.example_run import state_of
 
 KILLED_IN = ["safetensors.torch.save_file", "torch.save", "pathlib.Path.rename", "shutil.rmtree"]
 

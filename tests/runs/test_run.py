@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 from pathlib import Path
 
@@ -16,29 +14,10 @@ from clipedu.config.command_line import experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
 from clipedu.norms import COLUMNS
-from clipedu.runs.run import Run, find_runs, load_run, new_run, new_run_folder
-from tests.runs.folders import EX, message_of, state_of
-
-
-def everything(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-# the folder
-
-
-def test_a_new_run_says_what_it_is(run):
-    assert set(everything(run.folder)) == {"experiment.json", "environment.json", "status.json"}
-    again = load_run(run.folder)
-    assert (again.experiment, again.environment, again.status, again.note, again.seconds) == (
-        EX,
-        run.environment,
-        "running",
-        "",
-        0,
-    )
-    assert again.metrics == {} and len(again.history) == len(again.norms) == 0 and "step" in again.history
-    assert again.embeddings() is None and again.name == "run"
+from clipedu.runs.folders import load_run, new_run
+from clipedu.runs.run import Run
+from tests.helpers.errors import message_of
+from tests.runs.example_run import EX, everything, state_of
 
 
 def test_everything_is_read_back(run):
@@ -86,94 +65,9 @@ def test_a_run_of_an_older_version_has_layers_without_rows(run):
     assert len(load_run(run.folder).layers) == 0 and tuple(load_run(run.folder).layers.columns) == COLUMNS
 
 
-def test_a_default_folder_is_new_and_says_what_is_in_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    experiment = EX.replace(data="some where/my data:x")
-    names = []
-    for _ in range(3):
-        folder = new_run_folder(experiment)
-        assert not folder.exists() and folder.parent == Path("runs")
-        new_run(experiment, folder)
-        names.append(folder.name)
-    assert len(set(names)) == 3
-    assert all(name.split("-", 2)[2].startswith("my_data_x-cyclip-adamw") for name in names)
-    assert new_run(EX).folder.parent == Path("runs")
-
-
-def test_a_folder_that_is_not_free(run, tmp_path):
-    assert "exists already and is not empty: give another folder, or resume" in message_of(new_run, EX, run.folder)
-    (tmp_path / "file").write_text("")
-    assert "exists already" in message_of(new_run, EX, tmp_path / "file")
-    (tmp_path / "empty").mkdir()
-    assert new_run(EX, str(tmp_path / "empty")).folder == tmp_path / "empty"
-    assert new_run(EX, tmp_path / "deep" / "er").status == "running"
-
-
-def test_a_parent_that_can_not_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    assert "file/run cannot be made: Not a directory" in message_of(new_run, EX, tmp_path / "file" / "run")
-    assert "cannot be made: File name too long" in message_of(new_run, EX, tmp_path / ("x" * 300))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission(tmp_path):
-    tmp_path.chmod(0o500)
-    assert "cannot be made: Permission denied" in message_of(new_run, EX, tmp_path / "run")
-
-
-def test_a_folder_that_is_no_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert message_of(load_run, "nowhere") == "nowhere does not exist. Make one with: clipedu train"
-    new_run(EX, "runs/one")
-    new_run(EX, "runs/grid/two")
-    message = message_of(load_run, ".")
-    assert "is not a run's folder: it has no experiment.json. Runs here: runs/grid/two, runs/one" in message
-
-
-@pytest.mark.parametrize("name", ["experiment.json", "status.json", "metrics.json", "environment.json"])
-@pytest.mark.parametrize("content", [b"", b'{"a": ', b"[1, 2]", b"\xff\xfe\x00"])
-def test_a_damaged_file_is_named(run, name, content):
-    run.save_metrics({"tr@1": 1})
-    (run.folder / name).write_bytes(content)
-    assert f"run/{name} cannot be" in message_of(load_run, run.folder)
-
-
-def test_an_experiment_of_another_version_is_named(run):
-    settings = json.loads(EX.to_json()) | {"no_such_setting": 1}
-    (run.folder / "experiment.json").write_text(json.dumps(settings))
-    assert "experiment.json cannot be used: unknown field of Experiment 'no_such_setting'" in message_of(
-        load_run, run.folder
-    )
-
-
 def test_a_damaged_table_is_named(run):
     (run.folder / "history.csv").write_bytes(b'a,b\n1,2\n1,2,3,4\n"')
     assert "history.csv cannot be read" in message_of(lambda: load_run(run.folder).history)
-
-
-def test_status_can_not_change_what_a_run_is(run):
-    (run.folder / "status.json").write_text(
-        '{"status": "failed", "note": "n", "seconds": 3, "folder": "/", "other": 1}'
-    )
-    again = load_run(run.folder)
-    assert (again.folder, again.status, again.note, again.seconds) == (run.folder, "failed", "n", 3)
-
-
-def test_find_runs(tmp_path):
-    for name in ("b", "grid/x", "grid/y", "grid/deep/z", "a"):
-        new_run(EX, tmp_path / name)
-    names = [run.name for run in find_runs([tmp_path / "grid", tmp_path / "b"])]
-    assert names == ["z", "x", "y", "b"]
-    assert [run.name for run in find_runs([tmp_path / "b", tmp_path / "grid" / "x", tmp_path])] == [
-        "b",
-        "x",
-        "a",
-        "z",
-        "y",
-    ]
-    (tmp_path / "empty").mkdir()
-    assert "empty is not a run's folder" in message_of(find_runs, [tmp_path / "b", tmp_path / "empty"])
-    assert "nowhere does not exist" in message_of(find_runs, [str(tmp_path / "nowhere")])
 
 
 # the command

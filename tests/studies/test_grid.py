@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from clipedu import ClipeduError, Experiment
-from clipedu.runs.run import load_run
+from clipedu.runs.folders import load_run
 from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, grid_baseline, run_grid
 from clipedu.training.trainer import Trainer
 

@@ -10,7 +10,7 @@ import torch
 
 import clipedu
 from clipedu import ClipeduError, fit, load_run, resume, workflow
-from clipedu.runs.run import new_run
+from clipedu.runs.folders import new_run
 from clipedu.training.datasets import evaluation_sets
 from clipedu.training.trainer import NotFinite, Trainer
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from clipedu import load_run
-from clipedu.runs.run import new_run
+from clipedu.runs.folders import new_run
 from clipedu.training.datasets import load_training_data
 from clipedu.training.setup import prepare
 from clipedu.workflow.recorder import RunRecorder

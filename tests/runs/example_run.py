@@ -1,5 +1,7 @@
 """What the tests of run folders share."""
 
+from pathlib import Path
+
 import torch
 
 from clipedu.config.experiment import Experiment
@@ -15,3 +17,7 @@ EX = Experiment(
 def state_of(step: int) -> dict:
     return {"step": step, "optimizer": {"state": {0: {"m": torch.ones(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
             "random": torch.get_rng_state(), "none": None, "data": "abc"}  # fmt: skip
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
