@@ -40,5 +40,5 @@ def test_without_limits_the_message_has_none():
 
 def test_a_choice_is_one_of_those_allowed():
     assert checked_choice("form", "log", ("log", "course")) == "log"
-    with pytest.raises(ClipeduError, match="unknown form 'lok'. Did you mean 'log'.*Allowed: log, course"):
-        checked_choice("form", "lok", ("log", "course"))
+    with pytest.raises(ClipeduError, match="unknown form 'loge'. Did you mean 'log'.*Allowed: log, course"):
+        checked_choice("form", "loge", ("log", "course"))
