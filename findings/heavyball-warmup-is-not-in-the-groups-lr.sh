@@ -10,7 +10,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q torch==2.15.0 heavyball==3.2.1
+"$folder/venv/bin/pip" install -q torch==2.14.1 heavyball==3.2.1
 "$folder/venv/bin/python" -W ignore - <<'PYTHON'
 import heavyball
 import torch

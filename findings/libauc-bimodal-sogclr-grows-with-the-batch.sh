@@ -10,7 +10,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q torch==2.15.0 libauc==2.0.1 setuptools==80.9.0
+"$folder/venv/bin/pip" install -q torch==2.14.1 libauc==2.0.1 setuptools==80.9.0
 "$folder/venv/bin/python" -W ignore - <<'PYTHON'
 import contextlib
 import io

@@ -9,7 +9,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q torch==2.15.0 pytorch-optimizer==4.1.0
+"$folder/venv/bin/pip" install -q torch==2.14.1 pytorch-optimizer==4.1.0
 "$folder/venv/bin/python" -W ignore - <<'PYTHON'
 import torch
 from pytorch_optimizer import AdamW, AdEMAMix

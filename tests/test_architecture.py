@@ -144,6 +144,18 @@ def test_what_a_bad_first_line_is():
     assert first_line_fault("Return it") == "does not end with a period"
 
 
+# Exceptions inside these are shown in the output and raised nowhere, so a broken lab would pass nbmake.
+SILENT = re.compile(r"widgets\.Output\(|interactive_output\(|[^a-z_]interact\(|\.capture\(")
+
+
+def test_labs_and_notebooks_use_nothing_that_hides_exceptions():
+    sources = [*(PACKAGE / "widgets").glob("*.py"), *(ROOT / "notebooks" / "source").glob("*.py")]
+    assert len(sources) > 12
+    found = [f"{path.name}: {match[0]}" for path in sources for match in SILENT.finditer(path.read_text("utf-8"))]
+    assert not found, "\n".join(found)
+    assert SILENT.search("with widgets.Output() as out:") and SILENT.search("@out.capture()")
+
+
 def test_each_package_says_what_it_is():
     for package in PACKAGES:
         first = (importlib.import_module(package).__doc__ or "").splitlines()

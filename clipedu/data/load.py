@@ -69,6 +69,8 @@ def find_folder(name_or_folder: str | os.PathLike) -> Path:
 
     given, home = Path(name_or_folder).expanduser(), data_home()
     named = str(name_or_folder) == given.name
+    if given.is_file():
+        raise ClipeduError(f"{given} is a file, not a folder: give the folder that holds it, {given.absolute().parent}")
     places = [folder for folder in ((given, home / given.name) if named else (given,)) if folder.exists()]
     if places:  # of two by that name the one with shards: the pictures that `data manifest` packed may lie right here
         folder = next(filter(shard_paths, places), places[0])

@@ -118,9 +118,7 @@ def foil_scores(model: DualEncoder, scenes: GradedPairs, image: Tensor, true: Te
         if made := foils(scenes, name):
             rows = [row for row, _, _ in made]
             false = embed_phrases(model, [foil for _, _, foil in made])
-            scores[f"foil_{name}"] = (
-                100 * prefers(model.geometry, image[rows], true[rows], false).double().mean().item()
-            )
+            scores[f"foil_{name}"] = 100 * prefers(model.geometry, image[rows], true[rows], false).mean().item()
     return scores
 
 
@@ -132,14 +130,17 @@ def prefers(geometry: Geometry, image: Tensor, true: Tensor, false: Tensor) -> T
         geometry: gives the similarity.
         image, true, false: embeddings, [N, D] each; row n of `true` and `false` are the two captions of image n.
     Returns:
-        bool [N], True where `true` is the more similar; False for a tie.
+        float64 [N]: 1 where `true` is the more similar, 0 where `false` is, and 1/2 for a tie or NaN, so that a collapsed
+        model is at chance.
     """
 
     def similarity(text: Tensor) -> Tensor:
         tiles = zip(image.split(TILE), text.split(TILE), strict=True)
         return torch.cat([geometry.similarity(x, y).diagonal() for x, y in tiles])
 
-    return similarity(true) > similarity(false)
+    first, second = similarity(true), similarity(false)
+    ahead, behind = first > second, first < second
+    return ahead.double() + 0.5 * ~(ahead | behind)  # NaN is neither
 
 
 def side_scores(model: DualEncoder, scenes: Scenes) -> dict[str, float]:
@@ -160,6 +161,6 @@ def side_scores(model: DualEncoder, scenes: Scenes) -> dict[str, float]:
     ahead = prefers(model.geometry, image, true, false)
     two = torch.tensor([claims[row].relation is not None for row in rows])
     return {
-        "one object": 100 * ahead[~two].double().mean().item(),
-        "two objects": 100 * ahead[two].double().mean().item(),
+        "one object": 100 * ahead[~two].mean().item(),
+        "two objects": 100 * ahead[two].mean().item(),
     }

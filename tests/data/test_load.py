@@ -113,3 +113,12 @@ def test_a_folder_of_pictures_does_not_hide_the_set_written_from_it(tmp_path, mo
     (tmp_path / "birds" / "captions.csv").write_text("\n".join(table))
     write_shards("birds", "birds/captions.csv")
     assert len(load_pairs("birds", image_size=16)) == 3
+
+
+@pytest.mark.parametrize("name", ["x.tar", "notes.txt"])
+def test_a_file_in_place_of_its_folder(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(
+        ClipeduError, match=rf"{name} is a file, not a folder: give the folder that holds it, {tmp_path}"
+    ):
+        load_pairs(tmp_path / name)

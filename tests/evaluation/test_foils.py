@@ -110,7 +110,16 @@ def test_prefers_is_row_by_row_in_any_geometry():
             for i, t, f in zip(image, true, false, strict=True)
         ]
         assert prefers(geometry, image, true, false).tolist() == expected
-    assert not prefers(geometry, image, true, true).any()  # a tie is not told
+    assert set(prefers(geometry, image, true, true).tolist()) == {0.5}
+    assert set(prefers(geometry, image * float("nan"), true, false).tolist()) == {0.5}
+
+
+def test_a_collapsed_model_is_at_chance():
+    scenes = Scenes("val", 100)
+    model = Knowing(scenes)
+    model.embed_texts = lambda texts, strict=True: torch.ones(len(texts), 4096)
+    scores = foil_scores(model, scenes, torch.ones(100, 4096), torch.ones(100, 4096))
+    assert scores == {f"foil_{name}": 50.0 for name in FOILS}
 
 
 def test_the_last_caption_of_a_chain_is_the_true_one():
