@@ -14,7 +14,7 @@ def grid(args: argparse.Namespace) -> None:
     """Run the grid, or what is missing of it, and print a line a cell."""
     from clipedu.evaluation.metrics import SCORES
     from clipedu.report.writer import write_report
-    from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, grid_baseline, run_grid
+    from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, grid_baseline, run_grid, shared_data
 
     preset = args.preset or "laptop"
     changes = experiment_changes(args)
@@ -31,14 +31,15 @@ def grid(args: argparse.Namespace) -> None:
     widths = {key: max(6, len(heading) + 1) for key, heading in SCORES.items()}
     headings = " ".join(f"{heading:>{widths[key]}}" for key, heading in SCORES.items())
     print(f"{'cell':<20} {headings} {'seconds':>8}")
-    for run in run_grid(experiments, folder):
+    data = shared_data(base)
+    for run in run_grid(experiments, folder, data=data):
         runs.append(run)
         if run.metrics:
             scores = [f"{run.metrics[key]:{w}.2f}" if key in run.metrics else " " * w for key, w in widths.items()]
             print(f"{run.name:<20} {' '.join(scores)} {run.seconds:8.1f}", flush=True)
         else:
             print(f"{run.name:<20} {run.status}: {run.note}", flush=True)
-    baseline = grid_baseline(base, folder)
+    baseline = grid_baseline(base, folder, data)
     if baseline:
         print(f"{'ridge, no CLIP':<20} {baseline['tr@1']:6.2f} {baseline['ir@1']:6.2f}   ({baseline['seconds']:.0f} s)")
     print(f"\nReport: {write_report(runs, folder, baseline=baseline)}")

@@ -18,13 +18,12 @@ from typing import Any
 from clipedu.geometry.base import Geometry, full_precision
 from clipedu.geometry.euclidean import Euclidean, EuclideanInner, EuclideanSquared
 from clipedu.geometry.lorentz import Lorentz, LorentzInner, LorentzSquared
+from clipedu.geometry.registry import GEOMETRIES
 from clipedu.geometry.sphere import Cosine, Elliptic
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.registry import Registry
 
 __all__ = ["GEOMETRIES", "Cosine", "Euclidean", "Geometry", "Lorentz", "build_geometry", "full_precision"]
 
-GEOMETRIES = Registry("geometry")
 for _geometry in (
     Cosine,
     Elliptic,

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clipedu.geometry.registry import names_with_cones
 from clipedu.utils.errors import ClipeduError
 
 
@@ -163,7 +164,5 @@ class Geometry(nn.Module):
         raise self._no_cones()
 
     def _no_cones(self) -> ClipeduError:
-        from clipedu.geometry import GEOMETRIES  # the package imports this module
-
-        able = ", ".join(name for name, entry in GEOMETRIES.items() if getattr(entry.build, "has_cones", False))
+        able = ", ".join(names_with_cones())
         return ClipeduError(f"{self.name} has no root of its own, hence no cones. Geometries with cones: {able}")

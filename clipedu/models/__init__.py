@@ -1,6 +1,7 @@
 """`DualEncoder`: two encoders, two projections; encoders by name."""
 
-from clipedu.models.catalog import ENCODERS
+import clipedu.models.catalog  # noqa: F401  fills ENCODERS
 from clipedu.models.dual_encoder import DualEncoder, build_model
+from clipedu.models.registry import ENCODERS
 
 __all__ = ["ENCODERS", "DualEncoder", "build_model"]

@@ -1,4 +1,4 @@
-"""`ENCODERS`: the catalog of encoders that have a name of their own.
+"""The catalog of encoders that have a name of their own.
 
 An entry holds defaults, which `build_image_encoder` and `build_text_encoder` read. To add an encoder, add a line at the end of
 this file, or call `add_image_encoder` or `add_text_encoder` in your own code:
@@ -12,10 +12,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from clipedu.utils.registry import Registry
-
-ENCODERS = Registry("encoder")
-VISION_TRANSFORMERS: list[str] = []  # entries that `clipedu.models.vit` builds: it makes their names known to timm
+from clipedu.models.image_encoders import build_image_encoder
+from clipedu.models.registry import ENCODERS, VISION_TRANSFORMERS
+from clipedu.models.text_encoders import build_text_encoder
 
 
 def add_image_encoder(name: str, timm_name: str, description: str, **options: Any) -> None:
@@ -27,7 +26,7 @@ def add_image_encoder(name: str, timm_name: str, description: str, **options: An
         description: one line for menus and `clipedu list encoders`.
         options: defaults of further arguments of `timm.create_model`.
     """
-    ENCODERS.add(name, partial(_build_image, name), description, defaults={"timm": timm_name, **options})
+    ENCODERS.add(name, partial(build_image_encoder, name), description, defaults={"timm": timm_name, **options})
 
 
 def add_text_encoder(name: str, model_type: str, description: str, *, hub: str | None = None, **config: Any) -> None:
@@ -42,28 +41,8 @@ def add_text_encoder(name: str, model_type: str, description: str, *, hub: str |
     """
     weights = {} if hub is None else {"hub": hub}
     ENCODERS.add(
-        name, partial(_build_text, name), description, defaults={"transformers": model_type, **weights, **config}
+        name, partial(build_text_encoder, name), description, defaults={"transformers": model_type, **weights, **config}
     )
-
-
-def encoder_names(kind: str) -> list[str]:
-    """Return the names of the entries of a kind.
-
-    "timm" for image encoders, "transformers" for text encoders.
-    """
-    return [name for name, entry in ENCODERS.items() if kind in entry.defaults]
-
-
-def _build_image(name: str, *args: Any, **kwargs: Any) -> Any:
-    from clipedu.models.image_encoders import build_image_encoder  # which needs the catalog, and torch
-
-    return build_image_encoder(name, *args, **kwargs)
-
-
-def _build_text(name: str, *args: Any, **kwargs: Any) -> Any:
-    from clipedu.models.text_encoders import build_text_encoder
-
-    return build_text_encoder(name, *args, **kwargs)
 
 
 def _add_vision_transformers(

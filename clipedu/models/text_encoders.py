@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from clipedu.models.catalog import ENCODERS, encoder_names
+from clipedu.models.registry import ENCODERS, encoder_names
 from clipedu.models.weights import from_hub, load_weights, one_line_errors
 from clipedu.utils.errors import ClipeduError, unknown_name
 

@@ -31,10 +31,10 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import init_weights_vit_jax
 from torch import Tensor, nn
 
-from clipedu.models.catalog import ENCODERS, VISION_TRANSFORMERS
 from clipedu.models.cost import matched_mlp_ratio
 from clipedu.models.fractal_mask import bases_of, fractal_mask, grids_of, summary_sides
 from clipedu.models.position_codes import alibi_bias, sincos2d
+from clipedu.models.registry import ENCODERS, VISION_TRANSFORMERS
 from clipedu.utils.errors import ClipeduError, unknown_name
 from clipedu.utils.registry import Entry
 

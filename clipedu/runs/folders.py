@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from clipedu import __version__
 from clipedu.config.experiment import Experiment
 from clipedu.runs.run import Run
 from clipedu.utils.environment import environment
@@ -45,7 +46,7 @@ def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ClipeduError(f"{folder} cannot be made: {error.strerror}. Give a folder that can be written") from None
-    run = Run(folder, experiment, environment())
+    run = Run(folder, experiment, environment(__version__))
     write_text(folder / "experiment.json", experiment.to_json())
     write_json(folder / "environment.json", run.environment)
     run.save_status("running")

@@ -21,22 +21,26 @@ from clipedu.evaluation.recall import retrieval
 from clipedu.geometry import Cosine
 from clipedu.inference.features import frozen_image_features
 from clipedu.models import build_model
-from clipedu.training.datasets import evaluation_sets, load_train
+from clipedu.training.datasets import Data
 from clipedu.utils.device import pick_device
 
 ALPHAS = (1e2, 1e3, 1e4, 1e5)
 
 
-def ridge_baseline(experiment: Experiment) -> dict[str, Any]:
+def ridge_baseline(experiment: Experiment, data: Data) -> dict[str, Any]:
     """Return the retrieval scores of a ridge regression.
 
     Its inputs are the experiment's frozen image features.
+
+    Args:
+        experiment: says which image encoder, and the seed.
+        data: `load_data(experiment)`: it is fitted on the training pairs, and scored on the retrieval set.
 
     Returns:
         as `clipedu.evaluation.retrieval`, with "name", "alpha" (chosen), "words" (in the tf-idf) and "seconds".
     """
     began = time.perf_counter()
-    train, val = load_train(experiment), evaluation_sets(experiment)[0]
+    train, val = data.train, data.scored[0]
     model = build_model(experiment, vocab_size=1000).to(pick_device(experiment.device))
     features, test_features = (frozen_image_features(model, pairs).double().numpy() for pairs in (train, val))
     held_out = np.random.default_rng(experiment.seed).permutation(len(train)) < len(train) // 10

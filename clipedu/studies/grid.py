@@ -10,8 +10,9 @@ needs another learning rate than Adam (`PRESETS[...].per_optimizer`).
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from clipedu.config.course import LOSSES, OPTIMIZERS
 from clipedu.config.experiment import Experiment
 from clipedu.runs.folders import load_run
 from clipedu.runs.run import Run
+from clipedu.studies.baseline import ridge_baseline
 from clipedu.training.datasets import Data, load_data
 from clipedu.training.objective import check_names
 from clipedu.training.trainer import NotFinite
@@ -58,12 +60,24 @@ def cells(
     return experiments
 
 
-def run_grid(experiments: dict[str, Experiment], folder: str | Path, *, progress: bool = True) -> Iterator[Run]:
+def shared_data(experiment: Experiment) -> Callable[[], Data]:
+    """Return a function that opens an experiment's data when first called."""
+    return functools.cache(functools.partial(load_data, experiment))
+
+
+def run_grid(
+    experiments: dict[str, Experiment],
+    folder: str | Path,
+    *,
+    data: Callable[[], Data] | None = None,
+    progress: bool = True,
+) -> Iterator[Run]:
     """Run the cells that are not finished; yield every run, in order.
 
     Args:
         experiments: as `cells` returns them; they share their data.
         folder: of the grid; each cell has a folder in it.
+        data: `shared_data` of any cell, where a caller needs it too; it is called only if a cell is missing.
         progress: show bars.
 
     Raises:
@@ -71,36 +85,40 @@ def run_grid(experiments: dict[str, Experiment], folder: str | Path, *, progress
     """
     folder = Path(folder)
     done = {name: _earlier(folder / name, experiment) for name, experiment in experiments.items()}
-    data: Data | None = None
+    data = data or shared_data(next(iter(experiments.values())))
     for name, experiment in experiments.items():
         run = done[name]
         if run is None or run.status not in ("finished", "failed"):
-            data = data or load_data(experiment)
             try:
                 run = (
-                    resume(folder / name, data=data, progress=progress, report=False)
+                    resume(folder / name, data=data(), progress=progress, report=False)
                     if run
-                    else fit(experiment, folder / name, data=data, progress=progress, report=False)
+                    else fit(experiment, folder / name, data=data(), progress=progress, report=False)
                 )
             except NotFinite:
                 run = load_run(folder / name)
         yield run
 
 
-def grid_baseline(experiment: Experiment, folder: str | Path) -> dict[str, Any] | None:
-    """Return the scores of `ridge_baseline`.
+def grid_baseline(
+    experiment: Experiment, folder: str | Path, data: Callable[[], Data] | None = None
+) -> dict[str, Any] | None:
+    """Return the scores of `ridge_baseline`, which a grid has to beat.
 
-    A grid over frozen image features has to beat them. They are computed once and kept in the folder. None for an
-    experiment whose image encoder is trained: there are no fixed features to regress from.
+    Args:
+        experiment: of any cell.
+        folder: of the grid, where the scores are kept; they are computed once.
+        data: `shared_data(experiment)`, where a caller has it already.
+
+    Returns:
+        None for an experiment whose image encoder is trained: there are no fixed features to regress from.
     """
     if not experiment.image_frozen:
         return None
-    from clipedu.studies.baseline import ridge_baseline
-
     path = Path(folder) / "baseline.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, ridge_baseline(experiment))
+        write_json(path, ridge_baseline(experiment, (data or shared_data(experiment))()))
     return json.loads(path.read_text())
 
 

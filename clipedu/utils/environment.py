@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 
-def environment() -> dict[str, Any]:
-    """Return versions, device, threads, commit and date, for JSON."""
+def environment(version: str) -> dict[str, Any]:
+    """Return versions, device, threads, commit and date, for JSON.
+
+    Args:
+        version: of clipedu.
+    """
     import torch
 
-    from clipedu import __version__
-
-    def version(package: str) -> str:
+    def installed(package: str) -> str:
         from importlib import metadata
 
         try:
@@ -25,9 +27,9 @@ def environment() -> dict[str, Any]:
             return "not installed"
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    packages = {name: version(name) for name in ("timm", "transformers", "numpy")}
+    packages = {name: installed(name) for name in ("timm", "transformers", "numpy")}
     return {
-        "clipedu": __version__,
+        "clipedu": version,
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),

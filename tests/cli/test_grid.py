@@ -22,9 +22,9 @@ def test_grid_prints_the_time_of_each_cell_and_goes_on(tmp_path, capsys):
 def test_cells_without_scores_and_the_baseline_have_a_line(tmp_path, monkeypatch, capsys):
     lost = SimpleNamespace(name="adamw-clip", metrics={}, status="failed", note="the loss is nan", seconds=0.0)
     part = SimpleNamespace(name="adamw-cyclip", metrics={"tr@1": 12.5, "ir@1": 5.0, "average": 8.75}, seconds=3.0)
-    monkeypatch.setattr("clipedu.studies.grid.run_grid", lambda experiments, folder: iter([lost, part]))
+    monkeypatch.setattr("clipedu.studies.grid.run_grid", lambda experiments, folder, data: iter([lost, part]))
     scores = {"name": "ridge", "tr@1": 8.61, "ir@1": 12.13, "seconds": 3.2}
-    monkeypatch.setattr("clipedu.studies.grid.grid_baseline", lambda base, folder: scores)
+    monkeypatch.setattr("clipedu.studies.grid.grid_baseline", lambda base, folder, data: scores)
     monkeypatch.setattr(
         "clipedu.report.writer.write_report", lambda runs, folder, baseline: f"{len(runs)}, {baseline['name']}"
     )

@@ -7,14 +7,9 @@ import timm
 import torch
 
 import clipedu.models.vit  # noqa: F401  registers its names with timm
-from clipedu.models.catalog import (
-    ENCODERS,
-    VISION_TRANSFORMERS,
-    add_image_encoder,
-    add_text_encoder,
-    encoder_names,
-)
+from clipedu.models.catalog import add_image_encoder, add_text_encoder
 from clipedu.models.image_encoders import build_image_encoder
+from clipedu.models.registry import ENCODERS, VISION_TRANSFORMERS
 from clipedu.models.text_encoders import build_text_encoder, hub_id
 from clipedu.utils.errors import ClipeduError
 
@@ -33,12 +28,6 @@ def test_every_entry_is_described_and_is_what_its_name_says():
         assert len(entry.description) > 20
         assert ("timm" in entry.defaults) != ("transformers" in entry.defaults), name
         assert "timm" not in entry.defaults or timm.is_model(entry.defaults["timm"])
-
-
-def test_names_by_kind():
-    images, texts = encoder_names("timm"), encoder_names("transformers")
-    assert [*images, *texts] != list(ENCODERS) and {*images, *texts} == set(ENCODERS) and not {*images} & {*texts}
-    assert "test_resnet" in images and "distilbert-nano" in texts and set(VISION_TRANSFORMERS) < set(images)
 
 
 def test_an_image_encoder_of_ones_own_is_a_line(own_entries):

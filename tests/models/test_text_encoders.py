@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clipedu.models.catalog import ENCODERS
+from clipedu.models.registry import ENCODERS
 from clipedu.models.text_encoders import build_text_encoder, hub_id, pool_text, text_config
 from tests.helpers.errors import message_of
 

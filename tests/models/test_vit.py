@@ -16,10 +16,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from clipedu.config.experiment import Experiment
-from clipedu.models.catalog import ENCODERS, VISION_TRANSFORMERS
 from clipedu.models.fractal_mask import fractal_mask, summary_sides
 from clipedu.models.image_encoders import build_image_encoder, feature_width
 from clipedu.models.position_codes import sincos2d
+from clipedu.models.registry import ENCODERS, VISION_TRANSFORMERS
 from clipedu.models.vit import EXTRA, POSITIONS, SUMMARY, SUMMARY_OF, build_vit
 from clipedu.utils.errors import ClipeduError
 

@@ -8,6 +8,7 @@ import pytest
 
 from clipedu import Experiment
 from clipedu.studies.baseline import fit_and_score, ridge_baseline
+from clipedu.training.datasets import load_data
 
 
 def test_against_the_formula():
@@ -48,5 +49,5 @@ def test_beats_chance_on_photographs():
         image_frozen=True,
         pixel_stats="inception",
     )
-    scores = ridge_baseline(experiment)
+    scores = ridge_baseline(experiment, load_data(experiment))
     assert scores["tr@10"] > 2 * 100 * 10 / 128 and scores["ir@10"] > 2 * 100 * 10 / 128

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import clipedu
 from clipedu.utils import environment as environment_module
 from clipedu.utils.environment import environment
 
 
 def test_environment():
-    got = environment()
-    assert got["torch"] == torch.__version__ and got["clipedu"] == clipedu.__version__
+    got = environment("1.2.3")
+    assert got["torch"] == torch.__version__ and got["clipedu"] == "1.2.3"
     assert {"timm", "transformers", "numpy", "python", "device", "threads", "date", "platform", "cores"} <= set(got)
     json.dumps(got)
 
@@ -35,14 +34,14 @@ def test_the_commit_is_clipedus_own(tmp_path, monkeypatch):
     module.parent.mkdir()
     module.write_text("x")
     monkeypatch.setattr(environment_module, "__file__", str(module))
-    assert environment()["commit"] is None  # no checkout at all
+    assert environment("1.2.3")["commit"] is None  # no checkout at all
     git(tmp_path, "init", "-q")
     (tmp_path / "mine.txt").write_text("a user's project that has clipedu in its .venv")
     git(tmp_path, "add", "mine.txt")
     git(tmp_path, "commit", "-qm", "mine")
-    assert environment()["commit"] is None
+    assert environment("1.2.3")["commit"] is None
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "clipedu")
-    assert environment()["commit"] == git(tmp_path, "rev-parse", "--short", "HEAD")
+    assert environment("1.2.3")["commit"] == git(tmp_path, "rev-parse", "--short", "HEAD")
     module.write_text("changed")
-    assert environment()["commit"] == git(tmp_path, "rev-parse", "--short", "HEAD") + "+"
+    assert environment("1.2.3")["commit"] == git(tmp_path, "rev-parse", "--short", "HEAD") + "+"
