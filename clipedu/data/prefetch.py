@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from clipedu.data.batches import Batch
 from clipedu.data.pairs import Pairs
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.logs import show_progress_lines
 
 log = logging.getLogger("clipedu")
 
@@ -145,6 +146,7 @@ def hold(
     Returns:
         uint8 [N, 3, H, W] on the device, or None.
     """
+    show_progress_lines(progress)
     device = torch.device(device)
     needed = len(pairs) * 3 * pairs.image_size**2
     free = _free(device) if free is None else free

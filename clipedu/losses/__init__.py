@@ -46,6 +46,8 @@ _ALL: dict[str, type[Loss]] = {
 }
 
 LOSSES = Registry("loss")
+"""All losses by name: `LOSSES["clip"].description`, `.paper`, `.formula` (LaTeX), `.defaults`."""
+
 for _name, _loss in _ALL.items():
     _defaults = {key: option.default for key, option in inspect.signature(_loss).parameters.items()}
     LOSSES.add(_name, _loss, _loss.description, paper=_loss.paper, formula=_loss.formula, defaults=_defaults)

@@ -20,6 +20,7 @@ Source: the experiment is that of Chou 2025 (arXiv:2512.08217) and of Kosson et 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -249,6 +250,17 @@ def sandbox(normaliser: str | None = None, settings: WalkSettings | None = None,
         balance=np.array([chosen.balance(lr[t], shrink[t]) for t in recorded]),
         Lambda=2 * float(shrink.sum()),
     )
+
+
+def _named_settings() -> inspect.Signature:
+    """Return the signature of `sandbox` with every setting by name, as editors and notebooks show it."""
+    own = list(inspect.signature(sandbox).parameters.values())[:2]
+    fields = list(inspect.signature(WalkSettings).parameters.values())
+    named = [field.replace(kind=field.KEYWORD_ONLY) for field in fields if field.name != "normaliser"]
+    return inspect.Signature([*own, *named], return_annotation="Walk")
+
+
+sandbox.__signature__ = _named_settings()  # type: ignore[attr-defined]  # functions take attributes
 
 
 def _predicted(settings: WalkSettings, lr: np.ndarray, shrink: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -64,6 +64,8 @@ def _independent(lr: float, lr_max: float, weight_decay: float) -> float:
 
 
 DECAY_LAWS = Registry("decay law")
+"""All laws of weight decay by name: `DECAY_LAWS["corrected"].description`, `.paper`, `.formula`."""
+
 DECAY_LAWS.add(
     "constant",
     _constant,

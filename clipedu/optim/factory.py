@@ -55,6 +55,8 @@ def _adamw_renormalized(groups: list[dict[str, Any]], **options: Any) -> torch.o
 
 
 OPTIMIZERS = Registry("optimizer")
+"""All optimizers by name: `OPTIMIZERS["adamw"].description`, `.paper`, `.defaults`."""
+
 _SGDW, _LION, _MUON = _of_timm("sgdw"), _of_timm("lion"), _of_timm("muon")
 _MUON_OPTIONS = {"momentum": 0.95, "nesterov": True}
 _ENTRIES: list[tuple[str, Callable[..., torch.optim.Optimizer], str, str, dict[str, Any]]] = [

@@ -16,11 +16,10 @@ variants "-scaled" multiply them up to CLIP's size. SGD steps by lr times the gr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from clipedu.config.course import display_name
 from clipedu.evaluation.metrics import SCORES
@@ -70,7 +69,7 @@ def decay_table(runs: Sequence[Run]) -> pandas.DataFrame:
     made = []
     for run in runs:
         if not len(run.layers):
-            made.append({"variant": variant(run), "average": np.nan})
+            made.append({"variant": variant(run), "average": math.nan})
             continue
         rows, pressures = _weights(run), pressure(run)
         tenth = max(1, len(pressures) // 10)
@@ -80,7 +79,7 @@ def decay_table(runs: Sequence[Run]) -> pandas.DataFrame:
         made.append(
             {
                 "variant": variant(run),
-                **{SCORES[key]: run.metrics.get(key, np.nan) for key in ("tr@1", "ir@1", "average")},
+                **{SCORES[key]: run.metrics.get(key, math.nan) for key in ("tr@1", "ir@1", "average")},
                 "left of ||W||": (squares.iloc[-1] / squares.iloc[0]) ** 0.5,
                 **{f"left, {part}": value for part, value in left.items()},
                 "pressure early": pressures.head(tenth).median().median(),

@@ -13,6 +13,7 @@ from clipedu.data.tokenizer import Tokenizer, clean_caption, hub_tokenizer, trai
 from clipedu.models import ENCODERS
 from clipedu.models.text_encoders import hub_id
 from clipedu.training.objective import check_names
+from clipedu.utils.device import pick_device
 from clipedu.utils.errors import ClipeduError
 
 
@@ -63,7 +64,7 @@ def build_tokenizer(experiment: Experiment, pairs: Pairs) -> Tokenizer:
     return tokenizer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingData:
     """The training pairs of an experiment, and the tokenizer made for them."""
 
@@ -71,7 +72,7 @@ class TrainingData:
     tokenizer: Tokenizer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Data(TrainingData):
     """All sets of an experiment, and its tokenizer.
 
@@ -93,9 +94,9 @@ def load_training_data(experiment: Experiment, tokenizer: Tokenizer | None = Non
     Raises:
         ClipeduError: an unknown name, or a set that is missing or does not fit.
     """
-    check_names(experiment)
+    _check(experiment)
     train = load_train(experiment)
-    return TrainingData(train, tokenizer or build_tokenizer(experiment, train))
+    return TrainingData(train=train, tokenizer=tokenizer or build_tokenizer(experiment, train))
 
 
 def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Data:
@@ -104,10 +105,16 @@ def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Dat
     A set that is missing is thus reported before the training, not after it. Arguments and errors are those of
     `load_training_data`.
     """
-    check_names(experiment)
+    _check(experiment)
     train = load_train(experiment)
     scored = evaluation_sets(experiment)
-    return Data(train, tokenizer or build_tokenizer(experiment, train), scored)
+    return Data(train=train, tokenizer=tokenizer or build_tokenizer(experiment, train), scored=scored)
+
+
+def _check(experiment: Experiment) -> None:
+    """Try the names and the device of an experiment, before any data is read."""
+    check_names(experiment)
+    pick_device(experiment.device)
 
 
 def describe(pairs: Pairs) -> dict[str, Any]:

@@ -87,6 +87,17 @@ def check_writable(folder: Path, remedy: str = "") -> None:
         tempfile.TemporaryFile(dir=folder).close()
 
 
+def remove_partial_files(folder: Path) -> None:
+    """Remove what writes that were killed have left in a folder.
+
+    Args:
+        folder: nobody else may be writing there.
+    """
+    for path in folder.glob(".*.partial"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def _partial(path: Path) -> Path:
     """Return a name beside `path` that no other writer uses."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")

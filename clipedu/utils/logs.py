@@ -2,7 +2,8 @@
 
 `logging.getLogger("clipedu")` is the library's only logger.
 
-A notebook shows its warnings, as Python does by default. The command line shows its information too.
+Warnings are always shown, as Python does by default; information by the command line, and by functions that are called with
+`progress=True`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,19 @@ class AboveBars(logging.Handler):
             tqdm.write(self.format(record), file=sys.stderr)
         except Exception:  # noqa: BLE001  as every handler of logging
             self.handleError(record)
+
+
+def show_progress_lines(progress: bool) -> None:
+    """Write log lines to stderr where a caller wants to see progress.
+
+    A notebook or script that passes `progress=True` sees them above the bars. Whoever has configured logging, for the root or for
+    "clipedu", gets them there and nowhere else.
+
+    Args:
+        progress: what the caller was given.
+    """
+    if progress and not logging.getLogger("clipedu").hasHandlers():
+        log_to_stderr()
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

@@ -22,7 +22,7 @@ from clipedu.runs.run import Run
 from clipedu.training.datasets import Data, describe, load_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import NotFinite, Trainer
-from clipedu.utils.files import write_json
+from clipedu.utils.files import remove_partial_files, write_json
 from clipedu.utils.interrupts import StopAfterStep
 from clipedu.workflow.recorder import RunRecorder
 from clipedu.workflow.scoring import score
@@ -78,6 +78,7 @@ def resume(folder: str | Path, *, data: Data | None = None, progress: bool = Tru
     if data is None:  # a run killed in its very first moment has no tokenizer yet: the same one is made again
         kept = run.folder / "tokenizer"
         data = load_data(run.experiment, Tokenizer.load(kept) if kept.exists() else None)
+    remove_partial_files(run.folder)
     trainer = prepare(run.experiment, data, progress=progress)
     if run.has_checkpoint:
         trainer.load_state(run.weights(), run.training_state(trainer.device))

@@ -96,7 +96,7 @@ print(mask[0].int().tolist())
 
 # %%
 by_hand = experiment.replace(device="cpu")
-model = prepare(by_hand, TrainingData(pairs, tokenizer)).model
+model = prepare(by_hand, TrainingData(train=pairs, tokenizer=tokenizer)).model
 for name, part in model.named_children():
     print(f"{name:18} {sum(p.numel() for p in part.parameters()):>9,} parameters")
 

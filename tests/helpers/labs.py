@@ -15,7 +15,11 @@ def small_data(base: Experiment = SMALL, images: int = 40):
     from clipedu.training.datasets import Data, build_tokenizer, load_train
 
     train = load_train(base)
-    return Data(train, build_tokenizer(base, train), [Scenes("val", images), Scenes("zeroshot", images)])
+    return Data(
+        train=train,
+        tokenizer=build_tokenizer(base, train),
+        scored=[Scenes("val", images), Scenes("zeroshot", images)],
+    )
 
 
 def png_size(data: bytes) -> tuple[int, int]:

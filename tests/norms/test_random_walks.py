@@ -1,5 +1,6 @@
 """Random walks against their theory, against the sheet's Monte-Carlo values, and against a walk typed out here."""
 
+import inspect
 import math
 
 import numpy as np
@@ -211,3 +212,9 @@ def test_how_many_chains():
 def test_what_cannot_walk_is_refused(arguments, word):
     with pytest.raises(ClipeduError, match=word):
         sandbox(**{"steps": 2} | arguments)
+
+
+def test_every_setting_is_in_the_signature_with_its_default():
+    named = inspect.signature(sandbox).parameters
+    assert list(named)[:2] == ["normaliser", "settings"] and named["lr"].default == WalkSettings().lr
+    assert {*named} == {*WalkSettings.__dataclass_fields__, "settings"}

@@ -43,6 +43,12 @@ def test_names_are_checked_before_any_data_is_read(quick, monkeypatch, load):
         load(quick.replace(loss="sogcrl"))
 
 
+def test_a_device_that_is_not_there_is_reported_before_any_data_is_read(quick, monkeypatch):
+    monkeypatch.setattr(datasets, "load_pairs", None)
+    with pytest.raises(ClipeduError, match="device='cuda:99'"):
+        load_training_data(quick.replace(device="cuda:99"))
+
+
 def test_a_batch_larger_than_the_data(tmp_path):
     write_tar(tmp_path / "x-train-0.tar", sample("a", photo(1), ["a dog"]))
     with pytest.raises(ClipeduError, match="batch_size=8 is larger than the data: .* has 1 pairs"):

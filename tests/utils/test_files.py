@@ -11,7 +11,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_folder, atomic_write, check_writable, read_json, reported, write_json, write_text
+from clipedu.utils.files import (
+    atomic_folder,
+    atomic_write,
+    check_writable,
+    read_json,
+    remove_partial_files,
+    reported,
+    write_json,
+    write_text,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -201,3 +210,16 @@ def test_json_that_is_damaged(tmp_path, content, why):
     (tmp_path / "f.json").write_bytes(content)
     with pytest.raises(ClipeduError, match=f"f.json cannot be read: .*{why}"):
         read_json(tmp_path / "f.json")
+
+
+def test_leftovers_of_a_kill_are_removed_and_nothing_else(tmp_path):
+    for name in (".history.csv.1a2b3c4d.partial", "history.csv", ".hidden", "mine.partial"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".folder.partial").mkdir()
+    remove_partial_files(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".folder.partial",
+        ".hidden",
+        "history.csv",
+        "mine.partial",
+    ]

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from clipedu.utils.logs import AboveBars, log_to_stderr
+from tests.helpers.processes import run_python
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,26 @@ def test_a_notebook_shows_warnings_and_no_information():
     code = "import logging; log = logging.getLogger('clipedu'); log.info('quiet'); log.warning('loud')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "loud\n" and done.stdout == ""
+
+
+SHOWN = """
+import logging
+from clipedu.utils.logs import show_progress_lines
+{before}
+for progress in {calls}:
+    show_progress_lines(progress)
+logging.getLogger("clipedu").info("three files to fetch")
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "calls", "lines"),
+    [
+        ("", (True, True), ["three files to fetch"]),  # once, though it was asked for twice
+        ("", (False,), []),
+        ("logging.basicConfig(level='INFO', format='mine: %(message)s')", (True,), ["mine: three files to fetch"]),
+    ],
+)
+def test_progress_lines_of_a_script_are_shown_once(before, calls, lines):
+    done = run_python("-c", SHOWN.format(before=before, calls=calls))
+    assert done.stderr.splitlines() == lines and done.stdout == ""

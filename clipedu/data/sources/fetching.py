@@ -24,6 +24,7 @@ from clipedu.data.sources.manifests import Manifest, data_home, find_manifest
 from clipedu.utils.disk_space import check_free_space, size_text
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import read_json, reported, write_json
+from clipedu.utils.logs import show_progress_lines
 
 log = logging.getLogger("clipedu")
 
@@ -62,11 +63,12 @@ def fetch(
         subset: a smaller part, e.g. "10k"; a larger one later only adds shards.
         folder: where to put the set; by default `CLIPEDU_DATA`/NAME, else ~/.cache/clipedu/data/NAME.
         accept_terms: the user has read and accepted the terms of the set.
-        progress: show a bar.
+        progress: show a bar, and what is to be fetched.
     Raises:
         ClipeduError: an unknown set or subset, terms not accepted, a gated set without login, a hub that cannot be reached
             or has other files than the manifest pins, too little free space, or a folder in use.
     """
+    show_progress_lines(progress)
     manifest = find_manifest(name)
     part = manifest.subset(subset)
     target = Path(folder).expanduser() if folder is not None else set_folder(manifest.name)
