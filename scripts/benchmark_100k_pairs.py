@@ -1,4 +1,4 @@
-"""Prove the way of 100,000 pairs: scenes as JPEG shards, fetched, cached, and one epoch of them, against a tenth of that.
+"""Measure 100,000 pairs: scenes as JPEG shards, fetched, cached, and one epoch of them, against a tenth of that.
 
     python scripts/benchmark_100k_pairs.py            # 10,000 and 100,000 pairs of 64 px
     python scripts/benchmark_100k_pairs.py --pairs 1000 10000 --workers 8
@@ -6,7 +6,7 @@
 Each phase runs in a process of its own, so that its peak memory is its own: "memory" is the largest process of the phase,
 its workers included. CPU seconds are those of all its processes, imports included: they say more than the clock where others
 use the machine too. The folder is temporary and takes about 2 GB for 100,000 pairs of 64 px. They are fetched
-from the tests' stand-in for the hub, which runs in a process of its own on loopback: that proves the way, not a network.
+from the tests' stand-in for the hub, which runs in a process of its own on loopback: that tests the code, not a network.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def write(folder: Path, pairs: int, size: int, workers: int) -> Path:
 
 
 def fetch(folder: Path, pairs: int, size: int, workers: int) -> Path:
-    """All shards from a hub on loopback, checked against its sha256, and once more: a finished set is not asked for again."""
+    """All shards from a hub on loopback, checked against its sha256, and once more: a finished set is not requested again."""
     from clipedu.data.sources.fetching import fetch
 
     manifest = folder / "scenes-jpeg.toml"
@@ -152,23 +152,23 @@ def hub(root: str) -> Iterator[str]:
 
 
 def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--pairs", type=int, nargs="+", default=[10_000, 100_000])
-    ask.add_argument("--image-size", type=int, default=64)
-    ask.add_argument("--workers", type=int, default=os.cpu_count())
-    ask.add_argument("--phase", nargs="+", help=argparse.SUPPRESS)
-    ask.add_argument("--serve", help=argparse.SUPPRESS)
-    asked = ask.parse_args()
-    if asked.serve:
-        return serve(asked.serve)
-    if asked.phase:
-        return run_phase(*asked.phase)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--phase", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        return serve(args.serve)
+    if args.phase:
+        return run_phase(*args.phase)
     print("| pairs | phase | seconds | CPU seconds | pairs per CPU second | peak memory, MB | disk, MB |")
     print("|---|---|---|---|---|---|---|")
-    for pairs in asked.pairs:
+    for pairs in args.pairs:
         with tempfile.TemporaryDirectory() as folder, hub(f"{folder}/hub") as endpoint:
             for phase in PHASES:
-                facts = [phase.__name__, folder, str(pairs), str(asked.image_size), str(asked.workers)]
+                facts = [phase.__name__, folder, str(pairs), str(args.image_size), str(args.workers)]
                 place = {"CLIPEDU_CACHE": f"{folder}/cache", "HF_HOME": f"{folder}/hf", "HF_ENDPOINT": endpoint}
                 offline = {"HF_HUB_OFFLINE": "0" if phase is fetch else "1"}
                 done = subprocess.run(

@@ -3,8 +3,8 @@
     python scripts/probe_encoders.py                                            # all 26 variants of `clipedu compare vit`, 3 seeds
     python scripts/probe_encoders.py --variants registers+none fractal+none --seeds 0 --steps 300
 
-What is asked, and how it is trained, is in `clipedu.studies.probing`. Answers are kept in a file, one line each, as they come: the same
-command goes on with what is missing. The table gives mean and Student's 95 % interval over the seeds; differences are paired.
+The questions and the training are described in `clipedu.studies.probing`. Answers are kept in a file, one line each: the
+same command continues with what is missing. The table gives mean and Student's 95 % interval over the seeds; differences are paired.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ENCODER = COMPARISONS["vit"].shared["image_encoder"]
 
 
 def answer(variant: str, seed: int, steps: int, device: str) -> dict:
-    """One variant asked with one seed: its scores, with what they belong to."""
+    """One variant probed with one seed: its scores, with what they belong to."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         encoder = build_image_encoder(ENCODER, **VARIANTS[variant]["image_options"])
@@ -75,13 +75,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--file", type=Path, default=Path("runs/vit-questions.jsonl"))
-    given = parser.parse_args()
-    found, device = earlier(given.file, given.steps), pick_device(given.device)
-    given.file.parent.mkdir(parents=True, exist_ok=True)
-    wanted = [(variant, seed) for variant in given.variants for seed in given.seeds]
-    with given.file.open("a") as file:
+    args = parser.parse_args()
+    found, device = earlier(args.file, args.steps), pick_device(args.device)
+    args.file.parent.mkdir(parents=True, exist_ok=True)
+    wanted = [(variant, seed) for variant in args.variants for seed in args.seeds]
+    with args.file.open("a") as file:
         for variant, seed in tqdm([one for one in wanted if one not in found], desc="models"):
-            row = answer(variant, seed, given.steps, device)
+            row = answer(variant, seed, args.steps, device)
             print(json.dumps(row), file=file, flush=True)
             found[variant, seed] = row["scores"]
     print(table({one: found[one] for one in wanted}))

@@ -1,9 +1,9 @@
-"""What all tests share: one thread a process, a cache of their own, no network, and ears for Ctrl-C."""
+"""What all tests share: one thread a process, a cache of their own, no network, and Ctrl-C enabled."""
 
 import os
 import signal
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job is deaf to it, and so are its children
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job ignores it, and so do its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; two workers with two threads each are slower
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -23,7 +23,7 @@ LIGHT = "import clipedu, clipedu.utils.registry, clipedu.config.experiment, clip
 HEAVY = ("torch", "timm", "transformers", "matplotlib", "pandas", "sklearn", "ipywidgets", "numpy")
 
 
-def test_the_low_rooms_import_nothing_heavy():
+def test_the_low_layers_import_nothing_heavy():
     loaded = modules_after(LIGHT)
     assert "clipedu.config.experiment" in loaded
     assert loaded.isdisjoint(HEAVY)

@@ -3,15 +3,12 @@
     DataLoader    in each epoch PIL decodes, torchvision crops, flips and normalises, torch's DataLoader collates
     webdataset    the same, read from the shards as a stream by webdataset
     decode once   ours, the first epoch only: shards -> uint8 pixels and captions in the cache
-    feed          ours, in each epoch: gathered from the cache with tokens by the background thread; all that a core
-                  has to do where a GPU augments
+    feed          ours, in each epoch: gathered from the cache with tokens by the background thread
     feed, augment, normalise
                   ours with crop, flip and normalisation on the same device as the bench: what a CPU without a GPU does
 
-Everything runs in one process with one thread of torch, and rates are per second of processor time of that process, all
-its threads included, so that other processes do not count. Disk reads are left out: the images are read once before,
-into the system's page cache. The peers start from the stored JPEGs, ours from pixels decoded and resized before;
-"decode once" is the cost of that.
+Everything runs in one process with one thread of torch; rates are per second of its processor time. The images are read
+once before, into the system's page cache. The peers start from the stored JPEGs, ours from decoded pixels (see above).
 """
 
 from __future__ import annotations
@@ -158,7 +155,7 @@ def _measure(folder: Path, images: int, size: int, batch_size: int, device: torc
 def _in_turn(ways: dict[str, Epoch]) -> dict[str, float]:
     """Measure samples per second of processor time.
 
-    The median of epochs that take turns; a first batch warms up.
+    It is the median of epochs that take turns; a first batch warms up.
     """
     for epoch in ways.values():
         next(iter(epoch()))

@@ -55,7 +55,7 @@ def step_of(source: str, loss: str, batch: int, dim: int, device: str) -> Callab
 def in_turn(*peers: Callable[[], None]) -> tuple[float, ...]:
     """Return the median seconds of each function, called in turn.
 
-    A warm-up is left out. In turn, so that other load on the machine slows all of them alike.
+    A warm-up is left out. The functions take turns, so that other load on the machine slows all of them alike.
     """
     warm_up = sum(map(_seconds, peers))
     repeats = min(50, max(3, round(SECONDS_A_CELL / warm_up)))
@@ -83,7 +83,7 @@ def peak(**what: Any) -> dict[str, float]:
         `bytes` at the peak above those held before, and `seconds`.
 
     Raises:
-        ClipeduError: the process fails, for example for want of memory.
+        ClipeduError: the process fails, for example because memory runs out.
     """
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -144,7 +144,7 @@ def _highest(device: str) -> int:
 def _memory(field: str) -> int:
     """Return bytes of this process, from Linux's status file.
 
-    Elsewhere it is the peak so far, whatever the field.
+    On other systems it is the peak so far, whatever the field.
 
     (`ru_maxrss` alone would start at the size of the parent process.)
     """

@@ -106,7 +106,7 @@ def course_vicreg(image: Tensor, text: Tensor, index: Tensor) -> Tensor:
 class CourseSogCLR:
     """The course's SogCLR, a `Contender`.
 
-    A shift b that only rises, averages s, weights e / (s + 1e-8), one direction after the other.
+    It has a shift b that only rises, averages s and weights e / (s + 1e-8), and computes one direction after the other.
     """
 
     def __init__(self, num_samples: int, device: torch.device | str = "cpu"):
@@ -136,7 +136,7 @@ class CourseSogCLR:
 class CourseOnlineCLR:
     """The course's OnlineCLR, a `Contender`.
 
-    Two running sums, over all negatives and over all positives, each with its running shift.
+    It has two running sums, over all negatives and over all positives, each with its running shift.
     """
 
     def __init__(self, device: torch.device | str = "cpu"):

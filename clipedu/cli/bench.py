@@ -19,7 +19,7 @@ def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     norms.add_argument("--image-size", type=int, metavar="N", help="pixels (default: norms 64, data 224)")
     norms.add_argument("--images", type=int, default=1000, metavar="N", help="of data: how many (default 1000)")
     norms.add_argument("--tokens", type=int, default=16, metavar="L", help="in a caption (default 16)")
-    parser.add_argument("--threads", type=int, help="threads of torch (default: as many as it takes by itself)")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
     parser.set_defaults(command=run_bench)
     return parser
 

@@ -42,7 +42,7 @@ def compare(args: argparse.Namespace) -> None:
         per_optimizer=PRESETS[preset].per_optimizer,
     )
     folder = args.folder or Path("runs") / f"{args.what}-{preset}"
-    args.how_to_go_on = "The same command goes on with the runs that are missing."
+    args.how_to_go_on = "The same command continues with the runs that are missing."
     runs = []
     print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
     for run in run_comparison(cells, folder):

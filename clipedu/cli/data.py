@@ -138,7 +138,7 @@ def fetch_set(args: argparse.Namespace) -> None:
     from clipedu.data.sources.manifests import find_manifest
     from clipedu.utils.disk_space import size_text
 
-    args.how_to_go_on = "The same command goes on."
+    args.how_to_go_on = "The same command continues."
     manifest = find_manifest(args.name)
     folder = args.folder or set_folder(manifest.name)
     there = bool(manifest.hub) and finished(manifest.subset(args.subset), folder)
@@ -155,7 +155,11 @@ def fetch_set(args: argparse.Namespace) -> None:
 
 
 def verify_set(args: argparse.Namespace) -> None:
-    """Check a set, and with --image-size its caches."""
+    """Check a set, and with --image-size its caches.
+
+    Raises:
+        ClipeduError: damaged or missing files, or a cache that differs from the shards.
+    """
     from clipedu.data.sources.verification import verify
     from clipedu.utils.disk_space import size_text
 
@@ -197,7 +201,7 @@ def cache_set(args: argparse.Namespace) -> None:
     from clipedu.data.prepare import prepare_cache
     from clipedu.utils.disk_space import size_text
 
-    args.how_to_go_on = "The same command goes on."
+    args.how_to_go_on = "The same command continues."
     shape = {"image_size": args.image_size, "resize": args.resize}
     done = prepare_cache(args.name, args.split, **shape, workers=args.workers, progress=True)
     print(
@@ -210,7 +214,11 @@ def cache_set(args: argparse.Namespace) -> None:
 
 
 def describe_own(args: argparse.Namespace) -> None:
-    """Write a manifest of a folder of shards, or pack pairs into shards."""
+    """Write a manifest of a folder of shards, or pack pairs into shards.
+
+    Raises:
+        ClipeduError: --folder without --captions, or a folder that cannot be described or packed.
+    """
     from clipedu.data.sources.shard_writer import write_manifest, write_shards
 
     if args.captions is None:
@@ -237,7 +245,7 @@ def _show_terms(manifest: Manifest) -> None:
 
 
 def _fact(what: str, text: str) -> None:
-    """Print a fact with its name in a column of its own; nothing for an empty one."""
+    """Print a fact with its name in a column of its own, unless it is empty."""
     if text:
         print(
             textwrap.fill(

@@ -25,7 +25,7 @@ def grid(args: argparse.Namespace) -> None:
     }
     experiments = cells(base, args.losses or COURSE_LOSSES, args.optimizers or COURSE_OPTIMIZERS, per_optimizer)
     folder = args.folder or Path("runs") / f"grid-{preset}"
-    args.how_to_go_on = "The same command goes on with the cells that are missing."
+    args.how_to_go_on = "The same command continues with the cells that are missing."
     runs = []
     print(f"{len(experiments)} cells in {folder}/")
     widths = {key: max(6, len(heading) + 1) for key, heading in SCORES.items()}

@@ -95,7 +95,7 @@ def free_port(port: int) -> int:
 def server_options(folder: Path, port: int, token: str, browser: bool) -> list[str]:
     """Return JupyterLab's arguments.
 
-    The server is for this machine only, and does not ask for confirmation at Ctrl-C.
+    The server is for this machine only, and stops at Ctrl-C without confirmation.
 
     Args:
         folder: the only one that is shown.

@@ -145,7 +145,10 @@ def _command(
 
 
 def _registries() -> dict[str, Callable[[], dict[str, str]]]:
-    """Return kind -> function that returns names and descriptions; only its call imports what is heavy."""
+    """Return kind -> function that returns names and descriptions.
+
+    Heavy modules are imported only when such a function is called.
+    """
 
     def of(module: str, name: str) -> Callable[[], dict[str, str]]:
         def describe() -> dict[str, str]:

@@ -17,7 +17,7 @@ def quickstart(args: argparse.Namespace) -> None:
     from clipedu.workflow.pipeline import fit
 
     folder = args.folder or next(p for n in range(1, 10_000) if not (p := Path("runs") / f"quickstart-{n}").exists())
-    args.how_to_go_on = f"Go on with: clipedu train --resume {folder}"
+    args.how_to_go_on = f"Resume with: clipedu train --resume {folder}"
     experiment = Experiment()
     print(
         f"Training {experiment.loss.upper()} with {experiment.optimizer} on embedded scenes, {experiment.epochs} epochs ..."
@@ -37,20 +37,24 @@ What to try next:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train one experiment, or resume a stopped run, and print its scores."""
+    """Train one experiment, or resume a stopped run, and print its scores.
+
+    Raises:
+        ClipeduError: --resume with other options, or a setting that is not allowed.
+    """
     from clipedu.runs.folders import new_run_folder
     from clipedu.workflow.pipeline import fit, resume
 
     changes = experiment_changes(args)
     if args.resume is not None:
         if changes or args.preset or args.folder:
-            raise ClipeduError("--resume goes on with a run's own settings, so it takes no other option")
-        args.how_to_go_on = f"Go on with: clipedu train --resume {args.resume}"
+            raise ClipeduError("--resume continues with a run's own settings, so it takes no other option")
+        args.how_to_go_on = f"Resume with: clipedu train --resume {args.resume}"
         run = resume(args.resume)
     else:
         experiment = Experiment.preset(args.preset or "laptop", **changes)
         folder = args.folder or new_run_folder(experiment)
-        args.how_to_go_on = f"If it had begun to train, go on with: clipedu train --resume {folder}"
+        args.how_to_go_on = f"If training had begun, resume with: clipedu train --resume {folder}"
         run = fit(experiment, folder)
     print(scores_text(run.metrics))
     print_skipped(run.folder)

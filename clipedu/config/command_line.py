@@ -50,7 +50,7 @@ def experiment_changes(args: argparse.Namespace) -> dict[str, Any]:
 def experiment_words(changes: Mapping[str, Any]) -> list[str]:
     """Write settings as the words that `experiment_changes` reads back.
 
-    For example ["--lr", "0.001"].
+    An example is ["--lr", "0.001"].
 
     Names in option fields must be such as a keyword argument has. A name of data that is the word none cannot be written
     where none means something else; ./none can.
@@ -93,7 +93,10 @@ class _Options(argparse.Action):
 
 
 def _item(word: str) -> Any:
-    """The value of KEY=VALUE: JSON where it is JSON (true and none in any case), else the word itself."""
+    """Read the value of KEY=VALUE.
+
+    It is JSON where the word is JSON (true and none in any case), else the word itself.
+    """
     try:
         return json.loads(word.lower() if word.lower() in ("true", "false") else word)
     except json.JSONDecodeError:
@@ -101,12 +104,18 @@ def _item(word: str) -> Any:
 
 
 def _item_word(item: Any) -> str:
-    """Inverse of `_item`: a text is quoted, as JSON, where it would be read as something else."""
+    """Write a value as a word, the inverse of `_item`.
+
+    A text is quoted, as JSON, where it would be read as something else.
+    """
     return item if isinstance(item, str) and _item(item) == item else json.dumps(item)
 
 
 def _reader(spec: dataclasses.Field) -> Callable[[str], Any]:
-    """What reads a field's word; None where that is allowed and the word is none."""
+    """Return the function that reads the word of a field.
+
+    It returns None where that is allowed and the word is none.
+    """
     kind, optional = str(spec.type).removesuffix(" | None"), str(spec.type).endswith("| None")
 
     def read(word: str) -> Any:

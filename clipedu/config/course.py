@@ -2,13 +2,8 @@
 
 The table is from the slides "CSCE 636 Deep Learning: Improving CLIP Training" (S. K. Paul, P. Chalasani): ResNet-50 and
 DistilBERT trained for 30 epochs on 100,000 pairs of CC3M, retrieval on 5,000 COCO images with 25,009 captions, zero-shot
-classification on ImageNet-1k. Every score is in percent, from one run each. The average is that of TR@1, IR@1 and top-1:
-
-    average = (TR@1 + IR@1 + top-1) / 3
-
-It is computed here from the three published scores, never copied. Two printed averages do not follow from their own row
-(AdamW + SogCLR, 16.68 instead of 16.01, and AdamW + CLIP, 14.81 instead of 14.15); they are kept in the column `printed`
-and marked in the column `corrected`.
+classification on ImageNet-1k; percent, one run each. The average of TR@1, IR@1 and top-1 is computed here. Two printed
+averages do not follow from their own row; they are kept in the column `printed` and marked in the column `corrected`.
 
 >>> course_table().query("corrected")[["loss", "optimizer", "printed", "average"]].round(2)
      loss optimizer  printed  average
@@ -64,7 +59,7 @@ def course_table() -> pandas.DataFrame:
 
 
 def course_benchmarks() -> pandas.DataFrame:
-    """Return the two reference rows that students had to beat.
+    """Return the two reference rows that the course set as the minimum.
 
     Columns as in `course_table`.
     """
@@ -97,8 +92,8 @@ def in_course_order(names: Iterable[str]) -> list[str]:
 def rank_correlation(averages: Mapping[tuple[str, str], float]) -> tuple[float, int]:
     """Return the rank correlation of our averages with the course's.
 
-    Spearman's, over the cells that both have. Only orderings can be compared, because the data and the scale differ; +1
-    is the same order, -1 the opposite one.
+    It is Spearman's, over the cells that both have. Only orderings can be compared, because the data and the scale
+    differ; +1 is the same order, -1 the opposite one.
 
     Args:
         averages: (loss, optimizer) -> average in percent. Values that are not numbers (nan) are left out.

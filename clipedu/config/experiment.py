@@ -23,12 +23,18 @@ from clipedu.utils.errors import ClipeduError, unknown_name
 
 
 def _setting(default: Any, text: str, **check: Any) -> Any:
-    """A field with a one-line description (`--help` and the report show it) and what its value must fulfil."""
+    """Make a field with a one-line description and a condition.
+
+    `--help` and the report show the description; the value must fulfil the condition.
+    """
     return field(default=default, metadata={"text": text, **check})
 
 
 def _options(text: str, taken: tuple[str, ...]) -> Any:
-    """A field of further arguments of a builder, without the names in `taken`, which the experiment gives it itself."""
+    """Make a field of further arguments of a builder.
+
+    The names in `taken` are not allowed in it, because the experiment's own fields give them.
+    """
     return field(default_factory=dict, metadata={"text": text, "taken": taken})
 
 
@@ -201,7 +207,10 @@ _TYPES: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool":
 
 
 def _checked(spec: dataclasses.Field, value: Any) -> Any:
-    """A field's value as it is kept, so that equal experiments compare equal before and after JSON. Raises ClipeduError."""
+    """Return the value of a field as it is kept.
+
+    Equal experiments thus compare equal before and after JSON. Raises ClipeduError for a value that is not allowed.
+    """
     given = f"{spec.name}={value!r}"
     base, optional, _ = str(spec.type).partition(" | None")
     if value is None and optional:
@@ -229,7 +238,7 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
 
 
 def _checked_options(spec: dataclasses.Field, options: dict) -> dict[str, Any]:
-    """A copy that JSON can hold: tuples become lists."""
+    """Return a copy that JSON can hold: tuples become lists."""
     for name in options:
         if not isinstance(name, str):
             raise ClipeduError(f"{spec.name}={options!r}: the name {name!r} must be a str")

@@ -30,7 +30,7 @@ ENHANCE = 1.36  # brightness and sharpness, 1 changes nothing
 SHEAR = 0.21  # pixels sideways a pixel down
 SHIFT = 7 / 256  # of the picture's side
 ROTATE = 21.0  # degrees
-GREY = 128.0  # what comes in from outside
+GREY = 128.0  # fills what was outside the picture
 # On a CPU large tensors take fresh memory each time; a few pictures at once reuse it, which is nearly twice as fast.
 CHUNK_PIXELS_CPU = 1 << 18
 
@@ -68,7 +68,7 @@ def augment(pixels: Tensor, how: str, *, seed: int, step: int, first: int = 0, o
 def random_crop(pixels: Tensor, first: int, of: int, *, seed: int, step: int, flip: bool) -> Tensor:
     """Crop random rectangles and resize them to the image's size, bilinear.
 
-    Area 0.5 to 1, aspect 3/4 to 4/3.
+    The area is 0.5 to 1 of the image, the aspect 3/4 to 4/3.
 
     Where area and aspect together give more than the image's width, all of it is taken.
 
@@ -98,7 +98,7 @@ def _line(count: int) -> Tensor:
 def rand_augment(pixels: Tensor, first: int, of: int, *, seed: int, step: int) -> Tensor:
     """Apply two rounds of RandAugment.
 
-    In each, every image draws one of `OPERATIONS` and a sign, done with probability 1/2.
+    In each round every image draws one of `OPERATIONS` and a sign; the operation is done with probability 1/2.
 
     Args:
         pixels: uint8 or float [B, 3, H, W] in 0..255; not changed.

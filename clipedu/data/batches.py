@@ -1,8 +1,8 @@
 """Batches: which rows of a set, in which order.
 
-The order of an epoch is a permutation drawn from (seed, epoch) alone, so a run that is resumed in the middle of an epoch
-goes on with the same rows; so are the caption each row shows (one of its captions, another one each epoch) and the
-augmentation. The last, smaller batch of an epoch is dropped, as the course does: batch size enters most losses.
+The order of an epoch is a permutation drawn from (seed, epoch) alone, so a run that is resumed in the middle of an
+epoch continues with the same rows; so are the caption each row shows (one of its captions, another one each epoch) and
+the augmentation. The last, smaller batch of an epoch is dropped, as the course does: batch size enters most losses.
 
 Several processes share a batch: the order is cut into the same batches for all, and then each batch into one piece a
 process (`share`). So the pieces of a step together are the batch that one process would have had, whatever their number.

@@ -72,7 +72,9 @@ def find_folder(name_or_folder: str | os.PathLike) -> Path:
     if given.is_file():
         raise ClipeduError(f"{given} is a file, not a folder: give the folder that holds it, {given.absolute().parent}")
     places = [folder for folder in ((given, home / given.name) if named else (given,)) if folder.exists()]
-    if places:  # of two by that name the one with shards: the pictures that `data manifest` packed may lie right here
+    if (
+        places
+    ):  # of two by that name the one with shards: the pictures that `data manifest` packed may be in this folder
         folder = next(filter(shard_paths, places), places[0])
         check_finished(folder)
         return folder

@@ -153,7 +153,7 @@ class Pairs:
 
 
 def _gather(tokenized: Tokenized, which: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Ids and mask of the captions `which`, cut to the longest of them."""
+    """Return ids and mask of captions, cut to the longest of them."""
     lengths = tokenized.lengths[which]
     longest = int(lengths.max())
     ids = torch.from_numpy(tokenized.ids[which, :longest].astype(np.int64))

@@ -1,8 +1,8 @@
 """Decode a set into the pixel cache, and verify the cache.
 
-Opening a set decodes it too (`clipedu.data.shards.dataset`), with the same code and the same result; `prepare_cache` also
-reports what was left out and why, how long it took and how large it is. It can be stopped at any time, also with kill -9;
-the same call goes on.
+Opening a set decodes it too (`clipedu.data.shards.dataset`), with the same code and the same result; `prepare_cache`
+also reports what was left out and why, how long it took and how large it is. It can be stopped at any time, also with
+kill -9; the same call continues.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def prepare_cache(
 
     Args:
         name_or_folder, split, image_size, resize: as for `load_pairs`.
-        workers: processes; None takes all cores where it is worth it. The result is the same.
+        workers: processes; None takes all cores where that is faster. The result is the same.
         progress: show bars.
     Raises:
         ClipeduError: as `Shards`; or no space for the pixels.

@@ -73,7 +73,7 @@ def pixel_digests(pairs: Pairs) -> list[str]:
 def difference_hash(pixels: Tensor) -> Tensor:
     """Compute a difference hash of 64 bits.
 
-    Is a pixel brighter than its right neighbour, in the grey image shrunk to 8 x 9?
+    A bit is 1 if a pixel is brighter than its right neighbour, in the grey image shrunk to 8 x 9.
 
     Scaling, compression and brightness hardly change the 64 bits; so images whose hashes differ in few bits look alike.
 
@@ -98,7 +98,7 @@ def hamming(one: Tensor, other: Tensor) -> Tensor:
 
 
 def near_copies(hashes: Tensor, at_most: int) -> Tensor:
-    """Find pairs of rows whose hashes differ in at most so many bits.
+    """Find pairs of rows whose hashes differ in a few bits at most.
 
     Returns int64 [K, 2], the nearest pair first, the lower row first.
     """
@@ -115,7 +115,8 @@ def near_copies(hashes: Tensor, at_most: int) -> Tensor:
 def sampling_error(share: float, sample: int, population: int) -> float:
     """Compute the relative standard error of a word's frequency in a sample.
 
-    sqrt((1 - p) / (p n) x (N - n) / (N - 1)); the second factor is for drawing without replacement (Cochran 1977, section 3.2).
+    It is sqrt((1 - p) / (p n) x (N - n) / (N - 1)); the second factor is for drawing without replacement (Cochran 1977,
+    section 3.2).
 
     Args:
         share: p, the share of the population's captions that have the word, above 0.

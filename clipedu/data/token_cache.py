@@ -21,7 +21,7 @@ from clipedu.utils.files import atomic_write
 def encode_cached(folder: Path, tokenizer: Any, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return `tokenizer.encode(texts)`, from the cache if it is there.
 
-    Else the texts are encoded now, and written there if possible.
+    Otherwise the texts are encoded now, and written there if possible.
 
     Args:
         folder: where the file is, or is written.

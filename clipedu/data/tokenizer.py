@@ -119,7 +119,7 @@ class Tokenizer:
     def save(self, folder: str | os.PathLike) -> None:
         """Write the tokenizer to a folder that `Tokenizer.load` reads.
 
-        Its length and `clean` included.
+        Its length and `clean` are kept too.
 
         Raises:
             ClipeduError: it cannot be written.
@@ -206,7 +206,7 @@ def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192
 def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
     """Load a text model's own tokenizer.
 
-    From this machine if it was loaded before, else from the Hugging Face Hub.
+    It is read from this machine if it was loaded before, else from the Hugging Face Hub.
 
     Args:
         model_name: of the text model on the Hub, or its folder.
@@ -242,7 +242,7 @@ def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
 def clean_caption(text: str) -> str:
     """Clean a caption as the course does.
 
-    Lower case, no punctuation, single spaces, at most 30 words.
+    The result has lower case, no punctuation, single spaces and at most 30 words.
 
     Removed are , . ' ! ? " ( ) * # : ; ~ ; "-" and "/" become spaces; the placeholder <person> becomes the word.
     """

@@ -29,6 +29,9 @@ def embedding_shape(image: Tensor, text: Tensor) -> dict[str, float]:
 
 
 def _uniformity(x: Tensor, most: int = 2000) -> float:
-    """log of the mean of exp(-2 d^2) over all pairs of the first `most` rows; 0 for a single row."""
+    """Return the log of the mean of exp(-2 d^2) over pairs of rows.
+
+    Only the first `most` rows count. It is 0 for a single row.
+    """
     squared = torch.pdist(x[:most]).square()
     return (-2 * squared).logsumexp(0).sub(math.log(len(squared))).item() if len(squared) else 0.0

@@ -104,7 +104,7 @@ def kept_space(run: KeepsEmbeddings) -> Space:
     kept = run.embeddings()
     if kept is None or not all(kept[side].isfinite().all() for side in ("image", "text")):
         raise ClipeduError(
-            f"run {run.name!r} has no embeddings that could be used: finish it, and look whether it diverged"
+            f"run {run.name!r} has no embeddings that could be used: finish it, and check whether it diverged"
         )
     image, text, captions = kept["image"].double(), kept["text"].double(), kept["captions"]
     if "chain" in kept:
@@ -113,7 +113,10 @@ def kept_space(run: KeepsEmbeddings) -> Space:
 
 
 def _space_of_captions(geometry: Geometry, image: Tensor, text: Tensor, captions: list[str]) -> Space:
-    """A space without chains: a traversal may pass the first captions, each of them once."""
+    """Make a space without chains.
+
+    A traversal may pass the first captions, each of them once.
+    """
     number = {caption: row for row, caption in reversed(list(enumerate(captions)))}
     return Space(geometry, image, text, captions, list(number), text[list(number.values())])
 

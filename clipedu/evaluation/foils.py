@@ -39,7 +39,7 @@ TILE = 64  # images and captions compared at once; only the diagonal is used
 
 
 def _another(count: int, dice: Dice, *taken: int | None) -> int:
-    """One of 0..count-1 that is not taken."""
+    """Return one of 0..count-1 that is not taken."""
     return dice.pick([k for k in range(count) if k not in taken])
 
 
@@ -71,7 +71,7 @@ def _binding(m: Meaning, dice: Dice) -> Meaning | None:
     return None if m.relation is None else m._replace(colour=m.other_colour, other_colour=m.colour)
 
 
-# name -> a meaning that is true of a scene -> one that differs in this and is false of it; None where it cannot be had
+# name -> a meaning that is true of a scene -> one that differs in this and is false of it; None where there is none
 FOILS: dict[str, Callable[[Meaning, Dice], Meaning | None]] = {
     "shape": _shape,
     "colour": _colour,

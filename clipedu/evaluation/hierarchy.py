@@ -65,7 +65,7 @@ def hierarchy_scores(space: Space, pairs: Pairs, min_radius: float | None = None
 def generality_scores(space: Space) -> dict[str, float]:
     """Correlate captions' distance to the root with their level.
 
-    By Spearman's rank correlation; 1: the more generic, the nearer.
+    It is Spearman's rank correlation; 1: the more generic, the nearer.
 
     Returns:
         "generality_within": the mean over rows of the correlation within the six captions of its chain; chance is

@@ -50,7 +50,7 @@ class Metric:
 def _at_ranks(
     key: str, heading: str, ranks: tuple[int, ...], task: str, definition: str, short: str
 ) -> Iterator[Metric]:
-    """One metric a rank k, with the k in the key and the heading."""
+    """Make one metric a rank k, with k in the key and the heading."""
     for k in ranks:
         yield Metric(f"{key}{k}", f"{heading}{k}", definition, "%", True, None, task, short if k == 1 else "")
 

@@ -102,7 +102,9 @@ def class_prototypes(model: DualEncoder, class_names: Sequence[str], templates: 
 
 
 def _rank_of_own(similarity: Tensor, own: Tensor) -> Tensor:
-    """Rank (0 = most similar) of the best of a row's own columns. similarity [A, B], own bool [A, B] -> int64 [A].
+    """Return the rank of the best of each row's own columns.
+
+    similarity [A, B], own bool [A, B] -> int64 [A]; rank 0 is the most similar.
 
     Ties count by column order, as a stable sort would put them; NaN counts as the least similar.
     """

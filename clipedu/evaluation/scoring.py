@@ -30,7 +30,7 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
 
     Args:
         model: as `run.model()` returns it, with its tokenizer. It stays in the mode it is in.
-        pairs: a retrieval set (split "val") or a labelled one (split "zeroshot", whose captions are not looked at).
+        pairs: a retrieval set (split "val") or a labelled one (split "zeroshot", whose captions are not used).
         progress: show progress bars.
     Returns:
         "tr@1/5/10", "ir@1/5/10", "alignment", "uniformity", "modality_gap" and the measures of
@@ -40,7 +40,7 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
         ClipeduError: there is nothing to score, or the model has no tokenizer.
     """
     if model.tokenizer is None:
-        raise ClipeduError("this model has no tokenizer: take the one of a run, run.model(), or set model.tokenizer")
+        raise ClipeduError("this model has no tokenizer: use that of a run, run.model(), or set model.tokenizer")
     captioned = pairs.split != "zeroshot" and bool(pairs.captions(0))
     labels, class_names = pairs.labels, pairs.class_names
     if not captioned and (labels is None or class_names is None):
@@ -60,8 +60,8 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
 def score_pairs(pairs: Pairs, embeddings: PairEmbeddings, space: Space, model: DualEncoder) -> dict[str, float]:
     """Compute all scores of a set with captions.
 
-    `retrieval` of all captions; `embedding_shape` and `norm_summary` of images and first captions; and where it is
-    known what the captions claim (scenes), `hierarchy_scores` and `foil_scores`.
+    They are `retrieval` of all captions; `embedding_shape` and `norm_summary` of images and first captions; and where
+    it is known what the captions claim (scenes), `hierarchy_scores` and `foil_scores`.
 
     Args:
         pairs: N rows with captions.

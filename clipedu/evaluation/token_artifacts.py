@@ -1,4 +1,11 @@
-"""Outlier tokens of a vision transformer, which registers should remove."""
+"""Outlier tokens of a vision transformer, which registers should remove.
+
+Darcet et al. ("Vision Transformers Need Registers", ICLR 2024, arXiv:2309.16588) found bright spots on plain background in
+attention maps of large models. The patches there have about ten times the norm of all others, are about 2 % of them, and
+hold something of the whole image in place of their own content: the model stores global information where no content is
+lost. *Registers*, extra tokens that all patches can attend to, take that over, and the spots are gone. They saw this in
+large models and late in training only; `artifacts` finds whether a model of yours has any.
+"""
 
 from __future__ import annotations
 

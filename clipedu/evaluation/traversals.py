@@ -69,7 +69,7 @@ def walk_to_root(
     """Find the captions nearest to the path from an image to the root.
 
     At each point of the geodesic the most similar caption is taken, and listed once, where it first appears. The root
-    itself is among the captions as `ROOT`, and always allowed. It wins a tie, and at the end of the path.
+    itself is among the captions as `ROOT`, and always allowed. It is taken in a tie, and at the end of the path.
 
     Args:
         geometry: of the embeddings.

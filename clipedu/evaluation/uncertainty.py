@@ -36,7 +36,10 @@ def chance_levels(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _hit(images: float, captions: float, k: int) -> float:
-    """Return the chance that k captions, drawn without replacement, hold at least one of an image's `captions / images`."""
+    """Return the chance that k captions hold at least one of an image.
+
+    They are drawn without replacement; an image has `captions / images` of its own.
+    """
     miss = 1.0
     for drawn in range(k):
         miss *= max(0.0, captions - captions / images - drawn) / max(1.0, captions - drawn)

@@ -42,7 +42,7 @@ def check_surplus(surplus: Callable[[Sequence], int]) -> str:
 def check_hamming(hamming: Callable[[Tensor, Tensor], Tensor]) -> str:
     """Check `hamming(one bool [N, K], other bool [M, K])`.
 
-    In how many bits each differs from each, [N, M].
+    It returns in how many bits each row differs from each, [N, M].
     """
     noise = torch.Generator().manual_seed(0)
     for n, m, k in ((4, 3, 8), (2, 5, 64), (3, 3, 1)):
@@ -71,7 +71,7 @@ def check_hamming(hamming: Callable[[Tensor, Tensor], Tensor]) -> str:
 def check_half_life(half_life: Callable[[float, float], float]) -> str:
     """Check `half_life(lost, years)`.
 
-    When half of the links are dead, if the same share of those left dies each year.
+    It returns when half of the links are dead, if the same share of those left dies each year.
     """
     for lost, years in ((0.124, 3.4), (0.3, 6.0), (0.5, 2.0), (0.75, 4.0)):
         left = 1 - lost
@@ -95,7 +95,7 @@ def check_half_life(half_life: Callable[[float, float], float]) -> str:
 def check_sampling_error(sampling_error: Callable[[float, int, int], float]) -> str:
     """Check `sampling_error(share, sample, population)`.
 
-    Relative standard error of a word's frequency in a random sample.
+    It returns the relative standard error of a word's frequency in a random sample.
     """
     for p, n, total in ((0.01, 1000, 4000), (1e-4, 100_000, 3_318_333), (0.3, 50, 60), (0.2, 60, 60)):
         rest = (total - n) / (total - 1)
@@ -124,7 +124,7 @@ def check_sampling_error(sampling_error: Callable[[float, int, int], float]) -> 
 def check_swap_sides(swap_sides: Callable[[str], str]) -> str:
     """Check `swap_sides(caption)`.
 
-    The caption of the mirror image, "left" and "right" exchanged, as whole words.
+    It returns the caption of the mirror image, "left" and "right" exchanged, as whole words.
     """
     cases = (
         "a ring left of a star",
@@ -162,7 +162,7 @@ def check_swap_sides(swap_sides: Callable[[str], str]) -> str:
 def check_my_rows(my_rows: Callable[[Tensor, int, int, int, int], Tensor]) -> str:
     """Check `my_rows(order [N], step, batch_size, rank, ranks)`.
 
-    Rows of this process at this step of the epoch.
+    It returns the rows of this process at this step of the epoch.
     """
     order = torch.randperm(53, generator=torch.Generator().manual_seed(0))
     for step, size, ranks in ((3, 12, 3), (0, 8, 2), (5, 8, 1), (2, 10, 5)):

@@ -17,7 +17,7 @@ Token = tuple[int, int, int]  # size, top, left of its window, in patches
 def check_summary_tokens(summary_tokens: Callable[[int, int], tuple[int, int]]) -> str:
     """Check `summary_tokens(grid, base)`.
 
-    How many summary tokens a grid of patches gets, and how long the sequence is with them.
+    It returns how many summary tokens a grid of patches gets, and how long the sequence is with them.
     """
     for grid, base in ((8, 2), (16, 4), (9, 3), (16, 2), (14, 14)):
         sides = summary_sides(grid, base)
@@ -52,7 +52,7 @@ def check_summary_tokens(summary_tokens: Callable[[int, int], tuple[int, int]]) 
 def check_may_attend(may_attend: Callable[[Token, Token], bool]) -> str:
     """Check `may_attend(query, key)`.
 
-    The rule for two tokens (size, top, left).
+    It is the rule for two tokens (size, top, left).
     """
     for grid, base in ((4, 2), (8, 2), (9, 3)):
         rows: list[Token] = [
@@ -92,7 +92,10 @@ def _nested(query: Token, key: Token) -> bool:
 
 
 def _along(axis: int) -> Callable[[Token, Token, int], bool]:
-    """The rule, with windows compared along rows (1) or columns (2) only."""
+    """Make the rule with windows compared along one axis only.
+
+    Axis 1 is rows, axis 2 is columns.
+    """
 
     def inside(large: Token, small: Token) -> bool:
         return large[axis] <= small[axis] and small[axis] + small[0] <= large[axis] + large[0]
@@ -101,7 +104,7 @@ def _along(axis: int) -> Callable[[Token, Token, int], bool]:
 
 
 def _edges(first: Callable[[int, int], bool], last: Callable[[int, int], bool]) -> Callable[[Token, Token, int], bool]:
-    """The rule, with other signs at the two ends of a window."""
+    """Make the rule with other signs at the two ends of a window."""
 
     def inside(large: Token, small: Token) -> bool:
         return all(first(large[k], small[k]) and last(small[k], large[k] + large[0]) for k in (1, 2))
@@ -159,7 +162,7 @@ _WRONG_RULES: list[tuple[Callable[[Token, Token, int], bool], str]] = [
 def check_reach(reach: Callable[[Tensor, int], Tensor]) -> str:
     """Check `reach(mask, blocks)`.
 
-    bool [L, L], True where token i after so many blocks can depend on token j before them.
+    It returns bool [L, L], True where token i after so many blocks can depend on token j before them.
     """
     chain = torch.eye(10, dtype=torch.bool) | torch.diag(torch.ones(9, dtype=torch.bool), -1)  # itself, the one before
     for name, mask, blocks in (
@@ -203,7 +206,7 @@ def check_reach(reach: Callable[[Tensor, int], Tensor]) -> str:
 def check_for_mha(for_mha: Callable[[Tensor], Tensor]) -> str:
     """Check `for_mha(mask)`.
 
-    What nn.MultiheadAttention takes as attn_mask; mask is True where a query may attend.
+    It returns what nn.MultiheadAttention takes as attn_mask; mask is True where a query may attend.
     """
     noise = torch.Generator().manual_seed(0)
     one_way = (torch.rand(8, 8, generator=noise) < 0.5) | torch.eye(8, dtype=torch.bool)

@@ -20,7 +20,7 @@ from clipedu.exercises.base import NotYet, as_float, compare, exercise
 def check_expmap0(expmap0: Callable[[Tensor, float], Tensor]) -> str:
     """Check `expmap0(u [D], c)`.
 
-    Space part [D] of the point where the tangent vector u of the vertex leads. float64.
+    It returns the space part [D] of the point where the tangent vector u of the vertex leads, in float64.
     """
     for u, c in ((_vector(0.3, 0.4, 0.0), 1.0), (_vector(1.2, -0.9, 0.5), 0.1), (_vector(0.0, 2.0, 0.0), 4.0)):
         length, root = u.norm().item(), math.sqrt(c)
@@ -51,7 +51,7 @@ def check_expmap0(expmap0: Callable[[Tensor, float], Tensor]) -> str:
 def check_lorentz_distance(lorentz_distance: Callable[[Tensor, Tensor, float], float]) -> str:
     """Check `lorentz_distance(x [D], y [D], c)`.
 
-    Length of the shortest path between two points, given by their space parts.
+    It returns the length of the shortest path between two points, given by their space parts.
     """
     noise = torch.Generator().manual_seed(0)
     for c in (1.0, 0.25, 4.0):
@@ -89,7 +89,7 @@ def check_lorentz_distance(lorentz_distance: Callable[[Tensor, Tensor, float], f
 def check_half_aperture(half_aperture: Callable[[Tensor, float, float], float]) -> str:
     """Check `half_aperture(x [D], K, c)`.
 
-    Half the opening angle, in radians, of the cone at the point with space part x.
+    It returns half the opening angle, in radians, of the cone at the point with space part x.
     """
     for x, k, c in (
         (_vector(0.6, -0.8, 1.0), 0.3, 3.0),
@@ -123,7 +123,7 @@ def check_half_aperture(half_aperture: Callable[[Tensor, float, float], float]) 
 def check_open_gap(open_gap: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> str:
     """Check `open_gap(image [N, D], text [N, D])`.
 
-    Embeddings [N, any] whose means are 1 or more apart, at the same -d^2 loss.
+    It returns embeddings [N, any] whose means are 1 or more apart, at the same -d^2 loss.
     """
     noise = torch.Generator().manual_seed(0)
     image = torch.randn(6, 4, generator=noise, dtype=torch.float64)
@@ -156,7 +156,7 @@ def check_open_gap(open_gap: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) 
 def check_spearman(spearman: Callable[[Tensor, Tensor], float]) -> str:
     """Check `spearman(radius [N], level [N])`.
 
-    Rank correlation, equal values sharing the mean of their ranks.
+    It returns the rank correlation, where equal values share the mean of their ranks.
     """
     from clipedu.utils.statistics import rank_correlation
 
@@ -208,12 +208,12 @@ def _compare(answer: Any, right: Tensor, wrong: Iterable[tuple[Tensor, str]], ca
 
 
 def _time(x: Tensor, c: float) -> float:
-    """Time part of the point of the hyperboloid with space part x."""
+    """Return the time part of the point with space part x."""
     return math.sqrt(1 / c + (x @ x).item())
 
 
 def _loss(image: Tensor, text: Tensor, power: int) -> float:
-    """CLIP's loss at temperature 1 of the similarity -d^power, d Euclidean."""
+    """Return CLIP's loss of -d^power at temperature 1, d Euclidean."""
     logits = -((image[:, None] - text[None]).norm(dim=-1) ** power)
     own = torch.arange(len(logits))
     return ((cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2).item()
@@ -224,5 +224,5 @@ def _pearson(x: Tensor, y: Tensor) -> float:
 
 
 def _places(x: Tensor) -> Tensor:
-    """Ranks, equal values in their order."""
+    """Return ranks, equal values in their order."""
     return x.argsort(stable=True).argsort().double()

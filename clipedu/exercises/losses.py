@@ -17,7 +17,7 @@ from clipedu.exercises.base import NotYet, as_float, close, compare, exercise
 def check_clip_weights(clip_weights: Callable[[Tensor, float], Tensor]) -> str:
     """Check `clip_weights(similarity [B, B], temperature)`.
 
-    dL/dS of CLIP, (P + Q - 2 I) / (2 B tau).
+    It returns dL/dS of CLIP, (P + Q - 2 I) / (2 B tau).
     """
     for s, tau in _batches():
         right, size, own = _library("clip", s, tau), len(s), torch.eye(len(s)).double()
@@ -43,7 +43,7 @@ def check_clip_weights(clip_weights: Callable[[Tensor, float], Tensor]) -> str:
 def check_dcl_weights(dcl_weights: Callable[[Tensor, float], Tensor]) -> str:
     """Check `dcl_weights(similarity [B, B], temperature)`.
 
-    dL/dS of DCL: CLIP's, its softmaxes over the negatives only.
+    It returns dL/dS of DCL: CLIP's, with softmaxes over the negatives only.
     """
     for s, tau in _batches():
         right, size, own = _library("dcl", s, tau), len(s), torch.eye(len(s)).double()
@@ -75,7 +75,7 @@ def check_dcl_weights(dcl_weights: Callable[[Tensor, float], Tensor]) -> str:
 def check_copies(loss_with_copies: Callable[[int, int], float]) -> str:
     """Check `loss_with_copies(batch_size, copies)`.
 
-    The lowest CLIP loss if `copies` pairs have one and the same caption.
+    It returns the lowest CLIP loss if `copies` pairs have one and the same caption.
     """
     for batch, copies in ((64, 8), (128, 2), (8, 8), (16, 1)):
         right = copies * math.log(copies) / batch
@@ -101,7 +101,7 @@ def check_copies(loss_with_copies: Callable[[int, int], float]) -> str:
 def check_running_average(remember: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     """Check `remember(log_u, z [K], gamma)`.
 
-    Log of (1 - gamma) u + gamma mean(exp(z)), for any size of z; log_u -inf: first.
+    It returns the log of (1 - gamma) u + gamma mean(exp(z)), for any size of z; log_u -inf: first.
     """
     noise = torch.Generator().manual_seed(0)
     z = torch.randn(7, generator=noise).double()
@@ -139,7 +139,7 @@ def check_running_average(remember: Callable[[Tensor, Tensor, float], Tensor]) -
 def check_sogclr_weights(sogclr_weights: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     """Check `sogclr_weights(similarity [B, B], log_u [2, B], temperature)`.
 
-    dL/dS of SogCLR, with any memory.
+    It returns dL/dS of SogCLR, with any memory.
     """
     noise = torch.Generator().manual_seed(1)
     for s, tau in (*_batches(), (_batches()[0][0], 0.0002)):
@@ -175,7 +175,7 @@ def check_sogclr_weights(sogclr_weights: Callable[[Tensor, Tensor, float], Tenso
 def check_silenced(silenced: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     """Check `silenced(h [N, K], b [N], temperature)`.
 
-    Anchors whose s = mean(exp(h / tau - b)) is below 1e-8, bool [N].
+    It returns the anchors whose s = mean(exp(h / tau - b)) is below 1e-8, bool [N].
     """
     noise = torch.Generator().manual_seed(2)
     for tau in (0.01, 0.03):
@@ -212,7 +212,7 @@ def check_silenced(silenced: Callable[[Tensor, Tensor, float], Tensor]) -> str:
 def check_siglip(siglip_loss: Callable[[Tensor, float, float], Any]) -> str:
     """Check `siglip_loss(similarity [B, B], scale, bias)`.
 
-    The sum over all cells of log(1 + exp(-z (t S + c))), over B.
+    It returns the sum over all cells of log(1 + exp(-z (t S + c))), over B.
     """
     for s, _ in _batches():
         size, own = len(s), torch.eye(len(s)).double()
@@ -255,13 +255,16 @@ def _library(name: str, similarity: Tensor, temperature: float) -> Tensor:
 
 
 def _log_g(similarity: Tensor, temperature: float) -> Tensor:
-    """log of the mean of exp((S_ij - S_ii) / tau) over the others of a row, [B]."""
+    """Return the log of the mean of exp((S_ij - S_ii) / tau), [B].
+
+    The mean is over the others of a row.
+    """
     z = (similarity - similarity.diagonal()[:, None]) / temperature
     return z.fill_diagonal_(-math.inf).logsumexp(1) - math.log(len(z) - 1)
 
 
 def _anchored(similarity: Tensor, log_u: Tensor, temperature: float) -> Tensor:
-    """The rows' part of SogCLR's dL/dS: each row is an anchor."""
+    """Return the rows' part of SogCLR's dL/dS: each row is an anchor."""
     z = (similarity - similarity.diagonal()[:, None]) / temperature
     w = torch.exp(z.fill_diagonal_(-math.inf) - log_u[:, None]) / (len(z) * (len(z) - 1))
     return w - torch.diag(w.sum(1))

@@ -18,7 +18,7 @@ from clipedu.optim.scion import corrected_shrink, effective_step
 def check_settling(settling: Callable[[float, float, float], tuple[float, float]]) -> str:
     """Check `settling(lr, weight_decay, C)`.
 
-    Where ||w||^2 of a walk without memory settles, and its time constant in steps.
+    It returns where ||w||^2 of a walk without memory settles, and its time constant in steps.
     """
     for lr, decay, size in ((0.1, 0.9, 16.0), (0.02, 0.5, 64.0), (0.3, 0.5, 2.0)):
         s = lr * decay
@@ -52,7 +52,7 @@ def check_settling(settling: Callable[[float, float, float], tuple[float, float]
 def check_mean_cosine(mean_cosine: Callable[[float, float, float], float]) -> str:
     """Check `mean_cosine(lr, weight_decay, alpha)`.
 
-    <w, u> over the norms of w and u, of a settled walk with momentum, exactly.
+    It returns <w, u> over the norms of w and u, of a settled walk with momentum, exactly.
     """
     for lr, decay, alpha in ((0.01, 0.5, 0.1), (0.1, 1.0, 0.3), (0.05, 2.0, 0.8)):
         a, r = 1 - lr * decay, 1 - alpha
@@ -81,7 +81,7 @@ def check_mean_cosine(mean_cosine: Callable[[float, float, float], float]) -> st
 def check_same_walk(same_walk: Callable[[float, float, float], float]) -> str:
     """Check `same_walk(lr, alpha, new_alpha)`.
 
-    The lr at which updates of fixed size, averaged with new_alpha, walk as far.
+    It returns the lr at which updates of fixed size, averaged with new_alpha, walk as far.
     """
     for lr, alpha, new in ((0.01, 0.1, 0.5), (0.02, 0.2, 0.02), (1.0, 0.8, 0.1)):
         factor, ratio = effective_step(1.0, alpha) / effective_step(1.0, new), new / alpha
@@ -104,7 +104,7 @@ def check_same_walk(same_walk: Callable[[float, float, float], float]) -> str:
 def check_adamw_steady(adamw_steady: Callable[[float, float, int, float], tuple[float, float]]) -> str:
     """Check `adamw_steady(lr, weight_decay, size, beta1)`.
 
-    ||w|| where AdamW settles, and the angle of a step in radians.
+    It returns ||w|| where AdamW settles, and the angle of a step in radians.
     """
     for lr, decay, size, beta in ((1e-5, 0.05, 4096, 0.9), (2e-5, 0.03, 100, 0.5), (1e-5, 0.01, 49, 0.95)):
         norm = math.sqrt(lr * size / (2 * decay))
@@ -140,7 +140,7 @@ def check_adamw_steady(adamw_steady: Callable[[float, float, int, float], tuple[
 def check_corrected_decay(corrected_decay: Callable[[float, float, float], float]) -> str:
     """Check `corrected_decay(lr, lr_max, weight_decay)`.
 
-    Lambda of a step such that ||w||^2 settles where it does at lr_max.
+    It returns lambda of a step such that ||w||^2 settles where it does at lr_max.
     """
     for lr, top, decay in ((0.005, 0.02, 0.5), (0.001, 0.003, 0.1), (0.02, 0.02, 2.0), (0.0, 0.02, 0.5)):
         right = decay * lr / top
@@ -164,7 +164,7 @@ def check_corrected_decay(corrected_decay: Callable[[float, float, float], float
 def check_fair_decay(fair_decay: Callable[[Tensor, float], float]) -> str:
     """Check `fair_decay(lr [T], weight_decay)`.
 
-    Lambda at the peak that gives the corrected law the constant law's Lambda.
+    It returns lambda at the peak that gives the corrected law the constant law's Lambda.
     """
     for total, warmup, decay in ((1000, 0, 0.1), (200, 60, 0.5)):
         rates = [learning_rate(t, peak=0.02, total=total, warmup=warmup) for t in range(total)]
@@ -189,7 +189,7 @@ def check_fair_decay(fair_decay: Callable[[Tensor, float], float]) -> str:
 def check_scionc_shrink(scionc_shrink: Callable[[float, float, float], float]) -> str:
     """Check `scionc_shrink(lr, alpha, target)`.
 
-    The share of w that ScionC takes in a step, so that ||w||^2 / ||U||^2 is `target`.
+    It returns the share of w that ScionC takes in a step, so that ||w||^2 / ||U||^2 is `target`.
     """
     for lr, alpha, target in ((0.02, 0.1, 1.2), (0.05, 0.5, 2.0), (0.01, 0.02, 0.4)):
         right = corrected_shrink(lr, alpha, target)
@@ -213,7 +213,7 @@ def check_scionc_shrink(scionc_shrink: Callable[[float, float, float], float]) -
 def check_balance(balance: Callable[[Tensor, Tensor, float], tuple[float, float, float]]) -> str:
     """Check `balance(w, w_new, shrink)`.
 
-    Alignment, injection and decay of a decoupled step; they add up to the change of ||w||^2.
+    It returns alignment, injection and decay of a decoupled step; they add up to the change of ||w||^2.
     """
     noise = torch.Generator().manual_seed(0)
     for shrink in (0.1, 0.02):

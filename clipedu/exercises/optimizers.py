@@ -18,7 +18,7 @@ LR, MU, B1, B2, DECAY, SIZE = 0.1, 0.9, 0.9, 0.99, 0.3, 12
 def check_sgd(sgd_step: Callable[..., Any]) -> str:
     """Check `sgd_step(w, v, g, lr, momentum, weight_decay)` -> (w, v).
 
-    torch's SGD with L2 and momentum, v = 0 before the first step.
+    It is torch's SGD with L2 and momentum, v = 0 before the first step.
     """
 
     def right(w, v, g, t):
@@ -66,7 +66,7 @@ def check_sgd(sgd_step: Callable[..., Any]) -> str:
 def check_adam(adam_step: Callable[..., Any]) -> str:
     """Check `adam_step(w, m, v, g, t, lr, b1, b2, eps)` -> (w, m, v).
 
-    Adam without decay, t = 1 at the first step.
+    It is Adam without decay, t = 1 at the first step.
     """
     eps = 1e-2  # large, so that its place shows
 
@@ -111,7 +111,7 @@ def check_adam(adam_step: Callable[..., Any]) -> str:
 def check_adamw(adamw_step: Callable[..., Any]) -> str:
     """Check `adamw_step`: shrink w, then take Adam's step.
 
-    `adamw_step(w, m, v, g, t, lr, b1, b2, eps, weight_decay)` -> (w, m, v).
+    Its signature is `adamw_step(w, m, v, g, t, lr, b1, b2, eps, weight_decay)` -> (w, m, v).
     """
     eps = 1e-8
 
@@ -145,7 +145,7 @@ def check_adamw(adamw_step: Callable[..., Any]) -> str:
 def check_decides(decay_decides: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     """Check `decay_decides(w [N], g [N], weight_decay)`.
 
-    Where L2 is larger than the gradient, bool [N].
+    It returns where L2 is larger than the gradient, bool [N].
     """
     noise = torch.Generator().manual_seed(0)
     for scale, decay in ((1.0, 0.5), (0.02, 0.02), (0.1, 2.0)):
@@ -169,7 +169,7 @@ def check_decides(decay_decides: Callable[[Tensor, Tensor, float], Tensor]) -> s
 def check_lion(lion_step: Callable[..., Any]) -> str:
     """Check `lion_step(w, m, g, lr, b1, b2, weight_decay)` -> (w, m).
 
-    Sign of a look ahead, then the average.
+    It takes the sign of a look ahead, and updates the average after that.
     """
     b1, b2 = 0.8, 0.9
 
@@ -206,7 +206,7 @@ def check_lion(lion_step: Callable[..., Any]) -> str:
 def check_decayed(decayed: Callable[[nn.Module], Sequence[str]]) -> str:
     """Check `decayed(model)`.
 
-    Names of the parameters to decay: two or more axes, and trained at all.
+    It returns the names of the parameters to decay: two or more axes, and trained at all.
     """
     model = _FusedAttention()
     right = {name for name, p in model.named_parameters() if p.requires_grad and p.ndim >= 2}
@@ -237,7 +237,7 @@ def check_decayed(decayed: Callable[[nn.Module], Sequence[str]]) -> str:
 def check_corrected(corrected_lambda: Callable[[float, float, float], float]) -> str:
     """Check `corrected_lambda(lr, lr_max, weight_decay)`.
 
-    Lambda of a step, so that the shrink goes with lr^2.
+    It returns lambda of a step, so that the shrink goes with lr^2.
     """
     for lr, lr_max, decay in ((0.002, 0.01, 0.1), (0.03, 0.05, 0.4), (0.05, 0.05, 0.2)):
         right = decay * lr / lr_max

@@ -16,7 +16,7 @@ from clipedu.exercises.base import NotYet, as_float, close, compare, exercise
 def check_chance(chance: Callable[[int, int], float]) -> str:
     """Check `chance(images, captions_each)`.
 
-    TR@1 in percent of a random ranking. Right: 100 / images.
+    It returns TR@1 in percent of a random ranking, which is 100 / images.
     """
     for images, each in ((1000, 5), (200, 5), (5000, 1)):
         wrong = {
@@ -35,7 +35,7 @@ def check_chance(chance: Callable[[int, int], float]) -> str:
 def check_recall(recall_at_1: Callable[[Tensor], float]) -> str:
     """Check `recall_at_1(similarity [N, N])`.
 
-    TR@1 in percent, row i an image, column i its one caption.
+    It returns TR@1 in percent; row i is an image, column i its one caption.
     """
     for seed in range(4):
         s = _random_similarity(8, 8, seed)
@@ -53,7 +53,7 @@ def check_recall(recall_at_1: Callable[[Tensor], float]) -> str:
 def check_both_recalls(recalls: Callable[[Tensor, Tensor], tuple[float, float]]) -> str:
     """Check `recalls(similarity [N, T], owner [T])`.
 
-    (TR@1, IR@1) in percent, for images with several captions each.
+    It returns (TR@1, IR@1) in percent, for images with several captions each.
     """
     for seed in range(4):
         owner = torch.arange(6).repeat_interleave(3)
@@ -80,7 +80,7 @@ def check_both_recalls(recalls: Callable[[Tensor, Tensor], tuple[float, float]])
 def check_cheat(cheat: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> str:
     """Check `cheat(image, text)`.
 
-    Embeddings with the same cosines and a loss without normalisation below 0.01.
+    It returns embeddings with the same cosines and a loss without normalisation below 0.01.
     """
     noise = torch.Generator().manual_seed(0)
     image, text = (torch.eye(8, 16).double() + 0.1 * torch.randn(8, 16, generator=noise).double() for _ in range(2))
@@ -101,7 +101,7 @@ def check_cheat(cheat: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> str
 def check_lowest_loss(lowest_loss: Callable[[int, float], float]) -> str:
     """Check `lowest_loss(batch_size, temperature)`.
 
-    InfoNCE with similarity 1 of own pairs and 0 of all others.
+    It returns InfoNCE with similarity 1 of own pairs and 0 of all others.
     """
     for batch, tau in ((128, 1.0), (128, 0.3), (4, 0.5)):
         pull, others = math.exp(1 / tau), batch - 1
@@ -122,7 +122,7 @@ def check_lowest_loss(lowest_loss: Callable[[int, float], float]) -> str:
 def check_averages(wrong_averages: Callable[[Any], list[tuple[str, str]]]) -> str:
     """Check `wrong_averages(table)`.
 
-    (optimizer, loss) of the published rows whose printed average is not the mean of its scores.
+    It returns (optimizer, loss) of the published rows whose printed average is not the mean of its scores.
     """
     from clipedu.config.course import course_table
 
@@ -156,7 +156,7 @@ class _Product:
 
 
 def _recalls(similarity: Tensor, owner: Tensor) -> tuple[float, float]:
-    """TR@1 and IR@1 of a similarity matrix [N, T], by the library."""
+    """Return TR@1 and IR@1 of a similarity matrix [N, T], by the library."""
     from clipedu.evaluation.recall import retrieval
 
     scores = retrieval(similarity, torch.eye(similarity.shape[1], dtype=similarity.dtype), owner, _Product())

@@ -19,7 +19,7 @@ from clipedu.toys.patch_permutations import keeps_windows
 def check_block_macs(block_macs: Callable[[int, int], int]) -> str:
     """Check `block_macs(tokens, dim)`.
 
-    Multiply-adds of one block, with an MLP four times as wide.
+    It returns the multiply-adds of one block, with an MLP four times as wide.
     """
     for count, dim in ((85, 64), (273, 384), (10, 24)):
         linear, pairs = count * dim**2, count**2 * dim
@@ -51,7 +51,7 @@ def check_block_macs(block_macs: Callable[[int, int], int]) -> str:
 def check_place_code(place_code: Callable[[int, int, int], Tensor]) -> str:
     """Check `place_code(row, column, dim)`.
 
-    Sines and cosines of column and row, at dim / 4 frequencies [dim].
+    It returns sines and cosines of column and row, at dim / 4 frequencies, [dim].
     """
     for row, column, dim in ((1, 2, 8), (3, 1, 16), (0, 5, 24)):
         given = place_code(row, column, dim)
@@ -105,7 +105,8 @@ def check_place_code(place_code: Callable[[int, int, int], Tensor]) -> str:
 def check_unchanged(unchanged: Callable[[Tensor, int, int], bool]) -> str:
     """Check `unchanged(layout, grid, base)`.
 
-    Whether a model with the mask, without position codes and with equal summary tokens, gives the same output for it.
+    It returns whether a model with the mask, without position codes and with equal summary tokens, gives the same
+    output for it.
 
     layout [grid^2]: where each patch of the new picture is taken from.
     """
@@ -178,7 +179,7 @@ def named_layouts() -> list[tuple[str, Tensor, int, int]]:
 
 
 def _window(grid: int, side: int) -> Tensor:
-    """Number of the window each patch is in, `side` along an edge [grid^2]."""
+    """Return the window of each patch, `side` along an edge: [grid^2]."""
     along = torch.arange(grid) // (grid // side)
     return (along[:, None] * side + along).flatten()
 
@@ -218,7 +219,7 @@ def is_symmetry(layout: Tensor, grid: int, sides: Sequence[int]) -> bool:
 def check_paired_interval(paired_interval: Callable[[Tensor, Tensor], tuple[float, float]]) -> str:
     """Check `paired_interval(new, old)`.
 
-    Mean of new - old over seeds, and half the width of its 95 % interval.
+    It returns the mean of new - old over seeds, and half the width of its 95 % interval.
     """
     for new, old in (
         ([52.0, 47.5, 58.1], [50.9, 46.1, 57.6]),

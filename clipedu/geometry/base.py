@@ -77,7 +77,7 @@ class Geometry(nn.Module):
     def watched(self) -> dict[str, Tensor]:
         """Return what is learned, as detached scalars to log.
 
-        "curvature", "alpha_image" and "alpha_text", as far as they are learned.
+        They are "curvature", "alpha_image" and "alpha_text", as far as they are learned.
         """
         return {}
 
@@ -126,7 +126,7 @@ class Geometry(nn.Module):
     def geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
         """Return the point at share t of the shortest path from x to y.
 
-        A tangent vector, [..., D].
+        It is a tangent vector, [..., D].
 
         Args:
             x, y: tangent vectors [..., D] of the two ends.
@@ -152,7 +152,7 @@ class Geometry(nn.Module):
     def entailment(self, text: Tensor, image: Tensor, min_radius: float = 0.1) -> Tensor:
         """Return how far each image lies outside the cone of its text.
 
-        In radians, [...] >= 0.
+        It is in radians, [...] >= 0.
 
         Args:
             text, image: matched tangent vectors, [..., D] each.

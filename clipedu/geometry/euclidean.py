@@ -111,7 +111,7 @@ class EuclideanSquared(Euclidean):
 class EuclideanInner(Euclidean):
     """Flat space, similarity = inner product.
 
-    It is no function of the distance: rankings differ.
+    It is not a function of the distance: rankings differ.
     """
 
     name = "euclidean-inner"

@@ -64,7 +64,7 @@ CURVATURES = (0.1, 10.0)
 def largest_radius(x: Tensor) -> float:
     """Return the largest sqrt(c) |x| for x's dtype.
 
-    Up to it 100 / c times its cosh^2 is finite.
+    Up to this radius 100 / c times cosh^2(radius) is finite.
     """
     return 300.0 if x.dtype == torch.float64 else 40.0
 
@@ -72,7 +72,7 @@ def largest_radius(x: Tensor) -> float:
 class Triangle(NamedTuple):
     """The root O and two points x, y.
 
-    Radii in units of 1 / sqrt(c), and the angle theta at O, all [...].
+    It holds the radii in units of 1 / sqrt(c), and the angle theta at O, all [...].
     """
 
     a: Tensor  # sqrt(c) |x|
@@ -90,7 +90,7 @@ class Triangle(NamedTuple):
     def side(self) -> Tensor:
         """The part of the path from x to y orthogonal to the ray through x.
 
-        In units of sinh(sqrt(c) d).
+        It is in units of sinh(sqrt(c) d).
         """
         return torch.sinh(self.b) * self.sine
 
@@ -98,7 +98,7 @@ class Triangle(NamedTuple):
     def ahead(self) -> Tensor:
         """The part of the path along the ray, away from the root.
 
-        In the same units: cosh a sinh b cos(theta) - sinh a cosh b.
+        It is cosh a sinh b cos(theta) - sinh a cosh b, in the same units.
         """
         return torch.sinh(self.outward) - torch.cosh(self.a) * torch.sinh(self.b) * self.versine
 
@@ -133,7 +133,7 @@ class Lorentz(Rooted):
     def curvature(self) -> Tensor:
         """c, a scalar tensor in [0.1, 10]; the curvature of the space is -c.
 
-        With gradient if it is learned.
+        It has a gradient if it is learned.
         """
         return self.read("curvature")
 
@@ -159,10 +159,10 @@ class Lorentz(Rooted):
         return 2 * torch.asinh(sqrt(self._opening(x, y))) / self.curvature.sqrt()
 
     def _opening(self, x: Tensor, y: Tensor) -> Tensor:
-        """sinh^2(sqrt(c) d / 2) of all pairs: x [A, D], y [B, D] -> [A, B].
+        """Return sinh^2(sqrt(c) d / 2) of all pairs.
 
-        A direction is rounded; far from the root that matters, as a small angle is a long way there. So pairs whose
-        directions are within 0.01 are computed again from y - x, unless they are many.
+        x [A, D], y [B, D] -> [A, B]. A direction is rounded; far from the root that matters, as a small angle is a long
+        way there. So pairs whose directions are within 0.01 are computed again from y - x, unless they are many.
         """
         (a, u), (b, v) = self._polar(x), self._polar(y)
         b = b.T
@@ -172,14 +172,14 @@ class Lorentz(Rooted):
         return opening if near is None else opening.index_put(near, self._triangle(x[near[0]], y[near[1]]).opening)
 
     def _within(self, x: Tensor) -> Tensor:
-        """x [..., D], shortened to the largest radius."""
+        """Shorten x [..., D] to the largest radius."""
         most = largest_radius(x)
         return x * (most / (self.curvature.sqrt() * length(x)).clamp(min=most))
 
     def _polar(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return radius and direction of x [..., D].
 
-        The radius sqrt(c) |x|, [..., 1], clamped to the largest, and x / |x|, [..., D].
+        They are sqrt(c) |x|, [..., 1], clamped to the largest, and x / |x|, [..., D].
 
         The zero vector gets a direction, at a length too small to change any sum: without it there were no gradient.
         """
@@ -248,7 +248,7 @@ class Lorentz(Rooted):
     def geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
         """Return the point at share t of the geodesic from x to y.
 
-        A tangent vector, [..., D].
+        It is a tangent vector, [..., D].
 
         On the hyperboloid that point is (sinh((1 - t) k) X + sinh(t k) Y) / sinh(k), with k = sqrt(c) d. From a point
         to the root it is (1 - t) x.
@@ -269,10 +269,10 @@ class Lorentz(Rooted):
     def exterior_angle(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the angle at x between the outward ray and the geodesic to y.
 
-        The ray leads away from the root. [...] in [0, pi].
+        The ray leads away from the root; the angle is [...] in [0, pi].
 
-        The atan2 of the path's parts orthogonal to the ray through x and along it, x, y [..., D]. It is pi / 2 for x =
-        y and for the root as x.
+        It is the atan2 of the path's parts orthogonal to the ray through x and along it, x, y [..., D]. It is pi / 2
+        for x = y and for the root as x.
         """
         triangle = self._triangle(x, y)
         side, ahead = triangle.side, triangle.ahead

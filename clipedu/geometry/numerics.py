@@ -69,7 +69,7 @@ def over_self(function: Callable[[Tensor], Tensor], k: Tensor, slope: float = 1.
 def few_pairs(mask: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return rows and columns where mask [A, B] is true, unless many.
 
-    These pairs are computed one by one; None if there are too many.
+    These pairs are computed one by one. The result is None if there are too many.
     """
     rows, columns = mask.nonzero(as_tuple=True)
     return (rows, columns) if len(rows) <= FEW * sum(mask.shape) else None
@@ -97,7 +97,7 @@ def angle_of_chords(minus: Tensor, plus: Tensor) -> Tensor:
 
     With |x - y| = minus and |x + y| = plus it is 2 atan2(minus, plus).
 
-    Exact at nearly parallel and at nearly opposite vectors. With a zero vector for x or y, or both, it is pi / 2.
+    It is exact at nearly parallel and at nearly opposite vectors. With a zero vector for x or y, or both, it is pi / 2.
     """
     both_zero = (minus == 0) & (plus == 0)
     return 2 * torch.atan2(minus.masked_fill(both_zero, 1), plus.masked_fill(both_zero, 1))
@@ -115,9 +115,9 @@ def angle(x: Tensor, y: Tensor) -> Tensor:
 def arcsin_share(part: float, whole: Tensor) -> Tensor:
     """Return arcsin(min(1, part / whole)) for part > 0, whole >= 0.
 
-    Computed as the angle of a right triangle with these two sides.
+    It is computed as the angle of a right triangle with these two sides.
 
-    Gradient 0 where whole <= part; beyond it falls from infinity, as arcsin's does.
+    The gradient is 0 where whole <= part; beyond it falls from infinity, as arcsin's does.
     """
     other = torch.relu((whole - part) * (whole + part)).sqrt()  # relu lets no gradient of sqrt at 0 through
     return torch.atan2(torch.full_like(other, part), other)

@@ -93,7 +93,7 @@ class Rooted(Geometry):
     def watched(self) -> dict[str, Tensor]:
         """Return what is learned, as detached scalars to log.
 
-        "curvature", "alpha_image" and "alpha_text", as far as they are learned.
+        They are "curvature", "alpha_image" and "alpha_text", as far as they are learned.
         """
         learned = [name.removeprefix("log_") for name, _ in self.named_parameters(recurse=False)]
         return {name: self.read(name).detach() for name in learned}
@@ -114,7 +114,7 @@ class Rooted(Geometry):
     def saturation(self, x: Tensor, min_radius: float) -> tuple[float, Tensor]:
         """Return two sides whose ratio is the sine of the half-aperture.
 
-        A number, and a size [...] that grows with |x|.
+        They are a number, and a size [...] that grows with |x|.
         """
         raise NotImplementedError
 
@@ -122,7 +122,7 @@ class Rooted(Geometry):
     def half_aperture(self, x: Tensor, min_radius: float = 0.1) -> Tensor:
         """Return the angle between axis and side of the cone at apex x.
 
-        In (0, pi / 2] radians, [...].
+        It is in (0, pi / 2] radians, [...].
 
         Args:
             x: apexes, [..., D].
@@ -138,7 +138,7 @@ class Rooted(Geometry):
     def entailment(self, text: Tensor, image: Tensor, min_radius: float = 0.1) -> Tensor:
         """Return how far each image lies outside the cone of its text.
 
-        In radians, [...] >= 0.
+        It is in radians, [...] >= 0.
 
         That is max(0, exterior angle - half-aperture), with the *text* as apex.
 

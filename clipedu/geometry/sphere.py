@@ -1,6 +1,6 @@
 r"""The unit sphere: direction counts, length does not.
 
-A vector x goes to $\hat x = x / \lVert x \rVert$. Two similarities look at the angle $\theta$ of two directions:
+A vector x goes to $\hat x = x / \lVert x \rVert$. Two similarities depend on the angle $\theta$ of two directions:
 
     cosine      s = cos theta, in [-1, 1]     CLIP's. Its slope, sin theta, goes to 0 at theta = 0 and pi
     elliptic    s = -theta, in [-pi, 0]       the length of the arc: the same gradient at every distance
@@ -33,8 +33,8 @@ class Sphere(Geometry):
 
         x [A, D], y [B, D].
 
-        Computed from |x - y| and |x + y| of the unit vectors, which stays exact where arccos loses half of its digits:
-        at nearly parallel and nearly opposite vectors.
+        It is computed from |x - y| and |x + y| of the unit vectors, which stays exact where arccos loses half of its
+        digits: at nearly parallel and nearly opposite vectors.
         """
         x, y = unit(x), unit(y)
         return angle_of_chords(sqrt(squared_distances(x, y)), sqrt(squared_distances(x, -y)))

@@ -8,13 +8,6 @@ In a block the output of every token is a weighted mean over all tokens (itself 
 picture of what its token attends to; what is missing from 100 % there goes to the extra tokens: class, registers,
 summary tokens.
 
-Darcet et al. ("Vision Transformers Need Registers", ICLR 2024, arXiv:2309.16588) looked at such pictures of large
-models and found bright spots on plain background. The patches there have about ten times the norm of all others, are
-about 2 % of them, and hold something of the whole image in place of their own content: the model stores global
-information where no content is lost. *Registers*, extra tokens that all patches can attend to, take that over, and the
-spots are gone. They saw this in large models and late in training only; `clipedu.artifacts` finds whether a model of
-yours has any.
-
 All of the computing is timm's. Its fused attention never holds A as a whole, so it is switched off during a call.
 """
 
@@ -131,7 +124,10 @@ def token_norms(model: nn.Module, pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _watch(model: nn.Module, pixels: Tensor, modules: str, keep: Callable[[Tensor], Tensor]) -> Tensor:
-    """What `keep` makes of the output of one module of each block, `modules` with its number put in: [blocks, B, ...]."""
+    """Apply `keep` to the output of one module of each block.
+
+    `modules` is its name, with "{}" for the number of the block. The result is [blocks, B, ...].
+    """
     from timm.utils import AttentionExtract
 
     encoder = _vision_transformer(model)
@@ -139,7 +135,7 @@ def _watch(model: nn.Module, pixels: Tensor, modules: str, keep: Callable[[Tenso
     _check_pixels(model, encoder, pixels)
     device = next(encoder.parameters()).device
     names = [modules.format(number) for number in range(len(encoder.blocks))]
-    with _as_it_was(encoder):
+    with _without_fused_attention(encoder):
         hooks: Any = AttentionExtract(encoder, names, mode="eval", method="hook").hooks
         try:
             parts = []
@@ -147,14 +143,14 @@ def _watch(model: nn.Module, pixels: Tensor, modules: str, keep: Callable[[Tenso
                 forward(part.to(device))
                 parts.append(torch.stack([keep(out).cpu() for out in hooks.get_output(device).values()]))
         finally:
-            for handle in hooks._handles:  # timm has no way to take them off
+            for handle in hooks._handles:  # timm has no method that removes them
                 handle.remove()
     return torch.cat(parts, 1)
 
 
 @contextmanager
-def _as_it_was(encoder: Any) -> Iterator[None]:
-    """Fused attention off; afterwards it, and the mode of every module, are put back."""
+def _without_fused_attention(encoder: Any) -> Iterator[None]:
+    """Switch fused attention off, and restore it and all modes afterwards."""
     modes = {module: module.training for module in encoder.modules()}
     fused = {block.attn: block.attn.fused_attn for block in encoder.blocks}
     try:
@@ -169,7 +165,10 @@ def _as_it_was(encoder: Any) -> Iterator[None]:
 
 
 def _vision_transformer(model: nn.Module) -> Any:  # timm's VisionTransformer | Eva, which are imported inside
-    """The image encoder, whose attention is known to be a softmax that `attn_drop` sees."""
+    """Return the image encoder, if it is a vision transformer of timm.
+
+    Its attention is a softmax that `attn_drop` gets.
+    """
     from timm.layers import Attention, AttentionRope
     from timm.models import VisionTransformer
     from timm.models.eva import Eva, EvaAttention

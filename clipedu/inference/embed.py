@@ -49,7 +49,7 @@ def embed_images(model: DualEncoder, pairs: Pairs, *, progress: bool = False) ->
         pairs: N rows.
         progress: show a progress bar where it takes longer than a second.
     Returns:
-        float32 [N, D]. Features of a frozen encoder come from the cache where they are there.
+        float32 [N, D]. Features of a frozen encoder are read from the cache if it has them.
     Raises:
         ClipeduError: the cache of a frozen encoder's features cannot be written.
     """

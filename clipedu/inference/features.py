@@ -143,7 +143,7 @@ def _key(model: DualEncoder, side: str, data: str) -> str:
 
 
 def _read(path: Path, rows: int) -> Tensor | None:
-    """The features in a file; None if it is not there or damaged."""
+    """Read the features in a file; None if it is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

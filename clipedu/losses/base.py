@@ -175,7 +175,7 @@ class SimilarityLoss(Loss):
     def temperature(self) -> float | Tensor:
         """What similarities are divided by.
 
-        A float, or, if learned, a scalar tensor with gradient.
+        It is a float, or, if learned, a scalar tensor with gradient.
         """
         return self.first_temperature if self.logit_scale is None else self.learned_temperature
 
@@ -183,7 +183,7 @@ class SimilarityLoss(Loss):
     def learned_temperature(self) -> Tensor:
         """The temperature exp(-logit_scale) of a loss that learns it.
 
-        A scalar with gradient.
+        It is a scalar with gradient.
 
         `logit_scale` *itself* is clamped, in place, whenever it is read. (A clamp of the value alone has no gradient
         outside the range, so a step too far could never be undone.)
@@ -202,7 +202,7 @@ class SimilarityLoss(Loss):
     def clip_scale(self) -> float | Tensor:
         """The factor that brings the gradient to the size of CLIP's.
 
-        A constant, also if the temperature is learned.
+        It is a constant, also if the temperature is learned.
         """
         return 1.0
 
@@ -232,7 +232,7 @@ class SimilarityLoss(Loss):
     def blend(self, similarity: Tensor, index: Tensor) -> dict[str, Tensor]:
         """Compute the running averages after this batch, and store nothing.
 
-        By name; {} for a loss without memory.
+        The result is by name, and {} for a loss without memory.
         """
         return {}
 

@@ -49,7 +49,7 @@ def log_average(log_u: Tensor, log_g: Tensor, gamma: float, first_is_g: bool = T
 def zero_with_slope(tau: Tensor, slope: Tensor) -> Tensor:
     """Return a term of value 0 whose gradient in `tau` is `slope`.
 
-    For a surrogate loss that lacks that gradient.
+    It is for a surrogate loss that lacks that gradient.
     """
     return slope.detach() * (tau - tau.detach())
 

@@ -180,7 +180,7 @@ def tile_negatives(z: Tensor, a: Part, b: Part) -> Tensor:
 def negatives_by_tiles(geometry: Geometry, image: Tensor, text: Tensor, tau: float | Tensor) -> tuple[Tensor, Tensor]:
     """Compute `log_sum_negatives` of S / tau and the positives, by tiles.
 
-    Shapes [2, B] and [B].
+    The results are [2, B] and [B].
 
     Args:
         geometry: computes S.

@@ -40,7 +40,7 @@ def invariance(x: Tensor, y: Tensor) -> Tensor:
 def variance(x: Tensor) -> Tensor:
     """Return how far standard deviations of x [B, D] fall short of 1.
 
-    A scalar, averaged over the dimensions.
+    The result is a scalar, averaged over the dimensions.
     """
     deviation = torch.sqrt(x.var(dim=0) + 1e-4)
     return torch.relu(1 - deviation).mean()
@@ -49,7 +49,7 @@ def variance(x: Tensor) -> Tensor:
 def covariance(x: Tensor) -> Tensor:
     """Return the squared covariances of different dimensions of x [B, D].
 
-    A scalar: their sum, divided by D.
+    The result is a scalar: their sum, divided by D.
     """
     centred = x - x.mean(dim=0)
     matrix = centred.T @ centred / (len(x) - 1)

@@ -48,7 +48,10 @@ def add_text_encoder(name: str, model_type: str, description: str, *, hub: str |
 def _add_vision_transformers(
     size: str, patch_size: int, img_size: int, base: int, registers: int, **shape: int
 ) -> None:
-    """Add a vision transformer of one shape three times: plain, with registers, and fractal."""
+    """Add a vision transformer of one shape in three variants.
+
+    They are plain, with registers, and fractal.
+    """
     grid, name = img_size // patch_size, f"vit_{size}_patch{patch_size}_{img_size}"
     shape |= {"img_size": img_size, "patch_size": patch_size, "base": base}
     what = f"vision transformer, {shape['embed_dim']} wide, {grid} x {grid} patches"

@@ -10,7 +10,7 @@ from __future__ import annotations
 def block_cost(tokens: int, dim: int, mlp_ratio: float = 4.0) -> float:
     """Return the multiply-adds of one block without softmax and norms.
 
-    For one image. A mask changes nothing: dense kernels compute all scores.
+    They are those of one image. A mask changes nothing: dense kernels compute all scores.
 
     Args:
         tokens: N, of the sequence.
@@ -23,7 +23,7 @@ def block_cost(tokens: int, dim: int, mlp_ratio: float = 4.0) -> float:
 def matched_mlp_ratio(patches: int, extra: int, dim: int, mlp_ratio: float = 4.0) -> float:
     """Return the MLP ratio that makes up for extra tokens.
 
-    With it patches alone cost what patches and extra tokens cost with `mlp_ratio`.
+    With the ratio, patches alone cost what patches and extra tokens cost with `mlp_ratio`.
 
     Args:
         patches: tokens of the model that gets the wider MLP.

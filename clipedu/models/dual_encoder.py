@@ -97,7 +97,7 @@ class DualEncoder(nn.Module):
     def train(self, mode: bool = True) -> DualEncoder:
         """Set the mode, but leave a frozen encoder in evaluation mode.
 
-        A frozen encoder so has no dropout and fixed batch-norm statistics.
+        A frozen encoder thus has no dropout and fixed batch-norm statistics.
         """
         super().train(mode)
         for side in self.frozen:
@@ -107,7 +107,7 @@ class DualEncoder(nn.Module):
     def image_features(self, pixels: Tensor) -> Tensor:
         """Return image features [B, F], before the projection.
 
-        From pixels [B, 3, H, W], uint8 or float in 0..255.
+        They are computed from pixels [B, 3, H, W], uint8 or float in 0..255.
         """
         x = (pixels.to(self.mean.dtype) - self.mean) / self.std
         return self.image_encoder(x.contiguous(memory_format=torch.channels_last))
@@ -115,7 +115,7 @@ class DualEncoder(nn.Module):
     def text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return text features [B, G], before the projection.
 
-        From token ids [B, L] and mask [B, L].
+        They are computed from token ids [B, L] and mask [B, L].
         """
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return pool_text(hidden, mask, self.text_pooling)
@@ -147,9 +147,7 @@ class DualEncoder(nn.Module):
             ClipeduError: no texts, one that is too long, or a model without a tokenizer.
         """
         if self.tokenizer is None:
-            raise ClipeduError(
-                "this model has no tokenizer: take the one of a run, run.model(), or set model.tokenizer"
-            )
+            raise ClipeduError("this model has no tokenizer: use that of a run, run.model(), or set model.tokenizer")
         if not texts:
             raise ClipeduError("there are no texts to embed: give a list of at least one")
         ids, lengths = self.tokenizer.encode(texts, strict=strict)
@@ -221,5 +219,8 @@ def build_model(experiment: Any, vocab_size: int) -> DualEncoder:
 
 
 def _seed(seed: int, part: int) -> None:
-    """Seed the CPU's generator alone (torch.manual_seed seeds those of all devices, which fork_rng would not put back)."""
+    """Seed the CPU's generator alone.
+
+    torch.manual_seed seeds those of all devices, which fork_rng would not restore.
+    """
     torch.default_generator.manual_seed(int(np.random.SeedSequence((seed, part)).generate_state(1, np.uint64)[0]))

@@ -91,7 +91,7 @@ def tokens(sides: list[int]) -> Tensor:
 def fractal_mask(grid: int, base: int) -> Tensor:
     """Return the fractal mask of a grid: bool [L, L], L = R + n^2.
 
-    True where query (row) may attend to key (column).
+    It is True where query (row) may attend to key (column).
 
     R = (n^2 - 1) / (k^2 - 1) summary tokens come first.
 

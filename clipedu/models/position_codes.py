@@ -38,9 +38,10 @@ def sincos2d(side: int, dim: int) -> Tensor:
 def alibi_slopes(heads: int) -> Tensor:
     """Return one slope a head, float64 [heads].
 
-    For a power of two 2^(-8/H), 2^(-16/H), ...
+    For a power of two they are 2^(-8/H), 2^(-16/H), ...
 
-    For other numbers the list of the next lower power of two, filled up with every second slope of the list for twice that.
+    For other numbers it is the list of the next lower power of two, filled up with every second slope of the list for
+    twice that.
     """
     lower = 1 << (heads.bit_length() - 1)
     slopes = 2.0 ** (-8.0 / lower * torch.arange(1, lower + 1, dtype=torch.float64))
@@ -50,7 +51,7 @@ def alibi_slopes(heads: int) -> Tensor:
 def alibi_bias(sides: list[int], heads: int, registers: int = 0) -> Tensor:
     """Return the bias that 2D ALiBi adds to attention scores.
 
-    float64 [heads, L, L], L = registers + sum of side^2.
+    It is float64 [heads, L, L], L = registers + sum of side^2.
 
     Distances are in places of a level; between two levels, and to and from registers, the bias is 0.
 
@@ -65,6 +66,6 @@ def alibi_bias(sides: list[int], heads: int, registers: int = 0) -> Tensor:
 
 
 def _places(side: int) -> Tensor:
-    """(row, column) of every place of a grid, row by row: float64 [side^2, 2]."""
+    """Return (row, column) of every place of a grid: float64 [side^2, 2]."""
     along = torch.arange(side, dtype=torch.float64)
     return torch.cartesian_prod(along, along)

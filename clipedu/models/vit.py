@@ -57,7 +57,7 @@ SUMMARY = {
     "sincos2d": "the codes of their own grid, not learned",
     "learned": "a learned vector each",
 }
-# As in the paper's code; for RoPE, which it lacks, learned ones: zeros without a mask would stay alike for ever.
+# As in the paper's code; for RoPE, which it lacks, learned ones: zeros without a mask would always stay alike.
 SUMMARY_OF = {"none": "zero", "sincos2d": "sincos2d", "learned": "learned", "alibi": "zero", "rope": "learned"}
 
 
@@ -90,7 +90,7 @@ class Masked:
     def no_weight_decay(self) -> set[str]:
         """Return names that are not decayed: codes and tokens, as in the paper.
 
-        Older versions of timm forget the registers.
+        Older versions of timm leave out the registers.
         """
         return {"pos_embed", "reg_token"}
 
@@ -201,7 +201,10 @@ def _check(extra: str, pos_embed: str, summary: str | None, registers: int | Non
 
 
 def _sides(img_size: int, patch_size: int, base: int | None) -> list[int]:
-    """`summary_sides` of an image; the error suggests sizes of images and patches that fit."""
+    """Return `summary_sides` of an image.
+
+    The error suggests sizes of images and patches that fit.
+    """
     grid = img_size // patch_size
     try:
         if base is None:
@@ -222,7 +225,10 @@ def _sides(img_size: int, patch_size: int, base: int | None) -> list[int]:
 
 @torch.no_grad()
 def _draw(model: Any) -> None:
-    """Draw initial weights, the same for both of timm's classes: as big_vision's ViT, Q, K and V each by themselves."""
+    """Draw initial weights, the same for both of timm's classes.
+
+    They are drawn as in big_vision's ViT, each of Q, K and V separately.
+    """
     named_apply(init_weights_vit_jax, model)
     for block in model.blocks:
         bound = math.sqrt(3 / model.embed_dim)
@@ -231,7 +237,10 @@ def _draw(model: Any) -> None:
 
 @torch.no_grad()
 def _fill(model: Any, pos_embed: str, content: str) -> None:
-    """Set initial position codes and extra tokens; the fixed ones require no gradient."""
+    """Set initial position codes and extra tokens.
+
+    The fixed ones require no gradient.
+    """
     std = model.embed_dim**-0.5
     if pos_embed == "learned":
         nn.init.normal_(model.pos_embed, std=std)
@@ -250,7 +259,10 @@ def _fill(model: Any, pos_embed: str, content: str) -> None:
 
 
 def _register(entry: Entry) -> None:
-    """Register an entry of `ENCODERS` with timm, so that `timm.create_model` builds it."""
+    """Register an entry of `ENCODERS` with timm.
+
+    `timm.create_model` can then build it.
+    """
     settings = {name: value for name, value in entry.defaults.items() if name != "timm"}
 
     def make(pretrained: bool = False, **changes: Any) -> nn.Module:

@@ -79,7 +79,7 @@ def from_hub(what: str, setting: str) -> Iterator[bool]:
     except TypeError:
         raise
     except Exception as error:  # noqa: BLE001  the hub's clients have dozens of errors
-        where = "not on this machine, and the hub cannot be reached" if local else "not to be had"
+        where = "not on this machine, and the hub cannot be reached" if local else "not available"
         raise ClipeduError(
             f"{what}: {where} ({str(error).strip()[:200]}). Try again with a network, or choose another {setting}"
         ) from None
@@ -90,7 +90,7 @@ def cached_timm_weights(name: str) -> dict[str, Any]:
 
     They load what timm fetched from the hub before, without a network.
 
-    Empty for a model whose weights do not come from the hub.
+    They are empty for a model whose weights do not come from the hub.
 
     Raises:
         OSError: the weights are not on this machine.

@@ -57,7 +57,7 @@ _POLAR = {  # short side / long side -> weights of these powers
 class Memory:
     """Weights of past gradients in a step's input.
 
-    `newest`, then `older` times 1, `fade`, `fade`^2, ... (0 <= fade < 1).
+    They are `newest`, then `older` times 1, `fade`, `fade`^2, ... (0 <= fade < 1).
     """
 
     newest: float
@@ -97,7 +97,7 @@ def average(alpha: float) -> Memory:
 def nesterov(beta: float) -> Memory:
     """Return beta * average + (1 - beta) * newest.
 
-    Muon, and NAdam in the long run.
+    Muon uses it, and NAdam in the long run.
     """
     return Memory((1 - beta) * (1 + beta), (1 - beta) * beta**2, beta)
 
@@ -159,16 +159,19 @@ def contribution_factor(
 def fade_of(factor: float, keep: float = 1.0) -> float:
     """Return the fade of the average that has this `contribution_factor`.
 
-    The inverse of (1 + keep fade) / (1 - keep fade).
+    It inverts (1 + keep fade) / (1 - keep fade).
     """
     return (factor - 1) / (keep * (factor + 1))
 
 
 def _lags(fade: float) -> int:
-    """How many steps until fade^k is below 1e-17."""
+    """Return how many steps it takes until fade^k is below 1e-17."""
     return max(1, math.ceil(math.log(1e-17) / math.log(fade))) if fade > 0 else 1
 
 
 def _polar_weights(ratio: float) -> list[float]:
-    """The row of `_POLAR` for a ratio of sides in (0, 1], between its rows along a straight line."""
+    """Return the row of `_POLAR` for a ratio of sides in (0, 1].
+
+    Between its rows the values are interpolated linearly.
+    """
     return [float(np.interp(ratio, list(_POLAR), column)) for column in zip(*_POLAR.values(), strict=True)]

@@ -35,7 +35,7 @@ from clipedu.utils.errors import ClipeduError
 def norm_with_drift(lr: float, shrink: float, tuc: float, drift: float = 0.0) -> float:
     """Return ||w|| at which decay, injection and drift balance.
 
-    inf where nothing holds it.
+    It is inf where nothing bounds it.
 
     Args:
         lr: learning rate, >= 0.
@@ -68,7 +68,7 @@ def predicted_with_drift(
 
     Args:
         start: ||w|| before the first step.
-        lr, shrink, tuc, drift: of each step, as in `norm_with_drift`; a single number stands for all steps, but one must be a sequence.
+        lr, shrink, tuc, drift: of each step, as in `norm_with_drift`; a single number applies to all steps, but one must be a sequence.
         alpha: weight of the newest gradient, 1 - beta: what arrives late has been shrunk less often, which takes a share of
             about shrink / alpha off tuc.
     Raises:

@@ -88,7 +88,7 @@ def mean_alignment(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
 
     w is taken before the step.
 
-    At most 0: the step -lr u points outward.
+    It is at most 0: the step -lr u points outward.
 
     Args:
         lr, weight_decay, alpha: as for `balance_with_momentum`.
@@ -102,7 +102,7 @@ def mean_alignment(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
 def mean_cosine(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
     """Return cos(w, u) in the steady state.
 
-    E<w, u> over the root of the mean squares.
+    It is E<w, u> over the root of the mean squares.
 
     Args:
         lr, weight_decay, alpha: as for `balance_with_momentum`.
@@ -115,7 +115,7 @@ def mean_cosine(lr: float, weight_decay: float, alpha: float = 1.0) -> float:
 def time_constant(shrink: float) -> float:
     """Return the steps in which ||w||^2 - balance falls by a factor e.
 
-    -1 / (2 ln(1 - shrink)), inf without shrink.
+    It is -1 / (2 ln(1 - shrink)), and inf without shrink.
 
     Raises:
         ClipeduError: a shrink out of range.
@@ -139,7 +139,8 @@ def rotation(shrink: float, step: float, cosine: float = 0.0) -> float:
 def sgdm_norm(lr: float, weight_decay: float, momentum: float, gradient: float = 1.0) -> float:
     """Return ||w|| where SGD with momentum and coupled L2 settles.
 
-    For a scale-invariant layer, to first order; without Nesterov and dampening the exact 4th power is larger by 1 + lr * weight_decay / (2 (1 + momentum)).
+    It holds for a scale-invariant layer, to first order; without Nesterov and dampening the exact 4th power is larger
+    by 1 + lr * weight_decay / (2 (1 + momentum)).
 
     Args:
         lr: learning rate.
@@ -196,11 +197,11 @@ def predicted_norms(
 ) -> np.ndarray:
     """Return ||w|| after each step, for any schedule and decay law.
 
-    n <- (1 - s_t)^2 n + lr_t^2 TUC, with n = ||w||^2.
+    The recursion is n <- (1 - s_t)^2 n + lr_t^2 TUC, with n = ||w||^2.
 
     Args:
         start: ||w|| before the first step.
-        lr, shrink: of each step; a single number stands for all, but one of the two must be a sequence.
+        lr, shrink: of each step; a single number applies to all, but one of the two must be a sequence.
         tuc: E||total contribution||^2 of a minibatch, before lr, as `SteadyState.tuc`.
         fade: correlation of successive updates, as `SteadyState.fade`. With 0 each contribution arrives at once; else it
             arrives little by little, which matters where the shrink is not far below 1 - fade, or lr changes fast.
@@ -257,6 +258,10 @@ def mean_squares(
 
 
 def check_shrink(shrink: float) -> None:
-    """Raise ClipeduError for a shrink outside of [0, 1)."""
+    """Check that a shrink is in [0, 1).
+
+    Raises:
+        ClipeduError: it is not.
+    """
     if not 0 <= shrink < 1:
         raise ClipeduError(f"shrink (lr * weight_decay) is {shrink:g}: it must be at least 0 and below 1")

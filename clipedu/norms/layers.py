@@ -43,7 +43,7 @@ class Layer:
 def watched_layers(model: nn.Module, heads: Sequence[str] = HEADS) -> list[Layer]:
     """Return the tensors of a model that require a gradient and have an axis.
 
-    Each once, in the model's order.
+    Each is listed once, in the model's order.
 
     Args:
         model: any module.

@@ -28,9 +28,9 @@ def minibatches(
 ) -> Tensor:
     """Measure the contribution of a minibatch to each parameter.
 
-    ||q||^2, <w, q>, <w, g>, ||g||^2 and the active numbers: [5, parameters] on their device.
+    The result holds ||q||^2, <w, q>, <w, g>, ||g||^2 and the active numbers: [5, parameters] on their device.
 
-    nan where there is no such thing: no gradient, or a contribution of no simple form.
+    It is nan where there is none: no gradient, or a contribution of no simple form.
 
     Args:
         optimizer: after its step, before gradients are cleared.
@@ -54,7 +54,10 @@ def minibatches(
 
 
 def _like(flat: Tensor, parameter: Tensor) -> Tensor:
-    """Numbers in the order of the parameter's memory, as a tensor of its shape and strides."""
+    """Return numbers as a tensor with a parameter's shape and strides.
+
+    They are in the order of the parameter's memory.
+    """
     return flat if flat.shape == parameter.shape else torch.as_strided(flat, parameter.shape, parameter.stride())
 
 
@@ -63,8 +66,8 @@ def contributed(optimizer: torch.optim.Optimizer, group: dict[str, Any], paramet
 
     Read it before gradients are cleared.
 
-    None where a contribution has no such simple form: signs and polar factors, coupled decay, other optimizers than SGD
-    (also timm's SGDW) and AdamW (and Adam at decay 0), no gradient, no state yet.
+    The result is None where a contribution has no such simple form: signs and polar factors, coupled decay, other
+    optimizers than SGD (also timm's SGDW) and AdamW (and Adam at decay 0), no gradient, no state yet.
 
     Args:
         optimizer: after its step.
@@ -89,7 +92,7 @@ def contributed(optimizer: torch.optim.Optimizer, group: dict[str, Any], paramet
 def active_numbers(optimizer: torch.optim.Optimizer, parameter: Tensor) -> Tensor:
     """Count the numbers of a parameter that have had a gradient so far.
 
-    A tensor; rows of words that never occurred have none.
+    The result is a tensor; rows of words that never occurred have none.
     """
     square = optimizer.state.get(parameter, {}).get("exp_avg_sq")
     return parameter.new_full((), parameter.numel()) if square is None else (square > 0).sum()

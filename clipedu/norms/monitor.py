@@ -57,7 +57,7 @@ _KEPT_ON_DEVICE = 256  # steps
 class NormMonitor:
     """Measure norms, and what changes them, around an optimizer's step.
 
-    By layer and by part of the model.
+    They are measured by layer and by part of the model.
 
     Args:
         model: its parameters that require a gradient now are watched, but for single numbers (`layers.py`).
@@ -127,14 +127,14 @@ class NormMonitor:
     def latest(self) -> Tensor:
         """Norms of the last step, on the device.
 
-        [3, parts] in the order of `QUANTITIES` and `parts`.
+        They are [3, parts] in the order of `QUANTITIES` and `parts`.
         """
         return self._totals.last
 
     def totals(self) -> pandas.DataFrame:
         """Return the norms of each part as a tidy frame.
 
-        Columns: step, part, weight, gradient, update.
+        The columns are step, part, weight, gradient, update.
         """
         import pandas as pd
 
@@ -146,7 +146,7 @@ class NormMonitor:
     def frame(self) -> pandas.DataFrame:
         """Return everything about each layer as a tidy frame.
 
-        The columns `COLUMNS`, and those switched on besides.
+        The columns are `COLUMNS`, and those switched on besides.
         """
         rows = self._rows.all((8 if self._spectral else 7, len(self.layers)))
         steps = [self.first_step + seen for seen, _, _ in self._settings]
@@ -158,7 +158,7 @@ class NormMonitor:
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs besides `first_step`.
 
-        Lambda of each layer by name, plain values.
+        It is Lambda of each layer by name, as plain values.
         """
         names = (layer.name for layer in self.layers)
         return {"Lambda": dict(zip(names, self._lambda.tolist(), strict=True))}
@@ -207,9 +207,11 @@ class NormMonitor:
         self._seen += 1
 
     def _read_groups(self) -> tuple[list[str], np.ndarray]:
-        """Each layer's group, and its shrink, lr, lambda and effective lr in this step, [4, layers].
+        """Read each layer's group, and its values in this step, [4, layers].
 
-        Read after the step: a hook that sets them for it (`clipedu.optim.follow`) may run after the monitor's.
+        They are shrink, lr, lambda and effective lr.
+
+        Call it after the step: a hook that sets them (`clipedu.optim.follow`) may run after the monitor's.
         """
         groups = {p: (n, group) for n, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
         names, values = [], []
@@ -227,7 +229,10 @@ class NormMonitor:
 
 
 class _Kept:
-    """Small tensors, one a step, that stay on the device until they are read or there are many of them."""
+    """Small tensors, one a step, kept on the device.
+
+    They are copied to the host when they are read, or when there are many of them.
+    """
 
     last: Tensor
 

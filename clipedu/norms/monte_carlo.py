@@ -107,7 +107,7 @@ def walk_chains(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Walk the chains; return ||w||^2 after and cos(w, u) before a step.
 
-    At each recorded step: [records, chains] each, float64.
+    Both are of each recorded step: [records, chains], float64.
 
     Args:
         updates: where the updates come from.

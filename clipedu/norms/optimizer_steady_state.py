@@ -80,7 +80,10 @@ class SteadyState:
 
 @dataclass(frozen=True)
 class _Motion:
-    """How updates are made: from which memory, how normalised, and C = E||u||^2 of noise (None: it must be measured)."""
+    """How updates are made.
+
+    The fields are the memory, the normaliser, and C = E||u||^2 of noise (None: it must be measured).
+    """
 
     memory: Memory
     normaliser: str
@@ -162,7 +165,7 @@ def _kind(optimizer: torch.optim.Optimizer) -> str:
 
 
 def _find(optimizer: torch.optim.Optimizer, parameter: Tensor | str) -> tuple[dict[str, Any], Tensor]:
-    """The group of a parameter, and its tensor."""
+    """Find the group of a parameter, and its tensor."""
     for group in optimizer.param_groups:
         for name, tensor in zip(group.get("param_names", [None] * len(group["params"])), group["params"], strict=True):
             if tensor is parameter or (isinstance(parameter, str) and name == parameter):
@@ -172,7 +175,10 @@ def _find(optimizer: torch.optim.Optimizer, parameter: Tensor | str) -> tuple[di
 
 
 def _shrink(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> float:
-    """lr * lambda at the current lr; under a law also before the step at which the law sets lambda."""
+    """Return lr * lambda at the current lr.
+
+    Under a law it is right also before the step at which the law sets lambda.
+    """
     if "weight_decay_max" not in group:
         return share_taken(optimizer, group, parameter)
     lr = float(group["lr"])
@@ -181,7 +187,10 @@ def _shrink(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: 
 
 
 def _motion(kind: str, optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> _Motion:
-    """Return the steps of an optimizer. Raises ClipeduError for one without a formula."""
+    """Return how an optimizer makes its updates.
+
+    Raises ClipeduError for one without a formula.
+    """
     if group.get("caution"):
         raise ClipeduError("a cautious optimizer leaves out part of each step: there is no theory of its steady state")
     if kind in _ADAMS:
@@ -212,7 +221,10 @@ def _average_of(beta: float) -> Memory:
 
 
 def _nadam(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> Memory:
-    """NAdam's momentum grows over some ten thousand steps from beta1 / 2 to beta1: what it is now."""
+    """Return NAdam's memory with the momentum that it has now.
+
+    The momentum grows over some ten thousand steps from beta1 / 2 to beta1.
+    """
     steps, beta = float(optimizer.state[parameter].get("step", 0)), group["betas"][0]
     ahead = beta * (1 - 0.5 * 0.96 ** (steps * group["momentum_decay"]))
     return Memory(1 - ahead + ahead * (1 - beta), ahead * (1 - beta) * beta, beta)
@@ -223,7 +235,10 @@ def _adam(memory: Memory, group: dict[str, Any], parameter: Tensor) -> _Motion:
 
 
 def _muon(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> _Motion:
-    """timm's Muon: polar factors of matrices and flattened kernels, (N)AdamW for shapes that it finds unsuitable."""
+    """Return how timm's Muon makes its updates.
+
+    They are polar factors of matrices and flattened kernels, and (N)AdamW for shapes that it finds unsuitable.
+    """
     if group["algo"] != "muon" or group["conv_mode"] != "flatten" or group["fallback_lr_scale"] != 1:
         raise ClipeduError(
             "there is no theory of a steady state for Muon with algo, conv_mode or fallback_lr_scale changed"
@@ -237,7 +252,7 @@ def _muon(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Te
 
 
 def _scion_step(norm: str, shape: torch.Size) -> tuple[str, tuple[int, int] | None]:
-    """Whose correlations a norm's steps have, and of a matrix of which shape."""
+    """Return which correlations a norm's steps have, and the matrix shape."""
     if norm == "sign":
         return "sign", None
     if norm == "spectral":
@@ -252,7 +267,10 @@ def _scion_step(norm: str, shape: torch.Size) -> tuple[str, tuple[int, int] | No
 def _step_on_noise(
     optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor
 ) -> tuple[float, dict[str, Any]]:
-    """||u||^2 of one step on noise, which a twin of the optimizer takes from 0 with lr 1; and what it keeps of it."""
+    """Return ||u||^2 of one step on noise, and the state after it.
+
+    A twin of the optimizer takes the step from 0 with lr 1.
+    """
     tensor = torch.zeros(parameter.shape, requires_grad=True)
     tensor.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     settings = {name: value for name, value in group.items() if name not in ("params", "param_names")}
@@ -263,7 +281,10 @@ def _step_on_noise(
 
 
 def _measured_update(measured: pandas.DataFrame | Mapping[str, Any], memory: Memory, sgd: bool) -> float:
-    """Mean of ||u||^2 (of ||u||^2 ||w||^2 for SGD) over the rows, each counted with its lr^2: short steps drown in rounding."""
+    """Average ||u||^2 over the rows (||u||^2 ||w||^2 for SGD).
+
+    Each row is weighted by its lr^2, because short steps are mostly rounding.
+    """
     if "layer" in measured and len(names := set(measured["layer"])) != 1:
         raise ClipeduError(f"measured has rows of {len(names)} layers: give those of one, with their updates")
 

@@ -43,7 +43,7 @@ _NUMBERS = 32_768  # in all chains together, where their number is not given: a 
 
 @dataclass(frozen=True, kw_only=True)
 class WalkSettings:
-    """What a random walk obeys.
+    """The settings of a random walk.
 
     Attributes:
         normaliser: one of `clipedu.norms.contribution.NORMALISERS`.
@@ -158,7 +158,7 @@ class WalkSettings:
 class Walk:
     """Measured and predicted norms of a random walk.
 
-    At the recorded steps. Arrays are [records], float64.
+    They are of the recorded steps. Arrays are [records], float64.
 
     Attributes:
         settings: the `WalkSettings` that made it, by name and without the dtype, `chains` filled in.
@@ -191,7 +191,7 @@ class Walk:
     def gradient(self) -> np.ndarray:
         """Gradient norm of a scale-invariant layer of this measured norm.
 
-        G / ||w|| with G = 1.
+        It is G / ||w|| with G = 1.
         """
         return 1 / np.sqrt(self.measured)
 
@@ -210,7 +210,7 @@ def sandbox(normaliser: str | None = None, settings: WalkSettings | None = None,
 
     Args:
         normaliser: how updates are normalised; None leaves it to `settings`, whose default is "vector".
-        settings: what the walk obeys; None is `WalkSettings()`.
+        settings: of the walk; None is `WalkSettings()`.
         changes: fields of `WalkSettings`, over `settings`.
     Raises:
         ClipeduError: an unknown name, a value out of range, settings that do not fit together.
@@ -264,7 +264,10 @@ sandbox.__signature__ = _named_settings()  # type: ignore[attr-defined]  # funct
 
 
 def _predicted(settings: WalkSettings, lr: np.ndarray, shrink: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Mean ||w||^2 / C after and mean cos(w, u) before each step, [steps]; and -<w, u of the step before> at the start."""
+    """Predict mean ||w||^2 / C and mean cos(w, u) of each step, [steps].
+
+    The first is after the step, the second before it. The third result is -<w, u of the step before> at the start.
+    """
     keep = 1 - settings.lr * settings.weight_decay
     fade = fade_of(contribution_factor(average(settings.alpha), settings.normaliser, settings.matrix, keep), keep)
     alignment = settings.lr / (1 - keep * fade) if settings.start is None else 0.0

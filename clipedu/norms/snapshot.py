@@ -35,7 +35,7 @@ def wide(device: torch.device) -> torch.dtype:
 def squares(tensors: Sequence[Tensor | None], device: torch.device) -> Tensor:
     """Return the squared norm of each tensor, [n] on `device`; 0 for None.
 
-    In `wide`. The host does not wait.
+    The dtype is `wide`. The host does not wait.
     """
     many = [t for t in tensors if t is not None and not _by_blocks(t)]
     norms = iter(_foreach_squares(many, device))
@@ -74,7 +74,7 @@ class Snapshot:
     def compare(self, whole: bool = True) -> tuple[Tensor, ...]:
         """Return the sums of the step since `take`: A', D, and if `whole` A and B.
 
-        [parameters] each, on the device, in `wide`.
+        They are [parameters] each, on the device, in `wide`.
 
         The copy is used up.
         """
@@ -88,7 +88,7 @@ class Snapshot:
         return sums.unbind()
 
     def _foreach_sums(self, whole: bool) -> Tensor:
-        """Of all tensors but the large ones at once."""
+        """Compute the sums of all tensors but the large ones, at once."""
         old = [_at_least_float32(self.copies[k]) for k in self._rest]
         new = [_at_least_float32(_flat(self._parameters[k])) for k in self._rest]
         after = _foreach_squares(new, self.device)
@@ -103,7 +103,7 @@ class Snapshot:
         return torch.stack([after, change, before, along])
 
     def _block_sums(self, before: Tensor, after: Tensor, whole: bool) -> tuple[float, ...]:
-        """Of one large tensor, before and after [n]: block by block."""
+        """Compute the sums of one large tensor [n], block by block."""
         a = b = d = a_after = 0.0
         for old, new in zip(before.split(_BLOCK), after.split(_BLOCK), strict=True):
             old, new = _at_least_float32(old), _at_least_float32(new)
@@ -126,14 +126,20 @@ def _by_blocks(tensor: Tensor) -> bool:
 
 
 def _foreach_squares(tensors: list[Tensor], device: torch.device) -> Tensor:
-    """Return the squared norm of each tensor, [n], by one kernel for many where there is one; each sum is `wide`."""
+    """Return the squared norm of each tensor, [n], with foreach kernels.
+
+    One kernel computes many where there is one; each sum is `wide`.
+    """
     if not tensors:
         return torch.empty(0, dtype=wide(device), device=device)
     return torch.stack(torch._foreach_norm(tensors, 2, wide(device))).square()
 
 
 def _flat(tensor: Tensor) -> Tensor:
-    """All numbers of a tensor as [n], in the order of its memory where that is possible: then it is no copy."""
+    """Return all numbers of a tensor as [n].
+
+    They are in the order of its memory where that is possible: then it is no copy.
+    """
     tensor = tensor.detach()
     if tensor.is_contiguous():
         return tensor.view(-1)

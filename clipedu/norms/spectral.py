@@ -33,7 +33,7 @@ class SpectralNorms:
     def measure(self) -> Tensor:
         """Iterate once and return the values, [parameters] on the device.
 
-        The first time iterate `FIRST_ITERATIONS` times.
+        The first time there are `FIRST_ITERATIONS` iterations.
         """
         matrices = [_matrix(p) for p in self._parameters]
         iterations = 1
@@ -52,7 +52,10 @@ def _matrix(parameter: Tensor) -> Tensor:
 
 
 def _unit(v: Tensor, otherwise: Tensor | None = None) -> Tensor:
-    """v at length 1, or `otherwise` where it has none: a weight that is 0 now may grow, and needs a vector then."""
+    """Return v at length 1, or `otherwise` where it has no direction.
+
+    A weight that is 0 now may grow, and needs a vector then.
+    """
     length = torch.linalg.vector_norm(v)
     unit = v / length.clamp_min(torch.finfo(v.dtype).tiny)
     return unit if otherwise is None else torch.where(length > 0, unit, otherwise)

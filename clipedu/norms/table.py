@@ -88,7 +88,7 @@ def layer_table(
 def add_contributions(frame: pandas.DataFrame, sums: np.ndarray, a: np.ndarray) -> None:
     """Add what minibatches contribute to a `layer_table`.
 
-    Columns contribution, drift, radial and active.
+    The columns are contribution, drift, radial and active.
 
     Args:
         frame: the `layer_table`, changed in place.
@@ -107,5 +107,5 @@ def add_contributions(frame: pandas.DataFrame, sums: np.ndarray, a: np.ndarray) 
 
 
 def _ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x / y, and 0 where y is 0: a weight of length 0 has no direction."""
+    """Return x / y, and 0 where y is 0: it has no direction."""
     return np.divide(x, y, out=np.zeros_like(x), where=y != 0)

@@ -99,7 +99,7 @@ DECAY_LAWS.add(
 def coefficient(law: str, lr: float, *, lr_max: float, weight_decay: float) -> float:
     """Return lambda of a step, under a law of `DECAY_LAWS`.
 
-    0 at lr 0, where a step shrinks nothing under any law.
+    It is 0 at lr 0, where a step shrinks nothing under any law.
 
     Args:
         law: a name in `DECAY_LAWS`.
@@ -158,7 +158,7 @@ def follow(optimizer: torch.optim.Optimizer, law: str, *, lr_max: float | None =
 
 
 def _set_weight_decay(optimizer: torch.optim.Optimizer, *_: object) -> None:
-    """The hook: set lambda of the coming step, for every group that follows a law."""
+    """Set lambda of the coming step in groups that follow a law (a hook)."""
     for group in optimizer.param_groups:
         if "weight_decay_max" not in group:
             continue

@@ -1,7 +1,5 @@
 """`build_optimizer`: optimizers of torch, timm and clipedu by name.
 
-What is decayed follows the course's rule (`param_groups.py`).
-
     sgd    w <- w - lr * v,              v <- momentum * v + g + weight_decay * w        (Nesterov, momentum 0.9)
     adam   w <- w - lr * m / (sqrt(v) + eps),     m, v averages of g + weight_decay * w  and its square: coupled L2
     adamw  w <- w - lr * m / (sqrt(v) + eps) - lr * weight_decay * w,   m, v of g alone: decoupled decay
@@ -9,10 +7,7 @@ What is decayed follows the course's rule (`param_groups.py`).
 In "adam" the decay passes through the division by sqrt(v): where |weight_decay * w| exceeds |g|, the step is about
 lr * sign(w), whatever the weight decay. The "Adam" column of the course's table was trained like this.
 
-Names whose decay is decoupled have a `decay_law` among their defaults: how lambda follows the learning rate (`decay_laws.py`).
-A "c" at the end says corrected: "adamc" is "adamw" with decay_law="corrected". Of a CLIP model the two projections are its
-output layers, the heads, and keep a constant lambda, as the paper does for classifiers. (Where embeddings are
-normalised afterwards, as in the cosine geometry, a projection's scale is free and heads=() would be as well founded.)
+What is decayed: `param_groups.py`. How lambda follows the learning rate: `decay_laws.py`.
 Sources: Kingma and Ba 2015 (arXiv:1412.6980); Loshchilov and Hutter 2019 (arXiv:1711.05101).
 """
 
@@ -38,7 +33,10 @@ _CONSTANT, _CORRECTED = {"decay_law": "constant"}, {"decay_law": "corrected"}
 
 
 def _of_timm(name: str) -> Callable[..., torch.optim.Optimizer]:
-    """A builder of the optimizer that timm calls `name`; timm is imported when it is called."""
+    """Return a builder of the optimizer that timm calls `name`.
+
+    timm is imported when it is called.
+    """
 
     def build(groups: list[dict[str, Any]], **options: Any) -> torch.optim.Optimizer:
         from timm.optim import get_optimizer_class
@@ -124,8 +122,10 @@ def build_optimizer(
 
     Biases and norms are not decayed (`parameter_groups`).
 
-    Under a law other than "constant", and for "scionc", the weights of `heads` are a group "head" of their own, whose lambda
-    stays constant.
+    Under a law other than "constant", and for "scionc", the weights of `heads` are a group "head" of their own, whose
+    lambda stays constant. Of a CLIP model these are the two projections. (Where embeddings are normalised afterwards,
+    as in the cosine geometry, a projection's scale is free and heads=() would be as well founded.) A "c" at the end of
+    a name says corrected: "adamc" is "adamw" with decay_law="corrected".
 
     Args:
         model: its parameters that require a gradient are trained.
@@ -175,7 +175,10 @@ def build_optimizer(
 
 
 def _law(name: str, default: str | None, given: str | None) -> str:
-    """The decay law of an optimizer. Raises ClipeduError if one is given where decay is coupled, or an unknown one."""
+    """Return the decay law of an optimizer.
+
+    Raises ClipeduError if one is given where decay is coupled, or an unknown one.
+    """
     if given is None:
         return default or "constant"
     if default is None:
@@ -185,7 +188,10 @@ def _law(name: str, default: str | None, given: str | None) -> str:
 
 
 def _refuse_without_effect(name: str, law: str, lr_max: float | None, heads: Sequence[str] | None) -> None:
-    """Raise ClipeduError for a peak or heads that would be ignored, since lambda is constant everywhere."""
+    """Raise ClipeduError for a peak or heads that would be ignored.
+
+    They are ignored where lambda is constant everywhere.
+    """
     if law != "constant":
         return
     laws = "; ".join(f"decay_law={key!r}" for key in DECAY_LAWS if key != "constant")

@@ -92,7 +92,7 @@ def polar(matrix: Tensor, method: str = "polar-express") -> Tensor:
 def spectral(g: Tensor, polar_method: str = "polar-express") -> Tensor:
     """Return sqrt(out/in) polar(G) for G [..., out, in].
 
-    With leading axes (heads stacked as [3, d, d]) one matrix at a time.
+    With leading axes (heads stacked as [3, d, d]) it is computed one matrix at a time.
     """
     return math.sqrt(g.shape[-2] / g.shape[-1]) * polar(g, polar_method)
 
@@ -100,7 +100,7 @@ def spectral(g: Tensor, polar_method: str = "polar-express") -> Tensor:
 def spectral_conv(g: Tensor, polar_method: str = "polar-express") -> Tensor:
     """Return sqrt(out/in)/k^2 polar(G as [out, in k^2]).
 
-    For the kernel G [out, in, k, k] of a convolution, as in Scion's own code.
+    It is for the kernel G [out, in, k, k] of a convolution, as in Scion's own code.
 
     k^2 stands for the number of kernel positions, whatever their shape. ||U||_F^2 = min(out, in k^2) out / (in k^4).
     """
@@ -113,7 +113,7 @@ def spectral_conv_per_position(g: Tensor, polar_method: str = "polar-express") -
 
     A convolution is a sum of k^2 linear maps.
 
-    ScionC's code for vision transformers does it so. ||U||_F^2 = min(out, in) out / (in k^2).
+    ScionC's code for vision transformers computes it like this. ||U||_F^2 = min(out, in) out / (in k^2).
     """
     maps = g.flatten(2).movedim(-1, 0)  # [k^2, out, in]
     return (spectral(maps, polar_method) / len(maps)).movedim(0, -1).reshape(g.shape)
@@ -143,7 +143,7 @@ def row_norm(g: Tensor) -> Tensor:
 def col_norm(g: Tensor) -> Tensor:
     """Scale each column of G [out, in] to RMS 1, length sqrt(out).
 
-    Right where the input is one-hot.
+    It is right where the input is one-hot.
     """
     return _to_length(g, math.sqrt(g.shape[-2]), dim=-2)
 
@@ -151,7 +151,7 @@ def col_norm(g: Tensor) -> Tensor:
 def embedding(g: Tensor) -> Tensor:
     """Apply `col_norm` to a table [..., rows, dim] as torch stores it.
 
-    Each row to RMS 1. A row without gradient stays 0.
+    Each row gets RMS 1. A row without gradient stays 0.
 
     A row whose buffer has faded to almost nothing still gets a step of full size: rare tokens move on for long.
     """
@@ -161,7 +161,7 @@ def embedding(g: Tensor) -> Tensor:
 def bias_rms(g: Tensor) -> Tensor:
     """Return G / RMS(G) over all entries of G, of any shape.
 
-    For a scalar its sign. (Scion's code: over the first axis only.)
+    Of a scalar it is the sign. (Scion's code takes the RMS over the first axis only.)
     """
     return _to_length(g.reshape(-1), math.sqrt(g.numel()), dim=-1).view_as(g)
 
@@ -174,7 +174,7 @@ def auto(g: Tensor, polar_method: str = "polar-express") -> Tensor:
 def auto_norm(shape: torch.Size | tuple[int, ...]) -> str:
     """Return the norm of a shape, by Scion's rule.
 
-    0 or 1 axes bias-rms, 2 spectral, 3 or more spectral-conv.
+    It is bias-rms for 0 or 1 axes, spectral for 2, spectral-conv for 3 or more.
 
     One exception of ours: [1, n, d], as timm stores class tokens and position tables, is "embedding". By shape a token
     table [vocabulary, d] is a linear layer, and a patch embedding a convolution: `scion_groups` distinguishes them.
@@ -189,7 +189,7 @@ def auto_norm(shape: torch.Size | tuple[int, ...]) -> str:
 def lmo(g: Tensor, norm: str = "auto", polar_method: str = "polar-express") -> Tensor:
     """Return U(G) in a norm, to be subtracted from the weight.
 
-    Same shape and dtype as G.
+    It has the shape and dtype of G.
 
     Args:
         g: the gradient or its average, of a shape that the norm is made for.
@@ -225,12 +225,18 @@ def check(shape: torch.Size | tuple[int, ...], norm: str, polar_method: str) -> 
 
 
 def _by_largest(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """x divided by its largest entry along `dim`, so that no square over- or underflows; 0 stays 0."""
+    """Divide x by its largest entry along `dim`; 0 stays 0.
+
+    No square then over- or underflows.
+    """
     return x / x.abs().amax(dim, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def _to_length(g: Tensor, length: float, dim: int | tuple[int, ...]) -> Tensor:
-    """g scaled along `dim` to that Euclidean length, in float32 at least; 0 stays 0."""
+    """Scale g along `dim` to a Euclidean length; 0 stays 0.
+
+    It is computed in float32 at least.
+    """
     x = _by_largest(g.to(torch.promote_types(g.dtype, torch.float32)), dim)
     norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
     return (x / norm * length).to(g.dtype)  # in this order: length / norm overflows for x = 0

@@ -1,7 +1,5 @@
 """Parameter groups: which weights are decayed or corrected.
 
-`describe_groups` shows them as a table.
-
     decayed       two or more axes: the weights of linear layers, convolutions and embeddings
     not decayed   fewer than two: biases, gains and biases of norms, a temperature; and what a module exempts by a method
                   `no_weight_decay()`, as timm's vision transformers do: position codes, class token, registers
@@ -9,16 +7,7 @@
 
 The rule goes by shape, not by name, so that no fused or renamed weight is missed: "ends in .weight" would decay the gains
 of a LayerNorm and miss an attention layer's `qkv_w` or `in_proj_weight`. Heads are found by the module that owns them.
-
-    print(describe_groups(optimizer))
-
-    group        tensors  parameters  weight decay  law        why
-    decayed           29     495,216          0.02  corrected  two or more axes
-    head               2      20,480          0.02  constant   output layer: its steps aren't independent of its weights
-    not decayed       54       4,128             0  -          fewer than two axes: biases, norms, scalars
-    total             85     519,824
-
-The same from the command line: `clipedu groups --optimizer adamc`.
+`describe_groups` shows the groups as a table, and so does `clipedu groups --optimizer adamc`.
 """
 
 from __future__ import annotations
@@ -38,7 +27,7 @@ HEADS = ("image_projection", "text_projection")  # the output layers of a dual e
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Make two groups for a torch optimizer.
 
-    "decayed" (two or more axes) and "not decayed" (decay 0).
+    They are "decayed" (two or more axes) and "not decayed" (decay 0).
 
     Args:
         model: its parameters that require a gradient are taken, a shared one once. A module in it may have a method
@@ -61,7 +50,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def _exempt(model: nn.Module) -> set[str]:
-    """Names of the parameters that a module of the model exempts from decay."""
+    """Return the names of parameters that a module exempts from decay."""
     return {
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in model.named_modules()
@@ -104,7 +93,13 @@ def head_apart(
 def describe_groups(optimizer: torch.optim.Optimizer) -> str:
     """Return a table of an optimizer's groups.
 
-    Name, tensors and numbers in them, lambda at the peak, its law, and why.
+    For example:
+
+        group        tensors  parameters  weight decay  law        why
+        decayed           29     495,216          0.02  corrected  two or more axes
+        head               2      20,480          0.02  constant   output layer: its steps aren't independent of its weights
+        not decayed       54       4,128             0  -          fewer than two axes: biases, norms, scalars
+        total             85     519,824
 
     The law is the one of `clipedu.optim.decay_laws`; "coupled L2" where decay is a part of the gradient, "-" where there is none.
     """
@@ -141,7 +136,10 @@ def _law(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> str:
 
 
 def _why(group: dict[str, Any]) -> str:
-    """The reason, read from what the group holds, so that the table cannot be wrong."""
+    """Return the reason, read from what the group holds.
+
+    So the table cannot be wrong.
+    """
     axes = {parameter.ndim >= 2 for parameter in group["params"]}
     if group.get("name", "").startswith("head"):
         return "output layer: its steps aren't independent of its weights"

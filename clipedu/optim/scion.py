@@ -49,7 +49,7 @@ _WITH_A_NORM = (nn.Embedding, *_CONVOLUTIONS)
 def effective_step(gamma: float, alpha: float, nesterov: bool = False) -> float:
     """Return the size gamma_eff of independent steps that go as far.
 
-    gamma sqrt((2 - alpha) / alpha): their sum would grow as fast (Chou).
+    It is gamma sqrt((2 - alpha) / alpha): their sum would grow as fast (Chou).
 
     With Nesterov momentum successive steps share less, and it is smaller: divided by sqrt(1 + 4 a - 6 a^2 + 2 a^3), a = alpha.
 
@@ -65,7 +65,7 @@ def effective_step(gamma: float, alpha: float, nesterov: bool = False) -> float:
 def corrected_shrink(gamma: float, alpha: float, target: float, nesterov: bool = False) -> float:
     """Return the share of the weight that ScionC takes away in a step.
 
-    effective_step^2 / (2 target), so ||theta||^2 -> target.
+    It is effective_step^2 / (2 target), so that ||theta||^2 -> target.
 
     Args:
         gamma, alpha, nesterov: as for `effective_step`.
@@ -77,7 +77,7 @@ def corrected_shrink(gamma: float, alpha: float, target: float, nesterov: bool =
 class Scion(torch.optim.Optimizer):
     """Steps of size lr * radius in the norm of each layer.
 
-    Shrink lr * weight_decay: 0 unconstrained, 1 constrained.
+    The shrink is lr * weight_decay: 0 is unconstrained, 1 constrained.
 
     Every argument but `params` can be given per group. A group's `lr` is read at each step, as a schedule sets it.
 
@@ -141,7 +141,7 @@ class Scion(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step over all parameters that have a gradient.
 
-        Returns what `closure` returns.
+        The result is what `closure` returns.
         """
         loss = None
         if closure is not None:
@@ -224,7 +224,7 @@ class ScionC(Scion):
 def scion_groups(model: nn.Module, weight_decay: float, heads: Sequence[str] = HEADS) -> list[dict[str, Any]]:
     """Make groups for `Scion` and `ScionC`, a norm for each layer.
 
-    By modules where shapes are not enough.
+    Modules decide where shapes are not enough.
 
     Embeddings get the norm "embedding"; convolutions "spectral-conv", or "patchifier" where the stride is the kernel, or
     "row-norm" where they are depthwise. (At kernel 1 the first two are the same step.) Other weights of three or more axes
@@ -255,7 +255,10 @@ def scion_groups(model: nn.Module, weight_decay: float, heads: Sequence[str] = H
 
 
 def _weights_of(module: nn.Module) -> list[nn.Parameter]:
-    """The weight of an embedding or a convolution, which `_norm_of` has a norm for."""
+    """Return the weight of an embedding or a convolution.
+
+    `_norm_of` has a norm for these modules.
+    """
     return [module.weight] if isinstance(module, _WITH_A_NORM) else []  # type: ignore[list-item]  # torch types a Conv's as Tensor
 
 

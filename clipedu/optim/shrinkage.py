@@ -8,10 +8,6 @@ Torch and timm keep in the group which of the two it is ("decoupled_weight_decay
 class has only one way, the class decides. An unknown optimizer is taken for decoupled.
 
 LaProp and Lamb shrink at the end of their step, w' = (1 - s) (w - lr u): then lr u counts as (1 - s) lr u.
-
-Not in the formula: AdamP and SGDP decay a weight by a tenth of this ("wd_ratio") where they find in a step that its scale is
-free; SGDP divides by 1 - momentum; timm's Kron can draw its decay at random; its Muon can give what is no matrix an lr
-of its own.
 """
 
 from __future__ import annotations
@@ -36,8 +32,12 @@ _COUPLED_OF_TIMM = ("Lars", "NAdamLegacy", "RAdamLegacy")
 def shrink(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> float:
     """Return s of the step w' = (1 - s) w - lr u; 0 for coupled decay.
 
-    It reads the group's `lr` and `weight_decay` as they are: under a law of `follow` the latter is that of the last step until
-    the next one begins. An lr that is a tensor is read from its device.
+    It reads the group's `lr` and `weight_decay` as they are: under a law of `follow` the latter is that of the last step
+    until the next one begins. An lr that is a tensor is read from its device.
+
+    Not included: AdamP and SGDP decay a weight by a tenth of this ("wd_ratio") where they find in a step that its scale
+    is free; SGDP divides by 1 - momentum; timm's Kron can draw its decay at random; its Muon can give what is no matrix
+    an lr of its own.
 
     Args:
         optimizer: of torch, timm or clipedu.
@@ -61,7 +61,7 @@ def shrink(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: T
 def newest_weight(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> float:
     """Return alpha, the weight of the newest gradient in a step's average.
 
-    1 - beta1, or 1 - momentum; 1 without memory.
+    It is 1 - beta1, or 1 - momentum, and 1 without memory.
 
     Args:
         optimizer: of torch, timm or clipedu.
@@ -85,5 +85,8 @@ def is_decoupled(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> boo
 
 
 def _first_moves_nothing(optimizer: torch.optim.Optimizer, parameter: Tensor) -> bool:
-    """Whether the coming step moves nothing: timm's Adopt uses the first gradient for its statistics alone."""
+    """Return whether the coming step moves nothing.
+
+    timm's Adopt uses the first gradient for its statistics alone.
+    """
     return type(optimizer).__name__ == "Adopt" and not optimizer.state.get(parameter)

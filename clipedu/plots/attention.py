@@ -43,10 +43,11 @@ def plot_attention(
 ) -> Figure:
     """Draw the attention weights of tokens of one picture.
 
-    A row a query, with the picture on its left; a column a block, or a head. A map holds the weights on the patches, in percent
-    of all weights of the query, from 0 to its largest, which is written above it: so a map that is bright all over is an even
-    one. What is missing from 100 % goes to the extra tokens; that share is written above too, and on the left how much it would
-    be if all weights were equal. Grey patches are forbidden by the mask; white lines bound the windows of summary tokens.
+    A row is a query, with the picture on its left; a column is a block, or a head. A map holds the weights on the
+    patches, in percent of all weights of the query, from 0 to its largest, which is written above it: so a map that is
+    bright all over is an even one. What is missing from 100 % goes to the extra tokens; that share is written above
+    too, and on the left how much it would be if all weights were equal. Grey patches are forbidden by the mask; white
+    lines bound the windows of summary tokens.
 
     Args:
         maps: [blocks, B, heads, L, L] of `attention_maps`.
@@ -234,7 +235,10 @@ def _outline(ax: Axes, top: float, left: float, size: int) -> None:
 
 
 def _draw_windows(ax: Axes, tokens: Tokens) -> None:
-    """Bound the windows of summary tokens by white lines, thicker for the larger."""
+    """Draw white lines around the windows of summary tokens.
+
+    They are thicker for larger windows.
+    """
     if tokens.windows is None:
         return
     rows = tokens.grid[0]
@@ -245,7 +249,10 @@ def _draw_windows(ax: Axes, tokens: Tokens) -> None:
 
 
 def _number(kind: str, given: int, count: int) -> int:
-    """The number of a block or an image, from 0 even where counted from the end."""
+    """Return the number of a block or an image, counted from 0.
+
+    A negative number counts from the end.
+    """
     if not -count <= given < count:
         raise ClipeduError(f"there is no {kind} {given}. Allowed: 0 to {count - 1}")
     return given % count

@@ -200,7 +200,7 @@ def plot_sampling(captions: Sequence[str], sample: int, seed: int = 0) -> Figure
     ax.set_xscale("log")
     ax.set_ylim(-0.1, 4)
     ax.legend(fontsize=9)
-    title = f"{sample:,} of {population:,} captions: frequent words are right, rare ones are luck"
+    title = f"{sample:,} of {population:,} captions: frequent words agree, rare ones vary by chance"
     dress(ax, title, "captions with the word, % of all", "frequency in the sample / in all")
     return figure
 

@@ -51,7 +51,7 @@ class Disk:
         return (radius / 2).tan() * direction if self.sphere else radius * direction
 
     def _directions(self, x: Tensor) -> Tensor:
-        """As seen from the root: on a sphere, the part at right angles to it."""
+        """Return directions from the root; on a sphere the orthogonal part."""
         if not self.sphere:
             return x
         x = normalize(x, dim=1)

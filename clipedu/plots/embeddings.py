@@ -115,7 +115,7 @@ def main_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _embeddings(run: Any) -> tuple[Any, Any, list[str]]:
-    """Image and text embeddings, float32 [N, D] each, and N captions."""
+    """Return image and text embeddings, float32 [N, D], and N captions."""
     kept = run.embeddings()
     if kept is None or len(kept["image"]) < 2:
         raise ClipeduError(f"run {run.name!r} has no embeddings: they are kept when a run is evaluated at its end")

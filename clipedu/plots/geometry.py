@@ -49,7 +49,7 @@ __all__ = [
 def plot_root_distances(spaces: Mapping[str, Space]) -> Figure:
     """Plot how far from the root images and first captions are, counted.
 
-    One panel a space. The lines are the medians. Raises ClipeduError: no spaces.
+    Each space has a panel. The lines are the medians. Raises ClipeduError: no spaces.
     """
     figure, axes = _space_panels(spaces, 3.1)
     for ax, (name, space) in zip(axes, spaces.items(), strict=True):
@@ -69,8 +69,8 @@ def plot_root_distances(spaces: Mapping[str, Space]) -> Figure:
 def plot_generality(spaces: Mapping[str, Space]) -> Figure:
     """Plot the distance to the root of captions by level, and of images.
 
-    One panel a space; level 0 is the most generic. A box holds the middle half of the captions, its whiskers nine tenths.
-    Raises ClipeduError: no spaces, or one without chains.
+    Each space has a panel; level 0 is the most generic. A box holds the middle half of the captions, its whiskers nine
+    tenths. Raises ClipeduError: no spaces, or one without chains.
     """
     figure, axes = _space_panels(spaces, 3.4)
     for ax, (name, space) in zip(axes, spaces.items(), strict=True):
@@ -178,8 +178,8 @@ def name_levels(figure: Figure, levels: int) -> None:
 def plot_maps(space: Space, method: str = "tsne", points: int = 300, seed: int = 0) -> Figure:
     """Draw two maps of images and captions: PCA, and a map of neighbours.
 
-    In PCA what is far stays far, in the other what is near stays near. PCA is that of the tangent vectors (on a sphere, of unit
-    vectors); the other is made from the geometry's own distances alone.
+    PCA preserves large distances, the other preserves neighbours. PCA is that of the tangent vectors (on a sphere, of
+    unit vectors); the other is made from the geometry's own distances alone.
 
     Args:
         space: what is shown.

@@ -101,7 +101,7 @@ def plot_shares(pulls: Mapping[str, Tensor], lead: Tensor) -> Figure:
 def plot_memory(histories: Mapping[str, Mapping[str, Tensor]], pair: int) -> Figure:
     """Plot one anchor's running average over its visits.
 
-    Above: log of this batch's mean (g) and of what is divided by (u). Below: g / u.
+    The upper panel has the log of this batch's mean (g) and of the divisor (u), the lower one g / u.
 
     Args:
         histories: name of a form -> "g" and "u" as from `clipedu.toys.similarity_batch.remembered`, [visits, B] each; g of the

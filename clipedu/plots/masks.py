@@ -177,7 +177,10 @@ def plot_who_sees(grid: int, base: int, token: int, *, blocks: int = 1) -> Figur
 
 
 def _draw_level(ax: Axes, grid: int, part: Tensor, names: list[str]) -> None:
-    """Draw one level: a cell a token, over the square from 0 to `grid` patches."""
+    """Draw one level, a cell a token.
+
+    The level fills the square from 0 to `grid` patches.
+    """
     side = len(part)
     ax.imshow(_paint(part), extent=(0, grid, grid, 0), interpolation="nearest")
     edges = np.arange(side + 1) * (grid // side)
@@ -237,19 +240,22 @@ def _legend(figure: Figure, why: Tensor, marks: Sequence[Artist] = ()) -> None:
 
 
 def _paint(why: Tensor) -> np.ndarray:
-    """Colours for `reach`: float [..., 3]."""
+    """Return colours for `reach`: float [..., 3]."""
     from matplotlib.colors import to_rgb
 
     return np.array([to_rgb(shade) for shade in SHADES])[why.numpy()]
 
 
 def _sides(grid: int, base: int) -> list[int]:
-    """Tokens a side of all levels, the patches last."""
+    """Return the tokens a side of all levels, the patches last."""
     return [*summary_sides(grid, base), grid]
 
 
 def _place(grid: int, base: int, token: int) -> tuple[int, int, int]:
-    """Level, row and column of a token. Raises ClipeduError if it is not there."""
+    """Return level, row and column of a token.
+
+    Raises ClipeduError if there is no such token.
+    """
     sides = _sides(grid, base)
     count = sum(side * side for side in sides)
     if not 0 <= token < count:
@@ -259,7 +265,10 @@ def _place(grid: int, base: int, token: int) -> tuple[int, int, int]:
 
 
 def _short_names(grid: int, base: int) -> list[list[str]]:
-    """g, s00, s01, ..., p00, ..., level by level; empty names of levels where tokens are many."""
+    """Name the tokens g, s00, s01, ..., p00, ..., level by level.
+
+    The names of levels with many tokens are empty.
+    """
     sides = _sides(grid, base)
     if sum(side * side for side in sides) > NAMED:
         return [[] for _ in sides]

@@ -102,7 +102,7 @@ def plot_prediction(
 ) -> Figure:
     """Plot measured over predicted, of every layer with a prediction.
 
-    One panel for each part of the model; 1 is as predicted.
+    Each part of the model has a panel; 1 is as predicted.
 
     Args:
         frame, predicted, quantity: as in `plot_layers`; layers without a finite prediction are left out.
@@ -206,14 +206,17 @@ def _band(ax: Axes, value: float, colour: str) -> None:
 
 
 def _value(prediction: Any, field: str | None) -> Any:
-    """A number or an array from what may be a `SteadyState`."""
+    """Return a number or an array from what may be a `SteadyState`."""
     if prediction is None or np.ndim(prediction) > 0 or isinstance(prediction, int | float | np.number):
         return prediction
     return getattr(prediction, field) if field else None
 
 
 def _chosen(frame: pandas.DataFrame, layers: Iterable[str] | None) -> pandas.DataFrame:
-    """The rows of some layers. Raises ClipeduError: an unknown layer, no rows."""
+    """Return the rows of some layers.
+
+    Raises ClipeduError: an unknown layer, no rows.
+    """
     if not len(frame):
         raise ClipeduError("there is nothing to draw: these rows are empty (was a step recorded?)")
     if layers is None:
@@ -226,9 +229,9 @@ def _chosen(frame: pandas.DataFrame, layers: Iterable[str] | None) -> pandas.Dat
 
 
 def _short(layer: str, part: str) -> str:
-    """A layer's name for a legend, without what the panel's title says.
+    """Shorten a layer's name by what the panel's title says.
 
-    Of a long one only the end.
+    Only the end of a long name is kept.
     """
     name = layer.removesuffix(".weight")
     head, dot, tail = name.partition(".")

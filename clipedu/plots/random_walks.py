@@ -87,7 +87,10 @@ def _draw_norm(ax: Axes, walk: Walk, colour: str, name: str, alone: bool) -> Non
 
 
 def _draw_cosine(ax: Axes, walk: Walk, colour: str, name: str, alone: bool) -> None:
-    """Draw cos(w, u) of one walk: each record is a mean over chains and scatters."""
+    """Draw cos(w, u) of one walk.
+
+    Each record is a mean over chains and scatters.
+    """
     ax.axhline(0, color="#888888", linewidth=0.8)
     _draw_dots(ax, walk.step, walk.cosine, walk.predicted_cosine, 0 * walk.error, colour, name, alone)
 
@@ -102,7 +105,7 @@ def _draw_dots(
     name: str,
     alone: bool,
 ) -> None:
-    """Draw some measured values with their error bars, and the predicted curve."""
+    """Draw some measured values with error bars, and the predicted curve."""
     some = np.unique(np.linspace(0, len(step) - 1, DOTS).round().astype(int))
     dots: dict[str, Any] = {"fmt": "o", "markersize": 3.5, "elinewidth": 1.2, "color": colour}
     ax.errorbar(step[some], measured[some], bars[some], label=plain(name), **dots)
@@ -111,7 +114,10 @@ def _draw_dots(
 
 
 def _fit_axis(ax: Axes, walks: Sequence[Walk]) -> None:
-    """Start the axis at 0, or make it logarithmic where a walk falls below a tenth."""
+    """Start the axis at 0, or make it logarithmic.
+
+    It is logarithmic where a walk falls below a tenth.
+    """
     low, high = min(walk.measured[-1] for walk in walks), max(walk.measured.max() for walk in walks)
     if 0 < 10 * low < high:
         ax.set_yscale("log")
@@ -121,7 +127,7 @@ def _fit_axis(ax: Axes, walks: Sequence[Walk]) -> None:
 
 
 def _name(walks: Sequence[Walk]) -> dict[str, Walk]:
-    """Names for walks, from the settings in which they differ."""
+    """Name walks by the settings in which they differ."""
     settings = [walk.settings for walk in walks]
     keys = [key for key in settings[0] if len({repr(each.get(key)) for each in settings}) > 1] if walks else []
     names = [", ".join(f"{key} {_brief(each.get(key))}" for key in keys) for each in settings]

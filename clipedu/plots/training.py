@@ -267,7 +267,7 @@ def plot_grid(table: pandas.DataFrame, title: str = "Average of TR@1, IR@1 and t
 
 
 def _as_list(runs: Any) -> list:
-    """One run or several, as a list."""
+    """Return one run or several as a list."""
     runs = list(runs) if isinstance(runs, (list, tuple)) else [runs]
     if not runs:
         raise ClipeduError("there are no runs to plot: give at least one")
@@ -282,7 +282,7 @@ def _rows(run: Any, name: str, hint: str) -> pandas.DataFrame:
 
 
 def _unit(column: str) -> str:
-    """What a column of the history is called on an axis."""
+    """Return the axis label of a column of the history."""
     names = {"loss": "loss", "lr": "learning rate", "pairs_per_second": "pairs per second", "seconds": "seconds"}
     return names.get(
         column, column.removeprefix("loss/") + (" (term of the loss)" if column.startswith("loss/") else "")

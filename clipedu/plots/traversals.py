@@ -59,7 +59,7 @@ def draw_walk(ax: Axes, stops: list[Stop]) -> None:
 
 
 def _spread(heights: list[float], sizes: list[float]) -> list[float]:
-    """Move ascending heights apart, so that labels of these sizes do not overlap.
+    """Move ascending heights apart, so that labels do not overlap.
 
     They are moved as little as that needs, and none far below 1.
     """

@@ -80,7 +80,10 @@ def _overview(table: pandas.DataFrame) -> str:
 
 
 def _score_table_block(runs: list, table: pandas.DataFrame, baseline: Mapping[str, Any] | None) -> Table:
-    """Return the table of all runs, then chance and the baseline; the best one is highlighted, those too near to it marked."""
+    """Return the table of all runs, then chance and the baseline.
+
+    The best run is highlighted, and those too near to it are marked.
+    """
     best = table["average"].idxmax() if table["average"].notna().any() else None
     marks = dict.fromkeys(undecided(table), "≈ best") | {best: "best"} | dict.fromkeys(at_chance(table), "at chance")
     rows = []
@@ -109,7 +112,10 @@ def _score_table_block(runs: list, table: pandas.DataFrame, baseline: Mapping[st
 
 
 def _common_and_different(settings: list[tuple[str, dict[str, Any]]], what: str) -> list[Block]:
-    """Return a table of what differs between runs, and one of what does not. The date is left out: it always differs."""
+    """Return a table of what differs between runs, and one of the rest.
+
+    The date is left out: it always differs.
+    """
     keys = [key for key in dict.fromkeys(key for _, values in settings for key in values) if key != "date"]
     shown = {key: [as_text(values.get(key)) for _, values in settings] for key in keys}
     different = [key for key in keys if len(set(shown[key])) > 1]

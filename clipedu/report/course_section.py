@@ -17,11 +17,11 @@ from clipedu.report.document import Block, Heading, Picture, Table, Text
 if TYPE_CHECKING:
     import pandas
 
-ENOUGH = 4  # cells that a rank correlation needs to say anything
+ENOUGH = 4  # cells that a rank correlation needs to mean anything
 WARNING = (
     "Only orderings may be compared, never heights: the course trained ResNet-50 and DistilBERT on 100,000 pairs of CC3M and "
     "scored them on 5,000 images of COCO and on ImageNet-1k, where its image tower had been pre-trained with labels. The data "
-    "and the scale of the runs here are others, unless the settings below say so."
+    "and the scale of the runs here differ from that, unless the settings below say so."
 )
 
 
@@ -56,7 +56,10 @@ def course_blocks(table: pandas.DataFrame) -> list[Block]:
 
 
 def _side_by_side(course: pandas.DataFrame, ours: dict[tuple[str, str], float], shared: list[tuple[str, str]]) -> Table:
-    """Return the 15 published cells with our average and both ranks among the cells that both have."""
+    """Return the 15 published cells beside our averages.
+
+    Both ranks are those among the cells that both have.
+    """
     theirs = course.set_index(["loss", "optimizer"])["average"]
     our_rank = {cell: 1 + sum(ours[other] > ours[cell] for other in shared) for cell in shared}
     their_rank = {cell: 1 + sum(theirs[other] > theirs[cell] for other in shared) for cell in shared}
@@ -83,7 +86,10 @@ def _side_by_side(course: pandas.DataFrame, ours: dict[tuple[str, str], float], 
 
 
 def _correlation(ours: dict[tuple[str, str], float]) -> str:
-    """Return Spearman's correlation in words, with its range by chance (1.96 / sqrt(cells - 1))."""
+    """Return the rank correlation in words, with its range by chance.
+
+    It is Spearman's; the range is 1.96 / sqrt(cells - 1).
+    """
     rho, cells = rank_correlation(ours)
     if cells < ENOUGH:
         return f"Both tables share {cells} of 15 cells: too few for a rank correlation (at least {ENOUGH})."

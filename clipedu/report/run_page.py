@@ -49,7 +49,7 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
         picture(
             "embedding-map",
             lambda: plots.plot_embedding_map(run),
-            "Images and captions on the two main axes of their joint PCA; what is off these axes is not seen here.",
+            "Images and captions on the two main axes of their joint PCA; other directions are not shown.",
         ),
         picture(
             "root-distances",
@@ -76,7 +76,10 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
 
 
 def _token_blocks(run: Any) -> list[Block]:
-    """Return attention and token norms as the run keeps them; nothing for an encoder that is no vision transformer."""
+    """Return attention and token norms as the run keeps them.
+
+    There are none for an encoder that is no vision transformer.
+    """
     from clipedu.plots.attention import plot_attention, plot_token_norms
     from clipedu.runs.token_files import kept_tokens
 
@@ -94,7 +97,7 @@ def _token_blocks(run: Any) -> list[Block]:
         picture(
             "token-norms",
             lambda: plot_token_norms(norms, found["pixels"]),
-            "Norms of tokens: artifacts would be patches far above the others, the ones that registers were invented for.",
+            "Norms of tokens: artifacts would be patches far above the others, which registers are meant to remove.",
         ),
     ]
 
@@ -123,7 +126,10 @@ def _generality(run: Any) -> Figure:
 
 
 def _traversals(run: Any, images: int = 3) -> Figure:
-    """Draw traversals to the root from the first images, with the nearest captions on them."""
+    """Draw traversals to the root from the first images.
+
+    The captions nearest to each path are written on it.
+    """
     from clipedu.evaluation.embedding_space import kept_space
     from clipedu.evaluation.traversals import walk_to_root
     from clipedu.plots.geometry import plot_traversal

@@ -100,8 +100,8 @@ def score_table(runs: Sequence[Any]) -> pandas.DataFrame:
 def undecided(table: pandas.DataFrame) -> set[int]:
     """Return which runs are too near the best to call them worse.
 
-    Index in a `score_table` of those whose average is less than 1.96 standard errors of the difference below the best
-    one, which is itself left out.
+    They are given by the index in a `score_table`: those whose average is less than 1.96 standard errors of the
+    difference below the best one, which is itself left out.
     """
     scored = table[table["average"].notna()]
     if not len(scored):
@@ -114,7 +114,8 @@ def undecided(table: pandas.DataFrame) -> set[int]:
 def at_chance(table: pandas.DataFrame) -> set[int]:
     """Return which runs are no better than chance.
 
-    Index in a `score_table` of those whose average is less than 1.96 standard errors above its level of chance.
+    They are given by the index in a `score_table`: those whose average is less than 1.96 standard errors above its
+    level of chance.
     """
     return set(table.index[table["average"] - table["chance"] < 1.96 * table["error"]])
 
@@ -122,8 +123,9 @@ def at_chance(table: pandas.DataFrame) -> set[int]:
 def repeats(runs: Sequence[Any]) -> pandas.DataFrame:
     """Return the cells (loss x optimizer) that were run more than once.
 
-    Empty if none was. Columns: optimizer, loss, runs, mean and sd (of the averages in percent, sd with n - 1), differ
-    (the fields of the experiment in which runs of the cell differ, comma-separated). Runs without scores do not count.
+    The table is empty if none was. Columns: optimizer, loss, runs, mean and sd (of the averages in percent, sd with n -
+    1), differ (the fields of the experiment in which runs of the cell differ, comma-separated). Runs without scores do
+    not count.
     """
     import pandas
 

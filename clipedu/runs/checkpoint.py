@@ -46,7 +46,7 @@ def write_checkpoint(run: Path, step: int, model: nn.Module, state: dict[str, An
     from safetensors.torch import save_file
 
     target = run / "checkpoint" / f"step-{step:08d}"
-    while target.exists():  # the same step again: the old one must not go before the new one is there
+    while target.exists():  # the same step again: the old one is deleted only after the new one is written
         target = target.with_name(f"{target.name}+")
     with atomic_folder(target) as partial:
         weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}

@@ -1,20 +1,15 @@
 """`Run`: a run's folder, from which it is understood, repeated or resumed.
 
-    experiment.json    the settings
-    environment.json   versions, device, commit
-    data.json          the sets: rows, fingerprint, and every sample that was left out and why
-    status.json        running | stopped | failed | finished, training seconds, a note
-    metrics.json       the scores; there once the run is finished
-    history.csv        one row a step: loss, terms, lr, pairs per second
-    norms.csv          one row a step and part: weight, gradient, update
-    layers.csv         one row a layer and every `norms_every`-th step: what changed its norm, and how far it turned
-    tokenizer/         as trained or fetched
-    text_encoder/      its configuration (the image encoder's is in experiment.json)
-    checkpoint/        model.safetensors and state.pt (optimizer, loss state, random state: tensors and plain values)
+    experiment.json, environment.json   the settings; versions, device, commit
+    data.json                  the sets: rows, fingerprint, and every sample that was left out and why
+    status.json, metrics.json  running | stopped | failed | finished, seconds, a note; the scores of a finished run
+    history.csv                one row a step: loss, terms, lr, pairs per second
+    norms.csv, layers.csv      norms by step and part; what changed each layer's norm, every `norms_every`-th step
+    tokenizer/, text_encoder/  as trained or fetched; its configuration (the image encoder's is in experiment.json)
+    checkpoint/                model.safetensors and state.pt (optimizer, loss and random state: tensors and plain values)
     embeddings.safetensors, captions.json, tokens.safetensors, tokens.json, plots/, report.html, report.md
 
-A file is written under another name and then renamed, and a checkpoint is dropped only when the next one is whole: what
-is there can be read, whenever the run was killed.
+Files are renamed into place, and a checkpoint is deleted after the next one is complete: a killed run can be read.
 """
 
 from __future__ import annotations

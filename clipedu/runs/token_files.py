@@ -1,7 +1,7 @@
 """Token norms and attention that a run keeps for its report.
 
 They are in tokens.safetensors and tokens.json, of vision transformers that `clipedu.inference.attention` can read:
-norms of all tokens of the first pictures of the retrieval set, and attention in the very first (a mean over heads).
+norms of all tokens of the first pictures of the retrieval set, and attention in the first one (a mean over heads).
 """
 
 from __future__ import annotations

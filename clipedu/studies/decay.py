@@ -1,6 +1,4 @@
-"""The course's table explained.
-
-The study of `clipedu compare decay`: a table and a figure.
+"""The course's table explained: the study of `clipedu compare decay`.
 
 In the course's grid some losses fail under Adam and under SGD that do well under AdamW. Two numbers show why:
 
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
 def pressure(run: Run) -> pandas.DataFrame:
     """Return ||lambda w|| / ||g|| of every layer with two or more axes.
 
-    One row a recorded step, one column a layer. 0 in a run without decay; inf where a layer has no gradient.
+    A row is a recorded step, a column a layer. It is 0 in a run without decay, and inf where a layer has no gradient.
     """
     rows = _weights(run)
     ratio = run.experiment.weight_decay * rows["weight"] / rows["gradient"]
@@ -93,7 +91,7 @@ def decay_table(runs: Sequence[Run]) -> pandas.DataFrame:
 def plot_decay(runs: Sequence[Run]) -> Figure:
     """Draw what is left of the weights, and the pressure of decay.
 
-    One column an optimizer, one colour a loss.
+    Each optimizer has a column, each loss a colour.
     """
     runs = [run for run in runs if len(run.layers)]
     if not runs:
@@ -139,7 +137,7 @@ def plot_decay(runs: Sequence[Run]) -> Figure:
 def coincide(runs: Sequence[Run]) -> str:
     """Return a sentence on whether Adam and AdamW coincide without decay.
 
-    "" without the two runs that show it.
+    It is "" without the two runs that show it.
     """
     ends = {variant(run): run for run in runs if variant(run).endswith("-no-decay") and run.status == "finished"}
     pairs = [(run, ends.get(name.replace("+adam-", "+adamw-"))) for name, run in ends.items() if "+adam-" in name]

@@ -1,6 +1,4 @@
-"""Do norms settle where theory says?
-
-The study of `clipedu compare norms`: a table of layers, a figure, a summary.
+"""Do norms settle as theory says? The study of `clipedu compare norms`.
 
 For every layer that is decayed, the whole curve of ||w|| is predicted from its start, from three sets of measurements:
 
@@ -42,7 +40,7 @@ LAST, SMOOTH, ORTHOGONAL = 1 / 3, 50, 1e-3
 def predictions(rows: pandas.DataFrame) -> dict[str, np.ndarray]:
     """Return ||w|| as measured and as predicted in three ways.
 
-    At the recorded steps of one layer.
+    They are of the recorded steps of one layer.
 
     Args:
         rows: of `run.layers`, of one layer that AdamW (any decay law) has trained, in order.
@@ -85,7 +83,10 @@ def predictions(rows: pandas.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _alpha(rows: pandas.DataFrame) -> float:
-    """Return the weight of the newest gradient, from effective_lr = lr sqrt((2 - alpha) / alpha)."""
+    """Return the weight of the newest gradient from the effective lr.
+
+    It solves effective_lr = lr sqrt((2 - alpha) / alpha).
+    """
     moving = rows[rows["lr"] > 0]
     ratio = float((moving["effective_lr"] / moving["lr"]).iloc[0]) ** 2 if len(moving) else 1.0
     return 2 / (ratio + 1)
@@ -123,7 +124,7 @@ def steady_table(run: Run) -> pandas.DataFrame:
 def summary_table(tables: dict[str, pandas.DataFrame]) -> pandas.DataFrame:
     """Return how well the layers are predicted.
 
-    One row a run, group of layers and way.
+    It has a row for each run, group of layers and way.
     """
     import pandas
 
@@ -150,7 +151,8 @@ def summary_table(tables: dict[str, pandas.DataFrame]) -> pandas.DataFrame:
 def plot_study(runs: Sequence[Run]) -> Figure:
     """Draw measured norms and their predictions.
 
-    Weight and gradient norms of the normalised layers over the steps, and all layers' predictions at the end.
+    The panels are weight and gradient norms of the normalised layers over the steps, and all layers' predictions at the
+    end.
     """
     figure = new_figure(10, 8)
     axes = figure.subplots(2, 2)
@@ -184,7 +186,10 @@ def plot_study(runs: Sequence[Run]) -> Figure:
 
 
 def _draw_run(axes: np.ndarray, run: Run, number: int) -> None:
-    """Draw medians over the normalised layers of one run: weight over balance, gradient over that at 40 % of the run."""
+    """Draw medians over the normalised layers of one run.
+
+    They are weight over balance, and gradient over that at 40 % of the run.
+    """
     colour, dashes = line_style(number)
     weights, expected, gradients = [], [], []
     for _, rows in run.layers.groupby("layer", sort=False):

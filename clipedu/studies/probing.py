@@ -32,7 +32,7 @@ BATCH, PIXEL = 128, 127.5
 def answers(scenes: Scenes) -> dict[str, Tensor]:
     """Return the right answer to each question in every scene, int64 [N].
 
-    -1 where the question does not apply.
+    It is -1 where the question does not apply.
     """
     a = scenes.attributes
     first = (a.colour[:, 1] < a.colour[:, 0]).long()  # which of the two objects is A
@@ -52,7 +52,8 @@ def ask(
 ) -> dict[str, float]:  # fmt: skip
     """Train an image encoder on all three questions, and test it.
 
-    AdamW, a learning rate that rises for a tenth of the steps and falls along a cosine, gradients clipped at norm 1, batches of 128.
+    It is trained by AdamW, with a learning rate that rises for a tenth of the steps and falls along a cosine, gradients
+    clipped at norm 1, and batches of 128.
 
     Args:
         encoder: pixels [B, 3, H, W], normalised to -1..1 -> features [B, F]. It is trained in place.

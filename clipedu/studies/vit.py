@@ -1,20 +1,15 @@
-"""Do extra tokens help?
+"""Do extra tokens help? The study of `clipedu compare vit`.
 
-The study of `clipedu compare vit`: a table with intervals, a figure, and the differences in words.
-
-Each variant is "<extra tokens>+<position encoding>" (`clipedu.models.vit`). Registers, summary tokens and the fractal mask are as
-many tokens, so they cost the same; "plain" costs less, and "wide" is plain with a wider MLP that brings its cost up to theirs.
+Each variant is "<extra tokens>+<position encoding>" (`clipedu.models.vit`). Registers, summary tokens and the fractal mask
+are as many tokens, so they cost the same; "plain" costs less, and "wide" is plain with a wider MLP that costs
+as much.
 
 A difference of two variants is taken seed by seed, since the runs of one seed share scenes, captions and text tower; its
-interval is Student's, 95 %, over the seeds:
-
-    mean of the differences +- t(0.975, n - 1) * their standard deviation / sqrt(n)          t = 4.30 for 3 seeds, 2.78 for 5
-
-With three seeds such an interval is wide. Of 20 intervals one misses the truth.
+interval is Student's, 95 %, over the seeds (`clipedu.utils.statistics.interval`). With three seeds it is wide. Of 20
+intervals one misses the truth.
 
 Learned summary tokens without a mask *are* registers. So with the position encodings "learned" and "rope" the arms "summary"
-and "registers" are one model, to the digit; and with "none" and "alibi", where summary tokens are zeros, "summary" has copies
-of one constant token.
+and "registers" are one model; with "none" and "alibi" the summary tokens are copies of one constant token.
 """
 
 from __future__ import annotations
@@ -148,7 +143,7 @@ def differences(
 def verdict(runs: Sequence[Run]) -> list[str]:
     """Return the differences in words, a line each.
 
-    The last counts those that exclude 0, and how many would by chance.
+    The last line counts the intervals that exclude 0, and how many would by chance.
     """
     questions = [
         ("registers", ("plain", "wide"), "arm"),
@@ -179,7 +174,10 @@ def verdict(runs: Sequence[Run]) -> list[str]:
 
 
 def _shown(keys: Iterable[str]) -> list[str]:
-    """Return the scores that a sentence or a table shows: those of rank 1, and foils, or without foils those of rank 10."""
+    """Return the scores that a sentence or a table shows.
+
+    They are those of rank 1, and foils, or without foils those of rank 10.
+    """
     measured = set(keys)
     ten = [key for key in MEASURED if key.endswith("10")]
     return [*(key for key in MEASURED if key in SCORES), *([key for key in ASKED if key in measured] or ten)]
@@ -188,7 +186,7 @@ def _shown(keys: Iterable[str]) -> list[str]:
 def plot_vit(runs: Sequence[Run]) -> Figure:
     """Draw the scores of every variant with 95 % intervals.
 
-    One panel a score, one colour and marker an arm.
+    Each score has a panel, each arm a colour and a marker.
     """
     table = vit_table(runs)
     keys = [key for key in _shown(table) if key in table and key not in ("average", "ir@1", "top1")]
@@ -262,7 +260,10 @@ def write_study(runs: Sequence[Run], folder: str | Path) -> str:
 
 
 def _variants() -> dict[str, dict[str, Any]]:
-    """Return extra tokens x position encodings (`clipedu.models.vit`), and the fractal mask with learned summary tokens."""
+    """Return the variants: extra tokens x position encodings.
+
+    They are those of `clipedu.models.vit`, and the fractal mask with learned summary tokens.
+    """
     arms = {"plain": "none", "wide": "wide", "registers": "registers", "summary": "summary", "fractal": "fractal"}
     options = {
         f"{arm}+{positions}": {"extra": extra, "pos_embed": positions}

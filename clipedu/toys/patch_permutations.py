@@ -7,11 +7,8 @@ What theory says of the mean over patches, for a model of base k without positio
 
     no extra tokens, or registers             no permutation changes the answer
     fractal mask, summary tokens all alike    those that map windows to windows, on every level, leave it as it is: mirrored,
-                                              rotated, windows swapped
+                                              rotated, windows swapped. `keeps_windows` recognises them
     fractal mask, learned summary tokens      only those that leave every patch in its window
-
-`keeps_windows` decides which a permutation is. With R summary tokens there are ((k^2)!)^R permutations of the first kind and
-((k^2)!)^(n^2/k^2) of the second: for n = 4, k = 2 about 8 million and 331,776 of 2 * 10^13.
 """
 
 from __future__ import annotations
@@ -94,6 +91,9 @@ def permute_tiles(pixels: Tensor, permutation: Tensor, patch_size: int) -> Tenso
 
 def keeps_windows(permutation: Tensor, grid: int, base: int, in_place: bool = False) -> bool:
     """Return whether patches that share a window still do, on all levels.
+
+    With R summary tokens ((k^2)!)^R permutations pass, and ((k^2)!)^(n^2/k^2) with `in_place`: for n = 4, k = 2 about
+    8 million and 331,776 of 2 * 10^13.
 
     Args:
         permutation: int64 [n^2].

@@ -1,6 +1,6 @@
 r"""A batch given by its similarities, and the weights that a loss gives it.
 
-    batch = scene_batch()                                   # eight named pairs, easy to hopeless
+    batch = scene_batch()                                   # eight named pairs, from easy to unrelated
     seen = examine("clip", batch.similarity, temperature=0.05)
     seen.total, seen.terms, seen.weights                    # weights[i, j] = dL/dS_ij
 
@@ -105,7 +105,7 @@ class Given(Geometry):
 
 
 def scene_batch(image_size: int = 64) -> SimilarityBatch:
-    """Make a batch of eight scenes, from easy to hopeless.
+    """Make a batch of eight scenes, from easy to unrelated.
 
     "blue diamond" and "its twin" are a false negative.
     """
@@ -150,7 +150,7 @@ def examine(
 def lead(similarity: Tensor) -> Tensor:
     """Return by how much each pair is ahead of its best rival, [B].
 
-    A rival is in its row or its column: > 0 is won, the largest is easiest.
+    A rival is in its row or its column; a pair above 0 is ranked first, and the largest is easiest.
     """
     rivals = similarity.clone().fill_diagonal_(-torch.inf)
     return similarity.diagonal() - torch.maximum(rivals.amax(0), rivals.amax(1))
@@ -225,7 +225,7 @@ def with_similarity(similarity: Tensor, image: int, caption: int, value: float) 
 def with_false_negative(similarity: Tensor, first: int, second: int) -> Tensor:
     """Copy S so that either caption of two pairs fits either picture.
 
-    It fits as well as the picture's own does.
+    It fits as well as the picture's own caption does.
 
     Args:
         similarity: S, float [B, B].
@@ -250,8 +250,8 @@ def with_swapped_captions(similarity: Tensor, first: int, second: int) -> Tensor
 def with_rivals(similarity: Tensor, ahead: float) -> Tensor:
     """Copy S so that each picture and each caption has a better rival.
 
-    The rival, the best one so far, is raised above its own pair by at least `ahead`. A bad batch: captions in it fit the wrong
-    pictures very well.
+    The rival, the best one so far, is raised above its own pair by at least `ahead`. Such a batch is bad: captions in
+    it fit the wrong pictures very well.
     """
     own, rivals = similarity.diagonal(), similarity.clone().fill_diagonal_(-torch.inf)
     pairs, changed = torch.arange(len(own)), similarity.clone()
@@ -264,7 +264,7 @@ def with_rivals(similarity: Tensor, ahead: float) -> Tensor:
 def _build(
     name: str, similarity: Tensor, temperature: float, visits: Sequence[Tensor], options: dict[str, Any]
 ) -> Loss:
-    """The loss, reading S off a table, after these visits."""
+    """Build the loss, which reads S off a table, after these visits."""
     if name in LOSSES and name not in similarity_losses():
         raise ClipeduError(f"{name} is no function of S. Allowed: {', '.join(similarity_losses())}")
     for table in (similarity, *visits):

@@ -7,7 +7,7 @@ A picture has 4 x 4 patches of one pixel each, in four windows of 2 x 2. A pixel
 
 What theory says before anything is trained:
 
-    no position encoding at all               the model sees a bag of patches, and all bags are alike: chance at both.
+    no position encoding at all               patches have no order for the model, so all pictures are alike: chance at both.
                                               Plain registers change nothing, since every patch sees them alike
     fractal mask, summary tokens all alike    windows are distinguished only as "mine" and "another": right at
                                               the first, chance at the second
@@ -101,8 +101,9 @@ def accuracy_after_training(
 ) -> float:
     """Train a small vision transformer on a task and measure its accuracy.
 
-    It has 3 blocks and is 32 wide. AdamW with torch's other settings and a constant lr, 128 fresh samples a step. First
-    weights and samples are drawn from `seed`; the global random state is neither used nor changed.
+    It has 3 blocks and is 32 wide. It is trained by AdamW with torch's other settings and a constant lr, with 128 fresh
+    samples a step. First weights and samples are drawn from `seed`; the global random state is neither used nor
+    changed.
 
     Args:
         task: "same window" or "quadrant".
@@ -138,18 +139,24 @@ def accuracy_after_training(
 
 
 def _members() -> Tensor:
-    """The patches of each window, row by row: int64 [windows, 4]."""
+    """Return the patches of each window: int64 [windows, 4]."""
     patches = torch.arange(GRID * GRID).view(GRID // BASE, BASE, GRID // BASE, BASE)
     return patches.transpose(1, 2).reshape(WINDOWS, BASE * BASE)
 
 
 def _two_of(number: int, count: int, noise: torch.Generator) -> Tensor:
-    """Ordered pairs of different numbers below `number`, all equally likely: int64 [count, 2]."""
+    """Draw ordered pairs of different numbers below `number`.
+
+    All are equally likely: int64 [count, 2].
+    """
     return torch.rand(count, number, generator=noise).argsort(1)[:, :2]
 
 
 def _pixels(marked: Tensor, noise: torch.Generator) -> Tensor:
-    """Pictures with these patches marked, int64 [count, marks] -> [count, 4, 4, 4]."""
+    """Make pictures with these patches marked.
+
+    [count, marks] int64 -> [count, 4, 4, 4].
+    """
     mark = one_hot(marked, GRID * GRID).sum(1).float()
     pixels = torch.stack([mark, 1 - mark, torch.zeros_like(mark), torch.zeros_like(mark)], 1)
     pixels += NOISE * torch.randn(pixels.shape, generator=noise)

@@ -41,8 +41,8 @@ def load_train(experiment: Experiment) -> Pairs:
 def build_tokenizer(experiment: Experiment, pairs: Pairs) -> Tokenizer:
     """Load the text model's own tokenizer, or train a WordPiece.
 
-    A WordPiece is trained on the training captions where the model's own cannot be had. Pretrained weights are useless
-    without their own tokenizer, so with them the hub's is required.
+    A WordPiece is trained on the training captions where the model's own is not available. Pretrained weights are
+    useless without their own tokenizer, so with them the hub's is required.
 
     Raises:
         ClipeduError: pretrained weights whose tokenizer cannot be fetched.

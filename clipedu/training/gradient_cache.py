@@ -1,16 +1,15 @@
 """Large batches in little memory: exact gradients, a part at a time.
 
-A contrastive loss needs all embeddings of a batch at once, so adding up the gradients of small batches is not the same
-(each anchor would see fewer negatives). But embeddings are small; it is what the encoders keep for their backward pass
-that fills the memory. So (Gao et al. 2021, "GradCache", arXiv:2101.06983):
+A contrastive loss needs all embeddings of a batch at once, so the gradients of small batches do not add up to its gradient
+(each anchor would have fewer negatives). The embeddings are small; the encoders' activations fill the memory. So (Gao et al.
+2021, "GradCache", arXiv:2101.06983):
 
     1. encode every part without keeping anything, and join the embeddings          [B, D]
     2. the loss of the whole batch, back to the embeddings: dL/d(embeddings)        [B, D]
     3. encode every part again, now for the gradient, and pass its rows of dL/d(embeddings) on into the encoders
 
-That costs a second forward pass and gives the gradient of the whole batch, to rounding. Dropout draws the same masks in
-both passes. Batch norm is the exception: it normalises within what it is given, so a part is not the batch (an encoder
-with layer norm, such as a ViT, has no such difference); its running averages are updated in the second pass only.
+That costs a second forward pass. Dropout draws the same masks in both. Batch norm is the exception: it normalises within a
+part, and its running averages are updated in the second pass only.
 """
 
 from __future__ import annotations

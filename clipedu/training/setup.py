@@ -46,7 +46,7 @@ def prepare(experiment: Experiment, data: TrainingData, *, progress: bool = True
     Returns:
         a trainer at step 0.
     Raises:
-        ClipeduError: a name, option or device that cannot be had.
+        ClipeduError: a name, option or device that is not available.
     """
     device = pick_device(experiment.device)
     torch.manual_seed(experiment.seed)
@@ -62,7 +62,10 @@ def prepare(experiment: Experiment, data: TrainingData, *, progress: bool = True
 
 
 def _optimizer(experiment: Experiment, model: DualEncoder, loss: Loss) -> torch.optim.Optimizer:
-    """The optimizer of the model, with what the loss learns (temperature, SigLIP's bias) in a group that is never decayed."""
+    """Build the optimizer of the model.
+
+    What the loss learns (temperature, SigLIP's bias) is in a group that is never decayed.
+    """
     optimizer = build_optimizer(
         model,
         experiment.optimizer,
@@ -79,7 +82,12 @@ def _optimizer(experiment: Experiment, model: DualEncoder, loss: Loss) -> torch.
 
 
 def _precompute(experiment: Experiment, model: DualEncoder, pairs: Pairs, *, progress: bool) -> Precomputed:
-    """Features of frozen encoders; or else all pixels on the device, where they fit."""
+    """Precompute what frozen encoders return, or hold the pixels.
+
+    Without frozen image features all pixels are copied to the device, where they fit.
+
+    All pixels are copied to the device where they fit and no features replace them.
+    """
     image = (
         frozen_image_features(model, pairs, progress=progress)
         if experiment.image_frozen

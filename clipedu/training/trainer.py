@@ -130,7 +130,10 @@ class Trainer:
                     began = time.perf_counter()  # what is done with a record is not the step's time
 
     def _train_on(self, batch: Batch, lr: float) -> LossOutput:
-        """One step: gradients, norms and update. Nothing in it waits for the device."""
+        """Make one step: gradients, norms and update.
+
+        Nothing in it waits for the device.
+        """
         ex = self.experiment
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -157,7 +160,10 @@ class Trainer:
             return self.model(batch.image, batch.text)
 
     def _loss_of(self, image: Tensor, text: Tensor, index: Tensor) -> LossOutput:
-        """The loss of a batch, with norms and learned numbers of the geometry to watch."""
+        """Compute the loss of a batch, and what to watch.
+
+        Watched are norms, and learned numbers of the geometry.
+        """
         image, text = image.float(), text.float()
         output = self.loss(image, text, index)
         norms = {f"{side}_norm": x.detach().norm(dim=1).median() for side, x in (("image", image), ("text", text))}
@@ -174,7 +180,10 @@ class Trainer:
         return outputs[-1]
 
     def _on_host(self, output: LossOutput) -> dict[str, float]:
-        """The numbers of the step just done, by name, copied at once so that the host waits for the device once a step."""
+        """Return the numbers of the step just done, by name.
+
+        They are copied at once, so that the host waits for the device once a step.
+        """
         named = {
             "loss": output.total.detach(),
             **{f"term {name}": value for name, value in output.terms.items()},
@@ -186,7 +195,7 @@ class Trainer:
         return dict(zip(names, torch.cat([scalars, norms.flatten()]).tolist(), strict=True))
 
     def _record(self, output: LossOutput, numbers: dict[str, float], epoch: int, lr: float, elapsed: float) -> Record:
-        """The record of the step just done. Raises NotFinite."""
+        """Return the record of the step just done. Raises NotFinite."""
         step, loss = self.step - 1, numbers["loss"]
         norms = {part: {name: numbers[f"{part} {name}"] for name in QUANTITIES} for part in self.monitor.parts}
         if not (math.isfinite(loss) and math.isfinite(norms["all"]["gradient"])):
@@ -231,11 +240,11 @@ class Trainer:
             weights: the model's tensors by name.
             state: what `state` returned.
         Raises:
-            ClipeduError: the data is not what it was.
+            ClipeduError: the data has changed.
         """
         if state["data"] != self.pairs.fingerprint():
             raise ClipeduError(
-                f"the data {self.experiment.data!r} is not what it was when the run was stopped, so it cannot go on"
+                f"the data {self.experiment.data!r} has changed since the run was stopped, so the run cannot be resumed"
             )
         self.model.load_state_dict(weights)
         self.optimizer.load_state_dict(state["optimizer"])

@@ -28,7 +28,7 @@ class Finding:
 def doctor() -> None:
     """Print a line for each check of the installed packages.
 
-    Python, torch and its device, torchvision, the widgets: "fine", or "MEND" and how.
+    The checks are of Python, torch and its device, torchvision and the widgets; a line says "fine", or "MEND" and how.
 
     It prints by design: it is what a notebook's first cell calls. `findings` returns the same as objects.
     """

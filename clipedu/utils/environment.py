@@ -45,7 +45,7 @@ def environment(version: str) -> dict[str, Any]:
 def _commit() -> str | None:
     """Return the commit of clipedu's checkout, with a + if it has changes.
 
-    None for an installed package.
+    It is None for an installed package.
     """
 
     def git(*words: str) -> str:

@@ -77,7 +77,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def check_writable(folder: Path, remedy: str = "") -> None:
     """Make a folder and check that files can be written in it.
 
-    For use before a long computation whose result goes there.
+    Use it before a long computation whose result goes there.
 
     Raises:
         ClipeduError: they cannot; `remedy` says what to do.
@@ -107,7 +107,7 @@ def _partial(path: Path) -> Path:
 def reported(path: Path, remedy: str = "") -> Iterator[None]:
     """Turn an error of writing into one line that names `path`.
 
-    E.g. a full disk or a missing permission. The line ends with `remedy` if there is one.
+    Such an error is a full disk or a missing permission. The line ends with `remedy` if there is one.
 
     Raises:
         ClipeduError: the block raised an OSError or a SafetensorError.

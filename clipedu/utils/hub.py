@@ -30,7 +30,7 @@ def reachable(address: str) -> bool:
 def quiet(*, bars: bool = False) -> Iterator[None]:
     """Silence log lines of transformers and the Hub's client.
 
-    Also their progress bars, unless `bars`.
+    Their progress bars are silenced too, unless `bars`.
     """
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from huggingface_hub.utils import logging as hub
@@ -132,5 +132,5 @@ def explained(repository: str) -> Iterator[None]:
             what = f"cannot be fetched, the hub answers {status}: what has arrived is kept, try again later"
         else:
             why = str(error) or type(error).__name__
-            what = f"cannot be fetched ({why}): what has arrived is kept, the same command goes on"
+            what = f"cannot be fetched ({why}): what has arrived is kept, the same command continues"
         raise ClipeduError(f"{repository} {what}") from None

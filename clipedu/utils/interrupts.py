@@ -13,7 +13,7 @@ T = TypeVar("T")
 class StopAfterStep:
     """Let the current step end on Ctrl-C; a second one stops at once.
 
-    So what is kept is complete. Signals reach only the main thread; in another one this does nothing.
+    What is kept is thus complete. Signals reach only the main thread; in another one this does nothing.
 
     Attributes:
         step_is_whole: False if a second Ctrl-C came: then a step may be half done, and its weights must not be kept.

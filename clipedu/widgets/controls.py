@@ -43,7 +43,7 @@ class Lab(ipywidgets.VBox):
         raise NotImplementedError
 
     def _script(self) -> str:
-        """Python that makes what `_draw` shows."""
+        """Return Python code that makes what `_draw` shows."""
         raise NotImplementedError
 
     def _arrange(self, columns: Sequence[Sequence[ipywidgets.Widget]], parts: Sequence[ipywidgets.Widget]) -> None:
@@ -66,12 +66,12 @@ class Lab(ipywidgets.VBox):
             self._on_change(change)
 
     def _on_change(self, change: dict[str, Any]) -> None:
-        """What a changed control does; `change["owner"]` is the control."""
+        """React to a changed control, `change["owner"]`."""
         self._show()
 
     @contextmanager
     def _unobserved(self) -> Iterator[None]:
-        """Inside, controls can be set without being seen as a change."""
+        """Set controls inside without reacting to the change."""
         self._observing = False
         try:
             yield

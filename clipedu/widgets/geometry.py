@@ -124,7 +124,7 @@ class GeometryLab(Lab):
 
     @property
     def _radius(self) -> float | None:
-        """K of the cones, None where they are off or the geometry has none."""
+        """Return K of the cones, None where there are none."""
         return (self.min_radius.value or None) if self.spaces[self.space.value].geometry.has_cones else None
 
     def _draw(self) -> None:

@@ -81,7 +81,7 @@ class LossLab(Lab):
         return self.image.value, self.caption.value
 
     def _script(self) -> str:
-        """The edits so far, in order, then `examine`."""
+        """Return code with the edits so far, in order, then `examine`."""
         visits = ", visits=visits" if self.visits else ""
         last = f"examine({self.loss.value!r}, S, temperature={self.temperature.value!r}, scale={self.scale.value!r}{visits})"
         start = ["from clipedu.toys.similarity_batch import *", "S, visits = scene_batch().similarity, []"]

@@ -93,7 +93,7 @@ class NormLab(Lab):
         )
 
     def _balance(self, settings: dict[str, Any]) -> float:
-        """||w||^2 / C at which the walk settles at the peak lr."""
+        """Return ||w||^2 / C at which the walk settles at the peak lr."""
         shrink = settings["lr"] * settings["weight_decay"]
         matrix = settings["shape"] if self.normaliser.value == "polar" else None
         memory = average(settings["alpha"])

@@ -83,7 +83,7 @@ class OptimizerLab(Lab):
         return f"{loss}, lr {self.lr.value:g}, weight decay {self.weight_decay.value:g} ({self.law.value})"
 
     def _settings(self, name: str) -> dict[str, Any]:
-        """Arguments of `descend`; the law only where decay is decoupled."""
+        """Return arguments of `descend`; the law only for decoupled decay."""
         settings = {"lr": self.lr.value, "momentum": round(self.momentum.value, 2)}
         settings["weight_decay"] = self.weight_decay.value
         if "decay_law" in OPTIMIZERS[name].defaults:
@@ -105,7 +105,7 @@ class OptimizerLab(Lab):
         self.table.value = self._table()
 
     def _table(self) -> str:
-        """Distances to minimum and origin at the end, and steps, in HTML."""
+        """Return final distances to minimum and origin, and steps, in HTML."""
         heads = ("optimizer", "decay", "end to minimum", "end to origin", "steps until within 0.1 of the minimum")
         rows = ["".join(f'<th style="padding:0 14px;text-align:left">{head}</th>' for head in heads)]
         for name, path in self.paths.items():
@@ -118,7 +118,7 @@ class OptimizerLab(Lab):
 
 
 def _law(name: str, law: str) -> str:
-    """The decay of an optimizer, as the table names it."""
+    """Name the decay of an optimizer, as the table does."""
     if name == "scionc":
         return "corrected"
     return law if "decay_law" in OPTIMIZERS[name].defaults else "coupled L2"

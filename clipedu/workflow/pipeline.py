@@ -49,7 +49,7 @@ def fit(
     Raises:
         ClipeduError: the experiment cannot be run; nothing is written.
         NotFinite: training diverged; the message names the step and the last good checkpoint, and the run is kept.
-        KeyboardInterrupt: after the checkpoint is written; `resume` goes on.
+        KeyboardInterrupt: after the checkpoint is written; `resume` continues.
     """
     data = data or load_data(experiment)
     trainer = prepare(experiment, data, progress=progress)
@@ -69,13 +69,13 @@ def resume(folder: str | Path, *, data: Data | None = None, progress: bool = Tru
     Returns:
         the finished run; one that was finished already is returned as it is.
     Raises:
-        ClipeduError: no run, damaged files, or data that is not what it was.
+        ClipeduError: no run, damaged files, or data that has changed.
         NotFinite, KeyboardInterrupt: as `fit`.
     """
     run = load_run(folder)
     if run.status == "finished":
         return run
-    if data is None:  # a run killed in its very first moment has no tokenizer yet: the same one is made again
+    if data is None:  # a run killed at once has no tokenizer yet: the same one is made again
         kept = run.folder / "tokenizer"
         data = load_data(run.experiment, Tokenizer.load(kept) if kept.exists() else None)
     remove_partial_files(run.folder)
@@ -107,7 +107,10 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
 
 
 def _train(run: Run, trainer: Trainer, *, progress: bool) -> None:
-    """Drive the training loop, with a checkpoint an epoch; whatever stops it leaves a status that says so."""
+    """Run the training loop, with a checkpoint an epoch.
+
+    However it ends, the status says how.
+    """
     recorder, stop = RunRecorder(run, trainer), StopAfterStep()
     bar = tqdm(
         trainer.run(),

@@ -50,7 +50,10 @@ def score(
 
 
 def _keep_embeddings(run: Run, space: Space) -> None:
-    """Keep the first pairs, and where there are chains of captions, those of the first rows, for figures of the hierarchy."""
+    """Keep the embeddings of the first pairs.
+
+    Where there are chains of captions, those of the first rows are kept too, for figures of the hierarchy.
+    """
     kept = slice(KEPT_EMBEDDINGS)
     tensors = {"image": space.image[kept].float(), "text": space.text[kept].float()}
     words = {"captions": space.captions[kept]}

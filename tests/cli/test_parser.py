@@ -98,9 +98,9 @@ def test_help_is_quick_and_light():
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     def stopped(args):
-        args.how_to_go_on = "Go on with: that"
+        args.how_to_go_on = "Resume with: that"
         raise KeyboardInterrupt
 
     monkeypatch.setattr("clipedu.cli.parser.list_names", stopped)
     assert main(["list"]) == 130
-    assert capsys.readouterr().err == "\nclipedu: stopped; what was done is kept. Go on with: that\n"
+    assert capsys.readouterr().err == "\nclipedu: stopped; what was done is kept. Resume with: that\n"

@@ -178,7 +178,7 @@ def test_two_threads_each_find_the_hub_as_it_is_for_them(no_network, monkeypatch
     for thread in threads:
         thread.join(60)
     assert seen == {
-        "online": (False, False, "x: not to be had"),
+        "online": (False, False, "x: not available"),
         "offline": (True, False, "x: not on this machine, and the hub cannot be reached"),
     }
     assert constants.HF_HUB_OFFLINE is False
@@ -203,7 +203,7 @@ def test_a_hub_that_answers_is_asked(no_network, monkeypatch):
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(ClipeduError, match="x: not to be had .gone."), from_hub("x", "y") as local:
+        with pytest.raises(ClipeduError, match="x: not available .gone."), from_hub("x", "y") as local:
             assert not local
             raise OSError("gone\nand more")
         thread.join()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from clipedu.norms import COLUMNS, NormMonitor
-from clipedu.norms import monitor as room
+from clipedu.norms import monitor as module
 from clipedu.optim import OPTIMIZERS, build_optimizer, follow
 from clipedu.optim.shrinkage import shrink
 from clipedu.utils.errors import ClipeduError
@@ -204,7 +204,7 @@ def test_many_steps_leave_the_device_in_between(monkeypatch):
         return monitor.frame(), monitor.totals()
 
     whole = frames()
-    monkeypatch.setattr(room, "_KEPT_ON_DEVICE", 2)
+    monkeypatch.setattr(module, "_KEPT_ON_DEVICE", 2)
     assert all(a.equals(b) for a, b in zip(frames(), whole, strict=True)) and len(whole[0]) == 7 * 8
 
 

@@ -226,7 +226,7 @@ def test_resume_refuses_other_data(quick, tmp_path, monkeypatch):
     monkeypatch.undo()
     path = tmp_path / "run" / "experiment.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"train_size": 48}))
-    with pytest.raises(ClipeduError, match="is not what it was when the run was stopped"):
+    with pytest.raises(ClipeduError, match="has changed since the run was stopped"):
         resume(tmp_path / "run", progress=False)
 
 

@@ -1,7 +1,6 @@
 """Captions of scenes: meanings, their truth, and sentences for them.
 
-A `Meaning` has one number for each attribute that a caption names, and None for each that it leaves open. A chain of
-meanings, each naming more than the one before it and so true of fewer scenes, runs from generic to specific:
+A `Meaning` has a number for each attribute that a caption names. A chain of meanings runs from generic to specific:
 
     0  a shape
     1  a star                                                or: something red
@@ -10,8 +9,7 @@ meanings, each naming more than the one before it and so true of fewer scenes, r
     4  a small red star above a blue ring                    or, alone in its scene: ... in the top left corner
     5  a small red star above a large blue ring on a striped background
 
-A caption is true of a scene that has objects for it. Words are chosen by a `Dice`, which holds one integer, so that a
-caption is a pure function of its scene.
+A caption is a pure function of its scene: its words are chosen by a `Dice`, which holds one integer.
 """
 
 from __future__ import annotations
@@ -134,7 +132,7 @@ class Meaning(NamedTuple):
     def inverted(self) -> Meaning:
         """Return the same claim with the other object as the subject.
 
-        "A ring below a star" for "a star above a ring".
+        For "a star above a ring" that is "a ring below a star".
 
         Raises:
             ValueError: the claim has no relation.

@@ -86,7 +86,7 @@ class Scenes(Pairs):
     def captions(self, row: int) -> list[str]:
         """Return five captions of a train or val row.
 
-        None of a zeroshot row, which has a label.
+        A zeroshot row has none, but a label.
         """
         return [caption for _, caption in self.claims(row)]
 

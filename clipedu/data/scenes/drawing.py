@@ -183,7 +183,7 @@ def _draw(scenes: Attributes, image_size: int) -> Tensor:
 def cover(scenes: Attributes, slot: int, axis: Tensor) -> Tensor:
     """Compute how much of each pixel an object covers: float [N, H, W].
 
-    From 0 to 1; 0 everywhere in a scene without this object.
+    It is from 0 to 1, and 0 everywhere in a scene without this object.
 
     Args:
         scenes: N scenes.
@@ -228,7 +228,7 @@ def _background(scenes: Attributes, axis: Tensor) -> Tensor:
 def _add_noise(canvas: Tensor, scenes: Attributes) -> None:
     """Add uniform noise in [-amplitude, amplitude], in place.
 
-    Another one for each scene, pixel and channel.
+    It differs for each scene, pixel and channel.
 
     One 32-bit hash a pixel gives eight bits to each channel: a counter, spread by two rounds of multiply and
     xor-shift ("lowbias32", C. Wellons, Prospecting for hash functions, 2018).

@@ -15,7 +15,7 @@ from clipedu.data.scenes.dataset import Scenes
 def mirrored(scenes: Attributes) -> Attributes:
     """Return the attributes of the mirror images.
 
-    Only those that captions name change: relations, places and centres.
+    Only attributes that captions name change: relations, places and centres.
     """
     sideways = (scenes.relation == 0) | (scenes.relation == 1)
     centre = scenes.centre.clone()

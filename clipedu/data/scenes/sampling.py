@@ -25,7 +25,7 @@ _GOLDEN = -7046029254386353131  # 2**64 / golden ratio, as int64
 def _mix(x: Tensor) -> Tensor:
     """Mix each int64 over all 64 bits; products wrap around.
 
-    The finalizer of SplitMix64 (Steele et al. 2014).
+    It is the finalizer of SplitMix64 (Steele et al. 2014).
     """
     for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
         x = (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * factor

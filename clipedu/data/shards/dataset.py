@@ -38,7 +38,7 @@ class Shards(Pairs):
         image_size: height and width of the images, in pixels, 1 to 1024.
         size: take the first `size` rows; None takes all.
         resize: "crop" or "squash", see `clipedu.data.shards.images`.
-        workers: processes that decode, the first time; None takes all cores where it is worth it.
+        workers: processes that decode, the first time; None takes all cores where that is faster.
         progress: show bars meanwhile.
     Attributes:
         keys: one a row: the name of its files in the shard.
@@ -92,7 +92,7 @@ class Shards(Pairs):
     def fingerprint(self) -> str:
         """Return a short hash of the contents, not of paths and dates.
 
-        That is: keys, captions, labels, image size and resize.
+        It covers keys, captions, labels, image size and resize.
         """
         labels = [None] * len(self) if self.labels is None else self.labels.tolist()
         digest = hashlib.sha256(f"{len(self)}/{self.image_size}/{self.resize}".encode())

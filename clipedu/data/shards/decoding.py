@@ -50,7 +50,7 @@ class Source:
     def entry(self, size: int | None = None) -> Path:
         """Return the cache entry of the first `size` rows (None: all).
 
-        It is another one once a shard has changed.
+        The entry differs once a shard has changed.
         """
         stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.shards.values()]
         facts = [VERSION, stats, self.names and self.names[0], self.image_size, self.resize, size]
@@ -116,7 +116,7 @@ def open_source(
 
 
 def decode_source(source: Source, size: int | None, workers: int | None = None, progress: bool = True) -> None:
-    """Write a cache entry, or go on where an earlier attempt was stopped.
+    """Write a cache entry, or continue where an earlier one was stopped.
 
     Args:
         source: what to decode.
@@ -168,7 +168,7 @@ def _decode(
 def table(samples: list[Sample], failed: dict[int, str]) -> dict[str, Any]:
     """Make the rows of an entry, as rows.json has them.
 
-    Of all samples, and of the slots whose images could not be decoded.
+    They are of all samples, and of the slots whose images could not be decoded.
     """
     rows: dict[str, Any] = {"keys": [], "captions": [], "labels": [], "skipped": [], "holes": sorted(failed)}
     slot = -1

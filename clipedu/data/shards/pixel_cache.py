@@ -37,15 +37,15 @@ PIXELS, PARTS = "pixels.npy", "parts.jsonl"
 HEADER = 128  # bytes before the first slot of pixels.npy
 STALE = 7 * 24 * 3600  # seconds after which an entry that was left incomplete is deleted
 PATIENCE = 2.0  # seconds to wait in silence for another process that makes the same entry
-RELEASE = 2**29  # bytes touched of a map larger than that before its memory is given back
+RELEASE = 2**29  # bytes touched of a map larger than that before its memory is released
 AROUND = 2**16  # bytes that the system maps beyond those requested (Linux's fault_around_bytes)
 
 
 class Pixels:
     """Images of an entry, read on use: `pixels[rows]` is [B, 3, S, S] uint8.
 
-    What was touched of a memory map counts as memory of the process. A large map's is given back to the system every
-    `RELEASE` bytes, so that 10 GB can be read with half a GB in use. A map stays readable if the entry is deleted meanwhile.
+    What was touched of a memory map counts as memory of the process. A large map's memory is released every `RELEASE`
+    bytes, so that 10 GB can be read with half a GB in use. A map stays readable if the entry is deleted meanwhile.
 
     Args:
         path: of pixels.npy.
@@ -237,7 +237,7 @@ def cannot_write(error: OSError) -> ClipeduError:
 def _sweep(folder: Path, ours: Path) -> None:
     """Delete what was left incomplete a week ago or more.
 
-    Entries, and files that `atomic_write` left after a kill.
+    It deletes entries, and files that `atomic_write` left after a kill.
     """
     for partial in folder.glob("*.partial"):
         try:

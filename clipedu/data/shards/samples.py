@@ -24,7 +24,7 @@ class MissingSplit(ClipeduError):
 def shard_paths(folder: Path) -> list[Path]:
     """List the .tar files of a folder, in order.
 
-    Also of its subfolders that are named after a split.
+    Those of its subfolders that are named after a split are included.
     """
     paths = [*folder.glob("*.tar"), *(path for word in _WORDS for path in folder.glob(f"{word}/*.tar"))]
     return sorted(path for path in paths if path.is_file())
@@ -33,7 +33,7 @@ def shard_paths(folder: Path) -> list[Path]:
 def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
     """Find the shards of one split: name to path, in order.
 
-    And a line for each shard that belongs to no split.
+    The second result has a line for each shard that belongs to no split.
 
     Raises:
         ClipeduError: no such folder, or no shards in it.
@@ -112,7 +112,7 @@ def until(samples: Iterator[Sample], count: int) -> Iterator[Sample]:
 def class_names(folder: Path, shards: Iterable[str]) -> tuple[int, Callable[[], list[str]]] | None:
     """Return the number of classes and a function that names them.
 
-    None if the folder doesn't say.
+    The result is None if the folder doesn't say.
     """
     file = folder / "classnames.txt"
     if file.is_file():

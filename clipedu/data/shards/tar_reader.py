@@ -85,7 +85,7 @@ def read_shard(path: Path, shard: str) -> Iterator[Sample]:
 def _groups(file: BinaryIO) -> tuple[list[_Group], str]:
     """Group the files of a tar by key, in order of appearance.
 
-    And say what is wrong with its end ("" if nothing).
+    The second result says what is wrong with the end of the tar ("" if nothing).
     """
     runs, ending = _runs(file)
     groups: dict[str, _Group] = {}

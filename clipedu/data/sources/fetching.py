@@ -95,7 +95,7 @@ def fetch(
 def finished(part: Manifest, folder: Path) -> bool:
     """Check whether all that a manifest names is fetched and there.
 
-    Sends no request.
+    No request is sent.
     """
     record = read_json(folder / RECORD)
     wanted = set(record.get("wanted", ()))
@@ -109,7 +109,7 @@ def _same_source(record: dict[str, Any], manifest: Manifest) -> bool:
 def missing(folder: Path) -> list[str]:
     """List files of `fetched.json` that are missing or damaged.
 
-    Missing, of another size, or found damaged by `verify`.
+    These are files that are missing, of another size, or found damaged by `verify`.
 
     Raises:
         ClipeduError: `fetched.json` is damaged.

@@ -58,7 +58,7 @@ class Stopped(Exception):
 def find_commit(repository: str, revision: str) -> str:
     """Find the full commit of a revision.
 
-    Of 40 digits as they are, the beginning of them, or the name of a branch.
+    The revision is 40 digits, which are returned as they are, the beginning of them, or the name of a branch.
 
     Raises:
         ClipeduError: no such repository or revision, not allowed, or a Hub that cannot be reached.
@@ -227,7 +227,7 @@ def _continue(part: Path, url: str, size: int, progress: Callable[[int], object]
             for chunk in response.iter_bytes():
                 if stop.is_set():
                     raise Stopped
-                chunk = chunk[: size - here]  # more than there should be is for the checksum to find
+                chunk = chunk[: size - here]  # an excess is found by the checksum
                 file.write(chunk)
                 file.flush()
                 here += len(chunk)
@@ -259,5 +259,5 @@ def _writing(path: Path) -> Iterator[None]:
             raise
         raise ClipeduError(
             f"{path.parent} cannot be written ({error.strerror}): what has arrived is kept, free some space and "
-            "the same command goes on"
+            "the same command continues"
         ) from None

@@ -1,17 +1,14 @@
 """Manifests: the files of a data set, their origin and terms (TOML).
 
-"We trained on 100k pairs of CC3M" cannot be repeated: which 100k of the 3.3M, fetched when? A manifest says it in a form
-that a program can check: the repository and the commit, the exact shards and why those, their sha256 where it was
-published, how many pairs they should hold. What is not confirmed is listed under `unconfirmed`.
+A manifest makes a set such as "100k pairs of CC3M" repeatable, in a form that a program can check. What is not confirmed is
+listed under `unconfirmed`. A folder of your own has its manifest inside (`clipedu.data.sources.shard_writer`).
 
     name = "coco-5k"            also the name of its folder
     [source]  hub, revision     a data set repository of the Hugging Face hub; none where the pairs are drawn or your own
     [licence] name, terms, url, ask     `ask`: fetched only after the terms were accepted
-    [splits.val] files, pairs, tolerance    names or patterns (test/*.tar); expected pairs, and how far off is still right
+    [splits.val] files, pairs, tolerance    names or patterns (test/*.tar); expected pairs, and the tolerated share
     [subsets.10k.train] ...     fewer shards for a small disk: takes the place of [splits.train]
     [sha256]  [sizes]           of single files, where they are known
-
-Your own folder of shards has its manifest inside, as manifest.toml (see `clipedu.data.sources.shard_writer`).
 """
 
 from __future__ import annotations
@@ -194,7 +191,7 @@ def _splits(table: dict[str, Any]) -> dict[str, Split]:
 def safe_name(name: str, folder: bool = False) -> str:
     """Return a name if it is that of a file inside its set's folder.
 
-    Or of that folder itself, if `folder`.
+    If `folder`, the name of that folder itself is allowed too.
 
     Raises:
         ValueError: it is not.

@@ -120,7 +120,7 @@ def write_shards(
 def _rows(table: Path, images: Path, dropped: list[str]) -> dict[tuple[str, str], list[str]]:
     """Return (split, image) -> captions, in the order of the table.
 
-    Appends a line to `dropped` for each row that cannot be used.
+    A line is appended to `dropped` for each row that cannot be used.
     """
     rows: dict[tuple[str, str], list[str]] = {}
     split_of: dict[str, str] = {}
@@ -201,5 +201,5 @@ def _sha256(path: Path) -> str:
 
 
 def _text(value: str) -> str:
-    """A TOML string: JSON's escapes are TOML's too."""
+    """Return a TOML string: JSON's escapes are TOML's too."""
     return json.dumps(value, ensure_ascii=False)

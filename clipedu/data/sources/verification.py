@@ -1,9 +1,9 @@
 """Verify a data set: check every checksum and count every pair.
 
-A download can be right and the disk wrong a year later; a set can be what the Hub has and not what its card says. So
-`verify` reads everything: files against the checksums of `fetched.json` (or of your own manifest.toml), and in each shard
-the samples that can be rows. The result is kept as `verified.json` in the set's folder. A damaged file of a fetched set is
-marked, so that the next `clipedu data fetch` downloads it again.
+A disk can damage a file later; a set can be as the Hub has it and not as its card says. So `verify` reads everything:
+files against the checksums of `fetched.json` (or of your own manifest.toml), and in each shard the samples that can be
+rows. The result is kept as `verified.json` in the set's folder. A damaged file of a fetched set is marked, so that the
+next `clipedu data fetch` downloads it again.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _folder(name: str | os.PathLike, manifest: Manifest) -> Path:
 
 
 def _expected(manifest: Manifest, record: dict, target: Path) -> dict[str, tuple[int, str]]:
-    """File -> size and checksum."""
+    """Return file -> size and checksum."""
     if record:
         return {file: (entry["size"], entry["digest"]) for file, entry in record["files"].items()}
     if manifest.hub or manifest.name == "scenes":

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from clipedu.data.scenes import drawing as room
+from clipedu.data.scenes import drawing as module
 from clipedu.data.scenes.attributes import Attributes
 from clipedu.data.scenes.drawing import BACKGROUNDS, COLOURS, REACH, SHAPES, SIZES, cover, draw
 from clipedu.data.scenes.sampling import sample
@@ -243,7 +243,7 @@ def hashed(key: int, pixel: int) -> int:
 def test_noise_is_the_hash_of_scene_and_pixel():
     scenes = dataclasses.replace(sample(0, "train", torch.arange(3)), noise=torch.tensor([127.5, 255.0, 0.0]))
     canvas = torch.zeros(3, 3, 4, 5)
-    room._add_noise(canvas, scenes)
+    module._add_noise(canvas, scenes)
     for scene, pixel, channel in itertools.product(range(3), range(20), range(3)):
         level = (hashed(int(scenes.noise_key[scene]), pixel) >> 8 * channel) % 256 - 127.5
         assert canvas[scene, channel].flatten()[pixel] == level * float(scenes.noise[scene]) / 127.5
@@ -252,7 +252,7 @@ def test_noise_is_the_hash_of_scene_and_pixel():
 def test_noise_is_even_independent_and_as_strong_as_said():
     scenes = dataclasses.replace(sample(1, "train", torch.arange(40)), noise=torch.full((40,), 20.0))
     canvas = torch.zeros(40, 3, 64, 64)
-    room._add_noise(canvas, scenes)
+    module._add_noise(canvas, scenes)
     assert canvas.abs().max() <= 20
     assert canvas.mean().abs() < 0.1  # of 490,000 draws: 6 sigma
     assert canvas.std() == pytest.approx(20 / math.sqrt(3), rel=0.01)

@@ -62,7 +62,7 @@ def test_cut_again_and_again(root, home, birds, monkeypatch):
 
 def test_a_dead_line_is_given_up_and_what_came_is_kept(root, home, birds, monkeypatch):
     with serving(root, monkeypatch, lambda r: only(Fault(cut=700 if r.number == 1 else 0))(r)) as seen:
-        with pytest.raises(ClipeduError, match=f"{REPOSITORY} cannot be fetched .*the same command goes on"):
+        with pytest.raises(ClipeduError, match=f"{REPOSITORY} cannot be fetched .*the same command continues"):
             fetch(birds, progress=False)
         assert starts(seen) == [0, 700, 700, 700, 700] and nothing_in_place(home)
     left = sum(map(len, there(root).values())) - sum(part_sizes(home))
@@ -326,9 +326,12 @@ def test_disk_full(large, tmp_path, birds, monkeypatch):
         words, environment = command(endpoint, home, "fetch", str(birds))
         done = subprocess.run(words, env=environment, capture_output=True, text=True, preexec_fn=limit, timeout=120)
     last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1 and last.startswith("clipedu: ") and "File too large" in last and "goes on" in last, (
-        last
-    )
+    assert (
+        done.returncode == 1
+        and last.startswith("clipedu: ")
+        and "File too large" in last
+        and "command continues" in last
+    ), last
     assert "Traceback" not in done.stderr and nothing_in_place(home) and max(part_sizes(home)) == 50_000
     kept = sum(part_sizes(home))
     monkeypatch.setenv("CLIPEDU_DATA", str(home))
