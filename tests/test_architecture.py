@@ -65,21 +65,17 @@ def test_imports_are_absolute():
     assert not [path for path, tree in TREES.items() if any(module.startswith(".") for module, _ in imported(tree))]
 
 
-PRIVATE_FOR_NOW = {"_Hash", "_as_words", "_many", "_recursion"}  # each to get a public name
-
-
 def test_no_module_imports_a_private_name_of_another():
     found = [
         f"{path}: {module}.{name}"
         for path, tree in TREES.items()
         for module, name in imported(tree)
-        if module.startswith("clipedu") and re.match(r"_(?!_)", name or "") and name not in PRIVATE_FOR_NOW
+        if module.startswith("clipedu") and re.match(r"_(?!_)", name or "")
     ]
     assert not found, "\n".join(found)
 
 
 PRINTING = ("cli/", "bench/", "utils/doctor.py")  # what a person reads at a terminal; all else logs
-PRINTING_FOR_NOW = ("data/shards/pixel_cache.py", "data/sources/fetching.py")
 
 
 def test_only_commands_print():
@@ -88,7 +84,7 @@ def test_only_commands_print():
         for path, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
-        if not path.startswith(PRINTING + PRINTING_FOR_NOW)
+        if not path.startswith(PRINTING)
     ]
     assert not found, "use logging.getLogger('clipedu'): " + ", ".join(found)
 

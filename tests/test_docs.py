@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import doctest
 import importlib
 import itertools
@@ -125,6 +124,22 @@ def test_names_exist(page):
             )
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/how-to").glob("add-*.md")), ids=lambda page: page.stem)
+def test_names_beside_a_file_are_in_it(page):
+    """A Python name in a step of a checklist is in one of the step's files."""
+    for step in re.split(r"^\d+\. ", page.read_text(encoding="utf-8").partition("\nCheck")[0], flags=re.MULTILINE)[1:]:
+        named = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", step)]
+        there = [ROOT / path for path in named if path.endswith(".py") and (ROOT / path).is_file()]
+        text = "\n".join(path.read_text(encoding="utf-8") for path in there)
+        for name in named:
+            if there and (found := PYTHON_NAME.match(name)):
+                assert re.search(rf"\b{found[1]}\b", text), f"{page.name}: {name} is not in {[*map(str, there)]}"
+
+
+# `_build_x`, `_build_x(...)`, `REGISTRY`, `ClassName`: what looks like one name of a module and nothing else.
+PYTHON_NAME = re.compile(r"(_?[a-z]+(?:_[a-z0-9]+)+|[A-Z][A-Z_]{2,}|_[A-Z_]+|[A-Z][a-z]+(?:[A-Z][a-z]+)*)(?:\(.*\))?$")
+
+
 def resolve(name: str):
     """The object of a dotted name."""
     found, *rest = name.split(".")
@@ -217,13 +232,6 @@ def test_the_picture_of_each_page_says_what_it_is():
     for page in PAGES:
         for text, _ in re.findall(r"!\[(.*?)\]\((.*?)\)", page.read_text(encoding="utf-8")):
             assert len(text.split()) >= 4, f"{page.name}: a figure without a description"
-
-
-def test_python_blocks_parse():
-    for page in PAGES:
-        for block in blocks(page, "python"):
-            if not block.startswith(">>>"):
-                ast.parse(block, page.name)
 
 
 def test_the_site_builds(tmp_path):

@@ -41,6 +41,7 @@ from clipedu.data.shards.samples import shard_names
 from clipedu.data.shards.tar_reader import Sample, read_shard
 from clipedu.data.tokenizer import train_tokenizer
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.markdown import markdown_row, markdown_table
 
 PHOTOGRAPHS = "flickr8k"  # measured too where $CLIPEDU_DATA has it
 ROUNDS = 3
@@ -84,7 +85,7 @@ def bench_data(
     rows: list[dict[str, Any]] = []
     try:
         write(_header(images, image_size, batch_size, device))
-        write("| data | way | samples a second a core | ratio |\n|---|---|---|---|")
+        write(markdown_table(["data", "way", "samples a second a core", "ratio"], []))
         with tempfile.TemporaryDirectory() as home, _own_cache(Path(home) / "cache"):
             sets = {"scenes": write_scenes(Path(home) / "scenes", images, image_size)}
             photographs = Path(os.environ.get("CLIPEDU_DATA") or ".") / PHOTOGRAPHS
@@ -93,7 +94,7 @@ def bench_data(
             for name, folder in sets.items():
                 for row in _measure(folder, images, image_size, batch_size, device):
                     rows.append({"data": name, **row})
-                    write(f"| {name} | {row['way']} | {row['rate']:,.0f} | **{row['ratio']:.1f}** |")
+                    write(markdown_row([name, row["way"], f"{row['rate']:,.0f}", f"**{row['ratio']:.1f}**"]))
     finally:
         torch.set_num_threads(before)
     if not _has_webdataset():

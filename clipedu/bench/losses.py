@@ -18,6 +18,7 @@ from clipedu.bench.measure import in_turn, machine, peak, print_line, step_of
 from clipedu.bench.peers import TEMPERATURE, contender
 from clipedu.losses.streaming import STREAM_ABOVE
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.markdown import markdown_row, markdown_table
 
 AGAINST = [
     ("clip", "open_clip"),
@@ -83,7 +84,7 @@ def header(dim: int, device: str) -> str:
 
 
 def _times(batch_sizes: Sequence[int], dim: int, device: str, write: Callable[[str], None]) -> list[dict[str, Any]]:
-    write("| loss | against | B | clipedu, ms | peer, ms | ratio |\n|---|---|---|---|---|---|")
+    write(markdown_table(["loss", "against", "B", "clipedu, ms", "peer, ms", "ratio"], []))
     rows = []
     for batch in batch_sizes:
         for loss, source in AGAINST:
@@ -98,18 +99,17 @@ def _times(batch_sizes: Sequence[int], dim: int, device: str, write: Callable[[s
                     "ratio": ours / theirs,
                 }
             )
-            write(f"| {loss} | {source} | {batch} | {1e3 * ours:.2f} | {1e3 * theirs:.2f} | **{ours / theirs:.2f}** |")
+            times = (f"{1e3 * ours:.2f}", f"{1e3 * theirs:.2f}", f"**{ours / theirs:.2f}**")
+            write(markdown_row([loss, source, str(batch), *times]))
     return rows
 
 
 def _peaks(batch: int, dim: int, device: str, write: Callable[[str], None]) -> list[dict[str, Any]]:
     shared = {"batch": batch, "dim": dim, "device": device, "threads": torch.get_num_threads()}
     theirs = peak(source="open_clip", loss="clip", **shared)
-    write(
-        f"\nPeak memory of one step at B {batch}, against open_clip's ClipLoss:\n\n"
-        "| loss | peak, MiB | ratio | seconds | ratio |\n|---|---|---|---|---|\n"
-        f"| open_clip ClipLoss | {theirs['bytes'] / 2**20:.0f} | 1 | {theirs['seconds']:.1f} | 1 |"
-    )
+    peer = ["open_clip ClipLoss", f"{theirs['bytes'] / 2**20:.0f}", "1", f"{theirs['seconds']:.1f}", "1"]
+    table = markdown_table(["loss", "peak, MiB", "ratio", "seconds", "ratio"], [peer])
+    write(f"\nPeak memory of one step at B {batch}, against open_clip's ClipLoss:\n\n{table}")
     rows = []
     for loss in LARGE:
         ours = peak(source="clipedu", loss=loss, **shared)
@@ -118,8 +118,6 @@ def _peaks(batch: int, dim: int, device: str, write: Callable[[str], None]) -> l
         row |= {"theirs": theirs["seconds"], "ratio": ours["seconds"] / theirs["seconds"]}
         row["bytes_ratio"] = ours["bytes"] / theirs["bytes"]
         rows.append(row)
-        write(
-            f"| clipedu {loss} | {ours['bytes'] / 2**20:.0f} | **{row['bytes_ratio']:.3f}** | {ours['seconds']:.1f} | "
-            f"**{row['ratio']:.2f}** |"
-        )
+        memory = (f"{ours['bytes'] / 2**20:.0f}", f"**{row['bytes_ratio']:.3f}**")
+        write(markdown_row([f"clipedu {loss}", *memory, f"{ours['seconds']:.1f}", f"**{row['ratio']:.2f}**"]))
     return rows

@@ -28,6 +28,7 @@ from clipedu.losses import build_loss
 from clipedu.norms import NormMonitor
 from clipedu.optim import build_optimizer
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.markdown import markdown_row, markdown_table
 
 OBSERVERS = ("monitor", "loop", "hooks")
 
@@ -111,12 +112,13 @@ def bench_norms(
         rows = _measure(model, lambda: model(pixels, ids))
     finally:
         torch.set_num_threads(before)
-    write(
-        "| observer | a step, s | the observer alone, ms | of a plain step | against the loop |\n|---|---|---|---|---|"
-    )
+    columns = ["observer", "a step, s", "the observer alone, ms", "of a plain step", "against the loop"]
+    write(markdown_table(columns, []))
     for row in rows:
-        own = f"{1e3 * row['own']:.1f} | {row['share']:.1%} | **{row['against_loop']:.2f}**" if row["own"] else "| |"
-        write(f"| {row['observer']} | {row['step']:.3f} | {own} |")
+        own = ("", "", "")
+        if row["own"]:
+            own = (f"{1e3 * row['own']:.1f}", f"{row['share']:.1%}", f"**{row['against_loop']:.2f}**")
+        write(markdown_row([row["observer"], f"{row['step']:.3f}", *own]))
     return rows
 
 

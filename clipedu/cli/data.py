@@ -170,7 +170,7 @@ def verify_set(args: argparse.Namespace) -> None:
         _fact(split, f"{pairs} usable pairs" + (f" ({kinds})" if kinds else ""))
     for reason, count in found.skipped.items():
         _fact("left out", f"{count}: {reason}")
-    for line in (*found.surprises, *found.damaged):
+    for line in (*found.surprises, *(f"{file}: {what}" for file, what in found.damaged.items())):
         _fact("!", line)
     if found.damaged:
         again = f"get them again: clipedu data fetch {args.name}" if found.fetched else "put the right ones there"

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from clipedu import __version__
 from clipedu.cli.bench import add_bench
 from clipedu.cli.compare import add_compare
 from clipedu.cli.data import add_data
@@ -50,8 +51,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; `args.command(args)` runs the chosen command."""
-    from clipedu import __version__
-
     parser = argparse.ArgumentParser(
         prog="clipedu",
         description="Train, score and inspect CLIP, from two CPU cores up.",

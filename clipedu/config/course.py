@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 LOSSES = {"sogclr": "SogCLR", "clip": "CLIP", "cyclip": "CyCLIP", "vicreg": "VICReg", "onlineclr": "OnlineCLR"}
 OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD", "adam": "Adam"}
 
-CHANCE = {"tr@1": 0.02, "ir@1": 0.02, "top1": 0.1}  # percent: one image in 5,000, one in 5,000, one class in 1,000
-
 # optimizer, loss, TR@1, IR@1, top-1, average as printed
 _PUBLISHED = (
     ("adamw", "sogclr", 13.18, 10.3, 24.55, 16.68),

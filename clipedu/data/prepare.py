@@ -18,6 +18,7 @@ import numpy as np
 import PIL
 from tqdm.auto import tqdm
 
+from clipedu.data.load import find_folder
 from clipedu.data.shards import pixel_cache as cache
 from clipedu.data.shards.decoding import Source, decoded, find_source, how_many, open_source, parts, spread, table
 from clipedu.data.shards.tar_reader import Sample
@@ -187,8 +188,6 @@ def _differences(there: dict[str, Any], expected: dict[str, Any]) -> Iterator[st
 
 
 def _folder(name_or_folder: str | os.PathLike) -> Path:
-    from clipedu.data.load import find_folder
-
     if name_or_folder == "scenes":
         raise ClipeduError("scenes are drawn when they are asked for: they have no shards, and need no cache")
     return find_folder(name_or_folder)

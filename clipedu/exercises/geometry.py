@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from clipedu.exercises.base import NotYet, as_float, compare, exercise
+from clipedu.utils.statistics import rank_correlation
 
 
 @exercise
@@ -158,8 +159,6 @@ def check_spearman(spearman: Callable[[Tensor, Tensor], float]) -> str:
 
     It returns the rank correlation, where equal values share the mean of their ranks.
     """
-    from clipedu.utils.statistics import rank_correlation
-
     noise = torch.Generator().manual_seed(0)
     for level in (torch.arange(6), torch.arange(4).repeat_interleave(3)):
         for _ in range(4):

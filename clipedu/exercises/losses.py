@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from clipedu.exercises.base import NotYet, as_float, close, compare, exercise
+from clipedu.toys.similarity_batch import examine
 
 
 @exercise
@@ -249,8 +250,6 @@ def _batches() -> list[tuple[Tensor, float]]:
 
 
 def _library(name: str, similarity: Tensor, temperature: float) -> Tensor:
-    from clipedu.toys.similarity_batch import examine
-
     return examine(name, similarity, temperature=temperature).weights
 
 

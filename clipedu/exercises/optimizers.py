@@ -298,8 +298,9 @@ def _compare_walk(
         whole = _same_walk(known, expected, weights_only=True)  # then only the state tells them apart
         if _same_walk(answer, known, weights_only=not whole):
             raise NotYet(f"{why}.")
+    names = ("w", "the first state", "the second state")[: 1 + states]
     for t, (mine, theirs) in enumerate(zip(answer, expected, strict=True), 1):
-        for name, a, b in zip(("w", "the first state", "the second state"), mine, theirs, strict=False):
+        for name, a, b in zip(names, mine, theirs, strict=True):
             if not _near(a, b):
                 off = int((a - b).abs().nan_to_num(math.inf).argmax())
                 raise NotYet(f"step {t}: entry {off} of {name} is {a[off]:.4g} and should be {b[off]:.4g}.")

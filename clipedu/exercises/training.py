@@ -9,7 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipedu.config.course import course_table
+from clipedu.evaluation.recall import retrieval
 from clipedu.exercises.base import NotYet, as_float, close, compare, exercise
+from clipedu.geometry import Cosine
+from clipedu.toys.similarity_batch import Given
 
 
 @exercise
@@ -124,8 +128,6 @@ def check_averages(wrong_averages: Callable[[Any], list[tuple[str, str]]]) -> st
 
     It returns (optimizer, loss) of the published rows whose printed average is not the mean of its scores.
     """
-    from clipedu.config.course import course_table
-
     table = course_table()
     right = {(row.optimizer, row.loss) for row in table[table["corrected"]].itertuples()}
     given = {tuple(row) for row in wrong_averages(table.drop(columns=["average", "corrected"]))}
@@ -145,27 +147,13 @@ def _random_similarity(rows: int, columns: int, seed: int) -> Tensor:
     return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-class _Product:
-    """Geometry whose similarities are those of a given matrix.
-
-    image = S [N, T] and text = the identity [T, T] give S.
-    """
-
-    def similarity(self, x: Tensor, y: Tensor) -> Tensor:
-        return x @ y.T
-
-
 def _recalls(similarity: Tensor, owner: Tensor) -> tuple[float, float]:
     """Return TR@1 and IR@1 of a similarity matrix [N, T], by the library."""
-    from clipedu.evaluation.recall import retrieval
-
-    scores = retrieval(similarity, torch.eye(similarity.shape[1], dtype=similarity.dtype), owner, _Product())
+    scores = retrieval(similarity, torch.eye(similarity.shape[1], dtype=similarity.dtype), owner, Given())
     return scores["tr@1"], scores["ir@1"]
 
 
 def _cosines(image: Tensor, text: Tensor) -> Tensor:
-    from clipedu.geometry import Cosine
-
     return Cosine().similarity(image, text)
 
 

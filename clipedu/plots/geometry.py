@@ -183,12 +183,12 @@ def plot_maps(space: Space, method: str = "tsne", points: int = 300, seed: int =
 
     Args:
         space: what is shown.
-        method: "tsne" (van der Maaten and Hinton 2008) or "umap" (McInnes et al. 2018, arXiv:1802.03426; needs umap-learn, whose
-            first map in a session takes half a minute).
+        method: "tsne" (van der Maaten and Hinton 2008) or "umap" (McInnes et al. 2018, arXiv:1802.03426), whose first map in a
+            session takes half a minute.
         points: pairs that are shown, the first ones.
         seed: of the map of neighbours.
     Raises:
-        ClipeduError: an unknown method, or umap-learn is not installed.
+        ClipeduError: an unknown method.
     """
     sides = [space.image[:points], space.text[:points]]
     both = torch.cat(sides)
@@ -223,7 +223,7 @@ def neighbour_map(distances: np.ndarray, method: str = "tsne", seed: int = 0) ->
     Returns:
         places [N, 2].
     Raises:
-        ClipeduError: an unknown method, or umap-learn is not installed.
+        ClipeduError: an unknown method.
     """
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
@@ -233,11 +233,9 @@ def neighbour_map(distances: np.ndarray, method: str = "tsne", seed: int = 0) ->
         perplexity = min(30, (len(distances) - 1) / 3)
         tsne = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=seed)
         return tsne.fit_transform(distances.clip(0))
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise ClipeduError("method='umap' needs umap-learn: pip install umap-learn, or take method='tsne'") from None
     import warnings
+
+    from umap import UMAP
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "using precomputed metric")  # only says that new points cannot be placed

@@ -13,6 +13,7 @@ import numpy as np
 
 from clipedu.plots.pair_weights import plot_batch, plot_edited, plot_weights
 from clipedu.plots.style import BOTH, COLOURS, dress, line_style, new_figure, plain
+from clipedu.utils.markdown import markdown_row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,8 +41,8 @@ def loss_table() -> str:
     """
     from clipedu.losses import LOSSES
 
-    rows = [f"| `{entry.name}` | {entry.description}<br>${entry.formula}$ |" for entry in LOSSES.values()]
-    return "\n".join(["| loss | what it asks of a batch |", "|:--|:--|", *rows])
+    rows = [(f"`{entry.name}`", f"{entry.description}<br>${entry.formula}$") for entry in LOSSES.values()]
+    return "\n".join([markdown_row(["loss", "what it asks of a batch"]), "|:--|:--|", *map(markdown_row, rows)])
 
 
 def plot_who(pulls: Mapping[str, Tensor], batch: SimilarityBatch) -> Figure:

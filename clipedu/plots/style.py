@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clipedu.utils.files import atomic_write
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
@@ -55,6 +59,16 @@ def to_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file in one step (see `atomic_write`).
+
+    Raises:
+        ClipeduError: it cannot be written.
+    """
+    with atomic_write(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def line_style(number: int) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from clipedu.utils.files import atomic_write, check_writable
 from clipedu.utils.markdown import markdown_table
 
 FIGURES = "plots"  # the folder of the Markdown's figures
@@ -116,11 +117,14 @@ def to_markdown(title: str, blocks: Sequence[Block], folder: Path) -> str:
         title: the heading of the page.
         blocks: what is on the page, in order.
         folder: where the Markdown will be written; the figures go into its folder plots/.
+    Raises:
+        ClipeduError: a figure cannot be written.
     """
-    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    check_writable(folder / FIGURES)
     for block in blocks:
         if isinstance(block, Picture):
-            (folder / FIGURES / f"{block.name}.png").write_bytes(block.png)
+            with atomic_write(folder / FIGURES / f"{block.name}.png") as partial:
+                partial.write_bytes(block.png)
     return "\n\n".join([f"# {_md(title)}", *(_MARKDOWN[type(block)](block) for block in blocks)]) + "\n"
 
 

@@ -18,6 +18,7 @@ from clipedu.report.comparison_page import comparison_blocks
 from clipedu.report.document import to_html, to_markdown
 from clipedu.report.run_page import run_blocks
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.files import check_writable, write_text
 
 
 def write_report(runs: Any, folder: str | Path, baseline: Mapping[str, Any] | None = None) -> Path:
@@ -41,21 +42,11 @@ def write_report(runs: Any, folder: str | Path, baseline: Mapping[str, Any] | No
     if baseline is not None and "name" not in baseline:
         raise ClipeduError(f"baseline={dict(baseline)!r} has no 'name': give name and scores, e.g. 'tr@1' and 'ir@1'")
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(folder, error) from None
+    check_writable(folder, "Give a folder you may write to")
     if len(runs) == 1:
         title, blocks = f"Run {runs[0].name}", run_blocks(runs[0], baseline)
     else:
         title, blocks = f"Comparison of {len(runs)} runs", comparison_blocks(runs, baseline)
-    try:
-        (folder / "report.md").write_text(to_markdown(title, blocks, folder), encoding="utf-8")
-        (folder / "report.html").write_text(to_html(title, blocks), encoding="utf-8")
-    except OSError as error:
-        raise _not_writable(folder, error) from None
+    write_text(folder / "report.md", to_markdown(title, blocks, folder))
+    write_text(folder / "report.html", to_html(title, blocks))
     return folder / "report.html"
-
-
-def _not_writable(folder: Path, error: OSError) -> ClipeduError:
-    return ClipeduError(f"cannot write a report to {folder}: {error.strerror}. Give a folder you may write to")

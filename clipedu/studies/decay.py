@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from clipedu.config.course import display_name
 from clipedu.evaluation.metrics import SCORES
-from clipedu.plots.style import COLOURS, dress, log_in_words, new_figure, plain
+from clipedu.plots.style import COLOURS, dress, log_in_words, new_figure, plain, save_figure
 from clipedu.studies.comparison import Comparison, variant
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_text
@@ -160,7 +160,7 @@ def write_study(runs: Sequence[Run], folder: str | Path) -> str:
     write_text(
         folder / "decay.md", f"# Decay and loss\n\n{__doc__}\n{text}\n\n![what is left and pressure](decay.png)\n"
     )
-    plot_decay(runs).savefig(folder / "decay.png")
+    save_figure(plot_decay(runs), folder / "decay.png")
     return f"{text}\n\nFigure: {folder}/decay.png. Table: {folder}/decay.md, {folder}/decay.csv"
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipedu.plots.style import COLOURS, dress, line_style, log_in_words, new_figure, plain
+from clipedu.plots.style import COLOURS, dress, line_style, log_in_words, new_figure, plain, save_figure
 from clipedu.studies.comparison import Comparison, variant
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_text
@@ -240,7 +240,7 @@ def write_study(runs: Sequence[Run], folder: str | Path) -> str:
     parts = [f"# Norms: measured and predicted\n\n{__doc__}", frame_table(summary, 3)]
     parts += [f"## {variant(run)}, seed {run.experiment.seed}\n\n{frame_table(tables[run.name], 3)}" for run in runs]
     write_text(folder / "norms.md", "\n\n".join(parts) + "\n")
-    plot_study(runs).savefig(folder / "norms.png")
+    save_figure(plot_study(runs), folder / "norms.png")
     return (
         f"{frame_table(summary, 3)}\n\nFigure: {folder}/norms.png. Every layer: {folder}/norms.md, {folder}/norms.csv"
     )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.evaluation.metrics import FOIL_KEYS, METRICS, SCORES
-from clipedu.plots.style import COLOURS, dress, new_figure
+from clipedu.plots.style import COLOURS, dress, new_figure, save_figure
 from clipedu.studies.comparison import Comparison, variant
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_text
@@ -253,7 +253,7 @@ def write_study(runs: Sequence[Run], folder: str | Path) -> str:
     write_text(folder / "vit.csv", table.to_csv(index=False))
     write_text(folder / "vit-differences.csv", apart.to_csv(index=False))
     write_text(folder / "vit.md", f"# Extra tokens and position encodings\n\n{__doc__}\n{text}\n\n![scores](vit.png)\n")
-    plot_vit(runs).savefig(folder / "vit.png")
+    save_figure(plot_vit(runs), folder / "vit.png")
     return (
         f"{text}\n\nFigure: {folder}/vit.png. Tables: {folder}/vit.md, {folder}/vit.csv, {folder}/vit-differences.csv"
     )

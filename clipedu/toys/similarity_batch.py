@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipedu.data.scenes.dataset import Scenes
 from clipedu.geometry import Geometry
 from clipedu.losses import LOSSES, Loss, build_loss
 from clipedu.losses.margins import log_mean_exp, margins
@@ -97,7 +98,7 @@ class Seen:
 class Given(Geometry):
     """A geometry that reads similarities off a table.
 
-    image = S [B, B] and text = the identity [B, B] give S.
+    image = S [N, T] and text = the identity [T, T] give S.
     """
 
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
@@ -109,8 +110,6 @@ def scene_batch(image_size: int = 64) -> SimilarityBatch:
 
     "blue diamond" and "its twin" are a false negative.
     """
-    from clipedu.data.scenes.dataset import Scenes
-
     rows, names, captions = zip(*PAIRS, strict=True)
     pixels = Scenes("train", max(rows) + 1, image_size).pixels(torch.tensor(rows))
     return SimilarityBatch(torch.tensor(SIMILARITY, dtype=torch.float64), names, captions, pixels)

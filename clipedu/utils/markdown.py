@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     import pandas
 
 
+def markdown_row(cells: Sequence[str]) -> str:
+    """Return one row of a Markdown table; cells are written as they are."""
+    return f"| {' | '.join(cells)} |"
+
+
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool] | None = None) -> str:
     """Return a Markdown table; cells are written as they are.
 
@@ -17,8 +22,10 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right:
         rows: one string a column each.
         right: for each column whether it is aligned to the right; None leaves the alignment open.
     """
-    rule = "|" + "---|" * len(columns) if right is None else _line(["--:" if numeric else "---" for numeric in right])
-    return "\n".join([_line(columns), rule, *map(_line, rows)])
+    rule = "|" + "---|" * len(columns)
+    if right is not None:
+        rule = markdown_row(["--:" if numeric else "---" for numeric in right])
+    return "\n".join([markdown_row(columns), rule, *map(markdown_row, rows)])
 
 
 def frame_table(frame: pandas.DataFrame, digits: int) -> str:
@@ -33,7 +40,3 @@ def frame_table(frame: pandas.DataFrame, digits: int) -> str:
         return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
     return markdown_table(list(frame.columns), (list(map(cell, row)) for row in frame.itertuples(index=False)))
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu.config.experiment import Experiment
 from clipedu.evaluation.metrics import SCORES
+from clipedu.evaluation.scoring import average, evaluate
 from clipedu.losses import LOSSES
 from clipedu.plots.style import draw_curve, dress, line_style, log_where_it_helps, new_figure
+from clipedu.training.datasets import Data
 from clipedu.training.objective import start_temperature
+from clipedu.training.setup import prepare
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from clipedu.training.datasets import Data
 
 
 @dataclass
@@ -89,9 +90,6 @@ def follow(run: LabRun, data: Data, stop: threading.Event) -> Iterator[LabRun]:
     Raises:
         ClipeduError: the experiment cannot work, or training diverged (`NotFinite`).
     """
-    from clipedu.evaluation.scoring import average, evaluate
-    from clipedu.training.setup import prepare
-
     trainer = prepare(run.experiment, data, progress=False)
     run.steps, run.status = trainer.steps, "training"
     for record in trainer.run():

@@ -15,6 +15,7 @@ from typing import Any
 import ipywidgets
 
 from clipedu.optim import DECAY_LAWS, OPTIMIZERS
+from clipedu.optim.schedule import SCHEDULES
 from clipedu.plots.optimizers import plot_descent
 from clipedu.plots.style import to_png
 from clipedu.toys.landscapes import LANDSCAPES, Descent, coupled_minimum, descend
@@ -56,9 +57,7 @@ class OptimizerLab(Lab):
         self.law = ipywidgets.Dropdown(options=list(DECAY_LAWS), value="constant", description="decay law", **style)
         self.scale = ipywidgets.SelectionSlider(options=SCALES, value=1.0, description="loss", **on_release)
         self.noise = ipywidgets.FloatSlider(min=0, max=5, step=0.5, value=0, description="noise", **on_release)
-        self.schedule = ipywidgets.Dropdown(
-            options=["cosine", "constant"], value="cosine", description="schedule", **style
-        )
+        self.schedule = ipywidgets.Dropdown(options=list(SCHEDULES), value="cosine", description="schedule", **style)
         self.landscape = ipywidgets.Dropdown(options=list(LANDSCAPES), value="valley", description="landscape", **style)
         self.table = ipywidgets.HTML()
         columns = (

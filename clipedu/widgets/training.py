@@ -12,7 +12,6 @@ from __future__ import annotations
 import html
 import threading
 import time
-from typing import TYPE_CHECKING
 
 import ipywidgets
 
@@ -21,13 +20,11 @@ from clipedu.evaluation.metrics import SCORES
 from clipedu.losses import LOSSES
 from clipedu.optim import OPTIMIZERS
 from clipedu.plots.style import to_png
+from clipedu.training.datasets import Data, load_data
 from clipedu.training.objective import start_temperature
 from clipedu.utils.errors import ClipeduError
 from clipedu.widgets.controls import Lab, control_style, slider
 from clipedu.widgets.live_training import LabRun, choose, follow, live_figure, recipe, score_lines, takes_temperature
-
-if TYPE_CHECKING:
-    from clipedu.training.datasets import Data
 
 LEARNING_RATES = [factor * 10.0**power for power in range(-5, 0) for factor in (1, 2, 5)] + [1.0]
 TEMPERATURES = [0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 1.0]
@@ -121,8 +118,6 @@ class TrainingLab(Lab):
                 raise TimeoutError(f"the run has not ended within {timeout:g} s")
 
     def _work(self, experiment: Experiment) -> None:
-        from clipedu.training.datasets import load_data
-
         run = LabRun(len(self.runs) + 1, experiment)
         self.runs.append(run)
         try:

@@ -339,7 +339,7 @@ for name, s in spaces.items():
 # %% [markdown]
 # ## 7. Maps
 #
-# PCA shows what is far apart, t-SNE what is close (or UMAP: `pip install umap-learn`, then `method="umap"`; its first map takes half a
+# PCA shows what is far apart, t-SNE what is close (or UMAP: `method="umap"`; its first map takes half a
 # minute). **What you should see:** left, one cloud; right, islands of both colours.
 
 # %%

@@ -12,6 +12,9 @@ import pytest
 
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
+from clipedu.data.augment import AUGMENTATIONS
+from clipedu.data.shards.images import RESIZE
+from clipedu.optim.schedule import SCHEDULES
 from clipedu.utils.errors import ClipeduError
 
 FIELDS = {spec.name: spec for spec in dataclasses.fields(Experiment)}
@@ -200,3 +203,9 @@ def test_changed_is_what_differs():
 def test_every_field_says_what_it_is():
     for name, spec in FIELDS.items():
         assert len(spec.metadata["text"]) > 8, name
+
+
+@pytest.mark.parametrize("name, there", [("augment", AUGMENTATIONS), ("resize", RESIZE), ("schedule", SCHEDULES)])
+def test_choices_are_those_of_the_package_that_takes_them(name, there):
+    """Written out in the experiment, because config imports neither data nor optim."""
+    assert FIELDS[name].metadata["choices"] == there

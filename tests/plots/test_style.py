@@ -31,6 +31,20 @@ def test_a_figure_shows_itself_without_pyplot(monkeypatch):
     assert figure.get_size_inches().tolist() == [4, 3] and figure.get_dpi() == 100
 
 
+def test_a_figure_is_written_in_one_step(tmp_path):
+    figure, ax = one_panel()
+    ax.plot([0, 1])
+    path = tmp_path / "line.png"
+    style.save_figure(figure, path)
+    figure.savefig(tmp_path / "plainly.png")
+    assert path.read_bytes() == (tmp_path / "plainly.png").read_bytes()
+    ax.set_title(r"$\frac$")  # cannot be drawn
+    with pytest.raises(ValueError):
+        style.save_figure(figure, path)
+    assert path.read_bytes() == (tmp_path / "plainly.png").read_bytes()
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["line.png", "plainly.png"]
+
+
 def test_28_lines_differ():
     assert len({style.line_style(number) for number in range(28)}) == 28
     assert style.line_style(28) == style.line_style(0)

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +27,22 @@ def test_errors_that_a_user_can_correct(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ClipeduError, match="Give a folder you may write to"):
         write_report(fake_run(steps=2, rows=2), tmp_path / "file")
+
+
+def test_an_error_leaves_the_report_that_was_there(tmp_path, monkeypatch):
+    run = fake_run(steps=2, rows=2)
+    write_report(run, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+
+    def half(self, content, *args, **kwargs):
+        with self.open("wb") as file:
+            file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(ClipeduError, match=r"report\.md cannot be written: No space left on device"):
+        write_report(run, tmp_path)
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(ClipeduError, match=r"plots/.*\.png cannot be written: No space left on device"):
+        write_report(run, tmp_path)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}

@@ -23,7 +23,7 @@ from clipedu.data.pairs import Pairs
 from clipedu.data.scenes import captions as language
 from clipedu.data.scenes.captions import Dice, Meaning, meanings
 from clipedu.data.scenes.drawing import COLOURS, SHAPES, draw
-from clipedu.data.scenes.sampling import MAX_VAL, SPLITS, VERSION, _Hash, distinct_rows, sample
+from clipedu.data.scenes.sampling import MAX_VAL, SPLITS, VERSION, SceneHash, distinct_rows, sample
 from clipedu.utils.errors import ClipeduError, unknown_name
 
 CAPTIONS = 5  # a row
@@ -63,7 +63,7 @@ class Scenes(Pairs):
         self.split, self.image_size, self.seed = split, image_size, seed
         self.rows = distinct_rows(seed, split, size) if split == "val" else torch.arange(size)
         self.attributes = sample(seed, split, self.rows)
-        words = _Hash(seed, split, self.rows)
+        words = SceneHash(seed, split, self.rows)
         self._dice = torch.stack([words.bits(f"words {k}") for k in range(CAPTIONS)], 1).tolist()
         self._meanings = meanings(self.attributes)
         self._cache: Tensor | None = None

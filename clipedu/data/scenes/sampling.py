@@ -32,7 +32,7 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & (2**33 - 1))
 
 
-class _Hash:
+class SceneHash:
     """Random attributes of scenes, each a hash of its name and the scene."""
 
     def __init__(self, seed: int, split: str, rows: Tensor):
@@ -64,7 +64,7 @@ def sample(seed: int, split: str, rows: Tensor) -> Attributes:
         split: "train", "val" or "zeroshot"; each has its own stream of scenes.
         rows: int64 [N], numbers of scenes in the stream, not negative.
     """
-    h = _Hash(seed, split, rows)
+    h = SceneHash(seed, split, rows)
     count = torch.where(h.below(5, "count") < 2, 1, 2)
     shape, colour = h.below(len(SHAPES), "shape"), h.below(len(COLOURS), "colour")
     if split == "zeroshot":
@@ -103,14 +103,14 @@ def sample(seed: int, split: str, rows: Tensor) -> Attributes:
     )
 
 
-def _paint(h: _Hash, colour: Tensor, which: str) -> Tensor:
+def _paint(h: SceneHash, colour: Tensor, which: str) -> Tensor:
     """Return RGB [N, 3]: the named colour with jitter."""
     brightness = h.uniform(0.9, 1.1, f"{which} brightness")[:, None]
     nominal = torch.tensor(list(COLOURS.values()))[colour]
     return (nominal * brightness + h.uniform_rgb(-10, 10, which)).clamp(0, 255)
 
 
-def _alone(h: _Hash, radius: Tensor) -> Tensor:
+def _alone(h: SceneHash, radius: Tensor) -> Tensor:
     """Place an object alone near a point of a 3 x 3 grid.
 
     Returns centres [N, 2, 2] inside the image, equal for both slots.
@@ -123,7 +123,7 @@ def _alone(h: _Hash, radius: Tensor) -> Tensor:
     return torch.stack([centre, centre], 1)
 
 
-def _apart(h: _Hash, relation: Tensor, radius: Tensor) -> Tensor:
+def _apart(h: SceneHash, relation: Tensor, radius: Tensor) -> Tensor:
     """Place two objects, one clearly beside or above the other.
 
     Returns centres [N, 2, 2]; the objects don't touch and are inside the image.

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipedu.data.shards.samples import shard_names, shard_paths, usable
+from clipedu.data.shards.samples import MissingSplit, shard_names, usable
 from clipedu.data.shards.tar_reader import IMAGES
 from clipedu.data.sources.hub_files import digest_of
 from clipedu.data.sources.manifests import OWN, data_home, read_manifest, safe_name
@@ -50,10 +50,8 @@ def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
     for split in ("train", "val"):
         try:
             shards, _ = shard_names(folder, split)
-        except ClipeduError:
-            if not folder.is_dir() or not shard_paths(folder):
-                raise
-            continue  # there are shards, none of this split
+        except MissingSplit:
+            continue
         if shards not in splits.values():  # names without a split's word: every shard belongs to every split
             splits[split] = shards
     name = name or folder.resolve().name

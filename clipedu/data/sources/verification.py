@@ -33,7 +33,7 @@ class Verified:
         fetched: whether it came from a hub, so that it can be fetched again.
         files: how many were compared with their checksums.
         bytes: of these files together.
-        damaged: one line for each file that is not as it should be.
+        damaged: file -> what is wrong with it.
         pairs: usable samples by split.
         fields: samples with an image, with captions, with a class; by split.
         skipped: by reason, how many samples cannot be used.
@@ -44,7 +44,7 @@ class Verified:
     fetched: bool = False
     files: int = 0
     bytes: int = 0
-    damaged: list[str] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
     pairs: dict[str, int] = field(default_factory=dict)
     fields: dict[str, dict[str, int]] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def verify(name: str | os.PathLike, *, folder: str | os.PathLike | None = None, 
     if record:
         for file in expected:
             record["files"][file].pop("damaged", None)
-            if any(line.startswith(f"{file}: ") for line in found.damaged):
+            if file in found.damaged:
                 record["files"][file]["damaged"] = True
         write_json(target / RECORD, record)
     _count(manifest.subset(record.get("subset")), target, found, progress)
@@ -126,7 +126,7 @@ def _compare(expected: dict[str, tuple[int, str]], target: Path, found: Verified
         for file, what in zip(expected, pool.map(trouble, expected), strict=True):
             bar.update(expected[file][0])
             if what:
-                found.damaged.append(f"{file}: {what}")
+                found.damaged[file] = what
     found.files, found.bytes = len(expected), total
 
 

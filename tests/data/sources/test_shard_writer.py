@@ -38,7 +38,7 @@ def test_names_without_a_split_and_odd_names(tmp_path):
     write_manifest(folder)
     manifest = find_manifest(folder)
     assert list(manifest.splits) == ["train"] and manifest.files == ('sh"ärd.tar',)
-    assert verify(folder, progress=False).damaged == []
+    assert verify(folder, progress=False).damaged == {}
 
 
 def test_folders_that_have_no_manifest_to_write(tmp_path):
@@ -79,7 +79,7 @@ def test_images_and_captions_become_shards(images, home, tmp_path, monkeypatch):
         "pets-train-00001.tar",
     ]
     found = verify("pets", progress=False)
-    assert (found.damaged, found.surprises, found.pairs) == ([], [], {"train": 3})
+    assert (found.damaged, found.surprises, found.pairs) == ({}, [], {"train": 3})
     assert len(list(home.iterdir())) == 1  # nothing partial beside it
     with pytest.raises(ClipeduError, match="unknown data set 'elsewhere/pets'"):
         find_manifest("elsewhere/pets")
@@ -170,3 +170,12 @@ def test_nothing_partial_is_left(images, tmp_path, monkeypatch):
         patch.setattr(Path, "read_bytes", read)
         write_shards(images, tmp_path / "t.csv", folder=tmp_path / "place" / "out")
     assert list((tmp_path / "place").iterdir()) == []
+
+
+def test_a_manifest_of_one_split_and_of_none(tmp_path):
+    make_shards(tmp_path / "birds", 3, name="birds", split="val")
+    manifest = write_manifest(tmp_path / "birds").read_text()
+    assert "[splits.val]" in manifest and "[splits.train]" not in manifest
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ClipeduError, match=r"holds no \.tar shards"):
+        write_manifest(tmp_path / "empty")
