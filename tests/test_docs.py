@@ -238,7 +238,7 @@ def test_the_site_builds(tmp_path):
     """As on a machine without a network, and with every warning an error."""
     for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
         pytest.importorskip(module, reason="the site needs: pip install -e '.[docs]'")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
     )
@@ -247,6 +247,9 @@ def test_the_site_builds(tmp_path):
     assert {"index.html", "architecture.html", "results/grid.html", "reference/losses.html"} <= pages
     losses = (tmp_path / "site/reference/losses.html").read_text(encoding="utf-8")
     assert 'id="clipedu.losses.build_loss"' in losses and "<math" in losses and "arithmatex" not in losses
+    assert "<blockquote>" not in losses and "&gt;&gt;&gt;" in losses, "examples are shown as quotations"
+    index = (tmp_path / "site/reference/index.html").read_text(encoding="utf-8")
+    assert "][clipedu." not in index, "a name without a page"
     for page in pages:
         loaded = re.findall(
             r'<(?:script|img|link)[^>]*(?:src|href)="(https?://[^"]*)"', (tmp_path / "site" / page).read_text()
