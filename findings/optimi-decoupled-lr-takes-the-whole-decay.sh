@@ -9,7 +9,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q torch==2.14.1 torch-optimi==0.3.3
+"$folder/venv/bin/pip" install -q torch==2.14.1 torch-optimi==0.3.3 packaging==26.4  # which it imports and does not declare
 "$folder/venv/bin/python" -W ignore - <<'PYTHON'
 import optimi
 import torch
