@@ -116,6 +116,26 @@ def public(node: ast.AST, name: str) -> Iterator[tuple[str, ast.AST]]:
             yield from public(child, below) if isinstance(child, ast.ClassDef) else [(below, child)]
 
 
+def untyped(function: ast.FunctionDef) -> list[str]:
+    """Parameters of a function that have no type, and "return"."""
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    bare = [one.arg for one in named if one.annotation is None and one.arg not in ("self", "cls")]
+    return bare + ["return"] * (function.returns is None and function.name != "__init__")
+
+
+def test_public_functions_are_typed():
+    found = [
+        f"{name}: {', '.join(bare)}"
+        for path, tree in TREES.items()
+        for name, node in public(tree, path)
+        if isinstance(node, ast.FunctionDef) and (bare := untyped(node))
+    ]
+    assert not found, "\n".join(found)
+    (function,) = ast.parse("def f(self, a, b: int): ...").body
+    assert untyped(function) == ["a", "return"]
+
+
 def first_line_fault(docstring: str) -> str | None:
     """What is wrong with the first line of a docstring, if anything."""
     first = docstring.splitlines()[0]

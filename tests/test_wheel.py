@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -42,10 +43,13 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """A fresh folder with the wheel and nothing else; what clipedu depends on comes from this Python."""
+    """A fresh virtual environment with the wheel; what clipedu depends on comes from this Python, by a .pth file."""
     folder = tmp_path_factory.mktemp("installed")
+    run(sys.executable, "-m", "venv", folder, cwd=folder)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     options = ("--no-deps", "--no-index", "--disable-pip-version-check", "--quiet")
-    run(sys.executable, "-m", "pip", "install", *options, "--target", folder, wheel, cwd=folder)
+    run(folder / "bin" / "python", "-m", "pip", "install", *options, wheel, cwd=folder)
     return folder
 
 
@@ -81,19 +85,19 @@ def test_source_distribution_builds_the_same_wheel(wheel, tmp_path):
 
 
 def test_command_line_works_away_from_the_checkout(installed, tmp_path):
-    away = {"PYTHONPATH": str(installed), "CLIPEDU_DATA": str(tmp_path / "data")}
-    where = run(sys.executable, "-c", "import clipedu; print(clipedu.__file__)", cwd=tmp_path, **away)
+    away = {"PYTHONPATH": "", "CLIPEDU_DATA": str(tmp_path / "data")}
+    where = run(installed / "bin" / "python", "-c", "import clipedu; print(clipedu.__file__)", cwd=tmp_path, **away)
     assert Path(where.strip()).is_relative_to(installed)
     listed = run(installed / "bin" / "clipedu", "data", "list", cwd=tmp_path, **away)
     manifests = sorted(path.stem for path in (ROOT / "data_manifests").glob("*.toml"))
     assert all(any(line.startswith(name) for line in listed.splitlines()) for name in manifests), listed
-    shown = run(sys.executable, "-m", "clipedu", "data", "show", "cc3m-100k", cwd=tmp_path, **away)
+    shown = run(installed / "bin" / "python", "-m", "clipedu", "data", "show", "cc3m-100k", cwd=tmp_path, **away)
     assert "pixparse/cc3m-wds" in shown
 
 
 def test_notebooks_are_copied_away_from_the_checkout(installed, tmp_path):
     code = "from clipedu.cli.jupyter import copy_notebooks; print(*copy_notebooks(__import__('pathlib').Path('mine')), sep='\\n')"
-    lines = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed)).splitlines()
+    lines = run(installed / "bin" / "python", "-c", code, cwd=tmp_path, PYTHONPATH="").splitlines()
     sources = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     assert [line.split()[0] for line in lines] == ["new"] * len(sources)
     for source in sources:
