@@ -82,12 +82,16 @@ def run_all(page, pictures: int = 1) -> None:
     """Run all cells, and wait until this many widgets with a picture are there."""
 
     def shown() -> bool:
-        if "[ ]" in page.locator(".jp-CodeCell .jp-InputArea-prompt").first.inner_text():
-            page.click(".jp-Notebook .jp-Cell >> nth=0")
+        if page.locator(PICTURE).count() == pictures:
+            return True
+        idle = page.get_attribute(".jp-Notebook-ExecutionIndicator", "data-status") == "idle"
+        prompts = page.locator(".jp-CodeCell .jp-InputArea-prompt").all_inner_texts()
+        if idle and any("[ ]" in prompt for prompt in prompts) and not any("[*]" in prompt for prompt in prompts):
+            page.click(".jp-Notebook .jp-Cell >> nth=0")  # JupyterLab can lose "Run all", also halfway
             page.click('div.lm-MenuBar-itemLabel:text-is("Run")')
             page.click('li.lm-Menu-item[data-command="runmenu:run-all"]')
             page.wait_for_timeout(2000)
-        return page.locator(PICTURE).count() == pictures
+        return False
 
     until(page, shown)
 
