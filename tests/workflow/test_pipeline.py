@@ -115,7 +115,10 @@ def test_what_a_geometry_and_a_loss_learn_is_kept_and_goes_on(quick, tmp_path, m
 
 def test_a_run_killed_before_its_tokenizer_was_written_can_be_resumed(quick, tmp_path):
     new_run(quick, tmp_path / "run")
+    leftover = tmp_path / "run" / ".history.csv.1a2b3c4d.partial"  # of the write during which it was killed
+    leftover.write_text("step,")
     run = resume(tmp_path / "run", progress=False, report=False)
+    assert not leftover.exists()
     assert run.status == "finished" and run.model().tokenizer.vocab_size > 5
     assert (run.folder / "data.json").is_file() and (run.folder / "text_encoder").is_dir()
 
