@@ -222,7 +222,7 @@ def describe_own(args: argparse.Namespace) -> None:
     Raises:
         ClipeduError: --folder without --captions, or a folder that cannot be described or packed.
     """
-    from clipedu.data.sources.shard_writer import write_manifest, write_shards
+    from clipedu.data.sources.shard_writer import LEFT_OUT, write_manifest, write_shards
 
     if args.captions is None:
         if args.folder is not None:
@@ -234,7 +234,7 @@ def describe_own(args: argparse.Namespace) -> None:
     for note in done.notes:
         _fact("captions", note)
     if done.left_out:
-        _fact("left out", f"{len(done.left_out)} rows")
+        _fact("left out", f"{len(done.left_out)} rows, all in {done.folder / LEFT_OUT}")
     for kind, count in done.reasons().items():
         examples = [str(row) for row in done.left_out if row.kind == kind][:3]
         _fact("", f"{count} {kind}, e.g. {'; '.join(examples)}")

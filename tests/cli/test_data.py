@@ -158,7 +158,9 @@ def test_own_images(home, tmp_path, capsys):
     run("manifest", folder, "--captions", tmp_path / "t.csv")
     shown = capsys.readouterr().out
     assert "1 images with 1 captions" in shown and "row 3: gone.png: no such file" in shown
-    assert "left out  12 rows" in shown and "12 no such file, e.g. row 3" in shown and shown.count("gone.png") == 3
+    assert (
+        "left out  12 rows, all in" in shown and "12 no such file, e.g. row 3" in shown and shown.count("gone.png") == 3
+    )
     assert "captions  read: image from 'image', captions from 'caption'" in shown
     run("verify", "pets")
     assert "1 usable pairs" in capsys.readouterr().out

@@ -87,6 +87,8 @@ class _Shape:
         many = len(cells) > self.width
         what = "more cells than the header" if many else "fewer cells than the header"
         count = f"{len(cells)} cell{'s' * (len(cells) > 1)}, the header has {self.width}"
+        if len(cells) == 1 and self.columns.captions[-1] == self.width - 1 and not is_image_name(image):
+            count += " (if the caption above goes on here, put it in quotes)"
         table.drop(number, image, what, count)
         return None
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 PER_SHARD = 1000  # images
+LEFT_OUT = "left_out.txt"  # a line for each row that is not in the shards
 
 
 def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
@@ -110,7 +111,8 @@ def write_shards(
 ) -> WrittenShards:
     """Write images and a file of captions as shards with a manifest.
 
-    The image files go in as they are, once they have been decoded. The folder appears when all shards are written, or not at all.
+    The image files go in as they are, once they have been decoded. The folder appears when all shards are written, or not at
+    all; `left_out.txt` in it has a line for each row that was left out.
 
     Args:
         images: the folder that the file names with the captions are relative to.
@@ -148,6 +150,8 @@ def write_shards(
         if not written:
             why = f"e.g. {table.left_out[0]}" if table.left_out else "it has no rows"
             raise ClipeduError(f"{captions} gives no usable pair ({why})")
+        if table.left_out:
+            write_text(partial / LEFT_OUT, "".join(f"{row}\n" for row in table.left_out))
         write_manifest(partial, target.name)
     return WrittenShards(target, len(written), sum(written), table.left_out, table.notes)
 

@@ -77,6 +77,12 @@ def test_rows_with_fewer_cells():
         "row 2: 0.jpg: 2 cells, the header has 3",
         "row 3: 1.jpg: 1 cell, the header has 3",
     ]
+    table = read_table("image,caption\n0.jpg,a red\nbus\n1.jpg\n", PATH)
+    assert taken(table) == [("0.jpg", "a red")]
+    assert list(map(str, table.left_out)) == [
+        "row 3: bus: 1 cell, the header has 2 (if the caption above goes on here, put it in quotes)",
+        "row 4: 1.jpg: 1 cell, the header has 2",
+    ]
     several = "image,caption_1,caption_2,caption_3\n0.jpg,a,b,c\n1.jpg,a\n2.jpg\n"
     assert read(several) == [("0.jpg", "a", "b", "c"), ("1.jpg", "a")]  # fewer captions, not fewer cells
     assert str(read_table(several, PATH).left_out[0]) == "row 4: 2.jpg: 1 cell, the header has 4"

@@ -127,7 +127,8 @@ def test_rows_that_cannot_be_used_are_named(images, tmp_path):
     for number, (line, why) in enumerate(zip(done.dropped, told, strict=True), 3):
         assert line.startswith(f"row {number}: ") and why in line
     assert done.reasons()["not a file inside the folder"] == 2 and sum(done.reasons().values()) == len(told)
-    assert b"secret" not in b"".join(path.read_bytes() for path in done.folder.iterdir())
+    assert b"secret" not in b"".join(path.read_bytes() for path in done.folder.glob("*.tar"))
+    assert (done.folder / "left_out.txt").read_text().splitlines() == done.dropped
 
 
 @pytest.mark.parametrize(
