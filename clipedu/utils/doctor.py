@@ -60,6 +60,7 @@ def required_versions(requirements: Iterable[str], installed: Mapping[str, str])
         requirements: as a package's metadata has them, e.g. "torch>=2.7"; those of extras are left out.
         installed: package to version.
     """
+    versions = {canonicalize_name(name): version for name, version in installed.items()}
     wanted = [
         need for need in map(Requirement, requirements) if need.marker is None or need.marker.evaluate({"extra": ""})
     ]
