@@ -25,7 +25,7 @@ from clipedu.data.shards.tar_reader import Sample
 from clipedu.utils.disk_space import check_free_space
 from clipedu.utils.errors import ClipeduError, unknown_name
 
-VERSION = 2  # of the cache: raise it when the same shards give other pixels or rows
+VERSION = 3  # of the cache: raise it when the same shards give other pixels or rows
 PART = 256  # slots
 FEW = 2000  # images that are decoded before other processes would have started
 _PATIENCE = 2.0  # seconds before a progress bar appears
@@ -285,10 +285,13 @@ def too_few(source: Source, size: int, there: str) -> ClipeduError:
 
 
 def _none_left(source: Source, rows: dict[str, Any]) -> ClipeduError:
-    why = "its shards hold no KEY.jpg with KEY.txt or KEY.json"
+    why = "its shards hold no sample"
     if skipped := rows["skipped"]:
         why = f"{len(skipped)} skipped, e.g. {skipped[0][1]}: {skipped[0][2]}"
-    return ClipeduError(f"{source.folder} has no usable pair ({why}): check the shards or fetch them again")
+    return ClipeduError(
+        f"{source.folder} has no usable pair ({why}): check that its shards hold KEY.jpg with KEY.txt or KEY.json, or "
+        "fetch them again"
+    )
 
 
 def _check_unchanged(source: Source, size: int | None, entry: Path) -> None:

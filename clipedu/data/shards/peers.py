@@ -1,0 +1,120 @@
+"""Tell which samples of a shard other readers of WebDataset shards read otherwise.
+
+webdataset (1.0.2) and datasets (5.2) read a tar as a stream: up to its first end mark; neighbours with the same path up to the
+first dot are one sample. So they miss or split what `clipedu.data.shards.groups` can join.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from clipedu.data.shards.groups import Group, group_members
+from clipedu.data.shards.tar_members import Member, list_members
+
+PEERS = ("webdataset", "datasets")
+FIRST = 5  # samples from which datasets learns the fields; it refuses the set if they differ
+
+BEHIND = "behind the first end mark of their tar, as if two were written after one another", "would stop there"
+DOTS = "with a dot in the key", "would take the key only to the first dot"
+APART = "whose files are not side by side in the tar", "would read each part as a sample of its own"
+REPEATED = "in a tar that repeats a file of a sample", "would end there with an error"
+
+
+def peer_troubles(shards: dict[str, Path]) -> list[str]:
+    """Say in a line each what other readers cannot read of a set.
+
+    Args:
+        shards: name to path, in order. Of a damaged one what can be read is considered.
+    """
+    counts: Counter[tuple[str, str, str]] = Counter()
+    examples: dict[tuple[str, str, str], str] = {}
+    refused = ""
+    total = 0
+    for name, path in shards.items():
+        try:
+            with path.open("rb") as file:
+                members = list_members(file)
+        except OSError:
+            continue
+        if not total:
+            refused = _refusal(name, members.found)
+        ours = [group for group in group_members(members.found, members.length) if _is_pair(group)]
+        total += len(ours)
+        for group, peers, (what, they) in _read_otherwise(members.found, ours):
+            reason = (what, " and ".join(peers), they)
+            counts[reason] += 1
+            examples.setdefault(reason, f"{name}: {group.key}")
+    lines = [
+        f"{count} of {total} samples {what}, e.g. {examples[what, peers, they]}: {peers} {they}"
+        for (what, peers, they), count in counts.most_common()
+    ]
+    return lines + [refused] * bool(refused)
+
+
+def _is_pair(group: Group) -> bool:
+    return not group.trouble and group.has_image and len(group.files) > 1
+
+
+def _read_otherwise(members: list[Member], ours: list[Group]) -> Iterator[tuple[Group, list[str], tuple[str, str]]]:
+    """Yield the samples that peers read otherwise, which peers, and why."""
+    theirs: dict[str, dict[str, list[set[str]]]] = {peer: {} for peer in PEERS}
+    for peer in PEERS:
+        for key, fields in samples_of(peer, members):
+            theirs[peer].setdefault(key, []).append({field.lower() for field in fields})
+    for group in ours:
+        if any(file.archive for file in group.files.values()):
+            yield group, list(theirs), BEHIND
+            continue
+        parts = {peer: samples.get(group.key, []) for peer, samples in theirs.items()}
+        peers = [peer for peer in PEERS if not any(part >= group.files.keys() for part in parts[peer])]
+        if peers:
+            dots = "." in group.key.rpartition("/")[2]
+            yield group, peers, DOTS if dots else APART if all(parts[peer] for peer in peers) else REPEATED
+
+
+def samples_of(peer: str, members: Iterable[Member]) -> Iterator[tuple[str, list[str]]]:
+    """Yield key and fields of each sample as a peer reads them.
+
+    It ends where the peer ends with an error.
+
+    Args:
+        peer: one of `PEERS`.
+        members: of a tar, in order.
+    """
+    key: str | None = None
+    fields: list[str] = []
+    for member in members:
+        if member.archive or member.kind != "file" or _is_skipped(peer, member.name):
+            continue
+        match = re.fullmatch(r"((?:.*/)?[^.]+)\.([^/]*)", member.name)
+        if match is None:
+            continue
+        field = match[2].lower() if peer == "webdataset" else match[2]
+        if match[1] != key:
+            if key is not None:
+                yield key, fields
+            key, fields = match[1], []
+        if field in fields:
+            return
+        fields.append(field)
+    if key is not None:
+        yield key, fields
+
+
+def _is_skipped(peer: str, name: str) -> bool:
+    if peer == "webdataset":
+        return re.match("__[^/]*__($|/)", name) is not None
+    return name.rpartition("/")[2].startswith((".", "__"))
+
+
+def _refusal(shard: str, members: list[Member]) -> str:
+    """Say whether datasets refuses a set whose first shard this is."""
+    first = [fields for (_, fields), _ in zip(samples_of("datasets", members), range(FIRST), strict=False)]
+    other = next((fields for fields in first if set(fields) != set(first[0])), None)
+    if other is None:
+        return ""
+    one, two = (" ".join(f".{field}" for field in fields[:5]) for fields in (first[0], other))
+    return f"the first samples of {shard} have other files, {one} and {two}: datasets refuses the set"
