@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from clipedu.data.shards import images
 from clipedu.data.shards import pixel_cache as cache
+from clipedu.data.shards.left_out import one_line
 from clipedu.data.shards.samples import SPLITS, class_names, shard_names, until, usable
 from clipedu.data.shards.tar_reader import Sample
 from clipedu.utils.disk_space import check_free_space
@@ -176,7 +177,7 @@ def table(samples: list[Sample], failed: dict[int, str]) -> dict[str, Any]:
         slot += not sample.trouble
         if trouble := sample.trouble or failed.get(slot):
             where = ": ".join(part for part in (sample.shard, sample.key) if part)
-            rows["skipped"].append([len(rows["keys"]), _one_line(where), _one_line(trouble)])
+            rows["skipped"].append([len(rows["keys"]), one_line(where), one_line(trouble)])
             continue
         rows["keys"].append(sample.key)
         rows["captions"].append(sample.captions or [])
@@ -314,7 +315,3 @@ def _bar(what: str, total: int, unit: str, progress: bool) -> tqdm:
         desc=what, total=total, unit=unit, unit_scale=unit == "B", delay=_PATIENCE, mininterval=0.5, leave=False,
         disable=not progress,
     )  # fmt: skip
-
-
-def _one_line(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -20,6 +20,11 @@ def kind_of(reason: str) -> str:
     return re.split(r": | \(", reason, maxsplit=1)[0]
 
 
+def one_line(text: str) -> str:
+    """Replace line ends and whatever else cannot be printed by "?"."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def summary(left_out: Iterable[tuple[str, str]]) -> list[str]:
     """Count reasons by kind, the most frequent first, with examples.
 

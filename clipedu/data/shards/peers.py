@@ -1,4 +1,4 @@
-"""Tell which samples of a shard other readers of WebDataset shards read otherwise.
+"""Tell which samples of a shard other programs read otherwise.
 
 webdataset (1.0.2) and datasets (5.2) read a tar as a stream: up to its first end mark; neighbours with the same path up to the
 first dot are one sample. So they miss or split what `clipedu.data.shards.groups` can join.
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from clipedu.data.shards.groups import Group, group_members
+from clipedu.data.shards.left_out import one_line
 from clipedu.data.shards.tar_members import Member, list_members
 
 PEERS = ("webdataset", "datasets")
@@ -46,7 +47,7 @@ def peer_troubles(shards: dict[str, Path]) -> list[str]:
         for group, peers, (what, they) in _read_otherwise(members.found, ours):
             reason = (what, " and ".join(peers), they)
             counts[reason] += 1
-            examples.setdefault(reason, f"{name}: {group.key}")
+            examples.setdefault(reason, one_line(f"{name}: {group.key}"))
     lines = [
         f"{count} of {total} samples {what}, e.g. {examples[what, peers, they]}: {peers} {they}"
         for (what, peers, they), count in counts.most_common()
@@ -116,5 +117,5 @@ def _refusal(shard: str, members: list[Member]) -> str:
     other = next((fields for fields in first if set(fields) != set(first[0])), None)
     if other is None:
         return ""
-    one, two = (" ".join(f".{field}" for field in fields[:5]) for fields in (first[0], other))
-    return f"the first samples of {shard} have other files, {one} and {two}: datasets refuses the set"
+    one, two = (" ".join(f".{field[:30]}" for field in fields[:5]) for fields in (first[0], other))
+    return one_line(f"the first samples of {shard} have other files, {one} and {two}: datasets refuses the set")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -45,13 +46,17 @@ def _almost_shards(folder: Path) -> list[str]:
             lines.append(f"{name}: not used, it is compressed: unpack it to a .tar")
         elif path.suffix != ".tar" and path.suffix.lower() == ".tar":
             lines.append(f"{name}: not used, its name must end in .tar")
+    deeper = Counter(path.parent.name for path in folder.glob("*/*.tar") if path.parent.name not in ALL_WORDS)
+    for name, count in sorted(deeper.items()):
+        if not name.startswith("."):
+            lines.append(f"{name}: not used, a folder that is not named after a split ({count} .tar)")
     return lines
 
 
 def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
     """Find the shards of one split: name to path, in order.
 
-    The second result has a line for each shard that belongs to no split, and for each tar that is compressed.
+    The second result has a line for each shard that belongs to no split, and for what looks like shards and is not read.
 
     Raises:
         ClipeduError: no such folder, or no shards in it.

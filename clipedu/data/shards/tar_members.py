@@ -1,4 +1,4 @@
-"""List the members of a tar, also of several tars written after one another.
+"""List the members of a tar, or of several tars written in a row.
 
 A tar ends with a mark of zero blocks, and most programs stop there. `cat a.tar b.tar > c.tar` puts the files of b.tar behind
 the mark of a.tar; here they are listed too, as those of archive 1. What cannot be read of a tar is said, not raised.

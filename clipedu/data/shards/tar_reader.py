@@ -78,7 +78,7 @@ def read_shard(path: Path, shard: str) -> Iterator[Sample]:
 
 
 def not_read(extensions: Iterable[str]) -> str:
-    """Say which files of a key are not read, in brackets; "" if there are none."""
+    """Say in brackets which files of a key are not read; "" if none."""
     names = [
         f".{extension[:30]}" if extension else "a file without extension" for extension in dict.fromkeys(extensions)
     ]

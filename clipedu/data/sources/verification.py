@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from clipedu.data.shards.left_out import kind_of, summary
+from clipedu.data.shards.left_out import kind_of, one_line, summary
 from clipedu.data.shards.peers import peer_troubles
 from clipedu.data.shards.samples import shard_names, shard_paths, usable
 from clipedu.data.shards.tar_reader import Sample
@@ -170,12 +170,12 @@ def _count(manifest: Manifest, target: Path, found: Verified, workers: int | Non
         unused.update(dict.fromkeys(of_no_split))
         samples = _read(split, shards, progress)
         good = [sample for sample in samples if not sample.trouble]
-        left_out += [(_where(sample), sample.trouble) for sample in samples if sample.trouble]
+        left_out += [(_where(sample), one_line(sample.trouble)) for sample in samples if sample.trouble]
         failed: dict[int, str] = {}
         if found.decoded is not None:
             pictures = check_pictures(good, split, workers, progress)
             failed = pictures.failed
-            left_out += [(_where(good[place]), why) for place, why in failed.items()]
+            left_out += [(_where(good[place]), one_line(why)) for place, why in failed.items()]
             found.decoded += len(good) - len(failed)
             found.letterboxes[split], found.plain[split] = len(pictures.letterboxes), len(pictures.plain)
             found.surprises += _broken(split, good, list(failed))
@@ -184,7 +184,7 @@ def _count(manifest: Manifest, target: Path, found: Verified, workers: int | Non
         kinds: Counter[str] = Counter()
         for sample in rows:
             kinds.update(["image"] + ["captions"] * bool(sample.captions) + ["class"] * (sample.label is not None))
-            others.update(f".{extension}" for extension in sample.others)
+            others.update(one_line(f".{extension}") for extension in sample.others)
         found.pairs[split], found.fields[split] = len(rows), dict(kinds)
         if not any(map(expected.expects, (len(rows), len(good)))):  # a manifest may count pictures that don't decode
             give = f", {expected.tolerance:.0%} more or less" if expected.tolerance else ""
@@ -225,7 +225,7 @@ def _looks(split: str, good: list[Sample], pictures: Pictures) -> Iterator[str]:
 
 
 def _where(sample: Sample) -> str:
-    return sample.shard + f": {sample.key}" * bool(sample.key)
+    return one_line(sample.shard + f": {sample.key}" * bool(sample.key))
 
 
 def _first(samples: list[Sample], places: list[int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipedu.data.shards.left_out import kind_of, summary
+from clipedu.data.shards.left_out import kind_of, one_line, summary
 
 
 def test_kinds():
@@ -20,3 +20,7 @@ def test_kinds_are_counted_with_examples():
         "1: damaged, e.g. 0.tar (after 3 files: x)",
     ]
     assert summary([]) == []
+
+
+def test_one_line():
+    assert one_line("a\nb\x1b[31mé") == "a?b?[31mé"

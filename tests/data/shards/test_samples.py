@@ -131,9 +131,17 @@ def test_what_is_no_file_is_no_shard(tmp_path):
     assert prepare_cache(folder, image_size=8, progress=False).rows == 2
 
 
-def test_compressed_tars_are_named(tmp_path):
+def test_what_looks_like_a_shard_is_named(tmp_path):
     folder = make_shards(tmp_path / "toy", 2)
-    for name in ("toy-train-1.tar.gz", "more.tgz", "train/x.tar.zst", "OLD.TAR", "toy.tar.sha256"):
+    for name in (
+        "toy-train-1.tar.gz",
+        "more.tgz",
+        "train/x.tar.zst",
+        "OLD.TAR",
+        "toy.tar.sha256",
+        "more/0.tar",
+        ".x/0.tar",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x")
     pairs = Shards(folder, image_size=8)
@@ -145,6 +153,7 @@ def test_compressed_tars_are_named(tmp_path):
             "more.tgz: not used, it is compressed: unpack it to a .tar",
             "toy-train-1.tar.gz: not used, it is compressed: unpack it to a .tar",
             "train/x.tar.zst: not used, it is compressed: unpack it to a .tar",
+            "more: not used, a folder that is not named after a split (1 .tar)",
         ]
     )
     assert prepare_cache(folder, image_size=8, progress=False).left_out == tuple(pairs.left_out)
