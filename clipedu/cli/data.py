@@ -237,6 +237,7 @@ def describe_own(args: argparse.Namespace) -> None:
         if args.folder is not None:
             raise ClipeduError("--folder goes with --captions: a folder of shards is described where it is")
         print(f"Written: {write_manifest(args.own)}")
+        print(f"Next: clipedu data verify {args.own}, which decodes every picture and says what is left out")
         return
     done = write_shards(args.own, args.captions, folder=args.folder)
     print(f"{done.images} images with {done.captions} captions: shards and manifest are in {done.folder}")

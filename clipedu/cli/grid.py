@@ -44,5 +44,5 @@ def grid(args: argparse.Namespace) -> None:
     if baseline:
         print(f"{'ridge, no CLIP':<20} {baseline['tr@1']:6.2f} {baseline['ir@1']:6.2f}   ({baseline['seconds']:.0f} s)")
     if runs:
-        print_left_out_of_run(runs[0].folder)  # all cells have the same sets
+        print_left_out_of_run(folder / runs[0].name)  # all cells have the same sets
     print(f"\nReport: {write_report(runs, folder, baseline=baseline)}")

@@ -190,7 +190,7 @@ def test_what_verify_and_cache_say_of_pictures_and_groups(tmp_path, home, capsys
     folder = write_tar(tmp_path / "toy" / "toy-train-0.tar", files).parent
     (folder / "toy-train-1.tar.gz").write_bytes(b"x")
     run("manifest", folder)
-    capsys.readouterr()
+    assert f"Next: clipedu data verify {folder}, which decodes" in capsys.readouterr().out
     run("verify", folder, "--workers", 1)
     shown = " ".join(capsys.readouterr().out.split())
     assert "12 usable pairs" in shown and "1: image is not a JPEG, PNG or WebP, e.g. toy-train-0.tar: k00" in shown
