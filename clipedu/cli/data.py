@@ -250,13 +250,6 @@ def describe_own(args: argparse.Namespace) -> None:
         _fact("", f"{count} {kind}, e.g. {'; '.join(examples)}")
 
 
-def _left_out(lines: list[str]) -> None:
-    for line in lines[:10]:
-        _fact("left out", line)
-    if len(lines) > 10:
-        _fact("left out", f"... {len(lines)} in all")
-
-
 def _show_terms(manifest: Manifest) -> None:
     _fact("licence", manifest.licence or "not stated")
     _fact("terms", manifest.terms)
