@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from clipedu.data.shards.groups import Group, group_members
+from clipedu.data.shards.groups import Group, group_members, split_name
 from clipedu.data.shards.left_out import one_line
 from clipedu.data.shards.tar_members import Member, list_members
 
@@ -21,6 +21,7 @@ FIRST = 5  # samples from which datasets learns the fields; it refuses the set i
 BEHIND = "behind the first end mark of their tar, as if two were written after one another", "would stop there"
 DOTS = "with a dot in the key", "would take the key only to the first dot"
 APART = "whose files are not side by side in the tar", "would read each part as a sample of its own"
+OTHER = "with files that the first sample has not", "would read them without these"
 REPEATED = "in a tar that repeats a file of a sample", "would end there with an error"
 
 
@@ -33,6 +34,7 @@ def peer_troubles(shards: dict[str, Path]) -> list[str]:
     counts: Counter[tuple[str, str, str]] = Counter()
     examples: dict[tuple[str, str, str], str] = {}
     refused = ""
+    learned: set[str] | None = None
     total = 0
     for name, path in shards.items():
         try:
@@ -40,11 +42,17 @@ def peer_troubles(shards: dict[str, Path]) -> list[str]:
                 members = list_members(file)
         except OSError:
             continue
-        if not total:
-            refused = _refusal(name, members.found)
+        if learned is None:
+            first = _first_fields(members.found)
+            learned, refused = first[0] if first else None, _refusal(name, first)
         ours = [group for group in group_members(members.found, members.length) if _is_pair(group)]
         total += len(ours)
-        for group, peers, (what, they) in _read_otherwise(members.found, ours):
+        otherwise = list(_read_otherwise(members.found, ours))
+        if learned is not None and not refused:
+            told = {id(group) for group, *_ in otherwise}
+            others = [group for group in ours if id(group) not in told and not _fields(group) <= learned]
+            otherwise += [(group, ["datasets"], OTHER) for group in others]
+        for group, peers, (what, they) in otherwise:
             reason = (what, " and ".join(peers), they)
             counts[reason] += 1
             examples.setdefault(reason, one_line(f"{name}: {group.key}"))
@@ -57,6 +65,11 @@ def peer_troubles(shards: dict[str, Path]) -> list[str]:
 
 def _is_pair(group: Group) -> bool:
     return not group.trouble and group.has_image and len(group.files) > 1
+
+
+def _fields(group: Group) -> set[str]:
+    """Return the extensions of the files that are read, as they are written."""
+    return {split_name(member.name)[1] for member in group.files.values()}
 
 
 def _read_otherwise(members: list[Member], ours: list[Group]) -> Iterator[tuple[Group, list[str], tuple[str, str]]]:
@@ -111,11 +124,16 @@ def _is_skipped(peer: str, name: str) -> bool:
     return name.rpartition("/")[2].startswith((".", "__"))
 
 
-def _refusal(shard: str, members: list[Member]) -> str:
-    """Say whether datasets refuses a set whose first shard this is."""
-    first = [fields for (_, fields), _ in zip(samples_of("datasets", members), range(FIRST), strict=False)]
-    other = next((fields for fields in first if set(fields) != set(first[0])), None)
+def _first_fields(members: list[Member]) -> list[set[str]]:
+    """Return the fields of the samples from which datasets learns the columns."""
+    samples = zip(samples_of("datasets", members), range(FIRST), strict=False)
+    return [set(fields) for (_, fields), _ in samples]
+
+
+def _refusal(shard: str, first: list[set[str]]) -> str:
+    """Say whether datasets refuses a set whose first samples have these fields."""
+    other = next((fields for fields in first if fields != first[0]), None)
     if other is None:
         return ""
-    one, two = (" ".join(f".{field[:30]}" for field in fields[:5]) for fields in (first[0], other))
+    one, two = (" ".join(f".{field[:30]}" for field in sorted(fields)[:5]) for fields in (first[0], other))
     return one_line(f"the first samples of {shard} have other files, {one} and {two}: datasets refuses the set")

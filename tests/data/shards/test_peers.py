@@ -27,6 +27,7 @@ SHARDS = {
     "two": [[*pair("a"), *pair("b")], [*pair("a", 1), *pair("c")]],
     "texts behind": [[pair("a")[0], pair("b")[0]], [pair("a")[1], pair("b")[1]]],
     "mixed": [[*pair("a"), *pair("b", kind="jpg")]],
+    "mixed later": [[*(f for key in "abcde" for f in pair(key)), *pair("f", kind="jpg")]],
     "capitals": [[("K.PNG", encode(photo(0))), ("K.TXT", b"text")]],
     "hidden": [[("d/._a.png", b"x"), pair("d/a")[0], ("d/._a.txt", b"x"), pair("d/a")[1]]],
     "strays": [[("README.md", b"x"), ("LICENSE", b"x"), ("__meta__", b"x"), *pair("a")]],
@@ -83,6 +84,9 @@ EXPECTED = {  # as datasets 5.2.0 reads them too
         f"{BOTH} would stop there"
     ],
     "mixed": ["the first samples of 0.tar have other files, .png .txt and .jpg .txt: datasets refuses the set"],
+    "mixed later": [
+        "1 of 6 samples with files that the first sample has not, e.g. 0.tar: f: datasets would read them without these"
+    ],
     "capitals": [],
     "hidden": [
         "1 of 1 samples whose files are not side by side in the tar, e.g. 0.tar: d/a: webdataset would read each part as a "
