@@ -39,12 +39,16 @@ def add_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> a
     )
     one.add_argument("--yes", action="store_true", help="I have read the terms of the set and accept them")
 
-    check = _named(_add(what, "verify", verify_set, "compare every byte with its checksum and count every pair"))
+    check = _named(
+        _add(what, "verify", verify_set, "compare every byte with its checksum, decode every picture, count every pair")
+    )
     check.add_argument("--folder", type=Path, help="where the set is, if not in its default folder")
     check.add_argument(
         "--image-size", type=int, metavar="N", help="also compare the cache of this size with the shards"
     )
     check.add_argument("--resize", default="crop", choices=["crop", "squash"], help="of that cache (default crop)")
+    check.add_argument("--no-decode", action="store_true", help="compare and count only, which is faster")
+    check.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one a core)")
 
     once = _named(_add(what, "cache", cache_set, "decode every image once, instead of in every training"))
     once.add_argument("--split", default="train", help="train (default), val or zeroshot")
@@ -166,13 +170,17 @@ def verify_set(args: argparse.Namespace) -> None:
     from clipedu.data.sources.verification import verify
     from clipedu.utils.disk_space import size_text
 
-    found = verify(args.name, folder=args.folder)
+    found = verify(args.name, folder=args.folder, decode=not args.no_decode, workers=args.workers)
     print(f"{found.folder}: {found.files} files, {size_text(found.bytes)}, {len(found.damaged)} damaged")
     for split, pairs in found.pairs.items():
         kinds = ", ".join(f"{count} with {kind}" for kind, count in found.fields[split].items() if kind != "image")
         _fact(split, f"{pairs} usable pairs" + (f" ({kinds})" if kinds else ""))
-    for reason, count in found.skipped.items():
-        _fact("left out", f"{count}: {reason}")
+    if found.decoded is None:
+        _fact("", "pictures were not decoded (--no-decode), so some of these may be left out in training")
+    for line in found.left_out:
+        _fact("left out", line)
+    for line in found.remarks:
+        _fact("note", line)
     for line in (*found.surprises, *(f"{file}: {what}" for file, what in found.damaged.items())):
         _fact("!", line)
     if found.damaged:
@@ -210,7 +218,8 @@ def cache_set(args: argparse.Namespace) -> None:
     print(
         f"{done.rows} images of {args.image_size} px, {size_text(done.bytes)} in {done.folder} ({done.seconds:.0f} s)"
     )
-    _left_out([": ".join(dropped) for dropped in done.dropped])
+    for line in done.left_out:
+        _fact("left out", line)
     if args.split == "train":
         squash = " --resize squash" * (args.resize == "squash")
         print(f"Next: clipedu train --data {args.name} --image-size {args.image_size}{squash} --train-size none")
@@ -228,6 +237,7 @@ def describe_own(args: argparse.Namespace) -> None:
         if args.folder is not None:
             raise ClipeduError("--folder goes with --captions: a folder of shards is described where it is")
         print(f"Written: {write_manifest(args.own)}")
+        print(f"Next: clipedu data verify {args.own}, which decodes every picture and says what is left out")
         return
     done = write_shards(args.own, args.captions, folder=args.folder)
     print(f"{done.images} images with {done.captions} captions: shards and manifest are in {done.folder}")
@@ -238,13 +248,6 @@ def describe_own(args: argparse.Namespace) -> None:
     for kind, count in done.reasons().items():
         examples = [str(row) for row in done.left_out if row.kind == kind][:3]
         _fact("", f"{count} {kind}, e.g. {'; '.join(examples)}")
-
-
-def _left_out(lines: list[str]) -> None:
-    for line in lines[:10]:
-        _fact("left out", line)
-    if len(lines) > 10:
-        _fact("left out", f"... {len(lines)} in all")
 
 
 def _show_terms(manifest: Manifest) -> None:

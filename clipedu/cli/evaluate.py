@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from clipedu.cli.left_out import print_left_out
 from clipedu.report.score_table import scores_text
 
 
@@ -30,9 +31,12 @@ def evaluate(args: argparse.Namespace) -> None:
             metrics |= evaluate_model(model, pairs, progress=True)
         metrics["average"] = average(metrics)
     else:
-        metrics = score(run, evaluation_sets(run.experiment))
+        sets = evaluation_sets(run.experiment)
+        metrics = score(run, sets)
         write_report([run], run.folder)
     print(scores_text(metrics))
+    for pairs in sets:
+        print_left_out(f"{pairs.name}/{pairs.split}", pairs.skipped, pairs.left_out)
 
 
 def report(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from clipedu.cli.left_out import print_left_out_of_run
 from clipedu.config.command_line import experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
@@ -42,4 +43,6 @@ def grid(args: argparse.Namespace) -> None:
     baseline = grid_baseline(base, folder, data)
     if baseline:
         print(f"{'ridge, no CLIP':<20} {baseline['tr@1']:6.2f} {baseline['ir@1']:6.2f}   ({baseline['seconds']:.0f} s)")
+    if runs:
+        print_left_out_of_run(folder / runs[0].name)  # all cells have the same sets
     print(f"\nReport: {write_report(runs, folder, baseline=baseline)}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
+from clipedu.cli.left_out import print_left_out_of_run
 from clipedu.config.command_line import experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.report.score_table import scores_text
@@ -57,7 +57,7 @@ def train(args: argparse.Namespace) -> None:
         args.how_to_go_on = f"If training had begun, resume with: clipedu train --resume {folder}"
         run = fit(experiment, folder)
     print(scores_text(run.metrics))
-    print_skipped(run.folder)
+    print_left_out_of_run(run.folder)
     print(f"\nTrained in {run.seconds:.0f} s. Report: {run.folder}/report.html")
 
 
@@ -69,14 +69,3 @@ def groups(args: argparse.Namespace) -> None:
 
     experiment = Experiment.preset(args.preset or "laptop", **experiment_changes(args))
     print(describe_groups(prepare(experiment, load_training_data(experiment)).optimizer))
-
-
-def print_skipped(folder: Path) -> None:
-    """Print how many samples of each set were left out, and the first of them."""
-    sets = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    for pairs in sets:
-        if pairs["skipped"]:
-            print(
-                f"{len(pairs['skipped'])} samples of {pairs['name']}/{pairs['split']} were left out, e.g. {pairs['skipped'][0]} "
-                f"(all: {folder}/data.json)"
-            )

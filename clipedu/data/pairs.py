@@ -56,6 +56,7 @@ class Pairs:
         class_names: one name a class (index = label), or None.
         templates: prompt templates with one "{}" each, for zero-shot classification.
         skipped: one line for each sample that was left out, and why.
+        left_out: the same summed up: one line for each reason, with examples.
         cache: the folder of what was made from the set and kept on disk, or None.
     """
 
@@ -66,6 +67,7 @@ class Pairs:
     class_names: Sequence[str] | None = None
     templates: Sequence[str] = ("a photo of a {}.",)
     skipped: Sequence[str] = ()
+    left_out: Sequence[str] = ()
 
     cache: Path | None = None  # a folder in which tokens can be kept for the next time
     _tokenized: Tokenized | None = None

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from clipedu.data.load import find_folder
 from clipedu.data.shards import pixel_cache as cache
 from clipedu.data.shards.decoding import Source, decoded, find_source, how_many, open_source, parts, spread, table
+from clipedu.data.shards.left_out import summary
 from clipedu.data.shards.tar_reader import Sample
 from clipedu.utils.errors import ClipeduError
 
@@ -33,6 +34,7 @@ class CacheReport:
         folder: of the entry.
         rows: how many images it has.
         dropped: every sample that was left out: ("shard: key", why).
+        left_out: the same summed up, a line a reason, and shards that are not used.
         seconds: what this call took.
         bytes: of the entry on disk.
     """
@@ -40,6 +42,7 @@ class CacheReport:
     folder: Path
     rows: int
     dropped: tuple[tuple[str, str], ...]
+    left_out: tuple[str, ...]
     seconds: float
     bytes: int
 
@@ -84,7 +87,8 @@ def prepare_cache(
     entry, pixels, rows = open_source(source, None, workers, progress)
     dropped = tuple((where, why) for _, where, why in rows["skipped"])
     size = sum(path.stat().st_size for path in entry.iterdir())
-    return CacheReport(entry, len(pixels), dropped, time.perf_counter() - start, size)
+    left_out = (*summary(dropped), *source.unused)
+    return CacheReport(entry, len(pixels), dropped, left_out, time.perf_counter() - start, size)
 
 
 def has_cache(name_or_folder: str | os.PathLike, split: str, *, image_size: int, resize: str = "crop") -> bool:

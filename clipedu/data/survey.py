@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from clipedu.data.letterboxes import has_letterbox
 from clipedu.data.pairs import Pairs
 from clipedu.data.tokenizer import clean_caption
 
@@ -89,6 +90,19 @@ def difference_hash(pixels: Tensor) -> Tensor:
 def difference_hashes(pairs: Pairs) -> Tensor:
     """Compute `difference_hash` of every row: bool [N, 64]."""
     return torch.cat([difference_hash(pairs.pixels(rows)) for rows in torch.arange(len(pairs)).split(CHUNK)])
+
+
+def letterboxes(pairs: Pairs) -> Tensor:
+    """Find the rows whose picture has plain borders on two sides.
+
+    See `clipedu.data.letterboxes`. Returns bool [N].
+    """
+    found = [
+        has_letterbox(picture)
+        for rows in torch.arange(len(pairs)).split(CHUNK)
+        for picture in pairs.pixels(rows).numpy()
+    ]
+    return torch.tensor(found, dtype=torch.bool)
 
 
 def hamming(one: Tensor, other: Tensor) -> Tensor:

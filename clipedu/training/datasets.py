@@ -121,7 +121,7 @@ def describe(pairs: Pairs) -> dict[str, Any]:
     """Describe a set, for a run's data.json.
 
     Returns:
-        its name, split, rows, image size and fingerprint, and every sample that was left out and why.
+        its name, split, rows, image size and fingerprint, and every sample that was left out and why, also summed up.
     """
     return {
         "name": pairs.name,
@@ -130,6 +130,7 @@ def describe(pairs: Pairs) -> dict[str, Any]:
         "image_size": pairs.image_size,
         "fingerprint": pairs.fingerprint(),
         "skipped": list(pairs.skipped),
+        "left_out": list(pairs.left_out),
     }
 
 

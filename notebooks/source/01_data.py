@@ -100,7 +100,8 @@ check_surplus(surplus)
 
 # %% [markdown]
 # For pictures, compare a hash of their bytes. **What you should see:** of the scenes, nearly a fifth of the captions but no picture; of Flickr8k, under
-# 1 % of the captions and one picture.
+# 1 % of the captions and one picture. No picture has a *letterbox*, plain borders on two sides: img2dataset, which fetches sets from the
+# web, adds them by default to make pictures square, and a model then sees them.
 
 # %%
 for name, pairs in sets.items():
@@ -109,6 +110,7 @@ for name, pairs in sets.items():
     print(name)
     print(f"  captions: {surplus(texts):6,} of {len(texts):6,} are copies")
     print(f"  pictures: {surplus(pictures):6,} of {len(pictures):6,}")
+    print(f"  letterboxes: {int(survey.letterboxes(pairs).sum()):3,} of {len(pictures):6,}")
 
 # %% [markdown]
 # Saved once more, a picture has other bytes. A *difference hash* shrinks it to 8 x 9 grey pixels and asks of each: brighter than its

@@ -12,7 +12,7 @@ from clipedu.cli.data import add_data
 from clipedu.utils.errors import ClipeduError
 from tests.helpers.fetching import SHARDS, command, contents, serving, write_birds
 from tests.helpers.hub_server import serve_hub
-from tests.helpers.shard_maker import encode, photo
+from tests.helpers.shard_maker import encode, photo, sample, write_tar
 
 
 def run(*words: object) -> None:
@@ -182,3 +182,24 @@ def test_a_process_of_its_own(root, home, birds):
         done = subprocess.run([*words, "--yes"], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert sorted(contents(home / "birds")) == sorted(SHARDS) and "is here, checked: 4 files" in done.stdout
+
+
+def test_what_verify_and_cache_say_of_pictures_and_groups(tmp_path, home, capsys):
+    files = [file for i in range(12) for file in sample(f"k{i:02d}", photo(i) if i else b"GIF89a", ["a text"])]
+    files += [("x.caption", b"x"), ("v1.0.png", encode(photo(20))), ("v1.0.txt", b"a text")]
+    folder = write_tar(tmp_path / "toy" / "toy-train-0.tar", files).parent
+    (folder / "toy-train-1.tar.gz").write_bytes(b"x")
+    run("manifest", folder)
+    assert f"Next: clipedu data verify {folder}, which decodes" in capsys.readouterr().out
+    run("verify", folder, "--workers", 1)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "12 usable pairs" in shown and "1: image is not a JPEG, PNG or WebP, e.g. toy-train-0.tar: k00" in shown
+    assert "1: no image, e.g. toy-train-0.tar: x (not read: .caption)" in shown
+    assert "train: 1 of 13 pictures do not decode" in shown and "1 of 13 samples with a dot in the key" in shown
+    run("verify", folder, "--no-decode")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "13 usable pairs" in shown and "pictures were not decoded" in shown
+    run("cache", folder, "--image-size", 8)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "12 images of 8 px" in shown and "1: no image, e.g. toy-train-0.tar: x" in shown
+    assert "toy-train-1.tar.gz: not used, it is compressed" in shown

@@ -7,6 +7,7 @@ import pytest
 from clipedu import load_run
 from clipedu.cli.parser import main
 from tests.cli.options import TINY
+from tests.helpers.shard_maker import photo, sample, write_tar
 
 
 def test_a_trained_run_is_scored_again_and_reported(tmp_path, capsys):
@@ -42,3 +43,12 @@ def test_a_report_shows_the_baseline_that_a_grid_has_kept(finished, tmp_path, ca
     assert main(["report", str(tmp_path / "runs"), "--folder", str(tmp_path / "paper")]) == 0
     assert capsys.readouterr().out == f"1 runs. Report: {tmp_path / 'paper' / 'report.html'}\n"
     assert "baseline: ridge" in (page := (tmp_path / "paper" / "report.md").read_text()) and "12.34" in page
+
+
+def test_what_is_left_out_of_other_pairs_is_said(finished, tmp_path, capsys):
+    files = [file for i in range(8) for file in sample(f"k{i}", photo(i), [f"text {i}"])]
+    folder = write_tar(tmp_path / "own" / "own-val-0.tar", [*files, ("k9.caption", b"x")]).parent
+    assert main(["evaluate", str(finished.folder), "--eval-data", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "1 samples of own/val were left out" in shown
+    assert "1: no image, e.g. own-val-0.tar: k9 (not read: .caption)" in shown

@@ -139,3 +139,11 @@ def test_swapping_sides():
     assert swap_sides("A ring to the left of a star") == "a ring to the right of a star"
     assert swap_sides("the left one looks right") == "the right one looks left"
     assert swap_sides("a bright leftover") == "a bright leftover"
+
+
+def test_letterboxes_of_a_set(scenes, monkeypatch):
+    pixels = scenes.pixels(torch.arange(200)).clone()
+    pixels[[3, 150], :, :4] = pixels[[3, 150], :, -4:] = 255
+    monkeypatch.setattr(scenes, "pixels", lambda rows: pixels[rows])
+    monkeypatch.setattr(survey, "CHUNK", 64)
+    assert survey.letterboxes(scenes).nonzero().flatten().tolist() == [3, 150]

@@ -76,4 +76,5 @@ def test_what_a_run_keeps_of_a_set(quick):
         "image_size": 32,
         "fingerprint": pairs.fingerprint(),
         "skipped": [],
+        "left_out": [],
     }

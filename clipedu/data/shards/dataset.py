@@ -24,6 +24,7 @@ from torch import Tensor
 from clipedu.data.class_names import PHOTO_TEMPLATES
 from clipedu.data.pairs import Pairs
 from clipedu.data.shards.decoding import find_source, open_source
+from clipedu.data.shards.left_out import summary
 from clipedu.utils.errors import ClipeduError
 
 
@@ -42,7 +43,7 @@ class Shards(Pairs):
         progress: show bars meanwhile.
     Attributes:
         keys: one a row: the name of its files in the shard.
-        dropped: what was left out, (shard and key, why); `skipped` has the same as lines.
+        dropped: what was left out, (shard and key, why); `skipped` and `left_out` have the same as lines.
         cache: the folder of the decoded images and tokens.
     Raises:
         ClipeduError: no such folder, no shards, no usable pair, fewer pairs than `size`, no labels for "zeroshot", or a
@@ -70,6 +71,7 @@ class Shards(Pairs):
         self.keys: list[str] = rows["keys"][:size]
         self._captions: list[list[str]] = rows["captions"][:size]
         self.dropped = [(where, why) for row, where, why in rows["skipped"] if size is None or row < size]
+        self.left_out = source.unused + summary(self.dropped)
         self.skipped = source.unused + [f"{where}: {why}" for where, why in self.dropped]
         if rows["labels"] is not None:
             self.labels = torch.tensor(rows["labels"][:size])

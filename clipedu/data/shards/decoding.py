@@ -20,12 +20,13 @@ from tqdm.auto import tqdm
 
 from clipedu.data.shards import images
 from clipedu.data.shards import pixel_cache as cache
+from clipedu.data.shards.left_out import one_line
 from clipedu.data.shards.samples import SPLITS, class_names, shard_names, until, usable
 from clipedu.data.shards.tar_reader import Sample
 from clipedu.utils.disk_space import check_free_space
 from clipedu.utils.errors import ClipeduError, unknown_name
 
-VERSION = 2  # of the cache: raise it when the same shards give other pixels or rows
+VERSION = 3  # of the cache: raise it when the same shards give other pixels or rows
 PART = 256  # slots
 FEW = 2000  # images that are decoded before other processes would have started
 _PATIENCE = 2.0  # seconds before a progress bar appears
@@ -176,7 +177,7 @@ def table(samples: list[Sample], failed: dict[int, str]) -> dict[str, Any]:
         slot += not sample.trouble
         if trouble := sample.trouble or failed.get(slot):
             where = ": ".join(part for part in (sample.shard, sample.key) if part)
-            rows["skipped"].append([len(rows["keys"]), _one_line(where), _one_line(trouble)])
+            rows["skipped"].append([len(rows["keys"]), one_line(where), one_line(trouble)])
             continue
         rows["keys"].append(sample.key)
         rows["captions"].append(sample.captions or [])
@@ -285,10 +286,13 @@ def too_few(source: Source, size: int, there: str) -> ClipeduError:
 
 
 def _none_left(source: Source, rows: dict[str, Any]) -> ClipeduError:
-    why = "its shards hold no KEY.jpg with KEY.txt or KEY.json"
+    why = "its shards hold no sample"
     if skipped := rows["skipped"]:
         why = f"{len(skipped)} skipped, e.g. {skipped[0][1]}: {skipped[0][2]}"
-    return ClipeduError(f"{source.folder} has no usable pair ({why}): check the shards or fetch them again")
+    return ClipeduError(
+        f"{source.folder} has no usable pair ({why}): check that its shards hold KEY.jpg with KEY.txt or KEY.json, or "
+        "fetch them again"
+    )
 
 
 def _check_unchanged(source: Source, size: int | None, entry: Path) -> None:
@@ -311,7 +315,3 @@ def _bar(what: str, total: int, unit: str, progress: bool) -> tqdm:
         desc=what, total=total, unit=unit, unit_scale=unit == "B", delay=_PATIENCE, mininterval=0.5, leave=False,
         disable=not progress,
     )  # fmt: skip
-
-
-def _one_line(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from clipedu.data.class_names import IMAGENET_CLASSES, imagenet_classes
 from clipedu.data.shards.splits import ALL_WORDS, splits_in
-from clipedu.data.shards.tar_reader import Sample, read_shard
+from clipedu.data.shards.tar_reader import Sample, not_read, read_shard
 from clipedu.utils.errors import ClipeduError
 
 # split -> whose shards it takes, first choice and second choice (`splits.SPLIT_WORDS` has the words of their names)
@@ -26,14 +28,35 @@ def shard_paths(folder: Path) -> list[Path]:
 
     Those of its subfolders that are named after a split are included.
     """
-    paths = [*folder.glob("*.tar"), *(path for word in ALL_WORDS for path in folder.glob(f"{word}/*.tar"))]
+    return [path for path in _files(folder) if path.suffix == ".tar"]
+
+
+def _files(folder: Path) -> list[Path]:
+    paths = [*folder.glob("*.*"), *(path for word in ALL_WORDS for path in folder.glob(f"{word}/*.*"))]
     return sorted(path for path in paths if path.is_file())
+
+
+def _almost_shards(folder: Path) -> list[str]:
+    """Name the tars that are not read, a line each."""
+    ending = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4|z)|tgz|tbz2?|txz)$", re.IGNORECASE)
+    lines = []
+    for path in _files(folder):
+        name = path.relative_to(folder).as_posix()
+        if ending.search(name):
+            lines.append(f"{name}: not used, it is compressed: unpack it to a .tar")
+        elif path.suffix != ".tar" and path.suffix.lower() == ".tar":
+            lines.append(f"{name}: not used, its name must end in .tar")
+    deeper = Counter(path.parent.name for path in folder.glob("*/*.tar") if path.parent.name not in ALL_WORDS)
+    for name, count in sorted(deeper.items()):
+        if not name.startswith("."):
+            lines.append(f"{name}: not used, a folder that is not named after a split ({count} .tar)")
+    return lines
 
 
 def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
     """Find the shards of one split: name to path, in order.
 
-    The second result has a line for each shard that belongs to no split.
+    The second result has a line for each shard that belongs to no split, and for what looks like shards and is not read.
 
     Raises:
         ClipeduError: no such folder, or no shards in it.
@@ -44,14 +67,16 @@ def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
         raise ClipeduError(f"{folder} {what}: give a folder that holds .tar shards")
     shards = {path.relative_to(folder).as_posix(): path for path in shard_paths(folder)}
     if not shards:
+        almost = "".join(f" ({line})" for line in _almost_shards(folder)[:1])
         raise ClipeduError(
-            f"{folder} holds no .tar shards: give a folder of tars with KEY.jpg and KEY.txt or KEY.json in them"
+            f"{folder} holds no .tar shards{almost}: give a folder of tars with KEY.jpg and KEY.txt or KEY.json in them"
         )
+    unused = _almost_shards(folder)
     splits = {name: splits_in(name) for name in shards}
     if not any(splits.values()):
-        return shards, []
+        return shards, unused
     none = f"not used, its name has none of the words {', '.join(sorted(ALL_WORDS))}"
-    unused = [f"{name}: {none}" for name in shards if not splits[name]]
+    unused += [f"{name}: {none}" for name in shards if not splits[name]]
     for choice in SPLITS[split]:
         if chosen := {name: path for name, path in shards.items() if choice in splits[name]}:
             return chosen, unused
@@ -85,13 +110,14 @@ def usable(shards: dict[str, Path], classes: int | None, progress: Callable[[int
                 first, shard = seen.get(sample.key, (None, ""))
                 seen.setdefault(sample.key, (facts, name))
                 if first == facts:
-                    sample.trouble = f"duplicate key, the same sample is in {shard}"
+                    sample.trouble = f"duplicate key (the same sample is in {shard})"
                 elif captioned and not sample.captions:
-                    sample.trouble = "no caption" if sample.captions is None else "empty caption"
+                    none = "no caption" + not_read(sample.others)
+                    sample.trouble = none if sample.captions is None else "empty caption"
                 elif labelled and sample.label is None:
-                    sample.trouble = "no class index"
+                    sample.trouble = "no class index" + not_read(sample.others)
                 elif sample.label is not None and classes is not None and sample.label >= classes:
-                    sample.trouble = f"bad class index {sample.label}, there are {classes} classes"
+                    sample.trouble = f"bad class index ({sample.label}, there are {classes} classes)"
             yield sample
         progress(path.stat().st_size)
 

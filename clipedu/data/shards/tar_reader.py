@@ -9,21 +9,22 @@ Files of a tar that share a key are one sample. The key is the path up to the fi
 - captions: those in the .json (a list "captions" or a text "caption") if there are any, else the lines of the .txt;
 - class index: the .cls.
 
-Other files are ignored. A damaged sample is reported with its reason and left out; the rest of the shard is still read.
+`clipedu.data.shards.groups` says which files share a key. Other files are not read. What cannot be a sample is reported with
+its reason and left out; the rest of the shard is still read, past end marks too.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-IMAGES = ("jpg", "jpeg", "png", "webp")
-KNOWN = (*IMAGES, "txt", "json", "cls")
+from clipedu.data.shards.groups import IMAGES, TEXTS, Group, group_members, is_hidden
+from clipedu.data.shards.tar_members import Member, list_members
+
 MAX_TEXT = 2**20  # bytes of a .txt, .json or .cls
 MAX_IMAGE = 2**28  # bytes of an image file
 
@@ -32,8 +33,8 @@ MAX_IMAGE = 2**28  # bytes of an image file
 class Sample:
     """One sample of a shard: where its image is, its captions and its label.
 
-    `captions` is None where there is no caption file, and empty where the captions are blank. `trouble` says what is wrong
-    with a damaged sample, and is "" for a good one.
+    `captions` is None where there is no caption file, and empty where the captions are blank. `others` has the extensions
+    of its files that are not read. `trouble` says what is wrong with a damaged sample, and is "" for a good one.
     """
 
     shard: str
@@ -43,6 +44,7 @@ class Sample:
     size: int = 0
     captions: list[str] | None = None
     label: int | None = None
+    others: tuple[str, ...] = ()
     trouble: str = ""
 
     def read(self) -> bytes:
@@ -50,15 +52,6 @@ class Sample:
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
-
-
-@dataclass
-class _Group:
-    """The files of one key, by extension."""
-
-    key: str
-    files: dict[str, tarfile.TarInfo] = field(default_factory=dict)
-    trouble: str = ""
 
 
 def read_shard(path: Path, shard: str) -> Iterator[Sample]:
@@ -70,98 +63,42 @@ def read_shard(path: Path, shard: str) -> Iterator[Sample]:
     Yields:
         samples, damaged ones among them. One with an empty key is about the shard itself, e.g. that it is cut short.
     """
+    about_shard = []
     try:
         with path.open("rb") as file:
-            groups, ending = _groups(file)
-            for group in groups:
-                if group.trouble or group.files:
-                    yield _sample(file, path, shard, group)
+            members = list_members(file)
+            for group in group_members(members.found, members.length):
+                yield _sample(file, path, shard, group)
+        if hidden := [member.name for member in members.found if member.kind != "folder" and is_hidden(member.name)]:
+            about_shard.append(f"holds hidden files ({len(hidden)}, not read, e.g. {hidden[0]})")
+        about_shard.append(members.ending)
     except OSError as error:
-        ending = f"cannot be read ({error.strerror})"
-    if ending:
-        yield Sample(shard, "", path, trouble=ending)
+        about_shard.append(f"cannot be read ({error.strerror})")
+    yield from (Sample(shard, "", path, trouble=trouble) for trouble in about_shard if trouble)
 
 
-def _groups(file: BinaryIO) -> tuple[list[_Group], str]:
-    """Group the files of a tar by key, in order of appearance.
-
-    The second result says what is wrong with the end of the tar ("" if nothing).
-    """
-    runs, ending = _runs(file)
-    groups: dict[str, _Group] = {}
-    repeated = []
-    for run in runs:
-        known = groups.setdefault(run.key, run)
-        if known is run:
-            continue
-        if known.files.keys().isdisjoint(run.files):  # e.g. all images first, then all texts
-            known.files.update(run.files)
-            known.trouble = known.trouble or run.trouble
-        else:
-            repeated.append(_Group(run.key, trouble="duplicate key, only the first sample is kept"))
-    return [*groups.values(), *repeated], ending
+def not_read(extensions: Iterable[str]) -> str:
+    """Say in brackets which files of a key are not read; "" if none."""
+    names = [
+        f".{extension[:30]}" if extension else "a file without extension" for extension in dict.fromkeys(extensions)
+    ]
+    return f" (not read: {', '.join(names[:5])}{', ...' * (len(names) > 5)})" if names else ""
 
 
-def _runs(file: BinaryIO) -> tuple[list[_Group], str]:
-    """Collect neighbouring files of a key; a repeated kind begins a new run."""
-    length = file.seek(0, 2)
-    file.seek(0)
-    runs: list[_Group] = []
-    count, position = 0, -1
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                if member.offset <= position or member.size < 0:  # a forged size makes tarfile loop
-                    raise tarfile.ReadError("impossible file size")
-                count, position = count + 1, member.offset
-                _take(member, runs, length)
-            file.seek(tar.offset)
-            mark = file.read(tarfile.BLOCKSIZE)
-    except Exception as error:  # noqa: BLE001  a damaged header can fail in many ways inside tarfile
-        what = "not a tar file (compressed ones cannot be read)" if count == 0 else f"damaged after {count} files"
-        return runs, f"{what}: {error}"
-    if not mark:
-        return runs, f"no end mark after {count} files, so it was probably cut short"
-    return runs, f"damaged after {count} files" if any(mark) else ""
-
-
-def _take(member: tarfile.TarInfo, runs: list[_Group], length: int) -> None:
-    """Put a file of a tar of `length` bytes into the last run or a new one."""
-    name = member.name.removeprefix("./").encode(errors="surrogateescape").decode(errors="replace")
-    folder, slash, base = name.rpartition("/")
-    stem, _, extension = base.partition(".")
-    extension = extension.lower()
-    if member.isdir() or not stem:
-        return
-    key = folder + slash + stem
-    if not runs or runs[-1].key != key or extension in runs[-1].files:
-        runs.append(_Group(key))
-    run = runs[-1]
-    if name.startswith("/") or ".." in name.split("/"):
-        run.trouble = "unsafe path"
-    elif not member.isreg() or member.issparse():
-        run.trouble = "a link or a device, not a file"
-    elif extension in KNOWN:
-        run.files[extension] = member
-        if member.offset_data + member.size > length:
-            run.trouble = f".{extension} is cut short, the shard ends too early"
-
-
-def _sample(file: BinaryIO, path: Path, shard: str, group: _Group) -> Sample:
+def _sample(file: BinaryIO, path: Path, shard: str, group: Group) -> Sample:
     sample = Sample(shard, group.key, path, trouble=group.trouble)
-    image = next((group.files[extension] for extension in IMAGES if extension in group.files), None)
+    images = [extension for extension in IMAGES if extension in group.files]
+    sample.others = (*images[1:], *group.others)
     if sample.trouble:
         return sample
+    image = group.files[images[0]] if images else None
     if image is None or image.size == 0 or image.size > MAX_IMAGE:
-        sample.trouble = (
-            "no image" if image is None else "image has zero bytes" if image.size == 0 else "image too large"
-        )
+        none = "no image" + not_read(sample.others)
+        sample.trouble = none if image is None else "image has zero bytes" if image.size == 0 else "image too large"
         return sample
-    sample.offset, sample.size = image.offset_data, image.size
+    sample.offset, sample.size = image.offset, image.size
     try:
-        texts: dict[str, bytes] = {
-            kind: _read(file, group.files[kind]) for kind in ("json", "txt", "cls") if kind in group.files
-        }
+        texts = {kind: _read(file, group.files[kind]) for kind in TEXTS if kind in group.files}
         sample.captions = _captions(texts)
         sample.label = _label(texts)
     except UnicodeError:
@@ -171,10 +108,10 @@ def _sample(file: BinaryIO, path: Path, shard: str, group: _Group) -> Sample:
     return sample
 
 
-def _read(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+def _read(file: BinaryIO, member: Member) -> bytes:
     if member.size > MAX_TEXT:
         raise ValueError("text file too large")
-    file.seek(member.offset_data)
+    file.seek(member.offset)
     return file.read(member.size)
 
 
@@ -208,5 +145,5 @@ def _label(texts: dict[str, bytes]) -> int | None:
         return None
     text = texts["cls"].decode("utf-8-sig").strip()
     if not re.fullmatch("[0-9]{1,9}", text):
-        raise ValueError(f"bad class index {text[:20]!r}")
+        raise ValueError(f"bad class index ({text[:20]!r})")
     return int(text)

@@ -93,7 +93,7 @@ def test_every_mode_becomes_rgb():
     assert np.array_equal(images.decode(encode(clear), 24, "crop"), photo(8).transpose(2, 0, 1))
     few = image.quantize(8)
     expected = np.asarray(few.convert("RGB")).transpose(2, 0, 1)
-    assert np.array_equal(images.decode(encode(few, "png", transparency=b"\xff\x80"), 24, "crop"), expected)
+    assert np.array_equal(images.decode(encode(few), 24, "crop"), expected)
     inks = images.decode(encode(image.convert("CMYK"), "jpg", quality=95), 24, "crop")
     assert np.abs(inks.astype(int) - photo(8).transpose(2, 0, 1)).mean() < 6
 
@@ -171,3 +171,94 @@ def test_html_zero_bytes_and_cut_jpegs(tmp_path):
     assert cached(tmp_path / "none", b"") == "image has zero bytes"
     whole = encode(photo(8, 200, 200), "jpg")
     assert cached(tmp_path / "cut", whole[: len(whole) // 2]).startswith("image cannot be decoded (OSError")
+
+
+def drawing(colour, mode="RGBA"):
+    """A square of a colour in the middle of a transparent ground."""
+    pixels = np.zeros((24, 24, 4), np.uint8)
+    pixels[..., :3] = colour
+    pixels[8:16, 8:16, 3] = 255
+    return Image.fromarray(pixels).convert(mode)
+
+
+def palette_drawing():
+    image = Image.new("P", (24, 24), 0)
+    image.putpalette([255, 0, 255, 0, 0, 0] + [0] * 762)
+    image.paste(1, (8, 8, 16, 16))
+    return image
+
+
+def key_drawing(mode, ground):
+    image = Image.new(mode, (24, 24), ground)
+    image.paste(0, (8, 8, 16, 16))
+    return image
+
+
+sixteen = np.full((24, 24), 40_000, np.uint16)
+sixteen[8:16, 8:16] = 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(drawing(0)),
+        encode(drawing(0), "webp", lossless=True),
+        encode(drawing(0, "LA")),
+        encode(palette_drawing(), transparency=0),
+        encode(palette_drawing(), transparency=b"\x00\xff"),
+        encode(key_drawing("L", 90), transparency=90),
+        encode(key_drawing("1", 1), transparency=1),
+        encode(key_drawing("RGB", (10, 20, 30)), transparency=(10, 20, 30)),
+        encode(Image.fromarray(sixteen), transparency=40_000),
+    ],
+    ids=["RGBA", "WebP", "LA", "P", "P-bytes", "L", "1", "RGB", "I;16"],
+)
+def test_a_black_drawing_on_a_transparent_ground_is_black_on_white(data):
+    picture = images.decode(data, 24, "crop")
+    assert (picture[:, 8:16, 8:16] == 0).all()
+    picture[:, 8:16, 8:16] = 255
+    assert (picture == 255).all()
+
+
+@pytest.mark.parametrize("colour", [255, 248])
+def test_a_white_drawing_on_a_transparent_ground_is_on_black(colour):
+    picture = images.decode(encode(drawing(colour)), 24, "crop")
+    assert (picture[:, 8:16, 8:16] == colour).all() and (picture[:, :8] == 0).all()
+
+
+def test_half_transparent_pixels_are_mixed_with_white():
+    clear = Image.fromarray(photo(3))
+    clear.putalpha(Image.fromarray(np.repeat(np.arange(24, dtype=np.uint8) * 11, 24).reshape(24, 24)))
+    share = (np.arange(24) * 11 / 255)[:, None, None]
+    expected = photo(3) * share + 255 * (1 - share)
+    assert np.abs(images.decode(encode(clear), 24, "crop").transpose(1, 2, 0) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("alpha", [0, 5, 255])
+def test_the_same_transparency_everywhere_loses_no_picture(alpha):
+    clear = Image.fromarray(photo(4))
+    clear.putalpha(alpha)
+    assert (images.decode(encode(clear), 24, "crop") == photo(4).transpose(2, 0, 1)).all()
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_sixteen_bits_that_hold_fewer(bits):
+    grey = np.linspace(0, 2**bits - 1, 24 * 24).reshape(24, 24).astype(np.uint16)
+    got = images.decode(encode(Image.fromarray(grey)), 24, "crop")
+    assert np.array_equal(got, np.stack([(grey >> (bits - 8)).astype(np.uint8)] * 3))
+
+
+def test_orientation_of_sixteen_bits():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grey = photo(7)[:, :, 0]
+    got = images.decode(encode(Image.fromarray(grey.astype(np.uint16) * 257), exif=exif), 24, "crop")
+    assert np.array_equal(got[0], np.rot90(grey, -1))
+
+
+def test_the_first_of_a_cameras_two_pictures():
+    buffer = io.BytesIO()
+    one, two = (Image.fromarray(photo(seed, 48, 48)) for seed in (1, 2))
+    one.save(buffer, "MPO", save_all=True, append_images=[two], quality=95)
+    expected = images.decode(encode(one, "jpg", quality=95), 24, "crop")
+    assert np.abs(images.decode(buffer.getvalue(), 24, "crop").astype(int) - expected).max() <= 2

@@ -82,7 +82,7 @@ def test_a_class_that_is_not_there_is_skipped(tmp_path):
     (folder / "classnames.txt").write_text("tench\ngoldfish\n")
     pairs = Shards(folder, image_size=8)
     assert pairs.labels.tolist() == [0, 1, 0]
-    assert list(pairs.skipped) == ["toy-train-000.tar: k002: bad class index 2, there are 2 classes"]
+    assert list(pairs.skipped) == ["toy-train-000.tar: k002: bad class index (2, there are 2 classes)"]
 
 
 def test_captions_and_labels_together(tmp_path):
@@ -113,7 +113,7 @@ def test_keys_repeated_in_another_shard(tmp_path):
     write_tar(folder / "1.tar", sample("k", photo(0), ["zero"]) + sample("l", photo(2), ["two"]))  # a copy; a namesake
     pairs = Shards(folder, image_size=24)
     assert [pairs.captions(row)[0] for row in range(len(pairs))] == ["zero", "one", "two"]
-    assert list(pairs.skipped) == ["1.tar: k: duplicate key, the same sample is in 0.tar"]
+    assert list(pairs.skipped) == ["1.tar: k: duplicate key (the same sample is in 0.tar)"]
 
 
 def test_labelled_images_repeated_in_another_shard(tmp_path):
@@ -129,3 +129,41 @@ def test_what_is_no_file_is_no_shard(tmp_path):
     (folder / "folder.tar").mkdir()
     (folder / "loop.tar").symlink_to(folder / "loop.tar")
     assert prepare_cache(folder, image_size=8, progress=False).rows == 2
+
+
+def test_what_looks_like_a_shard_is_named(tmp_path):
+    folder = make_shards(tmp_path / "toy", 2)
+    for name in (
+        "toy-train-1.tar.gz",
+        "more.tgz",
+        "train/x.tar.zst",
+        "OLD.TAR",
+        "toy.tar.sha256",
+        "more/0.tar",
+        ".x/0.tar",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    pairs = Shards(folder, image_size=8)
+    assert (
+        list(pairs.skipped)
+        == list(pairs.left_out)
+        == [
+            "OLD.TAR: not used, its name must end in .tar",
+            "more.tgz: not used, it is compressed: unpack it to a .tar",
+            "toy-train-1.tar.gz: not used, it is compressed: unpack it to a .tar",
+            "train/x.tar.zst: not used, it is compressed: unpack it to a .tar",
+            "more: not used, a folder that is not named after a split (1 .tar)",
+        ]
+    )
+    assert prepare_cache(folder, image_size=8, progress=False).left_out == tuple(pairs.left_out)
+    (folder / "toy-train-000.tar").unlink()
+    with pytest.raises(ClipeduError, match=r"holds no \.tar shards \(OLD\.TAR: not used"):
+        Shards(folder)
+
+
+def test_what_is_left_out_is_summed_up(tmp_path):
+    files = [*sample("good", photo(0), ["a text"]), *sample("x", photo(1)), *sample("y", photo(2)), ("z.txt", b"alone")]
+    folder = write_tar(tmp_path / "toy" / "0.tar", files).parent
+    pairs = Shards(folder, image_size=8)
+    assert pairs.left_out == ["2: no caption, e.g. 0.tar: x; 0.tar: y", "1: no image, e.g. 0.tar: z"]

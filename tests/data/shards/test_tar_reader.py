@@ -38,7 +38,12 @@ def test_a_key_is_the_path_to_the_first_dot(tmp_path):
     files = [("./deep/x.y/k.v1.png", encode(photo(1))), ("./deep/x.y/k.JPG", image), ("./deep/x.y/k.TXT", b"t")]
     files += [("deep/._k.jpg", b"resource fork"), ("README.md", b"hello"), ("__meta__", b"")]
     pairs = Shards(write_tar(tmp_path / "toy" / "0.tar", files).parent, image_size=24)
-    assert (pairs.keys, list(pairs.skipped)) == (["deep/x.y/k"], [])
+    assert pairs.keys == ["deep/x.y/k"]
+    assert list(pairs.skipped) == [
+        "0.tar: README: no image (not read: .md)",
+        "0.tar: __meta__: no image (not read: a file without extension)",
+        "0.tar: holds hidden files (1, not read, e.g. deep/._k.jpg)",
+    ]
 
 
 def test_images_and_texts_may_lie_apart(tmp_path):
@@ -130,7 +135,7 @@ def test_a_forged_negative_size_ends(tmp_path):
     )
     path.write_bytes(data)
     pairs = Shards(folder, image_size=8)
-    assert pairs.keys == ["x", "k000"] and "bad-train-000.tar: damaged after 2 files" in pairs.skipped[0]
+    assert pairs.keys == ["x", "k000"] and "bad-train-000.tar: damaged (after 2 files" in pairs.skipped[0]
 
 
 def test_a_compressed_shard_and_an_empty_one_are_named(tmp_path):
@@ -193,3 +198,56 @@ def test_bad_texts_are_named(tmp_path):
         "0.tar: deep": "bad JSON",
         "0.tar: long": "text file too large",
     }
+
+
+def test_keys_with_dots_are_pairs(tmp_path):
+    """Of six pairs, three have a version in their names (webdataset#237)."""
+    names = ["v1.0", "a", "v1.1", "b", "v2.0.1", "c"]
+    files = [file for i, key in enumerate(names) for file in sample(key, photo(i), [f"text {key}"])]
+    pairs = Shards(write_tar(tmp_path / "toy" / "0.tar", files).parent, image_size=24)
+    assert pairs.keys == names and not pairs.skipped
+    assert [pairs.captions(row) for row in range(6)] == [[f"text {key}"] for key in names]
+    assert torch.equal(every_pixel(pairs), torch.stack([as_planes(photo(i)) for i in range(6)]))
+
+
+def test_every_group_that_is_not_used_is_named(tmp_path):
+    image = encode(photo(0))
+    files = sample("good", photo(1), ["a text"]) + [("good.mask.png", image), ("good.npy", b"1")]
+    files += [("g.gif", b"GIF89a"), ("g.txt", b"t"), ("c.png", image), ("c.caption", b"t"), ("k.image.png", image)]
+    files += [("k.text.txt", b"t"), ("x.bmp", b"1"), ("x.caption", b"t"), ("LICENSE", b"MIT"), ("d/._x.png", b"1")]
+    files += special("folder", tarfile.DIRTYPE) + [("folder/q.txt", b"t"), ("one.1.txt", b"t"), ("one.png", image)]
+    pairs = Shards(write_tar(tmp_path / "toy" / "0.tar", files).parent, image_size=24)
+    assert pairs.keys == ["good"]
+    assert list(pairs.skipped) == [
+        "0.tar: g: no image (not read: .gif)",
+        "0.tar: c: no caption (not read: .caption)",
+        "0.tar: k.image: no caption",
+        "0.tar: k.text: no image",
+        "0.tar: x: no image (not read: .bmp, .caption)",
+        "0.tar: LICENSE: no image (not read: a file without extension)",
+        "0.tar: folder/q: no image",
+        "0.tar: one: no caption (not read: .1.txt)",
+        "0.tar: holds hidden files (1, not read, e.g. d/._x.png)",
+    ]
+
+
+def test_the_texts_of_another_sample_are_not_joined(tmp_path):
+    files = (
+        sample("a", photo(0), ["zero"])
+        + sample("b", photo(1), ["one"])
+        + sample("a", photo(2), ["two", "three"], kind="webp")
+    )
+    pairs = Shards(write_tar(tmp_path / "toy" / "0.tar", files).parent, image_size=24)
+    assert [pairs.captions(row) for row in range(2)] == [["zero"], ["one"]]
+    assert list(pairs.skipped) == ["0.tar: a: duplicate key, only the first sample is kept"]
+
+
+def test_tars_written_after_one_another(tmp_path):
+    parts = [sample("a", photo(0), ["zero"]) + sample("b", photo(1), ["one"]), sample("a", photo(2), ["two"])]
+    data = [write_tar(tmp_path / f"{n}.tar", files).read_bytes() for n, files in enumerate(parts)]
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "0.tar").write_bytes(b"".join(data) + data[0])
+    pairs = Shards(tmp_path / "toy", image_size=24)
+    assert [pairs.captions(row) for row in range(len(pairs))] == [["zero"], ["one"], ["two"]]
+    assert torch.equal(every_pixel(pairs)[2], as_planes(photo(2)))
+    assert [line.split(" (")[0] for line in pairs.skipped] == ["0.tar: a: duplicate key", "0.tar: b: duplicate key"]

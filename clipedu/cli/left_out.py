@@ -1,0 +1,31 @@
+"""Print what was left out of a set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def print_left_out(name: str, skipped: Sequence[str], left_out: Sequence[str], where: str = "") -> None:
+    """Print how much was left out, the reasons with examples, or nothing.
+
+    Args:
+        name: of set and split.
+        skipped: a line for each sample.
+        left_out: the same summed up; without it the first sample is shown.
+        where: the file that names every sample, or "".
+    """
+    if skipped:
+        print(f"{len(skipped)} samples of {name} were left out" + f" (all: {where})" * bool(where))
+        for line in left_out or [f"e.g. {skipped[0]}"]:
+            print(f"  {line}")
+
+
+def print_left_out_of_run(folder: Path) -> None:
+    """Print what was left out of each set of a run."""
+    kept = folder / "data.json"
+    if kept.is_file():
+        for pairs in json.loads(kept.read_text(encoding="utf-8")):  # "left_out" is not there in older runs
+            name = f"{pairs['name']}/{pairs['split']}"
+            print_left_out(name, pairs["skipped"], pairs.get("left_out", ()), str(kept))
