@@ -12,6 +12,7 @@ from clipedu.config.presets import PRESETS
 
 def grid(args: argparse.Namespace) -> None:
     """Run the grid, or what is missing of it, and print a line a cell."""
+    from clipedu.evaluation.held_out import trained_lines_of
     from clipedu.evaluation.metrics import SCORES
     from clipedu.report.writer import write_report
     from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, grid_baseline, run_grid, shared_data
@@ -42,4 +43,6 @@ def grid(args: argparse.Namespace) -> None:
     baseline = grid_baseline(base, folder, data)
     if baseline:
         print(f"{'ridge, no CLIP':<20} {baseline['tr@1']:6.2f} {baseline['ir@1']:6.2f}   ({baseline['seconds']:.0f} s)")
+    for line in trained_lines_of(runs):
+        print(line)
     print(f"\nReport: {write_report(runs, folder, baseline=baseline)}")
