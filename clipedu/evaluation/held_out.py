@@ -49,7 +49,9 @@ def trained_lines(metrics: Mapping[str, float]) -> list[str]:
 
 
 def trained_lines_of(runs: Sequence[Any]) -> list[str]:
-    """Say the same of several runs, each line once, with the runs that it is true of where it is not of all.
+    """Say the same of several runs, each line once.
+
+    It names the runs that it is true of, where it is not true of all.
 
     Args:
         runs: with `name` and `metrics`.
@@ -59,7 +61,7 @@ def trained_lines_of(runs: Sequence[Any]) -> list[str]:
         for line in trained_lines(run.metrics):
             found.setdefault(line, []).append(run.name)
     scored = sum(bool(run.metrics) for run in runs)
-    return [line if len(names) == scored else f"{', '.join(names)}: {line}" for line, names in found.items()]
+    return [line if len(names) == scored else f"{line} ({', '.join(names)})" for line, names in found.items()]
 
 
 def _line(count: float, total: float, what: str) -> str:

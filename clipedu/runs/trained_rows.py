@@ -89,7 +89,7 @@ def changed_sets(folder: Path) -> list[str]:
     for entry in _entries(folder):
         if what := changes(entry.get("was") or {}, entry.get("identity") or {}):
             lines.append(
-                f"{entry.get('name')}/{entry.get('split')} has changed since this run was trained ({'; '.join(what)}), so "
+                f"the set {entry.get('name')}/{entry.get('split')} has changed since this run was trained ({'; '.join(what)}), so "
                 "these scores cannot be compared with earlier ones"
             )
     return lines

@@ -15,7 +15,6 @@ from clipedu.data.shards import pixel_cache as cache
 from clipedu.data.shards.dataset import Shards
 from clipedu.utils.errors import ClipeduError
 from tests.helpers.cached_shards import (
-    content,
     one_line,
 )
 from tests.helpers.shard_maker import DAMAGE, photo, sample, write_tar
