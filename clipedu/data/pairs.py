@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,7 @@ class Pairs:
 
     cache: Path | None = None  # a folder in which tokens can be kept for the next time
     _tokenized: Tokenized | None = None
+    _remembered: list[np.ndarray] | None = None  # digests of pictures, inside `hashed_once`
 
     def __len__(self) -> int:
         raise TypeError(f"{type(self).__name__} does not say how many rows it has")
@@ -104,8 +106,15 @@ class Pairs:
         """Hash the decoded pixels of each row: uint8 [N, 16].
 
         Here every picture is read and hashed, each time (a second a gigabyte, and what `pixels` takes): so it is right for
-        a set whose pictures change. A set that knows its digests returns them.
+        a set whose pictures change. Inside `hashed_once` it is done once. A set that knows its digests returns them.
         """
+        if self._remembered is None:
+            return self._hash_pictures()
+        if not self._remembered:
+            self._remembered.append(self._hash_pictures())
+        return self._remembered[0]
+
+    def _hash_pictures(self) -> np.ndarray:
         rows = max(1, CHUNK_BYTES // (3 * (self.image_size or 224) ** 2))
         parts = [digest_rows(map(_bytes, self.pixels(index))) for index in torch.arange(len(self)).split(rows)]
         return np.concatenate(parts) if parts else digest_rows([])
@@ -193,6 +202,23 @@ class Pairs:
         if self._tokenized is None:
             raise ClipeduError(f"{self.name}/{self.split} is not tokenized yet: call pairs.tokenize(tokenizer) first")
         return self._tokenized
+
+
+@contextmanager
+def hashed_once(*sets: Pairs) -> Iterator[None]:
+    """Hash the pictures of sets once at most: nothing changes them inside the block.
+
+    Args:
+        sets: what is trained and scored on there.
+    """
+    entered = [pairs for pairs in sets if pairs._remembered is None]
+    for pairs in entered:
+        pairs._remembered = []
+    try:
+        yield
+    finally:
+        for pairs in entered:
+            pairs._remembered = None
 
 
 def _bytes(picture: Tensor) -> bytes:

@@ -8,6 +8,7 @@ a set has changed before the run was scored again, its entry has "was", the iden
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from clipedu.data.overlap import Shared, row_hashes, shared
 from clipedu.data.pairs import Pairs
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_write, write_json
+
+log = logging.getLogger("clipedu")
 
 ROWS, SETS = "train-rows.npy", "data.json"
 
@@ -52,7 +55,12 @@ def shared_with_training(folder: Path, pairs: Pairs) -> Shared | None:
     path = folder / ROWS
     if not path.is_file():
         train = next((entry for entry in _entries(folder) if entry.get("split") == "train"), {})
-        return Shared(len(pairs), len(pairs)) if train.get("fingerprint") == pairs.fingerprint() else None
+        if train.get("fingerprint") == pairs.fingerprint():
+            return Shared(len(pairs), len(pairs))
+        log.info(
+            "%s is of an older version: whether %s/%s was trained on is not known", folder, pairs.name, pairs.split
+        )
+        return None
     try:
         return shared(pairs, np.load(path, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:

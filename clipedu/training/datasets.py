@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,10 +129,10 @@ def check_held_out(experiment: Experiment, data: Data | None = None) -> None:
     if experiment.eval_data is not None or experiment.data == "scenes":
         return
     if data is None:
-        folder = find_folder(experiment.data)
         try:
+            folder = find_folder(experiment.data)
             same = shard_names(folder, "train")[0] == shard_names(folder, "val")[0]
-        except MissingSplit:
+        except ClipeduError:  # no set, or no split: `load_data` says so
             return
     else:
         train, val = data.train, data.scored[0]
@@ -142,7 +143,7 @@ def check_held_out(experiment: Experiment, data: Data | None = None) -> None:
         raise ClipeduError(
             f"{experiment.data} has no pairs of its own to score on: its splits train and val are the same pairs (a shard "
             "belongs to the split that its name says, and to all where no name says one). Give others with --eval-data "
-            f"NAME, or score on the pairs that are trained on with --eval-data {experiment.data}"
+            f"NAME, or score on the pairs that are trained on with --eval-data {shlex.quote(experiment.data)}"
         )
 
 

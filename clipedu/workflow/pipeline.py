@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from clipedu.config.experiment import Experiment
+from clipedu.data.pairs import hashed_once
 from clipedu.data.tokenizer import Tokenizer
 from clipedu.evaluation.held_out import trained_counts, trained_lines
 from clipedu.runs.folders import load_run, new_run
@@ -60,9 +61,10 @@ def fit(
         check_held_out(experiment)
         data = load_data(experiment)
     check_held_out(experiment, data)
-    trainer = prepare(experiment, data, progress=progress)
-    run = new_run(experiment, folder)
-    return _finish(run, trainer, data, progress=progress, report=report)
+    with hashed_once(data.train, *data.scored):
+        trainer = prepare(experiment, data, progress=progress)
+        run = new_run(experiment, folder)
+        return _finish(run, trainer, data, progress=progress, report=report)
 
 
 def resume(folder: str | Path, *, data: Data | None = None, progress: bool = True, report: bool = True) -> Run:
@@ -87,10 +89,11 @@ def resume(folder: str | Path, *, data: Data | None = None, progress: bool = Tru
         kept = run.folder / "tokenizer"
         data = load_data(run.experiment, Tokenizer.load(kept) if kept.exists() else None)
     remove_partial_files(run.folder)
-    trainer = prepare(run.experiment, data, progress=progress)
-    if run.has_checkpoint:
-        trainer.load_state(run.weights(), run.training_state(trainer.device))
-    return _finish(run, trainer, data, progress=progress, report=report)
+    with hashed_once(data.train, *data.scored):
+        trainer = prepare(run.experiment, data, progress=progress)
+        if run.has_checkpoint:
+            trainer.load_state(run.weights(), run.training_state(trainer.device))
+        return _finish(run, trainer, data, progress=progress, report=report)
 
 
 def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: bool) -> Run:

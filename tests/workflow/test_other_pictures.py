@@ -11,6 +11,8 @@ import torch
 
 from clipedu import ClipeduError, Experiment, fit, load_run, resume
 from clipedu.cli.parser import main
+from clipedu.data.pairs import Pairs
+from clipedu.data.scenes.dataset import Scenes
 from clipedu.studies.grid import grid_baseline, run_grid, shared_data
 from clipedu.training.datasets import Data, load_data
 from clipedu.training.trainer import Trainer
@@ -120,14 +122,14 @@ def test_a_set_to_score_on_that_changed_is_named(experiment, tmp_path, capsys, c
 
 
 def test_a_grid_does_not_mix_two_sets_of_pictures(experiment, tmp_path):
-    birds(tmp_path / "birds", rows=40, words="a bird")
+    birds(tmp_path / "birds", rows=40, words="red bird")
     experiment = experiment.replace(**FROZEN)
     cells = {"a": experiment, "b": experiment.replace(loss="cyclip")}
     folder = tmp_path / "grid"
     (first,) = run_grid({"a": cells["a"]}, folder, progress=False)
     kept = grid_baseline(experiment, folder)
     assert kept == grid_baseline(experiment, folder) == json.loads((folder / "baseline.json").read_text())
-    birds(tmp_path / "birds", rows=40, first=500, words="a bird")
+    birds(tmp_path / "birds", rows=40, first=500, words="red bird")
     with pytest.raises(ClipeduError, match=r"birds/train has changed since \(the pictures\). Give another --folder"):
         list(run_grid(cells, folder, progress=False))
     assert not (folder / "b").exists()
@@ -200,6 +202,17 @@ def test_sets_of_a_caller_are_told_but_not_refused(tmp_path, quick):
     same = Data(train=data.train, tokenizer=data.tokenizer, scored=[data.train])
     run = fit(quick, tmp_path / "run", data=same, progress=False, report=False)
     assert run.metrics["retrieval_trained_pairs"] == 64
+
+
+def test_pictures_of_a_caller_are_hashed_once_a_run(quick, tmp_path, monkeypatch):
+    data = load_data(quick)
+    hashed, real = [], Pairs._hash_pictures
+    monkeypatch.setattr(Pairs, "_hash_pictures", lambda self: hashed.append(self) or real(self))
+    monkeypatch.setattr(Scenes, "picture_digests", Pairs.picture_digests)
+    fit(quick.replace(image_frozen=True), tmp_path / "run", data=data, progress=False, report=False)
+    assert len(hashed) == 3
+    data.train.picture_digests()
+    assert len(hashed) == 4, "afterwards it may change again"
 
 
 def test_ordinary_sets_give_no_alarm(finished):
