@@ -126,9 +126,9 @@ class Pairs:
         return digest_captions(self.captions(row) for row in range(len(self)))
 
     def identity(self) -> dict[str, Any]:
-        """Say what the set consists of, by content: for `clipedu.data.identity.changes`.
+        """Say what the set consists of, by content.
 
-        Whatever is made of a set and kept belongs to this identity: another one has other pictures, captions or classes.
+        `clipedu.data.identity.changes` compares two of them. Whatever is made of a set and kept belongs to this identity: another one has other pictures, captions or classes.
         It costs what `picture_digests` costs.
 
         Returns:
@@ -206,7 +206,9 @@ class Pairs:
 
 @contextmanager
 def hashed_once(*sets: Pairs) -> Iterator[None]:
-    """Hash the pictures of sets once at most: nothing changes them inside the block.
+    """Hash the pictures of sets once at most.
+
+    Nothing may change them inside the block.
 
     Args:
         sets: what is trained and scored on there.

@@ -1,4 +1,4 @@
-"""The rows that a run was trained on, and what its data.json says of its sets.
+"""The rows that a run was trained on, and what data.json says of its sets.
 
 train-rows.npy has two numbers a row, `clipedu.data.overlap.row_hashes`: by them it is counted how much of any set that the
 model is scored on was also trained on, long after the training pairs are gone. data.json has the identity of each set; where

@@ -1,4 +1,4 @@
-"""Integrity: is an entry of the pixel cache whole, and of the shards as they are?
+"""Is an entry of the pixel cache whole, and of the shards as they are?
 
 The name of an entry holds the paths, sizes and dates of its shards. A shard can change and keep these three, so entry.json
 has its inode, the time of its last change (which no program can set), and a digest of its bytes. Where the first two differ,
