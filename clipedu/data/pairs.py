@@ -128,8 +128,8 @@ class Pairs:
     def identity(self) -> dict[str, Any]:
         """Say what the set consists of, by content.
 
-        `clipedu.data.identity.changes` compares two of them. Whatever is made of a set and kept belongs to this identity: another one has other pictures, captions or classes.
-        It costs what `picture_digests` costs.
+        `clipedu.data.identity.changes` compares two of them. Whatever is made of a set and kept belongs to this identity:
+        another one has other pictures, captions or classes. It costs what `picture_digests` costs.
 
         Returns:
             "rows" and "image_size"; "pictures" and "captions", a hash each of all rows in order; for a set with labels also

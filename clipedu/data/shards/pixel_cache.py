@@ -8,9 +8,10 @@ An entry is a folder `NAME-KEY` in the cache folder (`CLIPEDU_CACHE`, by default
     entry.json       by what it is known whether the entry is whole, and of the shards as they are (`integrity`)
     tokens-*.npz     captions as numbers, one file a tokenizer (see `clipedu.data.token_cache`)
 
-KEY is a hash of what the pixels depend on, so another image size is another entry. Entries can be deleted at any time. An entry is called `NAME-KEY.partial` until it is complete. A slot's offset in the file is known before
-its image is decoded, so any number of workers fill their slots in any order, with the same bytes in the end. A part is a
-run of slots: it is on the disk before a line in `parts.jsonl` says so, and after a crash only the missing parts are decoded.
+KEY is a hash of what the pixels depend on, so another image size is another entry. Entries can be deleted at any time. An
+entry is called `NAME-KEY.partial` until it is complete. A slot's offset in the file is known before its image is decoded, so
+any number of workers fill their slots in any order, with the same bytes in the end. A part is a run of slots: it is on the
+disk before a line in `parts.jsonl` says so, and after a crash only the missing parts are decoded.
 """
 
 from __future__ import annotations
