@@ -27,6 +27,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def compare(args: argparse.Namespace) -> None:
     """Run a comparison, or what is missing of it, and print its table."""
+    from clipedu.evaluation.held_out import trained_lines_of
     from clipedu.evaluation.metrics import SCORES
     from clipedu.report.writer import write_report
 
@@ -52,6 +53,8 @@ def compare(args: argparse.Namespace) -> None:
             f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
             flush=True,
         )
+    for line in trained_lines_of(runs):
+        print(line)
     table = comparison_table(runs)
     write_report(runs, folder)
     print(

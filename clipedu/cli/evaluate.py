@@ -14,10 +14,12 @@ def evaluate(args: argparse.Namespace) -> None:
 
     Scores on other sets are only printed.
     """
+    from clipedu.evaluation.held_out import trained_counts
     from clipedu.evaluation.scoring import average
     from clipedu.evaluation.scoring import evaluate as evaluate_model
     from clipedu.report.writer import write_report
     from clipedu.runs.folders import load_run
+    from clipedu.runs.trained_rows import shared_with_training
     from clipedu.training.datasets import evaluation_sets
     from clipedu.workflow.scoring import score
 
@@ -29,6 +31,7 @@ def evaluate(args: argparse.Namespace) -> None:
         metrics: dict[str, float] = {}
         for pairs in sets:
             metrics |= evaluate_model(model, pairs, progress=True)
+            metrics |= trained_counts(pairs, shared_with_training(run.folder, pairs))
         metrics["average"] = average(metrics)
     else:
         sets = evaluation_sets(run.experiment)

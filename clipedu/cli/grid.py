@@ -13,6 +13,7 @@ from clipedu.config.presets import PRESETS
 
 def grid(args: argparse.Namespace) -> None:
     """Run the grid, or what is missing of it, and print a line a cell."""
+    from clipedu.evaluation.held_out import trained_lines_of
     from clipedu.evaluation.metrics import SCORES
     from clipedu.report.writer import write_report
     from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, grid_baseline, run_grid, shared_data
@@ -45,4 +46,6 @@ def grid(args: argparse.Namespace) -> None:
         print(f"{'ridge, no CLIP':<20} {baseline['tr@1']:6.2f} {baseline['ir@1']:6.2f}   ({baseline['seconds']:.0f} s)")
     if runs:
         print_left_out_of_run(folder / runs[0].name)  # all cells have the same sets
+    for line in trained_lines_of(runs):
+        print(line)
     print(f"\nReport: {write_report(runs, folder, baseline=baseline)}")

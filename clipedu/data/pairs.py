@@ -10,20 +10,25 @@ Shapes: B rows in a batch, L tokens a caption, H = W = `image_size`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clipedu.data.identity import content_digest, digest_captions, digest_rows, summary
 from clipedu.data.token_cache import encode_cached
 from clipedu.utils.errors import ClipeduError
 
 if TYPE_CHECKING:
     from clipedu.data.tokenizer import Tokenizer
+
+CHUNK_BYTES = 64 << 20  # of pixels, hashed at once
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,14 @@ class Tokenized:
         ids: int32 [T, L].
         lengths: tokens in each caption, [CLS] and [SEP] included, [T].
         first: the first caption of each row, [N + 1].
+        digests: of the captions of each row, uint8 [N, 16].
     """
 
     tokenizer: Tokenizer
     ids: np.ndarray
     lengths: np.ndarray
     first: np.ndarray
+    digests: np.ndarray
 
 
 class Pairs:
@@ -71,6 +78,7 @@ class Pairs:
 
     cache: Path | None = None  # a folder in which tokens can be kept for the next time
     _tokenized: Tokenized | None = None
+    _remembered: list[np.ndarray] | None = None  # digests of pictures, inside `hashed_once`
 
     def __len__(self) -> int:
         raise TypeError(f"{type(self).__name__} does not say how many rows it has")
@@ -89,12 +97,56 @@ class Pairs:
     def fingerprint(self) -> str:
         """Return a short hash of name, size and captions.
 
-        Scores of two runs are comparable only if it is equal.
+        Scores of two runs are comparable only if it is equal, and the `identity`, which covers the pictures, too.
         """
         digest = hashlib.sha256(f"{self.name}/{self.split}/{len(self)}/{self.image_size}".encode())
         for row in range(len(self)):
             digest.update("\n".join(self.captions(row)).encode())
         return digest.hexdigest()[:16]
+
+    def picture_digests(self) -> np.ndarray:
+        """Hash the decoded pixels of each row: uint8 [N, 16].
+
+        Here every picture is read and hashed, each time (a second a gigabyte, and what `pixels` takes): so it is right for
+        a set whose pictures change. Inside `hashed_once` it is done once. A set that knows its digests returns them.
+        """
+        if self._remembered is None:
+            return self._hash_pictures()
+        if not self._remembered:
+            self._remembered.append(self._hash_pictures())
+        return self._remembered[0]
+
+    def _hash_pictures(self) -> np.ndarray:
+        rows = max(1, CHUNK_BYTES // (3 * (self.image_size or 224) ** 2))
+        parts = [digest_rows(map(_bytes, self.pixels(index))) for index in torch.arange(len(self)).split(rows)]
+        return np.concatenate(parts) if parts else digest_rows([])
+
+    def caption_digests(self) -> np.ndarray:
+        """Hash the captions of each row, those that were tokenized: uint8 [N, 16]."""
+        if self._tokenized is not None:
+            return self._tokenized.digests
+        return digest_captions(self.captions(row) for row in range(len(self)))
+
+    def identity(self) -> dict[str, Any]:
+        """Say what the set consists of, by content.
+
+        `clipedu.data.identity.changes` compares two of them. Whatever is made of a set and kept belongs to this identity:
+        another one has other pictures, captions or classes. It costs what `picture_digests` costs.
+
+        Returns:
+            "rows" and "image_size"; "pictures" and "captions", a hash each of all rows in order; for a set with labels also
+            "classes", a hash of labels, their names and the templates. JSON can hold it.
+        """
+        found: dict[str, Any] = {
+            "rows": len(self),
+            "image_size": self.image_size,
+            "pictures": summary(self.picture_digests()),
+            "captions": summary(self.caption_digests()),
+        }
+        if self.labels is not None:
+            facts = [self.labels.tolist(), list(self.class_names or []), list(self.templates)]
+            found["classes"] = content_digest(json.dumps(facts).encode()).hex()
+        return found
 
     def tokenize(self, tokenizer: Tokenizer) -> Pairs:
         """Encode all captions once, so that `tokens` can return them.
@@ -108,15 +160,15 @@ class Pairs:
             return self
         texts: list[str] = []
         first = [0]
-        for row in range(len(self)):
-            captions = self.captions(row)
+        rows = [self.captions(row) for row in range(len(self))]
+        for row, captions in enumerate(rows):
             if not captions:
                 what = f"no caption for row {row}" if texts else "no captions"
                 raise ClipeduError(f"{self.name}/{self.split} has {what}: it cannot be used to train or for retrieval")
             texts += captions
             first.append(len(texts))
         ids, lengths = tokenizer.encode(texts) if self.cache is None else encode_cached(self.cache, tokenizer, texts)
-        self._tokenized = Tokenized(tokenizer, ids, lengths, np.asarray(first))
+        self._tokenized = Tokenized(tokenizer, ids, lengths, np.asarray(first), digest_captions(rows))
         return self
 
     def tokens(self, index: Tensor, choice: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -152,6 +204,29 @@ class Pairs:
         if self._tokenized is None:
             raise ClipeduError(f"{self.name}/{self.split} is not tokenized yet: call pairs.tokenize(tokenizer) first")
         return self._tokenized
+
+
+@contextmanager
+def hashed_once(*sets: Pairs) -> Iterator[None]:
+    """Hash the pictures of sets once at most.
+
+    Nothing may change them inside the block.
+
+    Args:
+        sets: what is trained and scored on there.
+    """
+    entered = [pairs for pairs in sets if pairs._remembered is None]
+    for pairs in entered:
+        pairs._remembered = []
+    try:
+        yield
+    finally:
+        for pairs in entered:
+            pairs._remembered = None
+
+
+def _bytes(picture: Tensor) -> bytes:
+    return picture.cpu().numpy().tobytes()
 
 
 def _gather(tokenized: Tokenized, which: np.ndarray) -> tuple[Tensor, Tensor]:

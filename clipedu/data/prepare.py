@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from clipedu.data.load import find_folder
 from clipedu.data.shards import pixel_cache as cache
 from clipedu.data.shards.decoding import Source, decoded, find_source, how_many, open_source, parts, spread, table
+from clipedu.data.shards.integrity import changed_slots
 from clipedu.data.shards.left_out import summary
 from clipedu.data.shards.tar_reader import Sample
 from clipedu.utils.errors import ClipeduError
@@ -144,6 +145,8 @@ def verify_cache(
     failed, wrong = _again(source, entry / cache.PIXELS, tried, good, workers, progress)
     was = f"; the cache is by Pillow {rows['pillow']}, this is {PIL.__version__}" * (rows["pillow"] != PIL.__version__)
     problems = [f"{good[slot].shard}: {good[slot].key}: other pixels{was}" for slot in wrong]
+    damaged = set(changed_slots(entry, slots)) - set(wrong)
+    problems += [f"{good[slot].shard}: {good[slot].key}: not the pixels that were written" for slot in sorted(damaged)]
     return CacheCheck(entry, len(pixels), len(chosen), (*problems, *_differences(rows, table(samples, failed))))
 
 

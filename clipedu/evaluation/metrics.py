@@ -1,7 +1,7 @@
 """Metrics: key, heading, definition and unit of every measure of a model.
 
-`METRICS` holds everything that a run's metrics.json can hold besides the sizes of its test sets (`COUNTS`); tables,
-plots and pages select from it by key, and define no measure of their own.
+`METRICS` holds everything that a run's metrics.json can hold besides the sizes of its test sets (`COUNTS`) and how much of
+them was trained on (`TRAINED`); tables, plots and pages select from it by key, and define no measure of their own.
 
 >>> METRICS["tr@1"].heading, METRICS["tr@1"].unit
 ('TR@1', '%')
@@ -139,6 +139,9 @@ METRICS = {metric.key: metric for metric in _TABLE}
 
 # Sizes of the test sets, which give the level of chance.
 COUNTS = ("retrieval_images", "retrieval_captions", "zeroshot_images", "zeroshot_classes")
+
+# How much of the test sets a run was also trained on; only where it is any.
+TRAINED = ("retrieval_trained_pairs", "retrieval_trained_images", "zeroshot_trained_images")
 
 # Selections: keys, in the order of the table that shows them.
 AVERAGED = ("tr@1", "ir@1", "top1")

@@ -1,9 +1,10 @@
 """Features of frozen encoders, computed once and kept on disk.
 
-The file's name is a hash of the data's fingerprint, the encoder's weights, how pixels are normalised or hidden states
-pooled, and how the encoder was made (two encoders can have equal weights and yet pad or pool differently: `made_as`, or
-what torch prints of an encoder that was not made by name). Whatever changes the features changes the name. Files are in
-the cache folder (`CLIPEDU_CACHE`).
+The file's name is a hash of the decoded pixels (or of the tokens), the encoder's weights, how pixels are normalised or
+hidden states pooled, and how the encoder was made (two encoders can have equal weights and yet pad or pool differently:
+`made_as`, or what torch prints of an encoder that was not made by name). Whatever changes the features changes the name.
+The file holds a digest of the features, and is not used if they are others. Files are in the cache folder
+(`CLIPEDU_CACHE`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from clipedu.data.identity import content_digest, summary
 from clipedu.data.pairs import Pairs
 from clipedu.data.shards.pixel_cache import cache_folder
 from clipedu.models.dual_encoder import DualEncoder, evaluating
@@ -25,6 +27,7 @@ CHUNK = 256  # inputs embedded at once; of large images fewer, by the pixels in 
 CHUNK_PIXELS = 1 << 22
 # On a CPU large activations take fresh memory each time; a few images at once reuse it, which is several times as fast.
 CHUNK_PIXELS_CPU = 1 << 18
+_REMEDY = "Set CLIPEDU_CACHE to a folder that can be written and has space"
 
 
 def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> Tensor:
@@ -45,7 +48,10 @@ def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = 
     def compute() -> Tensor:
         return embed_images_in_chunks(model.image_features, model, pairs, progress=progress)
 
-    return _cached(model, "image", f"{pairs.fingerprint()}/{pairs.image_size}", len(pairs), compute)
+    if not any(cache_folder().glob("features-*")):  # all pixels are read to name the file
+        check_writable(cache_folder(), _REMEDY)
+    data = f"{summary(pairs.picture_digests())}/{pairs.image_size}"
+    return _cached(model, "image", data, len(pairs), compute)
 
 
 def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> tuple[Tensor, Tensor]:
@@ -132,12 +138,12 @@ def _cached(model: DualEncoder, side: str, data: str, rows: int, compute: Callab
 def _key(model: DualEncoder, side: str, data: str) -> str:
     encoder = model.encoder(side)
     made_as = getattr(encoder, "made_as", repr(encoder))
-    digest = hashlib.sha256(f"3/{side}/{data}/{made_as}".encode())  # 3: version of this key
+    digest = hashlib.sha256(f"4/{side}/{data}/{made_as}".encode())  # 4: version of this key
     if side == "text":
         digest.update(model.text_pooling.encode())
     tensors = {**encoder.state_dict(), **({"mean": model.mean, "std": model.std} if side == "image" else {})}
     for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode())
+        digest.update(f"{name}/{tensor.dtype}/{list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:24]
 
@@ -148,19 +154,26 @@ def _read(path: Path, rows: int) -> Tensor | None:
     from safetensors.torch import load_file
 
     try:
-        features = load_file(path)["features"]
+        found = load_file(path)
+        features, digest = found["features"], found["digest"]
     except (OSError, SafetensorError, KeyError):
         return None
-    return features if len(features) == rows else None
+    return features if len(features) == rows and torch.equal(_digest(features), digest) else None
+
+
+def _digest(features: Tensor) -> Tensor:
+    """Hash features: uint8 [16]."""
+    digest = content_digest(features.reshape(-1).view(torch.uint8).numpy().data)
+    return torch.tensor(list(digest), dtype=torch.uint8)
 
 
 def _keep(path: Path, compute: Callable[[], Tensor]) -> Tensor:
     """Compute features and write them to a file, in one step."""
     from safetensors.torch import save_file
 
-    remedy = "Set CLIPEDU_CACHE to a folder that can be written and has space"
-    check_writable(path.parent, remedy)  # better an error now than after an hour of computing
+    check_writable(path.parent, _REMEDY)  # better an error now than after an hour of computing
     features = compute()
-    with atomic_write(path, remedy=remedy) as partial:
-        save_file({"features": features.contiguous()}, partial)
+    features = features.contiguous()
+    with atomic_write(path, remedy=_REMEDY) as partial:
+        save_file({"features": features, "digest": _digest(features)}, partial)
     return features

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu import plots
 from clipedu.config.course import display_name
+from clipedu.evaluation.held_out import trained_lines_of
 from clipedu.evaluation.metrics import COUNTS, LEGEND, SCORES
 from clipedu.evaluation.uncertainty import chance_levels
 from clipedu.report.course_section import course_blocks
@@ -37,6 +38,7 @@ def comparison_blocks(runs: list, baseline: Mapping[str, Any] | None) -> list[Bl
             "These runs were scored on different test sets, so that their scores cannot be compared with each other."
         )
         blocks.append(Text(warning, warning=True))
+    blocks += [Text(f"{line[:1].upper()}{line[1:]}.", warning=True) for line in trained_lines_of(runs)]
     blocks += [Heading("Scores"), _score_table_block(runs, table, baseline), Text("", items=LEGEND)]
     again = repeats(runs)
     if len(again):

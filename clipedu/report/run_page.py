@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu import plots
 from clipedu.config.course import display_name
+from clipedu.evaluation.held_out import trained_lines
 from clipedu.evaluation.metrics import BY_RANK, LEGEND, METRICS, SPACE
 from clipedu.evaluation.uncertainty import chance_levels, standard_errors
 from clipedu.plots.style import shorten
@@ -31,6 +32,7 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
     if getattr(run, "command", None):
         blocks += [Text("The command that repeats it:"), Code(run.command)]
     blocks.append(Heading("Scores"))
+    blocks += [Text(_sentence(line), warning=True) for line in (*trained_lines(run.metrics), *_changed_sets(run))]
     blocks += _score_blocks(run, baseline) if run.metrics else [Text("It has no scores, because it was not evaluated.")]
     blocks += [
         Heading("Training"),
@@ -73,6 +75,17 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
         Table(("what", "value"), [(name, as_text(value)) for name, value in run.environment.items()]),
     ]
     return blocks
+
+
+def _changed_sets(run: Any) -> list[str]:
+    """Return a line for each set that has changed since the training."""
+    from clipedu.runs.trained_rows import changed_sets
+
+    return changed_sets(run.folder) if hasattr(run, "folder") else []
+
+
+def _sentence(line: str) -> str:
+    return f"{line[:1].upper()}{line[1:]}."
 
 
 def _token_blocks(run: Any) -> list[Block]:

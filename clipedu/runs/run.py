@@ -1,7 +1,7 @@
 """`Run`: a run's folder, from which it is understood, repeated or resumed.
 
     experiment.json, environment.json   the settings; versions, device, commit
-    data.json                  the sets: rows, fingerprint, and every sample that was left out and why
+    data.json, train-rows.npy  the sets: rows, identity, and every sample that was left out and why; hashes of trained rows
     status.json, metrics.json  running | stopped | failed | finished, seconds, a note; the scores of a finished run
     history.csv                one row a step: loss, terms, lr, pairs per second
     norms.csv, layers.csv      norms by step and part; what changed each layer's norm, every `norms_every`-th step

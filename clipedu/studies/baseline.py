@@ -37,7 +37,8 @@ def ridge_baseline(experiment: Experiment, data: Data) -> dict[str, Any]:
         data: `load_data(experiment)`: it is fitted on the training pairs, and scored on the retrieval set.
 
     Returns:
-        as `clipedu.evaluation.retrieval`, with "name", "alpha" (chosen), "words" (in the tf-idf) and "seconds".
+        as `clipedu.evaluation.retrieval`, with "name", "alpha" (chosen), "words" (in the tf-idf), "sets" (split ->
+        identity) and "seconds".
     """
     began = time.perf_counter()
     train, val = data.train, data.scored[0]
@@ -56,6 +57,7 @@ def ridge_baseline(experiment: Experiment, data: Data) -> dict[str, Any]:
         "name": "ridge regression to tf-idf",
         "alpha": alpha,
         "train_images": len(train),
+        "sets": {pairs.split: pairs.identity() for pairs in (train, val)},
         **scores,
         "seconds": round(time.perf_counter() - began, 1),
     }

@@ -21,6 +21,7 @@ from clipedu.config.course import LOSSES, OPTIMIZERS
 from clipedu.config.experiment import Experiment
 from clipedu.runs.folders import load_run
 from clipedu.runs.run import Run
+from clipedu.runs.trained_rows import check_same_sets
 from clipedu.studies.baseline import ridge_baseline
 from clipedu.training.datasets import Data, load_data
 from clipedu.training.objective import check_names
@@ -29,6 +30,7 @@ from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_json
 from clipedu.workflow.pipeline import fit, resume
 
+_ENDED = ("finished", "failed")  # of cells that are not run again
 COURSE_LOSSES, COURSE_OPTIMIZERS = tuple(LOSSES), tuple(OPTIMIZERS)
 
 
@@ -81,14 +83,19 @@ def run_grid(
         progress: show bars.
 
     Raises:
-        ClipeduError: the folder holds a cell of the same name with other settings.
+        ClipeduError: the folder holds a cell of the same name with other settings, or one that was trained on other data.
     """
     folder = Path(folder)
     done = {name: _earlier(folder / name, experiment) for name, experiment in experiments.items()}
     data = data or shared_data(next(iter(experiments.values())))
+    kept = [run for run in done.values() if run is not None]
+    if kept and (len(kept) < len(done) or any(run.status not in _ENDED for run in kept)):  # else no data are needed
+        now = {pairs.split: pairs.identity() for pairs in (data().train, *data().scored)}
+        for earlier in kept:
+            check_same_sets(earlier.folder, now)
     for name, experiment in experiments.items():
         run = done[name]
-        if run is None or run.status not in ("finished", "failed"):
+        if run is None or run.status not in _ENDED:
             try:
                 run = (
                     resume(folder / name, data=data(), progress=progress, report=False)
@@ -107,7 +114,7 @@ def grid_baseline(
 
     Args:
         experiment: of any cell.
-        folder: of the grid, where the scores are kept; they are computed once.
+        folder: of the grid, where the scores are kept; they are computed once for the data of its cells.
         data: `shared_data(experiment)`, where a caller has it already.
 
     Returns:
@@ -116,10 +123,21 @@ def grid_baseline(
     if not experiment.image_frozen:
         return None
     path = Path(folder) / "baseline.json"
-    if not path.is_file():
+    if not path.is_file() or not _is_of_cells(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, ridge_baseline(experiment, (data or shared_data(experiment))()))
     return json.loads(path.read_text())
+
+
+def _is_of_cells(path: Path) -> bool:
+    """Check that a baseline is of the data that the cells were trained on, as far as both say what they were."""
+    kept = json.loads(path.read_text()).get("sets") or {}
+    try:
+        for cell in path.parent.glob("*/data.json"):
+            check_same_sets(cell.parent, kept)
+    except ClipeduError:
+        return False
+    return True
 
 
 def _earlier(folder: Path, experiment: Experiment) -> Run | None:

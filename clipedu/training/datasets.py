@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
 from clipedu.config.experiment import Experiment
-from clipedu.data.load import load_pairs
+from clipedu.data.identity import changes
+from clipedu.data.load import find_folder, load_pairs
 from clipedu.data.pairs import Pairs
-from clipedu.data.shards.samples import MissingSplit
+from clipedu.data.shards.dataset import Shards
+from clipedu.data.shards.samples import MissingSplit, shard_names
 from clipedu.data.tokenizer import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
 from clipedu.models import ENCODERS
 from clipedu.models.text_encoders import hub_id
@@ -111,6 +114,39 @@ def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Dat
     return Data(train=train, tokenizer=tokenizer or build_tokenizer(experiment, train), scored=scored)
 
 
+def check_held_out(experiment: Experiment, data: Data | None = None) -> None:
+    """Check that a new run is scored on other pairs than it is trained on.
+
+    Whoever names the set to score on (`eval_data`) may give any: what it shares with the training pairs is counted.
+
+    Args:
+        experiment: of the run.
+        data: its sets; None looks at the names of the shards alone, before any is read.
+    Raises:
+        ClipeduError: it names none, and the retrieval set would consist of the training pairs, or of all shards that they
+            are from.
+    """
+    if experiment.eval_data is not None or experiment.data == "scenes":
+        return
+    if data is None:
+        try:
+            folder = find_folder(experiment.data)
+            same = shard_names(folder, "train")[0] == shard_names(folder, "val")[0]
+        except ClipeduError:  # no set, or no split: `load_data` says so
+            return
+    else:
+        train, val = data.train, data.scored[0]
+        if not (isinstance(train, Shards) and isinstance(val, Shards)):
+            return
+        same = train.shards == val.shards or (len(train) == len(val) and not changes(train.identity(), val.identity()))
+    if same:
+        raise ClipeduError(
+            f"{experiment.data} has no pairs of its own to score on: its splits train and val are the same pairs (a shard "
+            "belongs to the split that its name says, and to all where no name says one). Give others with --eval-data "
+            f"NAME, or score on the pairs that are trained on with --eval-data {shlex.quote(experiment.data)}"
+        )
+
+
 def _check(experiment: Experiment) -> None:
     """Try the names and the device of an experiment, before any data is read."""
     check_names(experiment)
@@ -121,7 +157,8 @@ def describe(pairs: Pairs) -> dict[str, Any]:
     """Describe a set, for a run's data.json.
 
     Returns:
-        its name, split, rows, image size and fingerprint, and every sample that was left out and why, also summed up.
+        its name, split, rows, image size, fingerprint and identity (`clipedu.data.pairs`), and every sample that was left
+        out and why, also summed up.
     """
     return {
         "name": pairs.name,
@@ -129,6 +166,7 @@ def describe(pairs: Pairs) -> dict[str, Any]:
         "rows": len(pairs),
         "image_size": pairs.image_size,
         "fingerprint": pairs.fingerprint(),
+        "identity": pairs.identity(),
         "skipped": list(pairs.skipped),
         "left_out": list(pairs.left_out),
     }

@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from torch import Tensor
 from clipedu.config.experiment import Experiment
 from clipedu.data.augment import augment
 from clipedu.data.batches import Batch, Precomputed, batches
+from clipedu.data.identity import changes
 from clipedu.data.pairs import Pairs
 from clipedu.data.prefetch import feed
 from clipedu.losses import Loss, LossOutput
@@ -30,6 +33,8 @@ from clipedu.optim import learning_rate
 from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
+
+log = logging.getLogger("clipedu")
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,11 @@ class Trainer:
     @property
     def steps(self) -> int:
         return self.steps_per_epoch * self.experiment.epochs
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the training pairs consist of (`Pairs.identity`), computed once."""
+        return self.pairs.identity()
 
     def run(self) -> Iterator[Record]:
         """Make the steps that are left of the run, and yield a record of each.
@@ -226,12 +236,26 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "data": self.pairs.fingerprint(),
+            "identity": self.identity,
             "optimizer": self.optimizer.state_dict(),
             "loss": self.loss.state_dict(),
             "monitor": self.monitor.state(),
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
+
+    def _check_data(self, state: dict[str, Any]) -> None:
+        """Check that the pairs are those that a state was trained on."""
+        what = changes(state.get("identity", {}), self.identity)
+        if state["data"] != self.pairs.fingerprint() and not what:
+            what = ["its fingerprint, of names, sizes and labels"]
+        if what:
+            raise ClipeduError(
+                f"the data {self.experiment.data!r} has changed since the run was stopped ({'; '.join(what)}), so the run "
+                "cannot be resumed: bring back the data as it was, or start a new run"
+            )
+        if "identity" not in state:
+            log.warning("the run was stopped by an older version: whether its pictures have changed cannot be told")
 
     def load_state(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Restore what `state` returned, to continue from there.
@@ -242,10 +266,7 @@ class Trainer:
         Raises:
             ClipeduError: the data has changed.
         """
-        if state["data"] != self.pairs.fingerprint():
-            raise ClipeduError(
-                f"the data {self.experiment.data!r} has changed since the run was stopped, so the run cannot be resumed"
-            )
+        self._check_data(state)
         self.model.load_state_dict(weights)
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss.load_state_dict(state["loss"])

@@ -9,6 +9,7 @@ Ctrl-C, a NaN and a crash leave a run whose status says what happened, with all 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,21 @@ import torch
 from tqdm import tqdm
 
 from clipedu.config.experiment import Experiment
+from clipedu.data.pairs import hashed_once
 from clipedu.data.tokenizer import Tokenizer
+from clipedu.evaluation.held_out import trained_counts, trained_lines
 from clipedu.runs.folders import load_run, new_run
 from clipedu.runs.run import Run
-from clipedu.training.datasets import Data, describe, load_data
+from clipedu.runs.trained_rows import keep_trained_rows, shared_with_training
+from clipedu.training.datasets import Data, check_held_out, describe, load_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import NotFinite, Trainer
 from clipedu.utils.files import remove_partial_files, write_json
 from clipedu.utils.interrupts import StopAfterStep
 from clipedu.workflow.recorder import RunRecorder
 from clipedu.workflow.scoring import score
+
+log = logging.getLogger("clipedu")
 
 
 def fit(
@@ -51,10 +57,14 @@ def fit(
         NotFinite: training diverged; the message names the step and the last good checkpoint, and the run is kept.
         KeyboardInterrupt: after the checkpoint is written; `resume` continues.
     """
-    data = data or load_data(experiment)
-    trainer = prepare(experiment, data, progress=progress)
-    run = new_run(experiment, folder)
-    return _finish(run, trainer, data, progress=progress, report=report)
+    if data is None:
+        check_held_out(experiment)
+        data = load_data(experiment)
+    check_held_out(experiment, data)
+    with hashed_once(data.train, *data.scored):
+        trainer = prepare(experiment, data, progress=progress)
+        run = new_run(experiment, folder)
+        return _finish(run, trainer, data, progress=progress, report=report)
 
 
 def resume(folder: str | Path, *, data: Data | None = None, progress: bool = True, report: bool = True) -> Run:
@@ -79,10 +89,11 @@ def resume(folder: str | Path, *, data: Data | None = None, progress: bool = Tru
         kept = run.folder / "tokenizer"
         data = load_data(run.experiment, Tokenizer.load(kept) if kept.exists() else None)
     remove_partial_files(run.folder)
-    trainer = prepare(run.experiment, data, progress=progress)
-    if run.has_checkpoint:
-        trainer.load_state(run.weights(), run.training_state(trainer.device))
-    return _finish(run, trainer, data, progress=progress, report=report)
+    with hashed_once(data.train, *data.scored):
+        trainer = prepare(run.experiment, data, progress=progress)
+        if run.has_checkpoint:
+            trainer.load_state(run.weights(), run.training_state(trainer.device))
+        return _finish(run, trainer, data, progress=progress, report=report)
 
 
 def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: bool) -> Run:
@@ -91,6 +102,11 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
     text_encoder: Any = trainer.model.text_encoder  # a transformers model
     text_encoder.config.save_pretrained(run.folder / "text_encoder")
     write_json(run.folder / "data.json", [describe(pairs) for pairs in (data.train, *data.scored)])
+    keep_trained_rows(run.folder, data.train)
+    for pairs in data.scored:  # said before the training, which may be long, and with the scores again
+        counts = trained_counts(pairs, shared_with_training(run.folder, pairs))
+        for line in trained_lines(counts | {"retrieval_images": len(pairs), "zeroshot_images": len(pairs)}):
+            log.warning(line)
     run.save_status("running")
     _train(run, trainer, progress=progress)
     if trainer.device.type == "cuda":

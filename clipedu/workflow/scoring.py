@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from clipedu.data.pairs import Pairs
 from clipedu.evaluation.embedding_space import Space, embed_space
+from clipedu.evaluation.held_out import trained_counts
 from clipedu.evaluation.scoring import average, evaluate, score_pairs
 from clipedu.inference.embed import embed_pairs
 from clipedu.models.dual_encoder import DualEncoder
 from clipedu.runs.run import Run
 from clipedu.runs.token_files import keep_tokens
+from clipedu.runs.trained_rows import note_changes, shared_with_training
+from clipedu.training.datasets import describe
 from clipedu.utils.device import pick_device
+
+log = logging.getLogger("clipedu")
 
 KEPT_EMBEDDINGS, KEPT_CHAINS = 1000, 200
 
@@ -21,7 +27,8 @@ def score(
 ) -> dict[str, float]:
     """Evaluate a run's model, and write the results into the run's folder.
 
-    The results are metrics, embeddings and tokens.
+    The results are metrics, embeddings and tokens. Of each set the rows are counted that the run was trained on. A set that
+    has changed since the training is named by a warning, and in data.json.
 
     Args:
         run: stopped or finished, with a checkpoint.
@@ -44,8 +51,11 @@ def score(
             metrics |= score_pairs(pairs, embeddings, space, model)
             _keep_embeddings(run, space)
             keep_tokens(run.folder, model, pairs)
+        metrics |= trained_counts(pairs, shared_with_training(run.folder, pairs))
     metrics["average"] = average(metrics)
     run.save_metrics(metrics)
+    for line in note_changes(run.folder, [(pairs, describe(pairs)) for pairs in sets]):
+        log.warning(line)
     return metrics
 
 

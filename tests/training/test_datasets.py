@@ -75,6 +75,7 @@ def test_what_a_run_keeps_of_a_set(quick):
         "rows": 64,
         "image_size": 32,
         "fingerprint": pairs.fingerprint(),
+        "identity": pairs.identity(),
         "skipped": [],
         "left_out": [],
     }

@@ -15,9 +15,12 @@ Three splits:
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from clipedu.data.pairs import Pairs
 from clipedu.data.scenes import captions as language
@@ -29,6 +32,7 @@ from clipedu.utils.errors import ClipeduError, unknown_name
 CAPTIONS = 5  # a row
 TRAIN_LEVELS = ((5,), (5,), (5, 4), (4, 3), (0, 1, 2, 2, 3, 3))  # of a chain, from which each of them is picked
 CACHE_BYTES = 2**30
+SKETCHED = 32  # scenes whose sketch is in the identity
 
 
 class Scenes(Pairs):
@@ -67,6 +71,7 @@ class Scenes(Pairs):
         self._dice = torch.stack([words.bits(f"words {k}") for k in range(CAPTIONS)], 1).tolist()
         self._meanings = meanings(self.attributes)
         self._cache: Tensor | None = None
+        self._digests: np.ndarray | None = None
         if split == "zeroshot":
             self.labels = self.attributes.shape[:, 0] * len(COLOURS) + self.attributes.colour[:, 0]
             self.class_names = [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]
@@ -120,6 +125,22 @@ class Scenes(Pairs):
         """Return what each caption of `chain(row)` claims."""
         number = self._dice[row][0]
         return [self._meanings[row].at_level(level, Dice(number)) for level in range(language.LEVELS)]
+
+    def picture_digests(self) -> np.ndarray:
+        """Hash the drawn pixels of each row, once: uint8 [N, 16]."""
+        if self._digests is None:
+            self._digests = self._hash_pictures()
+        return self._digests
+
+    def identity(self) -> dict[str, Any]:
+        """Say what the set consists of, by content, as of all `Pairs`.
+
+        "sketch" has some scenes, evenly spread, as means over a grid of 4 x 4: by it the same scenes are known again on a
+        machine that rounds otherwise, where the hash of the pictures may differ.
+        """
+        some = torch.linspace(0, len(self) - 1, min(SKETCHED, len(self))).round().long()
+        sketch = adaptive_avg_pool2d(self.pixels(some).float(), 4).round().to(torch.uint8)
+        return {**super().identity(), "sketch": sketch.numpy().tobytes().hex()}
 
     def fingerprint(self) -> str:
         what = f"{self.name}/{self.split}/{len(self)}/{self.image_size}/{self.seed}/version {VERSION}"

@@ -42,6 +42,7 @@ class Shards(Pairs):
         workers: processes that decode, the first time; None takes all cores where that is faster.
         progress: show bars meanwhile.
     Attributes:
+        shards: the .tar files of the split.
         keys: one a row: the name of its files in the shard.
         dropped: what was left out, (shard and key, why); `skipped` and `left_out` have the same as lines.
         cache: the folder of the decoded images and tokens.
@@ -65,6 +66,7 @@ class Shards(Pairs):
         if size is not None and size < 1:
             raise ClipeduError(f"size={size} cannot be used: give at least 1 pair, or None for all")
         self.folder, self.name = source.folder, source.name
+        self.shards = tuple(path.resolve() for path in source.shards.values())
         self.split, self.image_size, self.resize = split, image_size, resize
 
         self.cache, self._pixels, rows = open_source(source, size, workers, progress)
@@ -87,14 +89,22 @@ class Shards(Pairs):
         """Read images of rows (int64 [B]): uint8 [B, 3, H, W], on the CPU."""
         return torch.from_numpy(self._pixels[np.asarray(index)])
 
+    def picture_digests(self) -> np.ndarray:
+        """Return the digests of the decoded pixels of each row: uint8 [N, 16].
+
+        They were computed when the pictures were decoded.
+        """
+        return self._pixels.digests(np.arange(len(self)))
+
     def captions(self, row: int) -> list[str]:
         """Return a row's captions as written; empty if it has only a label."""
         return self._captions[row]
 
     def fingerprint(self) -> str:
-        """Return a short hash of the contents, not of paths and dates.
+        """Return a short hash of what the pairs are called.
 
-        It covers keys, captions, labels, image size and resize.
+        It covers keys, captions, labels, image size and resize; not paths and dates, and not the pictures: these are in
+        the `identity`.
         """
         labels = [None] * len(self) if self.labels is None else self.labels.tolist()
         digest = hashlib.sha256(f"{len(self)}/{self.image_size}/{self.resize}".encode())

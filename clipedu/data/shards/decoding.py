@@ -20,13 +20,14 @@ from tqdm.auto import tqdm
 
 from clipedu.data.shards import images
 from clipedu.data.shards import pixel_cache as cache
+from clipedu.data.shards.integrity import describe_shards, open_whole, shard_states
 from clipedu.data.shards.left_out import one_line
 from clipedu.data.shards.samples import SPLITS, class_names, shard_names, until, usable
 from clipedu.data.shards.tar_reader import Sample
 from clipedu.utils.disk_space import check_free_space
 from clipedu.utils.errors import ClipeduError, unknown_name
 
-VERSION = 3  # of the cache: raise it when the same shards give other pixels or rows
+VERSION = 4
 PART = 256  # slots
 FEW = 2000  # images that are decoded before other processes would have started
 _PATIENCE = 2.0  # seconds before a progress bar appears
@@ -51,7 +52,8 @@ class Source:
     def entry(self, size: int | None = None) -> Path:
         """Return the cache entry of the first `size` rows (None: all).
 
-        The entry differs once a shard has changed.
+        The entry differs once a shard has another size or date; `clipedu.data.shards.integrity` finds the changes that
+        show in neither.
         """
         stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.shards.values()]
         facts = [VERSION, stats, self.names and self.names[0], self.image_size, self.resize, size]
@@ -102,17 +104,17 @@ def open_source(
     Raises:
         ClipeduError: as `decode_source`.
     """
-    entries = [source.entry(), source.entry(size)]
+    entries = [source.entry(size), source.entry()]
     for attempt in range(2):
         for entry in entries[: 1 if size is None else 2]:
-            if (found := cache.load(entry)) is not None:
+            if (found := open_whole(entry, source.shards)) is not None:
                 if size is not None and len(found[0]) < size:
                     raise too_few(source, size, f"only {len(found[0])}")
                 return entry, *found
         if attempt == 0:
             decode_source(source, size, workers, progress)
     raise ClipeduError(
-        f"{entries[1]} was written but cannot be read: delete it, or set CLIPEDU_CACHE to another folder"
+        f"{entries[0]} was written but cannot be read: delete it, or set CLIPEDU_CACHE to another folder"
     )
 
 
@@ -131,20 +133,24 @@ def decode_source(source: Source, size: int | None, workers: int | None = None, 
         raise ClipeduError(f"workers={workers} cannot be used: give at least 1, or None for all cores")
     entry = source.entry(size)
     try:
-        with cache.Draft(entry, source.image_size) as draft:
-            if draft.finished():  # made by the process that was waited for
+        states = shard_states(source.shards)
+        with cache.Draft(entry, source.image_size, states) as draft:
+            if open_whole(entry, source.shards, tell=True) is not None:  # made by the process that was waited for
                 return
-            count, rows = _decode(draft, source, size, workers, progress)
-            _check_unchanged(source, size, entry)
-            draft.finish(count, rows)
+            draft.discard()
+            count, rows, read = _decode(draft, source, size, workers, progress)
+            draft.finish(count, rows, _described(source, read, states))
     except OSError as error:
         raise cache.cannot_write(error) from None
 
 
 def _decode(
     draft: cache.Draft, source: Source, size: int | None, workers: int | None, progress: bool
-) -> tuple[int, dict[str, Any]]:
-    """Fill the slots of a draft; returns how many there are, and the rows."""
+) -> tuple[int, dict[str, Any], set[str]]:
+    """Fill the slots of a draft.
+
+    Returns how many there are, the rows, and which shards were read.
+    """
     index = source.index(progress)
     samples: list[Sample] = []
     good: list[Sample] = []
@@ -163,7 +169,7 @@ def _decode(
     rows = table(samples, failed)
     if not rows["keys"]:
         raise _none_left(source, rows)
-    return len(good), rows
+    return len(good), rows, {sample.shard for sample in samples}
 
 
 def table(samples: list[Sample], failed: dict[int, str]) -> dict[str, Any]:
@@ -295,13 +301,16 @@ def _none_left(source: Source, rows: dict[str, Any]) -> ClipeduError:
     )
 
 
-def _check_unchanged(source: Source, size: int | None, entry: Path) -> None:
+def _described(source: Source, read: set[str], states: dict[str, list[int]]) -> dict[str, list]:
+    """Describe the shards that were read, which must be as they were before."""
     try:
-        same = source.entry(size) == entry
+        described = describe_shards(source.shards, [name for name in source.shards if name in read])
+        same = shard_states(source.shards) == states
     except OSError:  # a shard is gone
         same = False
     if not same:
         raise ClipeduError(f"the shards in {source.folder} changed while they were read: start again")
+    return described
 
 
 def _check_space(count: int, source: Source) -> None:

@@ -3,13 +3,15 @@
 An entry is a folder `NAME-KEY` in the cache folder (`CLIPEDU_CACHE`, by default ~/.cache/clipedu):
 
     pixels.npy       uint8 [M, 3, S, S], one slot for each image that was tried
+    digests.bin      a digest of the pixels of each slot: 16 bytes
     rows.json        keys, captions, labels, skipped samples, and "holes": the slots whose image could not be decoded
+    entry.json       by what it is known whether the entry is whole, and of the shards as they are (`integrity`)
     tokens-*.npz     captions as numbers, one file a tokenizer (see `clipedu.data.token_cache`)
 
-KEY is a hash of everything the pixels depend on, so a changed shard or another image size is another entry. Entries can be
-deleted at any time. An entry is called `NAME-KEY.partial` until it is complete. A slot's offset in the file is known before
-its image is decoded, so any number of workers fill their slots in any order, with the same bytes in the end. A part is a
-run of slots: it is on the disk before a line in `parts.jsonl` says so, and after a crash only the missing parts are decoded.
+KEY is a hash of what the pixels depend on, so another image size is another entry. Entries can be deleted at any time. An
+entry is called `NAME-KEY.partial` until it is complete. A slot's offset in the file is known before its image is decoded, so
+any number of workers fill their slots in any order, with the same bytes in the end. A part is a run of slots: it is on the
+disk before a line in `parts.jsonl` says so, and after a crash only the missing parts are decoded.
 """
 
 from __future__ import annotations
@@ -29,11 +31,14 @@ from typing import Any
 
 import numpy as np
 
+from clipedu.data.identity import DIGEST_BYTES, content_digest
 from clipedu.utils.errors import ClipeduError
 
 log = logging.getLogger("clipedu")
 
 PIXELS, PARTS = "pixels.npy", "parts.jsonl"
+DIGESTS, ROWS, ENTRY = "digests.bin", "rows.json", "entry.json"
+SOURCE = "source.json"  # of a draft: what the parts that are done were decoded from
 HEADER = 128  # bytes before the first slot of pixels.npy
 STALE = 7 * 24 * 3600  # seconds after which an entry that was left incomplete is deleted
 PATIENCE = 2.0  # seconds to wait in silence for another process that makes the same entry
@@ -58,6 +63,7 @@ class Pixels:
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._images = np.frombuffer(self._map, np.uint8, offset=HEADER).reshape(count, *shape)
+        self._digests = np.fromfile(path.with_name(DIGESTS), np.uint8).reshape(-1, DIGEST_BYTES)
         self._read, self._made_of = 0, (path, holes)
 
     def __reduce__(self) -> tuple:
@@ -66,6 +72,10 @@ class Pixels:
 
     def __len__(self) -> int:
         return len(self._images if self._slots is None else self._slots)
+
+    def digests(self, rows: np.ndarray) -> np.ndarray:
+        """Return the digests of images, as they were when they were written."""
+        return self._digests[rows if self._slots is None else self._slots[rows]]
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         images = self._images[rows if self._slots is None else self._slots[rows]]
@@ -91,9 +101,12 @@ def entry_folder(name: str, depends_on: Any) -> Path:
 
 
 def load(entry: Path) -> tuple[Pixels, dict[str, Any]] | None:
-    """Open pixels and rows of an entry; None if it is missing or damaged."""
+    """Open pixels and rows of an entry; None if it is missing or incomplete.
+
+    Whether it is still right says `clipedu.data.shards.integrity`.
+    """
     try:
-        rows = json.loads((entry / "rows.json").read_text(encoding="utf-8"))
+        rows = json.loads((entry / ROWS).read_text(encoding="utf-8"))
         pixels = Pixels(entry / PIXELS, rows["holes"])
         return (pixels, rows) if len(pixels) == len(rows["keys"]) else None
     except (OSError, ValueError, EOFError, LookupError, TypeError):
@@ -113,6 +126,10 @@ class Draft:
 
     An error inside keeps the parts that are done for the next time; if there are none, nothing is left.
 
+    Args:
+        entry: the final folder.
+        size: S, in pixels.
+        source: what is decoded, anything JSON can hold; parts that were decoded from something else are not done.
     Attributes:
         entry: the final folder.
         folder: the folder while it is written.
@@ -121,8 +138,8 @@ class Draft:
         OSError: the cache folder cannot be written.
     """
 
-    def __init__(self, entry: Path, size: int):
-        self.entry, self.size = entry, size
+    def __init__(self, entry: Path, size: int, source: Any = None):
+        self.entry, self.size, self._source = entry, size, json.dumps(source)
         self.folder = entry.with_name(f"{entry.name}.partial")
         self._log = self.folder / PARTS
         self._stack = ExitStack()
@@ -134,7 +151,8 @@ class Draft:
             _sweep(self.entry.parent, self.folder)
             self.folder.mkdir(exist_ok=True)
             (self.folder / PIXELS).touch()
-            self.done = self._parts()
+            self._check_source()
+            self.done = {span: failed for span, (failed, _) in self._parts().items()}
             self._stack = self._stack.pop_all()
         return self
 
@@ -149,20 +167,38 @@ class Draft:
         """Check whether the entry is complete, perhaps made by another process."""
         return load(self.entry) is not None
 
-    def _parts(self) -> dict[tuple[int, int], dict[int, str]]:
+    def discard(self) -> None:
+        """Delete the entry of that name, which is damaged or of other shards."""
+        shutil.rmtree(self.entry, ignore_errors=True)
+
+    def _check_source(self) -> None:
+        """Forget parts that were decoded from something else."""
+        path = self.folder / SOURCE
+        if not (path.is_file() and path.read_text(encoding="utf-8") == self._source):
+            self._log.unlink(missing_ok=True)
+            path.write_text(self._source, encoding="utf-8")
+
+    def _parts(self) -> dict[tuple[int, int], tuple[dict[int, str], bytes]]:
+        """Read the log: first and last slot + 1 -> reasons, and digests."""
         done = {}
         length = (self.folder / PIXELS).stat().st_size
         for line in self._log.read_bytes().splitlines() if self._log.exists() else []:
             try:
-                start, stop, failed = json.loads(line)
+                start, stop, failed, digests = json.loads(line)
             except ValueError:  # the last line, half written in a crash
                 continue
             if slot_offset(stop - len(failed), self.size) <= length:
-                done[start, stop] = {int(slot): why for slot, why in failed.items()}
+                done[start, stop] = {int(slot): why for slot, why in failed.items()}, bytes.fromhex(digests)
         return done
 
-    def finish(self, count: int, rows: dict[str, Any]) -> None:
-        """Complete the entry, which has `count` slots, and give it its final name."""
+    def finish(self, count: int, rows: dict[str, Any], shards: dict[str, Any] | None = None) -> None:
+        """Complete the entry, and give it its final name.
+
+        Args:
+            count: how many slots it has.
+            rows: for rows.json.
+            shards: how the shards are known again, for entry.json.
+        """
         with open(self.folder / PIXELS, "r+b") as file:
             shape = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, self.size, self.size)}
             np.lib.format.write_array_header_1_0(file, shape)
@@ -170,13 +206,29 @@ class Draft:
                 raise RuntimeError("numpy wrote a header of another length")
             file.truncate(slot_offset(count, self.size))
             os.fsync(file.fileno())
-        with open(self.folder / "rows.json", "w", encoding="utf-8") as file:
-            json.dump(rows, file)
-            file.flush()
-            os.fsync(file.fileno())
+        digests = np.zeros((count, DIGEST_BYTES), np.uint8)
+        for (start, stop), (_, found) in self._parts().items():
+            digests[start:stop] = np.frombuffer(found, np.uint8).reshape(-1, DIGEST_BYTES)
+        self._write(DIGESTS, digests.tobytes())
+        self._write(ROWS, rows)
+        pixels = (self.folder / PIXELS).stat()
+        facts = {
+            "files": {name: content_digest((self.folder / name).read_bytes()).hex() for name in (DIGESTS, ROWS)},
+            "pixels": [pixels.st_size, pixels.st_mtime_ns],
+            "shards": shards or {},
+        }
+        self._write(ENTRY, facts)
+        (self.folder / SOURCE).unlink()
         shutil.rmtree(self.entry, ignore_errors=True)  # a damaged one
         os.rename(self.folder, self.entry)
         (self.entry / PARTS).unlink(missing_ok=True)
+
+    def _write(self, name: str, content: Any) -> None:
+        """Write a file, bytes as they are and others as JSON, and sync it."""
+        with open(self.folder / name, "wb" if isinstance(content, bytes) else "w") as file:
+            file.write(content) if isinstance(content, bytes) else json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def write_part(folder: Path, start: int, size: int, images: Iterable[np.ndarray | str]) -> dict[int, str]:
@@ -192,18 +244,21 @@ def write_part(folder: Path, start: int, size: int, images: Iterable[np.ndarray 
     Raises:
         OSError: they cannot be written.
     """
-    failed, slot = {}, start
+    failed, digests, slot = {}, b"", start
     with open(folder / PIXELS, "r+b") as file:
         for slot, image in enumerate(images, start):
             if isinstance(image, str):
                 failed[slot] = image
+                digests += bytes(DIGEST_BYTES)
                 continue
             file.seek(slot_offset(slot, size))
             file.write(image.data)
+            digests += content_digest(image.data)
         file.flush()
         os.fsync(file.fileno())
-    with open(folder / PARTS, "ab") as file:  # one write at the end of the file: lines of several processes don't mix
-        file.write(b"\n" + json.dumps([start, slot + 1, failed]).encode() + b"\n")
+    line = json.dumps([start, slot + 1, failed, digests.hex()]).encode()
+    with open(folder / PARTS, "ab", buffering=0) as log_file:  # one write at the end: lines of processes don't mix
+        log_file.write(b"\n" + line + b"\n")
     return failed
 
 

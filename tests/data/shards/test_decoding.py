@@ -42,7 +42,7 @@ def test_the_same_bytes_for_any_number_of_processes(mixed, monkeypatch, tmp_path
     for workers in (1, 2, 3):
         monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / f"cache{workers}"))
         made.append(content(prepare_cache(mixed, image_size=24, workers=workers, progress=False).folder))
-    assert made[0] == made[1] == made[2] and set(made[0]) == {"pixels.npy", "rows.json"}
+    assert made[0] == made[1] == made[2] and set(made[0]) == {"digests.bin", "pixels.npy", "rows.json"}
     monkeypatch.setattr(decode, "PART", 256)
     monkeypatch.setenv("CLIPEDU_CACHE", str(tmp_path / "cache0"))
     assert content(Shards(mixed, image_size=24).cache) == made[0]

@@ -79,7 +79,7 @@ def test_a_thousand_mutated_samples(tmp_path, cache_home):
     assert written and not outside, outside
     assert {path: path.read_bytes() for path in before} == before
     (entry,) = cache_home.iterdir()
-    assert sorted(path.name for path in entry.iterdir()) == ["pixels.npy", "rows.json"]
+    assert sorted(path.name for path in entry.iterdir()) == ["digests.bin", "entry.json", "pixels.npy", "rows.json"]
     assert set(tmp_path.iterdir()) == {folder, cache_home}
 
     # Each is counted and named.
