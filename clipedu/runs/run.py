@@ -6,10 +6,12 @@
     history.csv                one row a step: loss, terms, lr, pairs per second
     norms.csv, layers.csv      norms by step and part; what changed each layer's norm, every `norms_every`-th step
     tokenizer/, text_encoder/  as trained or fetched; its configuration (the image encoder's is in experiment.json)
-    checkpoint/                model.safetensors and state.pt (optimizer, loss and random state: tensors and plain values)
+    checkpoint/                the last two: model.safetensors, state.pt (optimizer, loss and random state: tensors and plain
+                               values), and checkpoint.json with their SHA-256 and the experiment
+    .lock, .lock.json          held by the process that writes here (`clipedu.runs.lock`)
     embeddings.safetensors, captions.json, tokens.safetensors, tokens.json, plots/, report.html, report.md
 
-Files are renamed into place, and a checkpoint is deleted after the next one is complete: a killed run can be read.
+Files are renamed into place, and the last checkpoint stays until two after it are complete: a killed run can be read.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,12 +192,16 @@ class Run:
     def save_checkpoint(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
         """Write a checkpoint into this run's folder.
 
+        With it goes what it belongs to: the experiment, and the identity of the model's tokenizer.
+
         Args:
             step, model, state: as those of `clipedu.runs.checkpoint.write_checkpoint`.
         Raises:
             ClipeduError: it cannot be written; the checkpoint before it is still there.
         """
-        write_checkpoint(self.folder, step, model, state)
+        tokenizer = getattr(model, "tokenizer", None)
+        facts = {"experiment": asdict(self.experiment), "tokenizer": tokenizer.identity() if tokenizer else None}
+        write_checkpoint(self.folder, step, model, state, facts)
 
     def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:
         """Write what `embeddings` reads.
