@@ -80,6 +80,16 @@ def locked(folder: Path) -> Iterator[None]:
                 _held.pop(key, None)
 
 
+def check_unused(folder: Path) -> None:
+    """Check that no process is known to hold the lock of a folder; nothing is written.
+
+    Raises:
+        ClipeduError: one is, and who it is.
+    """
+    if (holder := _holder(folder)) and not has_ended(holder):
+        raise _in_use(folder)
+
+
 def was_killed(folder: Path) -> bool:
     """Return whether the process that held a folder's lock is known to have been killed.
 

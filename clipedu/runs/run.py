@@ -1,6 +1,7 @@
 """`Run`: a run's folder, from which it is understood, repeated or resumed.
 
     experiment.json, environment.json   the settings; versions, device, commit
+    paths.json, earlier.json   paths as they were given; what `--epochs` was before a run was continued for more
     data.json                  the sets: rows, fingerprint, and every sample that was left out and why
     status.json, metrics.json  running | stopped | failed | finished, seconds, a note; the scores of a finished run
     history.csv                one row a step: loss, terms, lr, pairs per second
@@ -25,9 +26,11 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu.config.command_line import experiment_words
 from clipedu.config.experiment import Experiment
-from clipedu.runs.checkpoint import last_checkpoint, read_state, read_weights, write_checkpoint
+from clipedu.runs.checkpoint import last_checkpoint, read_facts, read_state, read_weights, write_checkpoint
+from clipedu.runs.kept import tokenizer_sum
+from clipedu.runs.settings import PATH_FIELDS, check_settings
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_write, write_json, write_text
+from clipedu.utils.files import atomic_write, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
     from clipedu.geometry import Geometry
     from clipedu.models import DualEncoder
+
+PATHS = "paths.json"  # see `clipedu.runs.paths`
 
 
 @dataclass
@@ -53,6 +58,7 @@ class Run:
         status: "running", "stopped", "failed" or "finished".
         note: why it has this status.
         seconds: of training, without evaluation.
+        scored: the step of the checkpoint whose scores these are; None before the trained run was scored.
     """
 
     folder: Path
@@ -62,6 +68,7 @@ class Run:
     status: str = "running"
     note: str = ""
     seconds: float = 0.0
+    scored: int | None = None
     _frames: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -84,8 +91,9 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command line that repeats this run, quoted for a shell."""
-        return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed())])
+        """The command line that repeats this run, quoted for a shell, with paths as they were given."""
+        given = read_json(self.folder / PATHS).get("given", {})
+        return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed() | given)])
 
     def model(self) -> DualEncoder:
         """Load the trained model in evaluation mode, on the CPU.
@@ -93,12 +101,20 @@ class Run:
         It has its tokenizer and geometry.
 
         Raises:
-            ClipeduError: the run has no checkpoint, or one that is damaged or does not fit.
+            ClipeduError: the run has no checkpoint, one that is damaged or does not fit, or settings or a tokenizer that are
+                not those it was trained with.
         """
         from clipedu.data.tokenizer import Tokenizer
         from clipedu.models import build_model
 
+        facts = read_facts(self.checkpoint())
+        check_settings(self.folder, self.experiment, facts, allowed=(*PATH_FIELDS, "epochs"))
         tokenizer = Tokenizer.load(self.folder / "tokenizer")
+        if facts.get("tokenizer") not in (None, tokenizer_sum(tokenizer)):
+            raise ClipeduError(
+                f"the tokenizer in {self.folder} is not the one it was trained with: it is made again by "
+                f"clipedu train --resume {self.folder}"
+            )
         made_alike: dict[str, Any] = {
             "image_weights": "random",
             "text_weights": "random",
@@ -200,7 +216,7 @@ class Run:
             ClipeduError: it cannot be written; the checkpoint before it is still there.
         """
         tokenizer = getattr(model, "tokenizer", None)
-        facts = {"experiment": asdict(self.experiment), "tokenizer": tokenizer.identity() if tokenizer else None}
+        facts = {"experiment": asdict(self.experiment), "tokenizer": tokenizer_sum(tokenizer) if tokenizer else None}
         write_checkpoint(self.folder, step, model, state, facts)
 
     def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:
@@ -230,7 +246,8 @@ class Run:
 
     def save_status(self, status: str, note: str = "") -> None:
         self.status, self.note = status, note
-        write_json(self.folder / "status.json", {"status": status, "note": note, "seconds": round(self.seconds, 2)})
+        facts = {"status": status, "note": note, "seconds": round(self.seconds, 2)}
+        write_json(self.folder / "status.json", facts if self.scored is None else {**facts, "scored": self.scored})
 
     def save_metrics(self, metrics: Mapping[str, float]) -> None:
         self.metrics = dict(metrics)
