@@ -9,10 +9,10 @@ from clipedu import ClipeduError, fit, load_run, resume
 from clipedu.cli.parser import main
 from clipedu.optim import learning_rate
 from tests.helpers.errors import message_of
-from tests.workflow.test_resuming import QUIET, assert_same, small, stop_at, stopped, stopped_once  # noqa: F401
+from tests.helpers.small_runs import QUIET, assert_same, stop_at
 
 
-def test_a_constant_rate_continued_is_the_longer_run(small, tmp_path, monkeypatch):  # noqa: F811
+def test_a_constant_rate_continued_is_the_longer_run(small, tmp_path, monkeypatch):
     """Two epochs of four, finished, then continued: bit for bit the run of four."""
     steady = small.replace(schedule="constant", warmup=0.0)
     long = fit(steady.replace(epochs=4), tmp_path / "long", **QUIET)
@@ -30,7 +30,7 @@ def test_a_constant_rate_continued_is_the_longer_run(small, tmp_path, monkeypatc
     assert load_run(run.folder).note == "2 epochs until step 8, then 4" and run.model() is not None
 
 
-def test_a_cosine_goes_on_where_that_of_the_longer_run_is(stopped):  # noqa: F811
+def test_a_cosine_goes_on_where_that_of_the_longer_run_is(stopped):
     assert main(["train", "--resume", str(stopped), "--epochs", "3"]) == 0
     run = load_run(stopped)
     ex = run.experiment
@@ -43,7 +43,7 @@ def test_a_cosine_goes_on_where_that_of_the_longer_run_is(stopped):  # noqa: F81
     assert all(torch.equal(value, load_run(stopped).weights()[name]) for name, value in weights.items())
 
 
-def test_fewer_epochs_than_are_done_are_refused(stopped, capsys):  # noqa: F811
+def test_fewer_epochs_than_are_done_are_refused(stopped, capsys):
     before = (stopped / "experiment.json").read_text()
     message = message_of(resume, stopped, epochs=1, **QUIET)
     assert "--epochs 1 is less than what is done" in message and "step 6, after 1.5 epochs of 4 steps" in message
@@ -54,7 +54,7 @@ def test_fewer_epochs_than_are_done_are_refused(stopped, capsys):  # noqa: F811
     assert "no other option than --epochs" in capsys.readouterr().err
 
 
-def test_killed_between_its_files_it_goes_on(stopped, monkeypatch):  # noqa: F811
+def test_killed_between_its_files_it_goes_on(stopped, monkeypatch):
     """Before experiment.json is there the run is as it was; epochs that were edited by hand are refused."""
     with monkeypatch.context() as patch:
         patch.setattr("clipedu.workflow.extension.write_text", lambda *args: 1 / 0)

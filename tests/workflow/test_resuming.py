@@ -4,13 +4,11 @@ import json
 import logging
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
-import torch
 
-from clipedu import ClipeduError, Experiment, fit, load_run, resume
+from clipedu import ClipeduError, fit, load_run, resume
 from clipedu.cli.parser import main
 from clipedu.runs.folders import new_run
 from clipedu.runs.lock import locked
@@ -20,65 +18,7 @@ from clipedu.training.trainer import Trainer
 from tests.helpers.errors import message_of
 from tests.helpers.failing_writes import full_at, killed_at
 from tests.helpers.shard_maker import make_shards
-
-QUIET = {"progress": False, "report": False}
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """An experiment of eight steps that takes a moment."""
-    own = make_shards(tmp_path_factory.mktemp("data") / "own", 16)
-    make_shards(own, 4, name="own", split="val", captions=2)
-    return Experiment(
-        data=str(own), batch_size=4, image_size=16, embedding_dim=8, text_length=12, device="cpu", norms_every=3,
-        text_options={"dim": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32},
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def whole(small, tmp_path_factory):
-    """The run that nothing happened to."""
-    return fit(small, tmp_path_factory.mktemp("whole") / "run", **QUIET)
-
-
-@pytest.fixture(scope="module")
-def stopped_once(small, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stopped") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 6)
-        with pytest.raises(KeyboardInterrupt):
-            fit(small, folder, **QUIET)
-    return folder
-
-
-@pytest.fixture
-def stopped(stopped_once, tmp_path):
-    """A run with checkpoints of steps 4 and 6, of 8."""
-    return shutil.copytree(stopped_once, tmp_path / "stopped")
-
-
-@pytest.fixture
-def finished(whole, tmp_path):
-    """A finished run without a report."""
-    return shutil.copytree(whole.folder, tmp_path / "finished")
-
-
-def stop_at(patch, step: int) -> None:
-    original = Trainer._train_on
-
-    def interrupt(self, *arguments):
-        if self.step == step - 1:
-            signal.raise_signal(signal.SIGINT)
-        return original(self, *arguments)
-
-    patch.setattr(Trainer, "_train_on", interrupt)
-
-
-def assert_same(run, whole) -> None:
-    """Bit for bit: the weights, and so the scores."""
-    ours, theirs = load_run(run.folder).weights(), whole.weights()
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert run.status == "finished" and run.metrics == whole.metrics
+from tests.helpers.small_runs import QUIET, assert_same
 
 
 def edit(path: Path, **changes) -> None:
