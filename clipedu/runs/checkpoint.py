@@ -18,7 +18,7 @@ import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_folder, reported, write_json
@@ -89,7 +89,6 @@ def write_checkpoint(
     Raises:
         ClipeduError: it cannot be written; the checkpoint before it is still there.
     """
-    import torch
     from safetensors.torch import save_file
 
     target = run / "checkpoint" / f"step-{step:08d}"
@@ -99,14 +98,45 @@ def write_checkpoint(
     with atomic_folder(target) as partial:
         weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
         save_file(weights, partial / WEIGHTS)
-        with open(partial / STATE, "wb") as file:  # a file of its own reports a full disk as an OSError
-            torch.save(state, file)
+        _save_state(state, partial / STATE)
         content = {
             "step": step,
             "sha256": {name: _sha256(partial / name) for name in (WEIGHTS, STATE)},
             **(facts or {}),
         }
         write_json(partial / FACTS, {"content": content, "sha256": _sha256_of(content)})
+
+
+class _Writer:
+    """A file for torch.save, which hides an error of writing behind one of its own."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _save_state(state: dict[str, Any], path: Path) -> None:
+    """Write a training state. Raises OSError if there is no room."""
+    import torch
+
+    with open(path, "wb", buffering=0) as file:
+        writer = _Writer(file)
+        try:
+            torch.save(state, writer)
+        except RuntimeError:
+            if writer.error is not None:
+                raise writer.error from None
+            raise
 
 
 def _keep_only(run: Path, last: Path | None) -> None:

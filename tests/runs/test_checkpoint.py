@@ -210,3 +210,20 @@ def test_a_checkpoint_that_can_not_be_written_keeps_the_one_before(run, model, m
     shutil.rmtree(run.folder / "checkpoint")
     (run.folder / "checkpoint").write_text("a file")
     assert "cannot be written" in message_of(run.save_checkpoint, 3, model, state_of(3))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of processes")
+@pytest.mark.parametrize("room", [0, 1_000, 40_000, 400_000, 999_999])
+def test_a_real_error_of_writing_is_a_line_and_nothing_is_lost(run, model, room):
+    """torch.save hides it behind an error of its own."""
+    import resource
+
+    run.save_checkpoint(1, model, state_of(1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        message = message_of(run.save_checkpoint, 2, model, {**state_of(2), "large": torch.zeros(250_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "step-00000002 cannot be written: " in message and "too large" in message
+    assert step_in(run) == 1 and kept(run) == ["step-00000001"]
