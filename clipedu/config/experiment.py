@@ -173,7 +173,7 @@ class Experiment:
         return type(self)(**{**dataclasses.asdict(self), **changes})
 
     def to_json(self) -> str:
-        """Return all fields as a JSON object, with the version of its form, "format"."""
+        """Return all fields as a JSON object; "format" is its version."""
         return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2)
 
     @classmethod

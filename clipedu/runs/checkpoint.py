@@ -130,7 +130,7 @@ def _save_state(state: dict[str, Any], path: Path) -> None:
     import torch
 
     with open(path, "wb", buffering=0) as file:
-        writer = _Writer(file)
+        writer: Any = _Writer(file)
         try:
             torch.save(state, writer)
         except RuntimeError:

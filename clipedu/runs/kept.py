@@ -1,4 +1,6 @@
-"""What a run keeps beside its checkpoints: tokenizer, text configuration, and a description of its sets.
+"""What a run keeps beside its checkpoints.
+
+That is its tokenizer, the text configuration, and a description of its sets.
 
 Each is written once, beside its place, and renamed. A resumed run writes only what is missing or damaged: so neither a full disk
 nor a kill takes anything away.
@@ -29,9 +31,9 @@ log = logging.getLogger(__name__)
 
 
 def tokenizer_sum(tokenizer: Tokenizer) -> str:
-    """Return a hash of a tokenizer: its vocabulary, its settings, and how it splits two sentences.
+    """Return a hash of a tokenizer.
 
-    It is the same for all versions of the tokenizers library.
+    It covers vocabulary, settings, and how two sentences are split. It is the same for all versions of the tokenizers library.
     """
     vocabulary = sorted(tokenizer.tokenizer.get_vocab().items())
     ids = tokenizer.encode(_PROBE)[0].tolist()

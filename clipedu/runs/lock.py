@@ -1,4 +1,4 @@
-"""The lock of a folder: one process at a time writes a run, or a grid of runs.
+"""The lock of a folder: one process at a time writes a run or a grid.
 
     RUN/.lock        locked by the system (flock) as long as its process lives, so a kill -9 leaves no lock behind
     RUN/.lock.json   who holds it: pid, host, command, since when
@@ -81,7 +81,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_unused(folder: Path) -> None:
-    """Check that no process is known to hold the lock of a folder; nothing is written.
+    """Check that no process is known to hold the lock of a folder.
+
+    Nothing is written.
 
     Raises:
         ClipeduError: one is, and who it is.
@@ -91,7 +93,7 @@ def check_unused(folder: Path) -> None:
 
 
 def was_killed(folder: Path) -> bool:
-    """Return whether the process that held a folder's lock is known to have been killed.
+    """Return whether the holder of a folder's lock is known to be killed.
 
     One that ends in any other way, after an error or Ctrl-C too, takes its name away.
     """

@@ -1,4 +1,4 @@
-"""Paths in an experiment: they hold in any working directory, and are found again where a folder was moved.
+"""Paths in an experiment: absolute, and found again after a move.
 
 A run keeps absolute paths in its experiment.json. In paths.json it keeps what was given instead, for the command that
 repeats the run, and where the run's folder was, so that data that were moved together with it are found.

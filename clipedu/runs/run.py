@@ -91,7 +91,10 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command line that repeats this run, quoted for a shell, with paths as they were given."""
+        """The command line that repeats this run, quoted for a shell.
+
+        Its paths are as they were given.
+        """
         given = read_json(self.folder / PATHS).get("given", {})
         return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed() | given)])
 

@@ -1,4 +1,4 @@
-"""One run, one set of settings: a run's experiment.json against what its checkpoint was trained with."""
+"""One run, one set of settings: experiment.json and checkpoint agree."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def check_writable(folder: Path, remedy: str = "") -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what writes that were killed have left in a folder: files and folders.
+    """Remove what writes that were killed have left in a folder.
 
     Args:
         folder: nobody else may be writing there.

@@ -42,7 +42,9 @@ def this_process() -> dict[str, Any]:
 
 
 def has_ended(process: dict[str, Any]) -> bool:
-    """Return whether a process that `this_process` described is known to have ended.
+    """Return whether a process is known to have ended.
+
+    It is given as `this_process` describes it.
 
     Nothing is known of a process on another host. One whose number was given to a new process does not count as ended.
     """

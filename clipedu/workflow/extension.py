@@ -43,7 +43,7 @@ def earlier(run: Run) -> list[dict[str, Any]]:
 
 
 def was_extended(run: Run, before: int) -> bool:
-    """Return whether a run's number of epochs was `before`, and was changed as it may be."""
+    """Return whether a run that had `before` epochs was given others."""
     return any(row["epochs"] == before for row in earlier(run))
 
 
@@ -81,6 +81,6 @@ def extend(run: Run, epochs: int, step: int, steps_per_epoch: int) -> None:
 
 
 def history_note(run: Run) -> str:
-    """Return one line on the epochs that a run had before, "" if there were none."""
+    """Return a line on the epochs that a run had before, or ""."""
     parts = [f"{row['epochs']} epochs until step {row['step']}" for row in earlier(run)]
     return f"{', '.join(parts)}, then {run.experiment.epochs}" if parts else ""

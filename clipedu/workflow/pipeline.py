@@ -88,9 +88,9 @@ def resume(
     progress: bool = True,
     report: bool = True,
 ) -> Run:
-    """Do what is missing of a run: training from its last checkpoint, scores, report.
+    """Do what is missing of a run: training, scores, report.
 
-    Without a checkpoint it begins at the start. Of the last two checkpoints a damaged one is passed over, with a log line.
+    Training goes on from the last checkpoint. Without a checkpoint it begins at the start. Of the last two checkpoints a damaged one is passed over, with a log line.
 
     Args:
         folder: of the run.

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def is_complete(run: Run, *, report: bool) -> bool:
-    """Return whether there is nothing left to do: trained, scored, reported and undamaged.
+    """Return whether a run is trained, scored, reported and undamaged.
 
     Args:
         run: as loaded.
@@ -46,7 +46,7 @@ def is_complete(run: Run, *, report: bool) -> bool:
 
 
 def lacks_only_report(run: Run) -> bool:
-    """Return whether a run is trained and scored, so that only its report is missing.
+    """Return whether a run is trained and scored, and has no report.
 
     Damaged checkpoints are set aside first (`sound_checkpoint`).
 
@@ -63,7 +63,7 @@ def lacks_only_report(run: Run) -> bool:
 def prepare_resumed(
     run: Run, *, epochs: int | None = None, data: Data | None = None, progress: bool = True
 ) -> tuple[Trainer, Data]:
-    """Load the data of a stopped run, and its last undamaged checkpoint into a trainer.
+    """Load a stopped run's data, and its last undamaged checkpoint.
 
     Args:
         run: as loaded, its lock held.
