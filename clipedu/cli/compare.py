@@ -10,6 +10,7 @@ from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
 from clipedu.studies.comparison import comparison_table, comparison_text, variant, write_comparison
 from clipedu.studies.runner import COMPARISONS, comparison_cells, find_comparison, run_comparison
+from clipedu.utils.processes import check_one_process
 
 
 def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -30,6 +31,8 @@ def compare(args: argparse.Namespace) -> None:
     from clipedu.evaluation.held_out import trained_lines_of
     from clipedu.evaluation.metrics import SCORES
     from clipedu.report.writer import write_report
+    from clipedu.runs.folders import make_folder
+    from clipedu.runs.lock import locked
 
     preset, changes = args.preset or "laptop", experiment_changes(args)
     base = Experiment.preset(preset, **changes)
@@ -44,21 +47,24 @@ def compare(args: argparse.Namespace) -> None:
     )
     folder = args.folder or Path("runs") / f"{args.what}-{preset}"
     args.how_to_go_on = "The same command continues with the runs that are missing."
-    runs = []
-    print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
-    for run in run_comparison(cells, folder):
-        runs.append(run)
-        scores = [f"{heading} {run.metrics[key]:.2f}" for key, heading in SCORES.items() if key in run.metrics]
+    check_one_process()
+    make_folder(folder)
+    with locked(folder):
+        runs = []
+        print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
+        for run in run_comparison(cells, folder):
+            runs.append(run)
+            scores = [f"{heading} {run.metrics[key]:.2f}" for key, heading in SCORES.items() if key in run.metrics]
+            print(
+                f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
+                flush=True,
+            )
+        for line in trained_lines_of(runs):
+            print(line)
+        table = comparison_table(runs)
+        write_report(runs, folder)
         print(
-            f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
-            flush=True,
+            f"\n{comparison_text(table)}\n\nTable: {write_comparison(table, folder)}. Report of all runs: {folder}/report.html"
         )
-    for line in trained_lines_of(runs):
-        print(line)
-    table = comparison_table(runs)
-    write_report(runs, folder)
-    print(
-        f"\n{comparison_text(table)}\n\nTable: {write_comparison(table, folder)}. Report of all runs: {folder}/report.html"
-    )
-    if comparison.study:
-        print(f"\n{comparison.study(runs, folder)}")
+        if comparison.study:
+            print(f"\n{comparison.study(runs, folder)}")

@@ -19,6 +19,8 @@ def evaluate(args: argparse.Namespace) -> None:
     from clipedu.evaluation.scoring import evaluate as evaluate_model
     from clipedu.report.writer import write_report
     from clipedu.runs.folders import load_run
+    from clipedu.runs.lock import locked
+    from clipedu.runs.paths import located
     from clipedu.runs.trained_rows import shared_with_training
     from clipedu.training.datasets import evaluation_sets
     from clipedu.workflow.scoring import score
@@ -26,7 +28,7 @@ def evaluate(args: argparse.Namespace) -> None:
     run = load_run(args.run)
     changes = {key: value for key in ("eval_data", "zeroshot_data") if (value := getattr(args, key)) is not None}
     if changes:
-        sets = evaluation_sets(run.experiment.replace(**changes))
+        sets = evaluation_sets(located(run).replace(**changes))
         model = run.model()
         metrics: dict[str, float] = {}
         for pairs in sets:
@@ -34,9 +36,10 @@ def evaluate(args: argparse.Namespace) -> None:
             metrics |= trained_counts(pairs, shared_with_training(run.folder, pairs))
         metrics["average"] = average(metrics)
     else:
-        sets = evaluation_sets(run.experiment)
-        metrics = score(run, sets)
-        write_report([run], run.folder)
+        with locked(run.folder):
+            sets = evaluation_sets(located(run))
+            metrics = score(run, sets)
+            write_report([run], run.folder)
     print(scores_text(metrics))
     for pairs in sets:
         print_left_out(f"{pairs.name}/{pairs.split}", pairs.skipped, pairs.left_out)

@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     one = _command(commands, "train", train, "train and score one experiment")
     one.add_argument("--folder", type=Path, help="folder of the run (default: runs/<time>-<data>-<loss>-<optimizer>)")
-    one.add_argument("--resume", type=Path, metavar="RUN", help="resume a stopped run; takes no other setting")
+    one.add_argument("--resume", type=Path, metavar="RUN", help="resume a stopped run; with --epochs N, go on to N")
     add_experiment(one)
 
     add_experiment(

@@ -47,10 +47,13 @@ def train(args: argparse.Namespace) -> None:
 
     changes = experiment_changes(args)
     if args.resume is not None:
+        epochs = changes.pop("epochs", None)
         if changes or args.preset or args.folder:
-            raise ClipeduError("--resume continues with a run's own settings, so it takes no other option")
+            raise ClipeduError(
+                "--resume continues with a run's own settings, so it takes no other option than --epochs"
+            )
         args.how_to_go_on = f"Resume with: clipedu train --resume {args.resume}"
-        run = resume(args.resume)
+        run = resume(args.resume, epochs=epochs)
     else:
         experiment = Experiment.preset(args.preset or "laptop", **changes)
         folder = args.folder or new_run_folder(experiment)

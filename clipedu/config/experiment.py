@@ -21,6 +21,8 @@ from typing import Any
 from clipedu.config.presets import PRESETS
 from clipedu.utils.errors import ClipeduError, unknown_name
 
+FORMAT = 1  # of the JSON; it grows when a field gets another meaning, so that older versions refuse what they misread
+
 
 def _setting(default: Any, text: str, **check: Any) -> Any:
     """Make a field with a one-line description and a condition.
@@ -171,15 +173,18 @@ class Experiment:
         return type(self)(**{**dataclasses.asdict(self), **changes})
 
     def to_json(self) -> str:
-        """Return all fields as a JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        """Return all fields as a JSON object; "format" is its version."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Experiment:
         """Return the experiment that `to_json` wrote.
 
+        One without a "format" was written before there were any.
+
         Raises:
-            ClipeduError: a text that is no experiment in JSON, an unknown field, a value that is not allowed.
+            ClipeduError: a text that is no experiment in JSON, an unknown field, a value that is not allowed, or the form of
+                a newer clipedu.
         """
         try:
             settings = json.loads(text)
@@ -187,6 +192,13 @@ class Experiment:
             raise ClipeduError(f"this is not an experiment in JSON: {error}") from None
         if not isinstance(settings, dict):
             raise ClipeduError(f"an experiment in JSON is an object of settings, not a {type(settings).__name__}")
+        form = settings.pop("format", 0)
+        if not isinstance(form, int) or isinstance(form, bool) or form < 0:
+            raise ClipeduError(f"format={form!r} must be a whole number: this clipedu writes {FORMAT}")
+        if form > FORMAT:
+            raise ClipeduError(
+                f"format={form} is that of a newer clipedu; this one reads formats up to {FORMAT}: update clipedu"
+            )
         return cls(**settings)
 
     def changed(self, preset: str = "laptop") -> dict[str, Any]:

@@ -2,88 +2,246 @@
 
     RUN/checkpoint/step-00000250/model.safetensors    the model's tensors by name
     RUN/checkpoint/step-00000250/state.pt             `Trainer.state()`: tensors and plain values only
+    RUN/checkpoint/step-00000250/checkpoint.json      the SHA-256 of both, and what they belong to (`write_checkpoint`)
 
-A checkpoint is written whole or not at all. The one before is dropped only when the next one is there, so a run that is
-killed at any time has one.
+A checkpoint is written whole or not at all. The last two are kept: where the last one is damaged, a run goes on from the one
+before. Checkpoints of older versions have no checkpoint.json; they are read without a check.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import pickle
 import shutil
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_folder
+from clipedu.utils.files import atomic_folder, reported, write_json
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-WEIGHTS, STATE = "model.safetensors", "state.pt"
+WEIGHTS, STATE, FACTS = "model.safetensors", "state.pt", "checkpoint.json"
+CHANGED = "it is not what was written, its SHA-256 is another"
+
+log = logging.getLogger("clipedu")
+
+
+class DamagedCheckpoint(ClipeduError):
+    """A file of a checkpoint is not what was written."""
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return the folders of a run's checkpoints, the last one first."""
+    return sorted(run.glob("checkpoint/step-*"), reverse=True)
 
 
 def last_checkpoint(run: Path) -> Path | None:
     """Return the folder of a run's last checkpoint, None if there is none."""
-    return max(run.glob("checkpoint/step-*"), default=None)
+    return next(iter(checkpoints(run)), None)
 
 
-def write_checkpoint(run: Path, step: int, model: nn.Module, state: dict[str, Any]) -> None:
+def sound_checkpoint(run: Path) -> Path | None:
+    """Return a run's last checkpoint that is undamaged, None if there is none.
+
+    Damaged ones after it are named in a log line and set aside, as damaged-step-..., until the next checkpoint is there.
+
+    Raises:
+        DamagedCheckpoint: all of them are damaged; they stay as they are.
+        ClipeduError: one cannot be set aside.
+    """
+    damaged: list[tuple[Path, DamagedCheckpoint]] = []
+    for path in checkpoints(run):
+        try:
+            check_checkpoint(path)
+        except DamagedCheckpoint as error:
+            damaged.append((path, error))
+            continue
+        for bad, why in damaged:
+            log.warning("%s. Going on from the checkpoint before it, %s", why, path.name)
+            with reported(bad):
+                bad.rename(bad.with_name(f"damaged-{bad.name}"))
+        return path
+    if damaged:
+        raise damaged[0][1]
+    return None
+
+
+def write_checkpoint(
+    run: Path, step: int, model: nn.Module, state: dict[str, Any], facts: Mapping[str, Any] | None = None
+) -> None:
     """Write weights and training state as one folder.
 
-    The checkpoint before it is dropped afterwards.
+    Before it all but the last checkpoint are dropped, so there are never more than two.
 
     Args:
         run: the run's folder.
         step: number of steps done.
         model: its state dict is kept.
         state: tensors and plain values only, in dicts and lists (`torch.load(weights_only=True)` reads it).
+        facts: what else to keep in checkpoint.json: values that JSON can hold.
     Raises:
         ClipeduError: it cannot be written; the checkpoint before it is still there.
     """
-    import torch
     from safetensors.torch import save_file
 
     target = run / "checkpoint" / f"step-{step:08d}"
     while target.exists():  # the same step again: the old one is deleted only after the new one is written
         target = target.with_name(f"{target.name}+")
+    _keep_only(run, last_checkpoint(run))
     with atomic_folder(target) as partial:
         weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
         save_file(weights, partial / WEIGHTS)
-        with open(partial / STATE, "wb") as file:  # a file of its own reports a full disk as an OSError
-            torch.save(state, file)
-    for other in target.parent.iterdir():
-        if other != target:
+        _save_state(state, partial / STATE)
+        content = {
+            "step": step,
+            "sha256": {name: _sha256(partial / name) for name in (WEIGHTS, STATE)},
+            **(facts or {}),
+        }
+        write_json(partial / FACTS, {"content": content, "sha256": _sha256_of(content)})
+
+
+class _Writer:
+    """A file for torch.save, which hides an error of writing behind one of its own."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _save_state(state: dict[str, Any], path: Path) -> None:
+    """Write a training state. Raises OSError if there is no room."""
+    import torch
+
+    with open(path, "wb", buffering=0) as file:
+        writer: Any = _Writer(file)
+        try:
+            torch.save(state, writer)
+        except RuntimeError:
+            if writer.error is not None:
+                raise writer.error from None
+            raise
+
+
+def _keep_only(run: Path, last: Path | None) -> None:
+    """Drop all of a run's checkpoints but the last one, and what kills and damage have left."""
+    folder = run / "checkpoint"
+    for other in folder.iterdir() if folder.is_dir() else ():
+        if other != last and last is not None:
             shutil.rmtree(other, ignore_errors=True)
+
+
+def check_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """Check that the files of a checkpoint are what was written.
+
+    Returns:
+        what `write_checkpoint` was given as `facts`, with "step" and "sha256"; {} for one of an older version.
+    Raises:
+        DamagedCheckpoint: a file is missing, or another than was written.
+    """
+    facts = read_facts(checkpoint)
+    for name in (WEIGHTS, STATE):
+        _check_file(checkpoint / name, facts)
+    return facts
+
+
+def read_facts(checkpoint: Path) -> dict[str, Any]:
+    """Read a checkpoint's checkpoint.json; {} for one of an older version.
+
+    Raises:
+        DamagedCheckpoint: it is not what was written.
+    """
+    path = checkpoint / FACTS
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        if written["sha256"] != _sha256_of(written["content"]):
+            raise ValueError(CHANGED)
+        return dict(written["content"])
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpoint(f"{path} cannot be read: {error}") from None
 
 
 def read_weights(checkpoint: Path, prefix: str = "") -> dict[str, Tensor]:
     """Read the model's tensors by name, those whose name begins with `prefix`.
 
     Raises:
-        ClipeduError: they cannot be read.
+        DamagedCheckpoint: they cannot be read, or are not what was written.
     """
     from safetensors import SafetensorError, safe_open
 
     path = checkpoint / WEIGHTS
+    _check_file(path, read_facts(checkpoint))
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ClipeduError(f"{path} cannot be read: {error}") from None
+        raise DamagedCheckpoint(f"{path} cannot be read: {error}") from None
 
 
 def read_state(checkpoint: Path, device: torch.device | str) -> dict[str, Any]:
     """Read the training state, with its tensors on `device`.
 
     Raises:
-        ClipeduError: it cannot be read.
+        DamagedCheckpoint: it cannot be read, or is not what was written.
     """
     import torch
 
     path = checkpoint / STATE
+    _check_file(path, read_facts(checkpoint))
     try:
         return torch.load(path, weights_only=True, map_location=device)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ClipeduError(f"{path} cannot be read: {error}") from None
+        raise DamagedCheckpoint(f"{path} cannot be read: {error}") from None
+
+
+def _check_file(path: Path, facts: Mapping[str, Any]) -> None:
+    """Check a file of a checkpoint against its sum.
+
+    Without a sum its form is checked, as far as that needs no memory.
+
+    Raises:
+        DamagedCheckpoint: it is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if facts:
+            if _sha256(path) != facts["sha256"].get(path.name):
+                raise ValueError(CHANGED)
+        elif path.name == WEIGHTS:
+            with safe_open(path, framework="pt") as file:
+                file.keys()
+        elif bad := zipfile.ZipFile(path).testzip():
+            raise ValueError(f"{bad} in it is damaged")
+    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, SafetensorError) as error:
+        raise DamagedCheckpoint(f"{path} cannot be read: {error}") from None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sha256_of(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -5,17 +5,19 @@ The files of a run's folder are listed in `clipedu.runs.run`.
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clipedu import __version__
 from clipedu.config.experiment import Experiment
-from clipedu.runs.run import Run
+from clipedu.runs.lock import HOLDER, LOCK, check_unused, was_killed
+from clipedu.runs.run import PATHS, Run
 from clipedu.utils.environment import environment
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import read_json, write_json, write_text
+from clipedu.utils.files import read_json, remove_partial_files, write_json, write_text
 
 
 def new_run_folder(experiment: Experiment) -> Path:
@@ -28,29 +30,76 @@ def new_run_folder(experiment: Experiment) -> Path:
     return next(p for n in range(1000) if not (p := stem if n == 0 else Path(f"{stem}-{n + 1}")).exists())
 
 
-def new_run(experiment: Experiment, folder: str | Path | None = None) -> Run:
+def check_free(folder: Path) -> None:
+    """Check that a run can begin in a folder: it is new or empty.
+
+    What a run that was killed before its experiment.json has left does not count.
+
+    Raises:
+        ClipeduError: the folder is in use, is not empty, or cannot be read.
+    """
+    try:
+        if folder.exists() and not folder.is_dir():
+            left = [folder.name]
+        else:
+            names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+            left = [name for name in names if not _is_leftover(name, killed=LOCK in names)]
+    except OSError as error:
+        raise ClipeduError(f"{folder} cannot be made: {error.strerror}. Give a folder that can be written") from None
+    if left:
+        check_unused(folder)
+        raise ClipeduError(f"{folder} exists already and is not empty: give another folder, or resume the run in it")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a new run or a grid, if there is none.
+
+    Raises:
+        ClipeduError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClipeduError(f"{folder} cannot be made: {error.strerror}. Give a folder that can be written") from None
+
+
+def new_run(
+    experiment: Experiment, folder: str | Path | None = None, *, given_paths: Mapping[str, str] | None = None
+) -> Run:
     """Make the folder of a new run and write its settings there.
+
+    experiment.json comes last but for the status: a folder that has it can be resumed, any other begun again.
 
     Args:
         experiment: the settings.
         folder: new or empty; None takes `new_run_folder`.
+        given_paths: what was given for the paths of the experiment (see `clipedu.runs.paths`).
     Raises:
         ClipeduError: the folder exists and is not empty, or cannot be made.
     """
     folder = Path(folder or new_run_folder(experiment))
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ClipeduError(
-                f"{folder} exists already and is not empty: give another folder, or resume the run in it"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ClipeduError(f"{folder} cannot be made: {error.strerror}. Give a folder that can be written") from None
+    check_free(folder)
+    make_folder(folder)
+    remove_partial_files(folder)
     run = Run(folder, experiment, environment(__version__))
-    write_text(folder / "experiment.json", experiment.to_json())
+    if given_paths:
+        write_json(folder / PATHS, {"given": dict(given_paths), "folder": os.path.abspath(folder)})
     write_json(folder / "environment.json", run.environment)
+    write_text(folder / "experiment.json", experiment.to_json())
     run.save_status("running")
     return run
+
+
+def _set_aside(name: str) -> bool:
+    """Return whether a folder is a damaged cell that a grid has set aside."""
+    return name.startswith(".damaged-")
+
+
+def _is_leftover(name: str, *, killed: bool) -> bool:
+    """Return whether a file is what a run leaves that was killed before its experiment.json."""
+    return name in ((LOCK, HOLDER, PATHS, "environment.json") if killed else (LOCK, HOLDER)) or bool(
+        re.fullmatch(r"\..*\.partial", name)
+    )
 
 
 def load_run(folder: str | Path) -> Run:
@@ -70,13 +119,16 @@ def load_run(folder: str | Path) -> Run:
     except (OSError, ValueError) as error:
         raise ClipeduError(f"{folder / 'experiment.json'} cannot be used: {error}") from None
     status = read_json(folder / "status.json")
-    return Run(
+    run = Run(
         folder,
         experiment,
         read_json(folder / "environment.json"),
         read_json(folder / "metrics.json"),
-        **{key: status[key] for key in ("status", "note", "seconds") if key in status},
+        **{key: status[key] for key in ("status", "note", "seconds", "scored") if key in status},
     )
+    if run.status == "running" and was_killed(folder):
+        run.status, run.note = "stopped", "its process was killed"
+    return run
 
 
 def find_runs(folders: Sequence[str | Path]) -> list[Run]:
@@ -90,6 +142,7 @@ def find_runs(folders: Sequence[str | Path]) -> list[Run]:
     found: dict[Path, Path] = {}
     for folder in map(Path, folders):
         inside = [folder] if (folder / "experiment.json").is_file() else sorted(folder.glob("**/experiment.json"))
+        inside = [path for path in inside if not any(map(_set_aside, path.relative_to(folder).parts))]
         for path in inside or [folder]:
             path = path.parent if path.name == "experiment.json" else path
             found.setdefault(path.resolve(), path)

@@ -2,14 +2,17 @@
 
     experiment.json, environment.json   the settings; versions, device, commit
     data.json, train-rows.npy  the sets: rows, identity, and every sample that was left out and why; hashes of trained rows
+    paths.json, earlier.json   paths as they were given; what `--epochs` was before a run was continued for more
     status.json, metrics.json  running | stopped | failed | finished, seconds, a note; the scores of a finished run
     history.csv                one row a step: loss, terms, lr, pairs per second
     norms.csv, layers.csv      norms by step and part; what changed each layer's norm, every `norms_every`-th step
     tokenizer/, text_encoder/  as trained or fetched; its configuration (the image encoder's is in experiment.json)
-    checkpoint/                model.safetensors and state.pt (optimizer, loss and random state: tensors and plain values)
+    checkpoint/                the last two: model.safetensors, state.pt (optimizer, loss and random state: tensors and plain
+                               values), and checkpoint.json with their SHA-256 and the experiment
+    .lock, .lock.json          held by the process that writes here (`clipedu.runs.lock`)
     embeddings.safetensors, captions.json, tokens.safetensors, tokens.json, plots/, report.html, report.md
 
-Files are renamed into place, and a checkpoint is deleted after the next one is complete: a killed run can be read.
+Files are renamed into place, and the last checkpoint stays until two after it are complete: a killed run can be read.
 """
 
 from __future__ import annotations
@@ -17,15 +20,17 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.config.command_line import experiment_words
 from clipedu.config.experiment import Experiment
-from clipedu.runs.checkpoint import last_checkpoint, read_state, read_weights, write_checkpoint
+from clipedu.runs.checkpoint import last_checkpoint, read_facts, read_state, read_weights, write_checkpoint
+from clipedu.runs.kept import tokenizer_sum
+from clipedu.runs.settings import PATH_FIELDS, check_settings
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_write, write_json, write_text
+from clipedu.utils.files import atomic_write, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
 
     from clipedu.geometry import Geometry
     from clipedu.models import DualEncoder
+
+PATHS = "paths.json"  # see `clipedu.runs.paths`
 
 
 @dataclass
@@ -51,6 +58,7 @@ class Run:
         status: "running", "stopped", "failed" or "finished".
         note: why it has this status.
         seconds: of training, without evaluation.
+        scored: the step of the checkpoint whose scores these are; None before the trained run was scored.
     """
 
     folder: Path
@@ -60,6 +68,7 @@ class Run:
     status: str = "running"
     note: str = ""
     seconds: float = 0.0
+    scored: int | None = None
     _frames: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -82,8 +91,12 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command line that repeats this run, quoted for a shell."""
-        return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed())])
+        """The command line that repeats this run, quoted for a shell.
+
+        Its paths are as they were given.
+        """
+        given = read_json(self.folder / PATHS).get("given", {})
+        return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed() | given)])
 
     def model(self) -> DualEncoder:
         """Load the trained model in evaluation mode, on the CPU.
@@ -91,12 +104,20 @@ class Run:
         It has its tokenizer and geometry.
 
         Raises:
-            ClipeduError: the run has no checkpoint, or one that is damaged or does not fit.
+            ClipeduError: the run has no checkpoint, one that is damaged or does not fit, or settings or a tokenizer that are
+                not those it was trained with.
         """
         from clipedu.data.tokenizer import Tokenizer
         from clipedu.models import build_model
 
+        facts = read_facts(self.checkpoint())
+        check_settings(self.folder, self.experiment, facts, allowed=(*PATH_FIELDS, "epochs"))
         tokenizer = Tokenizer.load(self.folder / "tokenizer")
+        if facts.get("tokenizer") not in (None, tokenizer_sum(tokenizer)):
+            raise ClipeduError(
+                f"the tokenizer in {self.folder} is not the one it was trained with: it is made again by "
+                f"clipedu train --resume {self.folder}"
+            )
         made_alike: dict[str, Any] = {
             "image_weights": "random",
             "text_weights": "random",
@@ -190,12 +211,16 @@ class Run:
     def save_checkpoint(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
         """Write a checkpoint into this run's folder.
 
+        With it goes what it belongs to: the experiment, and the identity of the model's tokenizer.
+
         Args:
             step, model, state: as those of `clipedu.runs.checkpoint.write_checkpoint`.
         Raises:
             ClipeduError: it cannot be written; the checkpoint before it is still there.
         """
-        write_checkpoint(self.folder, step, model, state)
+        tokenizer = getattr(model, "tokenizer", None)
+        facts = {"experiment": asdict(self.experiment), "tokenizer": tokenizer_sum(tokenizer) if tokenizer else None}
+        write_checkpoint(self.folder, step, model, state, facts)
 
     def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:
         """Write what `embeddings` reads.
@@ -224,7 +249,8 @@ class Run:
 
     def save_status(self, status: str, note: str = "") -> None:
         self.status, self.note = status, note
-        write_json(self.folder / "status.json", {"status": status, "note": note, "seconds": round(self.seconds, 2)})
+        facts = {"status": status, "note": note, "seconds": round(self.seconds, 2)}
+        write_json(self.folder / "status.json", facts if self.scored is None else {**facts, "scored": self.scored})
 
     def save_metrics(self, metrics: Mapping[str, float]) -> None:
         self.metrics = dict(metrics)

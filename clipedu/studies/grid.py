@@ -1,8 +1,8 @@
 """The course's grid: every loss with every optimizer.
 
 One run a cell, all in one folder. A cell that is finished is not run again; one that was stopped resumes from its
-checkpoint; one whose training diverged is listed as failed and left as it is. So Ctrl-C loses nothing, and the same
-command resumes the grid.
+checkpoint; one that is damaged is set aside and done again; one whose training diverged is listed as failed and left as it is.
+So neither Ctrl-C nor a kill loses anything, and the same command resumes the grid. One process at a time has a grid.
 
 All cells share the data, the seed and every setting of the experiment, except what a preset changes for an optimizer: SGD
 needs another learning rate than Adam (`PRESETS[...].per_optimizer`).
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,10 @@ from typing import Any
 
 from clipedu.config.course import LOSSES, OPTIMIZERS
 from clipedu.config.experiment import Experiment
-from clipedu.runs.folders import load_run
+from clipedu.runs.checkpoint import DamagedCheckpoint
+from clipedu.runs.folders import load_run, make_folder
+from clipedu.runs.lock import locked
+from clipedu.runs.paths import with_absolute_paths
 from clipedu.runs.run import Run
 from clipedu.runs.trained_rows import check_same_sets
 from clipedu.studies.baseline import ridge_baseline
@@ -27,11 +31,14 @@ from clipedu.training.datasets import Data, load_data
 from clipedu.training.objective import check_names
 from clipedu.training.trainer import NotFinite
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import write_json
+from clipedu.utils.files import remove_partial_files, reported, write_json
+from clipedu.utils.processes import check_one_process
 from clipedu.workflow.pipeline import fit, resume
 
 _ENDED = ("finished", "failed")  # of cells that are not run again
 COURSE_LOSSES, COURSE_OPTIMIZERS = tuple(LOSSES), tuple(OPTIMIZERS)
+
+log = logging.getLogger("clipedu")
 
 
 def cells(
@@ -83,28 +90,48 @@ def run_grid(
         progress: show bars.
 
     Raises:
-        ClipeduError: the folder holds a cell of the same name with other settings, or one that was trained on other data.
+        ClipeduError: the folder holds a cell of the same name with other settings, or one that was trained on other data, or
+            is in use by another process.
     """
     folder = Path(folder)
-    done = {name: _earlier(folder / name, experiment) for name, experiment in experiments.items()}
     data = data or shared_data(next(iter(experiments.values())))
-    kept = [run for run in done.values() if run is not None]
-    if kept and (len(kept) < len(done) or any(run.status not in _ENDED for run in kept)):  # else no data are needed
+    check_one_process()
+    make_folder(folder)
+    with locked(folder):
+        remove_partial_files(folder)
+        _check_same_data([_earlier(folder / name, experiment) for name, experiment in experiments.items()], data)
+        for name, experiment in experiments.items():
+            run = _earlier(folder / name, experiment)
+            if run is None or run.status not in _ENDED:
+                try:
+                    run = _do(experiment, folder / name, run, data, progress=progress)
+                except NotFinite:
+                    run = load_run(folder / name)
+            yield run
+
+
+def _check_same_data(earlier: list[Run | None], data: Callable[[], Data]) -> None:
+    """Check that the cells that are there were trained on the data of those that are missing.
+
+    Where none is missing, no data are needed.
+    """
+    there = [run for run in earlier if run is not None]
+    if there and (len(there) < len(earlier) or any(run.status not in _ENDED for run in there)):
         now = {pairs.split: pairs.identity() for pairs in (data().train, *data().scored)}
-        for earlier in kept:
-            check_same_sets(earlier.folder, now)
-    for name, experiment in experiments.items():
-        run = done[name]
-        if run is None or run.status not in _ENDED:
-            try:
-                run = (
-                    resume(folder / name, data=data(), progress=progress, report=False)
-                    if run
-                    else fit(experiment, folder / name, data=data(), progress=progress, report=False)
-                )
-            except NotFinite:
-                run = load_run(folder / name)
-        yield run
+        for run in there:
+            check_same_sets(run.folder, now)
+
+
+def _do(experiment: Experiment, folder: Path, run: Run | None, data: Callable[[], Data], *, progress: bool) -> Run:
+    """Run a cell, or what is missing of it; one that is damaged is set aside and done again."""
+    if run is not None:
+        try:
+            return resume(folder, data=data(), progress=progress, report=False)
+        except DamagedCheckpoint as error:
+            _set_aside(folder, error)
+    elif (folder / "experiment.json").exists():
+        _set_aside(folder, f"{folder / 'experiment.json'} or a file beside it cannot be read")
+    return fit(experiment, folder, data=data(), progress=progress, report=False)
 
 
 def grid_baseline(
@@ -141,14 +168,35 @@ def _is_of_cells(path: Path) -> bool:
 
 
 def _earlier(folder: Path, experiment: Experiment) -> Run | None:
-    """Return the run that is in a cell's folder already, if any."""
-    if not (folder / "experiment.json").is_file():
+    """Return the run that is in a cell's folder already, None if there is none or it cannot be read.
+
+    Raises:
+        ClipeduError: it has other settings, or settings that this version does not know.
+    """
+    try:
+        settings = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    run = load_run(folder)
-    before, now = asdict(run.experiment), asdict(experiment)
+    if not isinstance(settings, dict):
+        return None
+    try:
+        run = load_run(folder)
+    except ClipeduError:
+        Experiment.from_json(json.dumps(settings))  # raises, if it is the settings that cannot be used
+        return None
+    before, now = (asdict(with_absolute_paths(one)[0]) for one in (run.experiment, experiment))
     differing = [f"{key} was {before[key]!r} and is now {now[key]!r}" for key in now if before[key] != now[key]]
     if differing:
         raise ClipeduError(
             f"{folder} holds this cell with other settings: {'; '.join(differing)}. Give another --folder"
         )
     return run
+
+
+def _set_aside(folder: Path, why: object) -> None:
+    """Rename a cell's folder, so that the cell can be done again and nothing is lost."""
+    names = (f".damaged-{folder.name}", *(f".damaged-{folder.name}-{n}" for n in range(2, 1000)))
+    aside = next(path for name in names if not (path := folder.with_name(name)).exists())
+    log.warning("%s: set aside as %s, and done again", why, aside)
+    with reported(folder):
+        folder.rename(aside)

@@ -93,8 +93,10 @@ def remove_partial_files(folder: Path) -> None:
     Args:
         folder: nobody else may be writing there.
     """
-    for path in folder.glob(".*.partial"):
-        if path.is_file():
+    for path in [*folder.glob(".*.partial"), *folder.glob(".*.damaged")]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 

@@ -11,6 +11,7 @@ from clipedu.evaluation.held_out import trained_counts
 from clipedu.evaluation.scoring import average, evaluate, score_pairs
 from clipedu.inference.embed import embed_pairs
 from clipedu.models.dual_encoder import DualEncoder
+from clipedu.runs.lock import locked
 from clipedu.runs.run import Run
 from clipedu.runs.token_files import keep_tokens
 from clipedu.runs.trained_rows import note_changes, shared_with_training
@@ -38,24 +39,25 @@ def score(
     Returns:
         the metrics, as `clipedu.evaluate` names them.
     Raises:
-        ClipeduError: the run has no checkpoint, or the model does not fit the sets.
+        ClipeduError: the run has no checkpoint, the model does not fit the sets, or another process has the run in use.
     """
-    model = model or run.model().to(pick_device(run.experiment.device))
-    metrics: dict[str, float] = {}
-    for pairs in sets:
-        if pairs.split == "zeroshot":
-            metrics |= evaluate(model, pairs, progress=progress)
-        else:
-            embeddings = embed_pairs(model, pairs, progress=progress)
-            space = embed_space(model, pairs, embeddings)
-            metrics |= score_pairs(pairs, embeddings, space, model)
-            _keep_embeddings(run, space)
-            keep_tokens(run.folder, model, pairs)
-        metrics |= trained_counts(pairs, shared_with_training(run.folder, pairs))
-    metrics["average"] = average(metrics)
-    run.save_metrics(metrics)
-    for line in note_changes(run.folder, [(pairs, describe(pairs)) for pairs in sets]):
-        log.warning(line)
+    with locked(run.folder):
+        model = model or run.model().to(pick_device(run.experiment.device))
+        metrics: dict[str, float] = {}
+        for pairs in sets:
+            if pairs.split == "zeroshot":
+                metrics |= evaluate(model, pairs, progress=progress)
+            else:
+                embeddings = embed_pairs(model, pairs, progress=progress)
+                space = embed_space(model, pairs, embeddings)
+                metrics |= score_pairs(pairs, embeddings, space, model)
+                _keep_embeddings(run, space)
+                keep_tokens(run.folder, model, pairs)
+            metrics |= trained_counts(pairs, shared_with_training(run.folder, pairs))
+        metrics["average"] = average(metrics)
+        run.save_metrics(metrics)
+        for line in note_changes(run.folder, [(pairs, describe(pairs)) for pairs in sets]):
+            log.warning(line)
     return metrics
 
 

@@ -20,7 +20,7 @@ from tests.cli.options import TINY
         (["train", "--data", "no/such/folder"], "no/such/folder"),
         (["train", "--lr", "-1"], "lr=-1.0 must be above 0"),
         (["train", "--resume", "nowhere"], "nowhere does not exist"),
-        (["train", "--resume", "nowhere", "--lr", "1"], "takes no other option"),
+        (["train", "--resume", "nowhere", "--lr", "1"], "takes no other option than --epochs"),
         (["evaluate", "nowhere"], "nowhere does not exist"),
         (["report", "nowhere"], "nowhere does not exist"),
         (["grid", "--losses", "clap"], "unknown loss 'clap'"),

@@ -10,7 +10,7 @@ import pickle
 
 import pytest
 
-from clipedu.config.experiment import Experiment
+from clipedu.config.experiment import FORMAT, Experiment
 from clipedu.config.presets import PRESETS
 from clipedu.data.augment import AUGMENTATIONS
 from clipedu.data.shards.images import RESIZE
@@ -165,7 +165,7 @@ def odd() -> Experiment:
 @pytest.mark.parametrize("experiment", [*map(Experiment.preset, PRESETS), odd()], ids=[*PRESETS, "odd"])
 def test_there_and_back(experiment):
     assert Experiment.from_json(experiment.to_json()) == experiment
-    assert set(json.loads(experiment.to_json())) == set(FIELDS)
+    assert set(json.loads(experiment.to_json())) == {*FIELDS, "format"}
     assert (
         pickle.loads(pickle.dumps(experiment))
         == copy.deepcopy(experiment)
@@ -209,3 +209,15 @@ def test_every_field_says_what_it_is():
 def test_choices_are_those_of_the_package_that_takes_them(name, there):
     """Written out in the experiment, because config imports neither data nor optim."""
     assert FIELDS[name].metadata["choices"] == there
+
+
+def test_the_form_of_a_newer_version_is_refused_and_that_of_older_ones_read():
+    settings = json.loads(Experiment(lr=0.1).to_json())
+    assert settings["format"] == FORMAT == 1
+    del settings["format"]
+    assert Experiment.from_json(json.dumps(settings)) == Experiment(lr=0.1)
+    with pytest.raises(ClipeduError, match="format=2 is that of a newer clipedu; this one reads formats up to 1"):
+        Experiment.from_json(json.dumps({**settings, "format": 2, "unknown": 1}))
+    for wrong in (-1, "1", None, 1.5, True):
+        with pytest.raises(ClipeduError, match="must be a whole number"):
+            Experiment.from_json(json.dumps({**settings, "format": wrong}))

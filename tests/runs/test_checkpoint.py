@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
 import clipedu
+from clipedu.runs.checkpoint import DamagedCheckpoint, check_checkpoint, sound_checkpoint
 from clipedu.runs.folders import load_run
 from clipedu.runs.run import Run
 from tests.helpers.errors import message_of
@@ -32,11 +34,22 @@ def step_in(run: Run) -> int:
     return state["step"]
 
 
-def test_only_the_last_checkpoint_is_kept(run, model):
+def test_the_last_two_checkpoints_are_kept(run, model):
     assert "has no checkpoint: the run was stopped before its first one" in message_of(run.checkpoint)
+    before = []
     for step in (9, 10, 100):
         run.save_checkpoint(step, model, state_of(step))
-        assert step_in(run) == step and kept(run) == [f"step-{step:08d}"]
+        assert step_in(run) == step and kept(run) == [*before, f"step-{step:08d}"]
+        before = [f"step-{step:08d}"]
+
+
+def test_there_are_never_more_than_two_even_while_one_is_written(run, model, monkeypatch):
+    for step in (1, 2):
+        run.save_checkpoint(step, model, state_of(step))
+    seen = []
+    monkeypatch.setattr(torch, "save", lambda *args: seen.append(kept(run)))
+    run.save_checkpoint(3, model, state_of(3))
+    assert [name for name in seen[0] if not name.startswith(".")] == ["step-00000002"] and len(seen[0]) == 2
 
 
 def test_the_state_is_plain(run, model):
@@ -49,9 +62,9 @@ def test_the_state_is_plain(run, model):
 def test_the_same_step_again(run, model):
     for note in ("one", "two", "three"):
         run.save_checkpoint(5, model, {**state_of(5), "note": note})
-        assert torch.load(run.checkpoint() / "state.pt", weights_only=True)["note"] == note and len(kept(run)) == 1
+        assert torch.load(run.checkpoint() / "state.pt", weights_only=True)["note"] == note and len(kept(run)) <= 2
     run.save_checkpoint(6, model, state_of(6))
-    assert step_in(run) == 6 and len(kept(run)) == 1
+    assert step_in(run) == 6 and len(kept(run)) == 2
 
 
 class Killed(BaseException):
@@ -61,7 +74,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("place", KILLED_IN)
 @pytest.mark.parametrize("again", [False, True], ids=["next step", "same step"])
 def test_a_kill_at_any_moment_leaves_a_checkpoint(run, model, monkeypatch, place, again):
-    run.save_checkpoint(1, model, state_of(1))
+    for step in (0, 1):
+        run.save_checkpoint(step, model, state_of(step))
     module, _, name = place.rpartition(".")
     owner = {
         "safetensors.torch": __import__("safetensors.torch").torch,
@@ -85,8 +99,78 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint(run, model, monkeypatch, place
                 run.save_checkpoint(1 if again else 2, model, state_of(2))
         assert step_in(load_run(run.folder)) in (1, 2)
     assert len(calls) == 2
-    run.save_checkpoint(7, model, state_of(7))
-    assert step_in(run) == 7 and kept(run) == ["step-00000007"]
+    for step in (7, 8):
+        run.save_checkpoint(step, model, state_of(step))
+        assert step_in(run) == step
+    assert kept(run) == ["step-00000007", "step-00000008"]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "checkpoint.json"])
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink, lambda path: path.write_bytes(b"")])
+def test_of_two_the_undamaged_one_is_found(run, model, caplog, name, damage):
+    for step in (1, 2):
+        run.save_checkpoint(step, model, state_of(step))
+    assert sound_checkpoint(run.folder).name == "step-00000002" and not caplog.records
+    damage(run.checkpoint() / name)
+    if (name, damage) == ("checkpoint.json", Path.unlink):  # as those of older versions are
+        assert sound_checkpoint(run.folder).name == "step-00000002"
+        return
+    with pytest.raises(DamagedCheckpoint, match=f"{name} cannot be read"):
+        check_checkpoint(run.checkpoint())
+    assert sound_checkpoint(run.folder).name == "step-00000001"
+    assert f"{name} cannot be read" in caplog.text and "the checkpoint before it, step-00000001" in caplog.text
+    assert kept(run) == ["damaged-step-00000002", "step-00000001"]
+    run.save_checkpoint(2, model, state_of(2))
+    assert kept(run) == ["step-00000001", "step-00000002"]
+
+
+def test_where_all_are_damaged_nothing_is_touched(run, model):
+    assert sound_checkpoint(run.folder) is None
+    for step in (1, 2):
+        run.save_checkpoint(step, model, state_of(step))
+        flip(run.checkpoint() / "state.pt")
+    message = message_of(sound_checkpoint, run.folder)
+    assert "step-00000002/state.pt cannot be read: it is not what was written" in message
+    assert kept(run) == ["step-00000001", "step-00000002"]
+
+
+def test_a_flipped_bit_is_never_scored(run, model):
+    """Weights and state are checked whenever they are read, since each may be read alone."""
+    run.save_checkpoint(1, model, state_of(1))
+    for name, read in (("model.safetensors", run.weights), ("state.pt", lambda: run.training_state("cpu"))):
+        whole = (run.checkpoint() / name).read_bytes()
+        flip(run.checkpoint() / name)
+        assert f"{name} cannot be read: it is not what was written" in message_of(read)
+        (run.checkpoint() / name).write_bytes(whole)
+        read()
+
+
+def test_a_checkpoint_of_an_older_version_is_checked_by_its_form(run, model):
+    run.save_checkpoint(1, model, state_of(1))
+    (run.checkpoint() / "checkpoint.json").unlink()
+    assert check_checkpoint(run.checkpoint()) == {} and run.weights() and run.training_state("cpu")
+    for damage in (flip, cut):
+        whole = (run.checkpoint() / "state.pt").read_bytes()
+        damage(run.checkpoint() / "state.pt")
+        assert "state.pt cannot be read" in message_of(check_checkpoint, run.checkpoint())
+        (run.checkpoint() / "state.pt").write_bytes(whole)
+
+
+def test_a_checkpoint_says_what_it_belongs_to(run, model):
+    run.save_checkpoint(1, model, state_of(1))
+    facts = check_checkpoint(run.checkpoint())
+    assert facts["step"] == 1 and facts["experiment"] == asdict(run.experiment)
+    assert facts["tokenizer"] == model.tokenizer.identity()
 
 
 def test_a_real_kill_in_the_middle(run, model, tmp_path):
@@ -126,3 +210,20 @@ def test_a_checkpoint_that_can_not_be_written_keeps_the_one_before(run, model, m
     shutil.rmtree(run.folder / "checkpoint")
     (run.folder / "checkpoint").write_text("a file")
     assert "cannot be written" in message_of(run.save_checkpoint, 3, model, state_of(3))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of processes")
+@pytest.mark.parametrize("room", [0, 1_000, 40_000, 400_000, 999_999])
+def test_a_real_error_of_writing_is_a_line_and_nothing_is_lost(run, model, room):
+    """torch.save hides it behind an error of its own."""
+    import resource
+
+    run.save_checkpoint(1, model, state_of(1))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        message = message_of(run.save_checkpoint, 2, model, {**state_of(2), "large": torch.zeros(250_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "step-00000002 cannot be written: " in message and "too large" in message
+    assert step_in(run) == 1 and kept(run) == ["step-00000001"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipedu.runs.folders import find_runs, load_run, new_run, new_run_folder
+from clipedu.runs.folders import check_free, find_runs, load_run, new_run, new_run_folder
 from tests.helpers.errors import message_of
 from tests.runs.example_run import EX, everything
 
@@ -48,6 +48,20 @@ def test_a_folder_that_is_not_free(run, tmp_path):
     (tmp_path / "empty").mkdir()
     assert new_run(EX, str(tmp_path / "empty")).folder == tmp_path / "empty"
     assert new_run(EX, tmp_path / "deep" / "er").status == "running"
+
+
+def test_what_a_killed_run_has_left_is_free_and_what_is_not_ours_is_not(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in (".lock", ".lock.json", ".environment.json.1a2b3c4d.partial", "environment.json", "paths.json"):
+        (folder / name).write_text("{}")
+    check_free(folder)
+    assert new_run(EX, folder).status == "running" and not list(folder.glob(".*.partial"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "environment.json").write_text("{}")
+    assert "is not empty" in message_of(new_run, EX, other), "no lock of ours: somebody else's file"
+    assert (other / "environment.json").read_text() == "{}"
 
 
 def test_a_parent_that_can_not_be_written(tmp_path):
@@ -107,6 +121,8 @@ def test_find_runs(tmp_path):
         "z",
         "y",
     ]
+    (tmp_path / "grid" / "x").rename(tmp_path / "grid" / ".damaged-x")  # as a grid sets a cell aside
+    assert [run.name for run in find_runs([tmp_path / "grid"])] == ["z", "y"]
     (tmp_path / "empty").mkdir()
     assert "empty is not a run's folder" in message_of(find_runs, [tmp_path / "b", tmp_path / "empty"])
     assert "nowhere does not exist" in message_of(find_runs, [str(tmp_path / "nowhere")])

@@ -192,8 +192,8 @@ def test_nothing_is_written_for_what_can_not_work(quick, tmp_path):
         assert not (tmp_path / "run").exists(), changes
 
 
-def test_a_damaged_checkpoint_is_one_line(quick, tmp_path, monkeypatch):
-    run_until(monkeypatch, 5)
+def test_a_run_whose_every_checkpoint_is_damaged_is_one_line(quick, tmp_path, monkeypatch):
+    run_until(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         fit(quick, tmp_path / "run", progress=False)
     monkeypatch.undo()
@@ -218,6 +218,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(quick, tmp_path, monkeypatch):
     state = run.training_state("cpu")
     del state["monitor"]
     torch.save(state, run.checkpoint() / "state.pt")
+    (run.checkpoint() / "checkpoint.json").unlink()
     resumed = resume(tmp_path / "run", progress=False, report=False)
     assert resumed.layers["step"].unique().tolist() == [6] and len(resumed.norms) == 8 * 3
 
@@ -229,6 +230,8 @@ def test_resume_refuses_other_data(quick, tmp_path, monkeypatch):
     monkeypatch.undo()
     path = tmp_path / "run" / "experiment.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"train_size": 48}))
+    for facts in (tmp_path / "run").rglob("checkpoint.json"):  # as a run of an older version, which knows no experiment
+        facts.unlink()
     with pytest.raises(ClipeduError, match="has changed since the run was stopped"):
         resume(tmp_path / "run", progress=False)
 

@@ -1,0 +1,70 @@
+"""Processes: is there more than one, and does one still run?"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from clipedu.utils.errors import ClipeduError
+
+
+def check_one_process() -> None:
+    """Refuse to be one of several processes of torchrun.
+
+    Raises:
+        ClipeduError: WORLD_SIZE in the environment is more than 1.
+    """
+    size = os.environ.get("WORLD_SIZE", "")
+    if size.isdigit() and int(size) > 1:
+        rank = os.environ.get("RANK", "?")
+        raise ClipeduError(
+            f"clipedu trains in one process as yet, and this is RANK={rank} of WORLD_SIZE={size}: "
+            "start it without torchrun, or unset WORLD_SIZE"
+        )
+
+
+def this_process() -> dict[str, Any]:
+    """Return who this process is: pid, host, command and the time now."""
+    program, *words = sys.argv or [""]
+    path = Path(program)
+    name = path.parent.name if path.name == "__main__.py" else path.name
+    return {
+        "pid": os.getpid(),
+        "host": platform.node(),
+        "command": shlex.join([name or "python", *words])[:200],
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def has_ended(process: dict[str, Any]) -> bool:
+    """Return whether a process is known to have ended.
+
+    It is given as `this_process` describes it.
+
+    Nothing is known of a process on another host. One whose number was given to a new process does not count as ended.
+    """
+    pid = process.get("pid")
+    if process.get("host") != platform.node() or not isinstance(pid, int) or pid <= 0:
+        return False
+    if os.name == "nt":
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # another user's, or a number that no process has
+        return False
+    return _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Return whether a process has been killed, and nobody has asked how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False

@@ -1,0 +1,112 @@
+"""What a run keeps beside its checkpoints is written once, and again only where it is damaged."""
+
+import json
+
+import pytest
+
+from clipedu.data.tokenizer import Tokenizer, train_tokenizer
+from clipedu.runs.kept import (
+    check_tokenizer,
+    keep_descriptions,
+    keep_text_config,
+    keep_tokenizer,
+    kept_tokenizer,
+    tokenizer_sum,
+)
+from clipedu.utils.errors import ClipeduError
+from tests.helpers.errors import message_of
+from tests.helpers.failing_writes import full_at
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_the_sum_is_that_of_the_loaded_tokenizer_and_of_no_other(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    loaded = Tokenizer.load(tmp_path)
+    assert tokenizer_sum(loaded) == tokenizer_sum(tokenizer)
+    loaded.clean = not loaded.clean
+    assert tokenizer_sum(loaded) != tokenizer_sum(tokenizer)
+    assert tokenizer_sum(train_tokenizer(["other words"], 12)) != tokenizer_sum(tokenizer)
+    text = (tmp_path / "tokenizer.json").read_text()
+    (tmp_path / "tokenizer.json").write_text(text.replace('"lowercase": true', '"lowercase": false'))
+    assert tokenizer_sum(Tokenizer.load(tmp_path)) != tokenizer_sum(tokenizer)
+
+
+def test_a_tokenizer_is_written_where_it_is_missing_or_damaged(tokenizer, tmp_path):
+    expected, folder = tokenizer_sum(tokenizer), tmp_path / "tokenizer"
+    assert kept_tokenizer(tmp_path, expected) is None
+    keep_tokenizer(tmp_path, tokenizer)
+    before = times(folder)
+    keep_tokenizer(tmp_path, tokenizer)
+    assert times(folder) == before and tokenizer_sum(kept_tokenizer(tmp_path, expected)) == expected
+    (folder / "tokenizer.json").write_text("{")
+    assert kept_tokenizer(tmp_path, expected) is None
+    assert "cannot be read" in message_of(kept_tokenizer, tmp_path, None)
+    keep_tokenizer(tmp_path, tokenizer)
+    assert kept_tokenizer(tmp_path, expected) is not None and [path.name for path in tmp_path.iterdir()] == [
+        "tokenizer"
+    ]
+
+
+def test_another_tokenizer_is_refused(tokenizer, tmp_path):
+    check_tokenizer(tmp_path, tokenizer, None)
+    check_tokenizer(tmp_path, tokenizer, tokenizer_sum(tokenizer))
+    assert f"put a copy of {tmp_path / 'tokenizer'} back" in message_of(check_tokenizer, tmp_path, tokenizer, "0" * 64)
+
+
+def test_a_full_disk_takes_nothing_away(tokenizer, tmp_path):
+    keep_tokenizer(tmp_path, tokenizer)
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{")
+    before = {path: path.read_bytes() for path in (tmp_path / "tokenizer").iterdir()}
+    for number in range(100):
+        with full_at(number, tmp_path) as seen:
+            try:
+                keep_tokenizer(tmp_path, tokenizer)
+            except ClipeduError as error:
+                assert "cannot be written: No space left" in str(error)
+                assert {path: path.read_bytes() for path in (tmp_path / "tokenizer").iterdir()} == before
+        if len(seen) <= number:
+            break
+    assert number >= 3 and kept_tokenizer(tmp_path, tokenizer_sum(tokenizer)) is not None
+
+
+def test_an_error_of_the_tokenizers_library_is_a_line(tokenizer, tmp_path, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr(Tokenizer, "save", full)
+    assert message_of(keep_tokenizer, tmp_path, tokenizer) == (
+        f"{tmp_path / 'tokenizer'} cannot be written: No space left on device (os error 28)"
+    )
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"model_type": "no-such"}', None])
+def test_a_text_configuration_is_written_where_it_is_missing_or_damaged(model, tmp_path, damage):
+    config, path = model.text_encoder.config, tmp_path / "text_encoder" / "config.json"
+    keep_text_config(tmp_path, config)
+    whole, before = path.read_text(), times(tmp_path)
+    keep_text_config(tmp_path, config)
+    assert times(tmp_path) == before
+    path.unlink()
+    if damage is not None:
+        path.write_text(damage)
+    keep_text_config(tmp_path, config)
+    assert path.read_text() == whole
+    path.write_text(json.dumps(json.loads(whole) | {"n_heads": 1}))
+    keep_text_config(tmp_path, config)
+    assert path.read_text() == whole, "one value was another"
+    other = json.dumps(json.loads(whole) | {"n_heads": 1, "transformers_version": "1.0"})
+    path.write_text(other)
+    keep_text_config(tmp_path, config)
+    assert path.read_text() == other, "of another version: it stays"
+
+
+def test_descriptions(tmp_path):
+    for damaged in (None, "", "{}"):
+        if damaged is not None:
+            (tmp_path / "data.json").write_text(damaged)
+        keep_descriptions(tmp_path, lambda: [{"name": "a"}])
+        assert json.loads((tmp_path / "data.json").read_text()) == [{"name": "a"}]
+    keep_descriptions(tmp_path, lambda: pytest.fail("it is there"))
