@@ -47,6 +47,7 @@ from clipedu.norms.table import QUANTITIES, add_contributions, layer_table
 from clipedu.optim.param_groups import HEADS
 from clipedu.optim.shrinkage import newest_weight, shrink
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.wrappers import bare_name
 
 if TYPE_CHECKING:
     import pandas
@@ -165,7 +166,8 @@ class NormMonitor:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` gave; layers missing there begin at 0."""
-        self._lambda = self._tensor([state["Lambda"].get(layer.name, 0.0) for layer in self.layers])
+        before = {bare_name(name): value for name, value in state["Lambda"].items()}
+        self._lambda = self._tensor([before.get(layer.name, 0.0) for layer in self.layers])
 
     def _tensor(self, values: list) -> Tensor:
         return torch.tensor(values, dtype=wide(self._device)).to(self._device, non_blocking=True)

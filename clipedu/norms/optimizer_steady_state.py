@@ -42,6 +42,7 @@ from clipedu.optim.decay_laws import coefficient
 from clipedu.optim.lmo import auto_norm
 from clipedu.optim.shrinkage import shrink as share_taken
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.wrappers import bare_name
 
 if TYPE_CHECKING:
     import pandas
@@ -168,7 +169,7 @@ def _find(optimizer: torch.optim.Optimizer, parameter: Tensor | str) -> tuple[di
     """Find the group of a parameter, and its tensor."""
     for group in optimizer.param_groups:
         for name, tensor in zip(group.get("param_names", [None] * len(group["params"])), group["params"], strict=True):
-            if tensor is parameter or (isinstance(parameter, str) and name == parameter):
+            if tensor is parameter or (isinstance(parameter, str) and name in (parameter, bare_name(parameter))):
                 return group, tensor
     given = repr(parameter) if isinstance(parameter, str) else f"of shape {list(parameter.shape)}"
     raise ClipeduError(f"this {type(optimizer).__name__} has no parameter {given}: give one of its own, or its name")

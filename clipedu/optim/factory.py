@@ -26,6 +26,7 @@ from clipedu.optim.renormalized import renormalize
 from clipedu.optim.scion import Scion, ScionC, scion_groups
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.registry import Registry
+from clipedu.utils.wrappers import unwrap
 
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
 _SGD = {"momentum": 0.9, "nesterov": True}
@@ -157,7 +158,7 @@ def build_optimizer(
     else:
         groups = parameter_groups(model, weight_decay)
     if not groups:
-        raise ClipeduError(f"nothing to train: no parameter of this {type(model).__name__} requires a gradient")
+        raise ClipeduError(f"nothing to train: no parameter of this {type(unwrap(model)).__name__} requires a gradient")
     if law != "constant":
         groups = head_apart(model, groups, heads, decay_law="constant")
     try:

@@ -7,6 +7,7 @@
 
 The rule goes by shape, not by name, so that no fused or renamed weight is missed: "ends in .weight" would decay the gains
 of a LayerNorm and miss an attention layer's `qkv_w` or `in_proj_weight`. Heads are found by the module that owns them.
+Names are those of the bare model, however it is wrapped (`clipedu.utils.wrappers`).
 `describe_groups` shows the groups as a table, and so does `clipedu groups --optimizer adamc`.
 """
 
@@ -20,6 +21,7 @@ from torch import nn
 
 from clipedu.optim.shrinkage import is_decoupled
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.wrappers import named_modules, named_parameters, unwrap
 
 HEADS = ("image_projection", "text_projection")  # the output layers of a dual encoder
 
@@ -38,7 +40,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """
     groups: dict[str, dict[str, Any]] = {}
     exempt = _exempt(model)
-    for name, parameter in model.named_parameters():
+    for name, parameter in named_parameters(model):
         if not parameter.requires_grad:
             continue
         decayed = parameter.ndim >= 2 and name not in exempt
@@ -53,10 +55,26 @@ def _exempt(model: nn.Module) -> set[str]:
     """Return the names of parameters that a module exempts from decay."""
     return {
         f"{prefix}.{name}".lstrip(".")
-        for prefix, module in model.named_modules()
+        for prefix, module in named_modules(model)
         if hasattr(module, "no_weight_decay")
         for name in module.no_weight_decay()
     }
+
+
+def head_parameters(model: nn.Module, heads: Sequence[str]) -> set[nn.Parameter]:
+    """Return the parameters of output layers.
+
+    Args:
+        model: whose modules are meant, wrapped or not.
+        heads: names of modules, as in "classifier.last", of the bare model or as the wrapped one has them; those of `HEADS`
+            may be missing.
+    Raises:
+        ClipeduError: a head that is not in the model.
+    """
+    modules = dict(model.named_modules()) | dict(named_modules(model))
+    if missing := [head for head in heads if head not in modules and head not in HEADS]:
+        raise ClipeduError(f"heads={list(heads)!r}: this {type(unwrap(model)).__name__} has no module {missing[0]!r}")
+    return {p for head in heads if head in modules for p in modules[head].parameters()}
 
 
 def head_apart(
@@ -72,10 +90,7 @@ def head_apart(
     Raises:
         ClipeduError: a head that is not in the model.
     """
-    modules = dict(model.named_modules())
-    if missing := [head for head in heads if head not in modules and head not in HEADS]:
-        raise ClipeduError(f"heads={list(heads)!r}: this {type(model).__name__} has no module {missing[0]!r}")
-    of_heads = {p for head in heads if head in modules for p in modules[head].parameters()}
+    of_heads = head_parameters(model, heads)
     result = []
     for group in groups:
         name = "head" if group["name"] == "decayed" else f"head {group['name']}"

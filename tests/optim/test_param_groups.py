@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
+from clipedu.norms import NormMonitor
 from clipedu.optim import build_optimizer, describe_groups, parameter_groups
 from clipedu.optim.param_groups import head_apart
 from clipedu.optim.scion import scion_groups
@@ -169,3 +172,56 @@ def test_the_table_is_aligned():
     assert len({line.index(why) for line, why in zip(lines, ["why", BODY, HEAD, REST], strict=False)}) == 1
     ends = [line.index(count) + len(count) for line, count in zip(lines[1:], ["160", "8", "26", "194"], strict=True)]
     assert set(ends) == {lines[0].index("parameters") + len("parameters")}
+
+
+class Codes(nn.Module):
+    """Exempts its own table."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(1, 3, 4))
+        self.mix = nn.Linear(4, 4)
+
+    def no_weight_decay(self):
+        return {"positions"}
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, checkpoint_wrapper])
+def test_a_wrapped_model_has_the_groups_of_the_bare_one(wrap):
+    def two() -> nn.Module:
+        return nn.ModuleDict({"codes": Codes(), "attention": Attention(), "image_projection": nn.Linear(4, 2)})
+
+    def of(model, name, **options):
+        optimizer = build_optimizer(model, name, lr=0.1, weight_decay=0.5, **options)
+        return [(g["name"], g["param_names"], g["weight_decay"]) for g in optimizer.param_groups]
+
+    inside = two()
+    inside["codes"], inside["image_projection"] = wrap(inside["codes"]), wrap(inside["image_projection"])
+    for name in ("adamw", "adamc", "scion", "scionc"):
+        for model in (wrap(two()), wrap(wrap(two())), inside, wrap(inside)):
+            assert of(model, name) == of(two(), name), name
+    assert of(wrap(two()), "adamc", heads=["codes.mix"]) == of(two(), "adamc", heads=["codes.mix"])
+    assert "codes.positions" in of(wrap(two()), "adamw")[0][1]  # exempt
+
+
+@pytest.mark.parametrize("name", ["adamc", "scionc"])
+def test_forty_steps_of_a_compiled_model_leave_the_norms_of_the_bare_one(name):
+    """Of decay alone, past the peak: the heads keep their lambda."""
+
+    def norms(compiled: bool) -> dict[str, float]:
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"image_encoder": nn.Linear(40, 40), "image_projection": nn.Linear(40, 40)})
+        used = torch.compile(model, backend="eager") if compiled else model
+        optimizer = build_optimizer(used, name, lr=0.1, weight_decay=0.5)
+        monitor = NormMonitor(used, optimizer)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.05
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+        for _ in range(40):
+            optimizer.step()
+        assert monitor.parts == ["all", "image"]
+        last = monitor.frame().query("step == 39").set_index("layer")
+        return last["weight"].to_dict() | {f"{n} {k}": k for n, k in last["kind"].items()}
+
+    assert norms(True) == norms(False)
