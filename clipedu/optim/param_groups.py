@@ -53,12 +53,11 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 def _exempt(model: nn.Module) -> set[str]:
     """Return the names of parameters that a module exempts from decay."""
-    return {
-        f"{prefix}.{name}".lstrip(".")
-        for prefix, module in named_modules(model)
-        if hasattr(module, "no_weight_decay")
-        for name in module.no_weight_decay()
-    }
+    exempt: set[str] = set()
+    for prefix, module in named_modules(model):
+        names: Any = getattr(module, "no_weight_decay", None)
+        exempt |= {f"{prefix}.{name}".lstrip(".") for name in (names() if callable(names) else ())}
+    return exempt
 
 
 def head_parameters(model: nn.Module, heads: Sequence[str]) -> set[nn.Parameter]:

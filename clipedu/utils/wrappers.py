@@ -22,7 +22,10 @@ _OWNERS_ELSEWHERE = ("DeepSpeedEngine",)  # by the name of the class: the packag
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the module inside all wrappers around it; the model itself if there is none."""
+    """Return the module inside all wrappers around it.
+
+    It is the model itself where there is no wrapper.
+    """
     inner = [child for name, child in model.named_children() if _is_wrapped(model, name)]
     return unwrap(inner[0]) if inner else model
 
