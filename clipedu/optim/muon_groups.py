@@ -5,14 +5,15 @@ helps a matrix that mixes features does not suit a table whose rows are words, o
 
     hidden   (default) matrices and kernels, but for these: embedding tables (words, positions, token types), convolutions that
              read pixels (at most four channels: a patch embedding, a ResNet's first), heads, and what is exempt from decay
-    all      every matrix and kernel that timm's Muon finds suitable, as clipedu did before 0.2 and as timm does by itself
+    all      every matrix and kernel that timm's Muon finds suitable, as timm does by itself
 
 Kernels are flattened to [out, in * height * width]. A fused qkv [3 d, d] is orthogonalised as one matrix, where Muon's authors
 treat q, k and v apart; so is the in_proj_weight of torch's attention.
 
 timm's step is not torch's: for a weight [out, in] it is 0.2 sqrt(max(out, in)) long in each direction (Moonlight's), torch's
-sqrt(max(1, out / in)) (Jordan's), so timm's is about 0.2 sqrt(in) times as long at the same lr: 2.5 to 5.5 for in from 160 to
-768. `adjust_lr_fn="original"` gives torch's. With nesterov=True, our default, what is left to AdamW takes steps of NAdamW.
+sqrt(max(1, out / in)) (Jordan's), so at the same lr timm's is some 0.2 sqrt(in) times as long: measured 2.6 for [384, 128], 3.0 for
+[768, 192] (`pytest tests/optim/test_muon_groups.py -k torchs` measures some), and over 5 for in = 768. `adjust_lr_fn="original"` gives
+torch's. With nesterov=True, our default, what is left to AdamW takes steps of NAdamW.
 
 Sources: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; Liu et al. 2025 (arXiv:2502.16982).
 """

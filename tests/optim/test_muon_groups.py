@@ -104,9 +104,9 @@ def test_the_table_says_what_is_orthogonalised():
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
-@pytest.mark.parametrize("shape", [(160, 160), (768, 192), (192, 768), (768, 768)])
+@pytest.mark.parametrize("shape", [(160, 160), (64, 192), (192, 64)])
 def test_timms_step_is_a_fifth_of_the_root_of_in_times_torchs(shape):
-    """About 2.5 times for 160, 5.5 for 768; with adjust_lr_fn="original" as long as torch's. Their polynomials differ."""
+    """About 2.5 times for 160; with adjust_lr_fn="original" as long as torch's. Their polynomials differ."""
 
     def length(kind, **options) -> float:
         w = nn.Parameter(torch.zeros(shape))
