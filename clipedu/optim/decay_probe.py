@@ -1,4 +1,6 @@
-r"""`StepProbe`: measure what weight decay takes in a step of an optimizer that nobody described.
+r"""`StepProbe`: measure what weight decay takes in a step.
+
+It is for optimizers that nobody described.
 
 The optimizer's own code is run on copies (weights, gradients, state, options) beside the real step: once without decay, and
 once without decay but with g + lambda w for the gradient. With w' the weight after the real step, w'_0 and w'_c after these two:

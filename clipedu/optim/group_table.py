@@ -1,4 +1,7 @@
-"""`describe_groups`: an optimizer's groups as a table, with the decay that its own code takes."""
+"""`describe_groups`: an optimizer's groups as a table.
+
+It has the decay that is known of each, and what a step of the optimizer's own code was measured to take.
+"""
 
 from __future__ import annotations
 

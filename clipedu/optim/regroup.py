@@ -24,8 +24,10 @@ def regroup(optimizer: torch.optim.Optimizer, saved: Sequence[dict[str, Any]]) -
     Raises:
         ClipeduError: the state is of other parameters.
     """
-    mine, theirs = ([group.get("param_names") for group in groups] for groups in (optimizer.param_groups, saved))
-    if mine == theirs or None in mine or None in theirs:
+    if not all("param_names" in group for group in (*optimizer.param_groups, *saved)):
+        return
+    mine, theirs = ([group["param_names"] for group in groups] for groups in (optimizer.param_groups, saved))
+    if mine == theirs:
         return
     parameters = {
         name: p

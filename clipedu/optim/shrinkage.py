@@ -98,9 +98,9 @@ def way_of_decay(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> str
 
 
 def known_class(optimizer: torch.optim.Optimizer) -> str | None:
-    """Return what an optimizer's class does with decay, if its groups say no more.
+    """Return what an optimizer's class does with decay.
 
-    It is None for one that is not known: also a class of one's own that inherits from a known one and has another `step`.
+    Its groups may say otherwise. It is None for one that is not known: also a class of one's own that inherits from a known one and has another `step`.
     """
     if hasattr(optimizer, "shrink"):
         return "decoupled"

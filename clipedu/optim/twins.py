@@ -20,7 +20,7 @@ from torch import Tensor
 def twin_of(
     optimizer: torch.optim.Optimizer, parameters: Iterable[Tensor] | None = None
 ) -> tuple[torch.optim.Optimizer, dict[Tensor, Tensor]]:
-    """Copy an optimizer with its weights, their gradients, its state and options.
+    """Copy an optimizer with its weights, gradients, state and options.
 
     The copy has no hooks and follows no law (`clipedu.optim.follow`).
 
@@ -50,7 +50,10 @@ def twin_of(
 
 
 def step_alone(optimizer: torch.optim.Optimizer) -> None:
-    """Step without torch's wrapper, which runs hooks of every optimizer and the profiler's marks."""
+    """Step without torch's wrapper.
+
+    It runs the hooks that are set for every optimizer, and marks the step for the profiler.
+    """
     step: Any = type(optimizer).step
     (step.__wrapped__ if getattr(step, "hooked", False) else step)(optimizer)
 
