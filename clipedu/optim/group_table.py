@@ -19,26 +19,26 @@ def describe_groups(optimizer: torch.optim.Optimizer) -> str:
 
     For example:
 
-        group        tensors  parameters  weight decay  decay      law        lr * decay  measured  why
-        decayed           29     495,216          0.02  decoupled  corrected       2e-05     2e-05  two or more axes
-        head               2      20,480          0.02  decoupled  constant        2e-05     2e-05  output layer: its steps aren't independent of its weights
-        not decayed       54       4,128             0  none       -                   0         0  fewer than two axes: biases, norms, scalars
+        group        tensors  parameters  weight decay  law        decay      lr * decay  measured  why
+        decayed           29     495,216          0.02  corrected  decoupled       2e-05     2e-05  two or more axes
+        head               2      20,480          0.02  constant   decoupled       2e-05     2e-05  output layer: its steps aren't independent of its weights
+        not decayed       54       4,128             0  -          none                0         0  fewer than two axes: biases, norms, scalars
         total             85     519,824
 
     decay: one of `clipedu.optim.shrinkage.LAWS`: what is known of the optimizer's class, else what was measured. law: the one of
-    `clipedu.optim.decay_laws`; "-" where decay is coupled or none. measured: the share of a weight that decay takes in a step,
+    `clipedu.optim.decay_laws`; "coupled L2" where it is a part of the gradient, "-" where there is none or it is not known. measured: the share of a weight that decay takes in a step,
     found by three steps of the optimizer's code on copies of the group's two smallest weights, with random gradients; from
     the least to the largest where they differ ("0 to 1.3e-05": a warm-up inside), "0" for coupled decay.
     """
     numbers = ("lr * decay", "measured")
-    rows: list[tuple[str, ...]] = [("group", "tensors", "parameters", "weight decay", "decay", "law", *numbers, "why")]
+    rows: list[tuple[str, ...]] = [("group", "tensors", "parameters", "weight decay", "law", "decay", *numbers, "why")]
     groups = optimizer.param_groups
     for number, (group, found) in enumerate(zip(groups, measure(optimizer), strict=True)):
         decay = float(group.get("weight_decay_max", group.get("weight_decay")) or 0.0)
         kind = decay_kind(optimizer, group)
         if kind == "not known" and found:
             kind = found[-1].law
-        cells = [f"{decay:g}", kind, _law(group, kind), f"{float(group['lr']) * decay:.3g}", _measured(kind, found)]
+        cells = [f"{decay:g}", _law(group, kind), kind, f"{float(group['lr']) * decay:.3g}", _measured(kind, found)]
         name = group.get("name", f"group {number}")
         rows.append((name, str(len(group["params"])), f"{_size(group):,}", *cells, _why(group) + _muons(group)))
     tensors = sum(len(group["params"]) for group in groups)
@@ -61,7 +61,7 @@ def _size(group: dict[str, Any]) -> int:
 
 def _law(group: dict[str, Any], kind: str) -> str:
     if kind != "decoupled":
-        return "-"
+        return "coupled L2" if kind == "coupled" else "-"
     if "weight_decay_max" in group:
         return group["decay_law"]
     own = group.get("corrected") and group.get("target") is not None

@@ -14,6 +14,7 @@ LaProp and Lamb shrink at the end of their step, w' = (1 - s) (w - lr u): then l
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from typing import Any
@@ -104,12 +105,16 @@ def known_class(optimizer: torch.optim.Optimizer) -> str | None:
     """
     if hasattr(optimizer, "shrink"):
         return "decoupled"
-    runs = _step_of(type(optimizer))
-    for kind in type(optimizer).__mro__:
-        package = kind.__module__.partition(".")[0]
-        table = {"torch": _TORCH, "timm": _TIMM}.get(package, {})
-        if kind.__name__ in table and _step_of(kind) is runs:
-            return table[kind.__name__]
+    return _known(type(optimizer))  # type: ignore[arg-type]  # mypy: a class is hashable
+
+
+@functools.cache
+def _known(kind: type) -> str | None:
+    runs = _step_of(kind)
+    for base in kind.__mro__:
+        table = {"torch": _TORCH, "timm": _TIMM}.get(base.__module__.partition(".")[0], {})
+        if base.__name__ in table and _step_of(base) is runs:
+            return table[base.__name__]
     return None
 
 
