@@ -34,6 +34,12 @@ belongs to the tau of its last visit: a good approximation while tau changes slo
 starter code, to see what it does: a shift b (running maximum of h / tau, which never comes down), s = u exp(-b), and
 w = exp(h / tau - b) / (s + 1e-8). On the scale of u that floor is 1e-8 exp(b): it removes the gradient of anchors that
 are won, and of anchors that once met a bad negative while they are still wrong.
+
+LibAUC's `GCLoss("bimodal")` (2.0.1), by the authors of the paper, is another loss in four ways: its negatives are summed and the
+two directions averaged, so its gradient is (B - 1) / 2 times the paper's and ours; its inputs must be normalised already;
+a row that is new in a batch of seen ones starts at u = gamma g, not g; and u is at least 1e-20 exp(b), which at
+tau = 0.01 takes the gradient of anchors won by more than about 0.46. Where libauc is installed,
+`pytest tests/losses/test_libauc.py` shows each, and `findings/` has a script that installs it.
 """
 
 from __future__ import annotations

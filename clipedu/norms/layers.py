@@ -7,7 +7,8 @@ They are of several kinds, since not all follow the same laws.
     1-D      biases, gains and biases of norms: mostly not decayed
     tied     one tensor under several names, whose gradient is a sum: "embedding.weight = decoder.weight"
 
-Single numbers (a temperature, a curvature: no axis at all) have a value, not a norm, and are left out.
+Single numbers (a temperature, a curvature: no axis at all) have a value, not a norm, and are left out. Names are those of
+the bare model, however it is wrapped (`clipedu.utils.wrappers`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from clipedu.optim.param_groups import HEADS
+from clipedu.optim.param_groups import HEADS, head_parameters
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.wrappers import named_parameters, unwrap
 
 KINDS = ("matrix", "head", "1-D", "tied")
 
@@ -51,16 +53,13 @@ def watched_layers(model: nn.Module, heads: Sequence[str] = HEADS) -> list[Layer
     Raises:
         ClipeduError: a head that is not in the model, or nothing to watch.
     """
-    modules = dict(model.named_modules())
-    if missing := [head for head in heads if head not in modules and head not in HEADS]:
-        raise ClipeduError(f"heads={list(heads)!r}: this {type(model).__name__} has no module {missing[0]!r}")
-    of_heads = {p for head in heads if head in modules for p in modules[head].parameters()}
+    of_heads = head_parameters(model, heads)
     names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    for name, parameter in named_parameters(model, remove_duplicate=False):
         if parameter.requires_grad and parameter.ndim > 0:
             names.setdefault(parameter, []).append(name)
     if not names:
-        raise ClipeduError(f"nothing to watch: no parameter of this {type(model).__name__} requires a gradient")
+        raise ClipeduError(f"nothing to watch: no parameter of this {type(unwrap(model)).__name__} requires a gradient")
     return [
         Layer(" = ".join(own), own[0].split(".")[0].split("_")[0], _kind(p, len(own), p in of_heads), p)
         for p, own in names.items()

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from clipedu.norms.contribution import heavy_ball
 from clipedu.norms.snapshot import wide
+from clipedu.optim.shrinkage import decay_kind
 
 
 @torch.no_grad()
@@ -75,10 +76,9 @@ def contributed(optimizer: torch.optim.Optimizer, group: dict[str, Any], paramet
         parameter: with its gradient.
     """
     state, gradient = optimizer.state.get(parameter, {}), parameter.grad
-    decoupled = group.get("decoupled_weight_decay", False) or type(optimizer).__name__ == "SGDW"
-    if gradient is None or group.get("maximize") or (group.get("weight_decay") and not decoupled):
+    if gradient is None or group.get("maximize") or decay_kind(optimizer, group) not in ("decoupled", "none"):
         return None
-    if isinstance(optimizer, torch.optim.Adam):
+    if isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):  # until torch 2.6 the second was no Adam
         if "exp_avg_sq" not in state or group["amsgrad"]:
             return None
         step = torch.as_tensor(state["step"])  # a fused optimizer keeps it on the device: the host must not wait for it

@@ -10,7 +10,7 @@ the optimizer's own update, lr u := (1 - s) w - w'. The squared norm then change
 which is an identity, whatever the optimizer. Where the three cancel on average the norm stands still: a *balance*. With coupled
 decay s is 0, and what L2 does is a part of u.
 
-`NormMonitor` hooks into `optimizer.step`, uses nothing of its internals, and measures before and after:
+`NormMonitor` hooks into `optimizer.step` and measures before and after:
 
     with NormMonitor(model, optimizer) as monitor:
         ...                       # the usual loop
@@ -23,6 +23,11 @@ every 256 steps), in one transfer. In `frame()`, with cos and angle of the whole
     weight ||w'||     gradient ||g|| before clipping     update ||w' - w||, decay included     cosine cos(w, u)
     angle between w and w', radians     relative_update ||lr u|| / ||w||     effective_lr lr sqrt((2 - alpha) / alpha)
     Lambda = 2 * (sum of the shrinks so far): how often decay alone would have divided ||w||^2 by e
+
+The shrink of the optimizers of torch, timm and clipedu is known. Of any other it is measured in each recorded step, by
+steps of its own code on copies with and without decay (`clipedu.optim.decay_probe`), which takes time and memory: a
+larger `every` saves it. Column `law` says what was found: "decoupled", "coupled" (s = 0), "none", or "not known". Where it is not
+known, s and all that needs it is nan: alignment, injection, decay, cosine, relative_update, and Lambda from there on.
 
 effective_lr is the lr that would carry independent updates as far as these, which share their gradients; alpha is the weight
 of the newest gradient, 1 - beta. A step that left every number of a layer as it was (no gradient; a loss scaler that
@@ -41,12 +46,14 @@ from torch import Tensor, nn
 
 from clipedu.norms.layers import Layer, watched_layers
 from clipedu.norms.minibatch import minibatches
+from clipedu.norms.shares import Shares
 from clipedu.norms.snapshot import Snapshot, squares, wide
 from clipedu.norms.spectral import SpectralNorms
 from clipedu.norms.table import QUANTITIES, add_contributions, layer_table
 from clipedu.optim.param_groups import HEADS
-from clipedu.optim.shrinkage import newest_weight, shrink
+from clipedu.optim.shrinkage import newest_weight
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.wrappers import bare_name
 
 if TYPE_CHECKING:
     import pandas
@@ -93,6 +100,7 @@ class NormMonitor:
         self._optimizer = optimizer
         self._parameters = [layer.parameter for layer in self.layers]
         self._snapshot = Snapshot(self._parameters)
+        self._shares = Shares(optimizer, self._parameters)
         self._device = self._snapshot.device
         self._spectral = SpectralNorms(self._parameters) if spectral else None
         member = [[part in ("all", layer.part) for layer in self.layers] for part in self.parts]
@@ -102,7 +110,7 @@ class NormMonitor:
         self._seen = self._depth = 0
         self._ending = False
         self._totals, self._rows, self._contributions = _Kept(), _Kept(), _Kept() if minibatch else None
-        self._settings: list[tuple[int, list[str], np.ndarray]] = []
+        self._settings: list[tuple[int, list[str], list[str], np.ndarray]] = []
         self._hooks = [optimizer.register_step_pre_hook(self._pre), optimizer.register_step_post_hook(self._post)]
 
     def __enter__(self) -> NormMonitor:
@@ -122,6 +130,11 @@ class NormMonitor:
         Without it they are measured when the step begins.
         """
         self._gradient = squares([p.grad for p in self._parameters], self._device)
+
+    @property
+    def _recorded(self) -> bool:
+        """Whether the step has rows."""
+        return (self.first_step + self._seen) % self.every == 0
 
     @property
     def latest(self) -> Tensor:
@@ -149,8 +162,8 @@ class NormMonitor:
         The columns are `COLUMNS`, and those switched on besides.
         """
         rows = self._rows.all((8 if self._spectral else 7, len(self.layers)))
-        steps = [self.first_step + seen for seen, _, _ in self._settings]
-        frame = layer_table(self.layers, steps, rows, [s[1] for s in self._settings], [s[2] for s in self._settings])
+        seen, groups, laws, settings = zip(*self._settings, strict=True) if self._settings else ((),) * 4
+        frame = layer_table(self.layers, [self.first_step + n for n in seen], rows, groups, laws, settings)
         if self._contributions is not None:
             add_contributions(frame, self._contributions.all((5, len(self.layers))), rows[:, 0])
         return frame
@@ -165,7 +178,8 @@ class NormMonitor:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` gave; layers missing there begin at 0."""
-        self._lambda = self._tensor([state["Lambda"].get(layer.name, 0.0) for layer in self.layers])
+        before = {bare_name(name): value for name, value in state["Lambda"].items()}
+        self._lambda = self._tensor([before.get(layer.name, 0.0) for layer in self.layers])
 
     def _tensor(self, values: list) -> Tensor:
         return torch.tensor(values, dtype=wide(self._device)).to(self._device, non_blocking=True)
@@ -179,13 +193,14 @@ class NormMonitor:
         if self._gradient is None:
             self.observe_gradients()
         self._snapshot.take()
+        self._shares.before(self._recorded)
 
     @torch.no_grad()
     def _post(self, *_: object) -> None:
         self._depth, self._ending = self._depth - 1, True
         if self._depth > 0:
             return
-        recorded = (self.first_step + self._seen) % self.every == 0
+        recorded = self._recorded
         if recorded and self._contributions is not None:
             self._contributions.add(
                 minibatches(self._optimizer, self._parameters, self._snapshot.copies, wide(self._device))
@@ -193,7 +208,7 @@ class NormMonitor:
         gradient = self._gradient
         assert gradient is not None  # measured before the step, by `_pre` at the latest
         after, change, *products = self._snapshot.compare(whole=recorded)
-        names, settings = self._read_groups()
+        names, laws, settings = self._read_groups()
         shares = torch.where(change > 0, self._tensor(settings[0].tolist()), 0.0)
         self._lambda = self._lambda + 2 * shares
         self._totals.add((torch.stack([after, gradient, change]) @ self._membership.T).sqrt())
@@ -202,30 +217,32 @@ class NormMonitor:
             if self._spectral:
                 row.append(self._spectral.measure().to(after.dtype))
             self._rows.add(torch.stack(row))
-            self._settings.append((self._seen, names, settings[1:]))
+            self._settings.append((self._seen, names, laws, settings[1:]))
         self._gradient = None
         self._seen += 1
 
-    def _read_groups(self) -> tuple[list[str], np.ndarray]:
-        """Read each layer's group, and its values in this step, [4, layers].
+    def _read_groups(self) -> tuple[list[str], list[str], np.ndarray]:
+        """Read each layer's group, its law, and its values in this step, [4, layers].
 
         They are shrink, lr, lambda and effective lr.
 
         Call it after the step: a hook that sets them (`clipedu.optim.follow`) may run after the monitor's.
         """
         groups = {p: (n, group) for n, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
-        names, values = [], []
+        names, laws, values = [], [], []
         for parameter in self._parameters:
             if parameter not in groups:
                 names.append("not in the optimizer")
+                laws.append("none")
                 values.append((0.0, 0.0, 0.0, 0.0))
                 continue
             number, group = groups[parameter]
             lr, alpha = float(group["lr"]), newest_weight(self._optimizer, group, parameter)
-            share = shrink(self._optimizer, group, parameter)
+            law, share = self._shares.of(group, parameter)
             names.append(group.get("name", f"group {number}"))
-            values.append((share, lr, float(group.get("weight_decay", 0.0)), lr * ((2 - alpha) / alpha) ** 0.5))
-        return names, np.array(values).T
+            laws.append(law)
+            values.append((share, lr, float(group.get("weight_decay") or 0.0), lr * ((2 - alpha) / alpha) ** 0.5))
+        return names, laws, np.array(values).T
 
 
 class _Kept:

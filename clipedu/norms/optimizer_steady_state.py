@@ -41,7 +41,9 @@ from clipedu.norms.equilibrium import balance, rotation, time_constant
 from clipedu.optim.decay_laws import coefficient
 from clipedu.optim.lmo import auto_norm
 from clipedu.optim.shrinkage import shrink as share_taken
+from clipedu.optim.shrinkage import way_of_decay
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.wrappers import bare_name
 
 if TYPE_CHECKING:
     import pandas
@@ -168,7 +170,7 @@ def _find(optimizer: torch.optim.Optimizer, parameter: Tensor | str) -> tuple[di
     """Find the group of a parameter, and its tensor."""
     for group in optimizer.param_groups:
         for name, tensor in zip(group.get("param_names", [None] * len(group["params"])), group["params"], strict=True):
-            if tensor is parameter or (isinstance(parameter, str) and name == parameter):
+            if tensor is parameter or (isinstance(parameter, str) and name in (parameter, bare_name(parameter))):
                 return group, tensor
     given = repr(parameter) if isinstance(parameter, str) else f"of shape {list(parameter.shape)}"
     raise ClipeduError(f"this {type(optimizer).__name__} has no parameter {given}: give one of its own, or its name")
@@ -194,7 +196,7 @@ def _motion(kind: str, optimizer: torch.optim.Optimizer, group: dict[str, Any], 
     if group.get("caution"):
         raise ClipeduError("a cautious optimizer leaves out part of each step: there is no theory of its steady state")
     if kind in _ADAMS:
-        if not group.get("decoupled_weight_decay"):
+        if way_of_decay(optimizer, group) != "decoupled":
             raise ClipeduError(
                 f"{kind.split('.')[1]} with L2 in the gradient has no steady norm of its own: the decay is divided by the "
                 "gradients' size like everything else, so where it settles depends on them. Decoupled decay (adamw) has one"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 QUANTITIES = ("weight", "gradient", "update")
 COLUMNS = (
-    *("step", "layer", "part", "kind", "group", "size"),
+    *("step", "layer", "part", "kind", "group", "law", "size"),
     *("weight", "gradient", "update", "cosine", "angle", "relative_update"),
     *("alignment", "injection", "decay"),
     *("shrink", "lr", "weight_decay", "effective_lr", "Lambda"),
@@ -38,6 +38,7 @@ def layer_table(
     steps: Sequence[int],
     sums: np.ndarray,
     groups: Sequence[Sequence[str]],
+    laws: Sequence[Sequence[str]],
     settings: Sequence[np.ndarray],
 ) -> pandas.DataFrame:
     """Return a frame with columns `COLUMNS`, one row a step and layer.
@@ -47,6 +48,7 @@ def layer_table(
         steps: numbers of the recorded steps, T of them.
         sums: [T, 7 or 8, layers]: A, B, D, ||w'||^2, ||g||^2, shrink, Lambda, and the largest singular value, if any.
         groups: names of the layers' groups in each step.
+        laws: what decay does to each layer in each step, of `clipedu.optim.shrinkage.LAWS`.
         settings: of each step, [3, layers]: lr, weight_decay, effective_lr.
     """
     import pandas as pd
@@ -80,6 +82,7 @@ def layer_table(
         "part": [layer.part for layer in layers] * len(steps),
         "kind": [layer.kind for layer in layers] * len(steps),
         "group": [name for names in groups for name in names],
+        "law": [law for of_step in laws for law in of_step],
         "size": [layer.parameter.numel() for layer in layers] * len(steps),
     }
     return pd.DataFrame(words | {name: value.reshape(-1) for name, value in values.items()})

@@ -2,7 +2,8 @@
 
 from clipedu.optim.decay_laws import DECAY_LAWS, follow
 from clipedu.optim.factory import OPTIMIZERS, build_optimizer
-from clipedu.optim.param_groups import describe_groups, parameter_groups
+from clipedu.optim.group_table import describe_groups
+from clipedu.optim.param_groups import parameter_groups
 from clipedu.optim.schedule import learning_rate
 
 __all__ = [

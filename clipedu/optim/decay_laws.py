@@ -154,10 +154,10 @@ def follow(optimizer: torch.optim.Optimizer, law: str, *, lr_max: float | None =
         group.setdefault("decay_law", law)
         group.setdefault("lr_max", lr_max or float(max(group["lr"], group.get("initial_lr", 0.0))))
         group["weight_decay_max"] = group["weight_decay"]
-    return optimizer.register_step_pre_hook(_set_weight_decay)
+    return optimizer.register_step_pre_hook(set_weight_decay)
 
 
-def _set_weight_decay(optimizer: torch.optim.Optimizer, *_: object) -> None:
+def set_weight_decay(optimizer: torch.optim.Optimizer, *_: object) -> None:
     """Set lambda of the coming step in groups that follow a law (a hook)."""
     for group in optimizer.param_groups:
         if "weight_decay_max" not in group:

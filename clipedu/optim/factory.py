@@ -21,11 +21,13 @@ import torch
 from torch import nn
 
 from clipedu.optim.decay_laws import DECAY_LAWS, follow
+from clipedu.optim.muon_groups import muon_groups
 from clipedu.optim.param_groups import HEADS, head_apart, parameter_groups
 from clipedu.optim.renormalized import renormalize
 from clipedu.optim.scion import Scion, ScionC, scion_groups
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.registry import Registry
+from clipedu.utils.wrappers import unwrap
 
 _ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
 _SGD = {"momentum": 0.9, "nesterov": True}
@@ -56,15 +58,27 @@ OPTIMIZERS = Registry("optimizer")
 """All optimizers by name: `OPTIMIZERS["adamw"].description`, `.paper`, `.defaults`."""
 
 _SGDW, _LION, _MUON = _of_timm("sgdw"), _of_timm("lion"), _of_timm("muon")
-_MUON_OPTIONS = {"momentum": 0.95, "nesterov": True}
+_MUON_OPTIONS = {"momentum": 0.95, "nesterov": True, "orthogonalise": "hidden"}
 _ENTRIES: list[tuple[str, Callable[..., torch.optim.Optimizer], str, str, dict[str, Any]]] = [
     ("sgd", torch.optim.SGD, "SGD with Nesterov momentum 0.9; L2 in the gradient", "", _SGD),
     ("adam", torch.optim.Adam, "Adam with L2 coupled into the gradient, as the course ran it", "1412.6980", _ADAM),
     ("adamw", torch.optim.AdamW, "Adam with decoupled weight decay", "1711.05101", _ADAM | _CONSTANT),
     ("sgdw", _SGDW, "SGD with Nesterov momentum 0.9 and decoupled weight decay", "1711.05101", _SGD | _CONSTANT),
     ("lion", _LION, "sign of an average of gradients; wants a tenth of AdamW's lr", "2302.06675", _CONSTANT),
-    ("muon", _MUON, "orthogonalised momentum for matrices, NAdamW elsewhere", "2502.16982", _MUON_OPTIONS | _CONSTANT),
-    ("adamp", _of_timm("adamp"), "AdamW without the steps along scale-free weights", "2006.08217", _CONSTANT),
+    (
+        "muon",
+        _MUON,
+        "orthogonalised momentum for hidden matrices; NAdamW for tables, input, heads, 1-D",
+        "2502.16982",
+        _MUON_OPTIONS | _CONSTANT,
+    ),
+    (
+        "adamp",
+        _of_timm("adamp"),
+        "AdamW without the steps along scale-free weights, whose decay is 1/100 (timm; 1/10 in the paper)",
+        "2006.08217",
+        _CONSTANT,
+    ),
     ("novograd", _of_timm("novograd"), "one second moment a tensor; decay in the momentum", "1905.11286", {}),
     ("radam", torch.optim.RAdam, "Adam that rectifies its first steps; coupled L2", "1908.03265", _ADAM),
     (
@@ -123,7 +137,8 @@ def build_optimizer(
     Biases and norms are not decayed (`parameter_groups`).
 
     Under a law other than "constant", and for "scionc", the weights of `heads` are a group "head" of their own, whose
-    lambda stays constant. Of a CLIP model these are the two projections. (Where embeddings are normalised afterwards,
+    lambda stays constant. "muon" and "muonc" orthogonalise neither heads nor tables nor what reads pixels (`muon_groups.py`);
+    orthogonalise="all" does. Of a CLIP model these are the two projections. (Where embeddings are normalised afterwards,
     as in the cosine geometry, a projection's scale is free and heads=() would be as well founded.) A "c" at the end of
     a name says corrected: "adamc" is "adamw" with decay_law="corrected".
 
@@ -136,7 +151,7 @@ def build_optimizer(
         lr_max: learning rate of the peak, > 0; None is the largest of `lr` and of what a schedule sets up to now.
             Only under a law other than "constant".
         heads: names of modules, as in "image_projection" or "classifier.last"; () for none, None for `HEADS`. Only
-            where something is corrected.
+            where something is corrected, and for Muon.
         options: further arguments of the optimizer, over the defaults of its entry.
     Raises:
         ClipeduError: unknown name, an option the optimizer does not take, a value it refuses, nothing to train, a law for
@@ -145,7 +160,12 @@ def build_optimizer(
     entry = OPTIMIZERS[name]
     defaults = dict(entry.defaults)
     law = _law(name, defaults.pop("decay_law", None), decay_law)
-    _refuse_without_effect(name, law, lr_max, heads)
+    muon = name in ("muon", "muonc")
+    orthogonalise = {**defaults, **options}["orthogonalise"] if muon else None
+    if muon:
+        defaults.pop("orthogonalise")
+        options = {key: value for key, value in options.items() if key != "orthogonalise"}
+    _refuse_without_effect(name, law, lr_max, heads, orthogonalise)
     heads = HEADS if heads is None else heads
     if name in ("scion", "scionc"):
         groups = scion_groups(model, weight_decay, heads)
@@ -154,10 +174,12 @@ def build_optimizer(
                 f"{set_by_groups[0]}={options[set_by_groups[0]]!r} cannot be given to {name!r} here: each layer has its own, by its "
                 "kind. clipedu.optim.scion.Scion takes groups of your own"
             )
+    elif orthogonalise is not None:
+        groups = muon_groups(model, weight_decay, heads, orthogonalise)
     else:
         groups = parameter_groups(model, weight_decay)
     if not groups:
-        raise ClipeduError(f"nothing to train: no parameter of this {type(model).__name__} requires a gradient")
+        raise ClipeduError(f"nothing to train: no parameter of this {type(unwrap(model)).__name__} requires a gradient")
     if law != "constant":
         groups = head_apart(model, groups, heads, decay_law="constant")
     try:
@@ -187,7 +209,9 @@ def _law(name: str, default: str | None, given: str | None) -> str:
     return DECAY_LAWS[given].name
 
 
-def _refuse_without_effect(name: str, law: str, lr_max: float | None, heads: Sequence[str] | None) -> None:
+def _refuse_without_effect(
+    name: str, law: str, lr_max: float | None, heads: Sequence[str] | None, orthogonalise: str | None
+) -> None:
     """Raise ClipeduError for a peak or heads that would be ignored.
 
     They are ignored where lambda is constant everywhere.
@@ -197,7 +221,7 @@ def _refuse_without_effect(name: str, law: str, lr_max: float | None, heads: Seq
     laws = "; ".join(f"decay_law={key!r}" for key in DECAY_LAWS if key != "constant")
     if lr_max is not None:
         raise ClipeduError(f"lr_max={lr_max!r} has no effect on {name!r} here: only a decay law uses it ({laws})")
-    if heads is not None and name != "scionc":
+    if heads is not None and name != "scionc" and orthogonalise != "hidden":
         raise ClipeduError(
             f"heads={list(heads)!r} has no effect on {name!r} here: lambda is constant everywhere. Under a decay law "
             f"heads keep theirs constant ({laws})"

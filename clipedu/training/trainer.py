@@ -30,6 +30,7 @@ from clipedu.losses import Loss, LossOutput
 from clipedu.models import DualEncoder
 from clipedu.norms import QUANTITIES, NormMonitor
 from clipedu.optim import learning_rate
+from clipedu.optim.regroup import regroup
 from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
@@ -268,6 +269,7 @@ class Trainer:
         """
         self._check_data(state)
         self.model.load_state_dict(weights)
+        regroup(self.optimizer, state["optimizer"]["param_groups"])  # of a version that grouped otherwise
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss.load_state_dict(state["loss"])
         self.step, self.seconds = state["step"], state["seconds"]

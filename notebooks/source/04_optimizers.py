@@ -275,6 +275,9 @@ plots.plot_steps(steps)
 #
 # Scion goes on: of all updates of size 1 take the one along which the loss falls fastest, each kind of layer with a size of its own.
 # For linear layers that is the polar factor, for embeddings each row by itself, for biases all entries together.
+#
+# Muon keeps to the matrices inside: tables, the layer that reads pixels, and heads are left to AdamW (`orthogonalise="all"` takes them too, and
+# `clipedu groups --optimizer muon` shows which is which). Scion takes all of them, each by its own rule.
 
 # %% [markdown]
 # ## 5. Who is decayed, and when

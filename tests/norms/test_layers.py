@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from clipedu.norms.layers import KINDS, watched_layers
 from clipedu.utils.errors import ClipeduError
@@ -45,6 +46,24 @@ def test_other_heads():
     assert {layer.kind for layer in watched_layers(Tower(), heads=())} == {"tied", "matrix", "1-D"}
     with pytest.raises(ClipeduError, match="this Tower has no module 'classifer'"):
         watched_layers(Tower(), heads=("text_mixer", "classifer"))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "word"), [(nn.DataParallel, "module"), (checkpoint_wrapper, "_checkpoint_wrapped_module")]
+)
+def test_a_wrapped_model_has_the_layers_of_the_bare_one(wrap, word):
+    def rows(model, **options):
+        return [(layer.name, layer.part, layer.kind) for layer in watched_layers(model, **options)]
+
+    inside = Tower()
+    inside.text_embedding, inside.image_projection = wrap(inside.text_embedding), wrap(inside.image_projection)
+    for model in (wrap(Tower()), wrap(wrap(Tower())), inside, wrap(inside)):
+        assert rows(model) == rows(Tower())
+        assert rows(model, heads=("text_mixer",)) == rows(Tower(), heads=("text_mixer",))
+    as_the_wrapper_has_it = rows(wrap(Tower()), heads=(f"{word}.text_mixer",))
+    assert as_the_wrapper_has_it == rows(Tower(), heads=("text_mixer",))
+    with pytest.raises(ClipeduError, match="this Tower has no module 'classifer'"):
+        watched_layers(wrap(Tower()), heads=("classifer",))
 
 
 def test_nothing_to_watch():

@@ -93,6 +93,10 @@ def test_each_number_as_a_naive_loop_finds_it(name):
     for step, tensors in enumerate(seen):
         for layer, (w, v, gradient, share) in tensors.items():
             row = rows[step, layer]
+            assert row["law"] in ("decoupled", "coupled", "none") or gradient is None
+            assert (row["law"] == "coupled") <= (name in COUPLED)
+            if math.isnan(share):  # measured, as is tested in `test_decay_probe.py`
+                share = row["shrink"]
             for column, value in expected_row(w, v, gradient, share).items():
                 assert row[column] == pytest.approx(value, rel=1e-9, abs=1e-12), (step, layer, column)
             change = float((v * v).sum() - (w * w).sum())
@@ -423,5 +427,5 @@ def test_both_ways_through_memory_give_the_same_frame(monkeypatch):
     blocks = frame()
     monkeypatch.setattr(snapshot, "_by_blocks", lambda tensor: False)
     foreach = frame()
-    for column in COLUMNS[5:]:
+    for column in COLUMNS[6:]:
         assert foreach[column].tolist() == pytest.approx(blocks[column].tolist(), rel=1e-7, abs=1e-9), column

@@ -34,7 +34,8 @@ def sums_of(w, after, shrink, spectral: bool = False) -> np.ndarray:
 
 def table(*vectors, spectral: bool = False):
     groups = [["decayed", "not decayed"]] * 3
-    return layer_table(LAYERS, STEPS, sums_of(*vectors, spectral=spectral), groups, SETTINGS)
+    laws = [["decoupled", "none"]] * 3
+    return layer_table(LAYERS, STEPS, sums_of(*vectors, spectral=spectral), groups, laws, SETTINGS)
 
 
 def test_each_number_from_its_vectors():
@@ -47,6 +48,7 @@ def test_each_number_from_its_vectors():
         got = frame.iloc[row]
         assert (got["step"], got["layer"], got["part"]) == (STEPS[t], LAYERS[k].name, LAYERS[k].part)
         assert got["size"] == LAYERS[k].parameter.numel() and got["group"] == ["decayed", "not decayed"][k]
+        assert got["law"] == ["decoupled", "none"][k]
         expected = {
             "weight": np.linalg.norm(b),
             "gradient": 3.0,

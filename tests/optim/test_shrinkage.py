@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import nn
 
 from clipedu.optim import OPTIMIZERS, build_optimizer, follow
-from clipedu.optim.shrinkage import newest_weight, shrink
+from clipedu.optim.shrinkage import LAWS, decay_kind, known_class, newest_weight, shrink, way_of_decay
 
 LR, DECAY = 0.03, 0.7
 COUPLED = {"sgd", "adam", "novograd", "radam", "adagrad", "rmsprop", "adamax", "lamb"}
 DECOUPLED = [name for name in OPTIMIZERS if name not in COUPLED]
 # its step is scaled after the decay: the difference of two steps is not the shrink (`clipedu.optim.renormalized`)
-EXACT = [name for name in DECOUPLED if name != "adamw-renormalized"]
+# and adamp's depends on the weight's gradient, so it is measured (`clipedu.optim.decay_probe`)
+EXACT = [name for name in DECOUPLED if name not in ("adamw-renormalized", "adamp")]
 SHRINKS_LAST = ("laprop",)
 
 
@@ -213,13 +215,63 @@ def test_an_lr_that_is_a_tensor_and_a_group_without_decay():
     assert shrink(torch.optim.Rprop([parameter]), {"lr": 0.1}, parameter) == 0
 
 
-def test_an_optimizer_of_ones_own_is_taken_for_decoupled():
-    class Own(torch.optim.Optimizer):
+class Own(torch.optim.Optimizer):
+    def step(self, closure=None):
         pass
 
+
+class Renamed(torch.optim.AdamW):
+    """Has the step of its parent, so its decay is known."""
+
+
+class Replaced(torch.optim.AdamW):
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+def test_which_optimizers_are_known():
     parameter = nn.Parameter(torch.ones(3))
-    optimizer = Own([parameter], {"lr": 0.5, "weight_decay": 0.25})
-    assert shrink(optimizer, optimizer.param_groups[0], parameter) == 0.125
+
+    def told(kind, **options):
+        optimizer = kind([parameter], **options)
+        group = optimizer.param_groups[0]
+        return known_class(optimizer), decay_kind(optimizer, group), shrink(optimizer, group, parameter)
+
+    decay = {"lr": 0.5, "weight_decay": 0.25}
+    assert told(torch.optim.AdamW, **decay) == told(Renamed, **decay) == ("decoupled", "decoupled", 0.125)
+    assert told(torch.optim.AdamW, lr=0.5, weight_decay=0.0) == ("decoupled", "none", 0.0)
+    assert told(torch.optim.SGD, **decay) == ("coupled", "coupled", 0.0)
+    assert told(torch.optim.Rprop, lr=0.5) == ("none", "none", 0.0)
+    for kind, options in ((Own, {"defaults": decay}), (Replaced, decay), (Own, {"defaults": {"lr": 0.5}})):
+        known, law, share = told(kind, **options)
+        assert known is None and law == "not known" and math.isnan(share)
+    assert told(Own, defaults=decay | {"weight_decay": 0.0}) == (None, "none", 0.0)
+    assert {told(torch.optim.AdamW, **decay)[1], "coupled", "none", "not known"} == set(LAWS)
+
+
+def test_groups_of_torch_before_2_7_have_no_flag():
+    """The class says it: AdamW decouples, Adam couples."""
+    parameter = nn.Parameter(torch.ones(3))
+    for kind, law in ((torch.optim.AdamW, "decoupled"), (torch.optim.Adam, "coupled"), (torch.optim.NAdam, "coupled")):
+        optimizer = kind([parameter], lr=0.5, weight_decay=0.25)
+        optimizer.param_groups[0].pop("decoupled_weight_decay", None)
+        group = optimizer.param_groups[0]
+        assert decay_kind(optimizer, group) == way_of_decay(optimizer, group) == law
+        assert shrink(optimizer, group, parameter) == (0.125 if law == "decoupled" else 0)
+        assert way_of_decay(optimizer, group | {"weight_decay": 0.0}) == law
+
+
+def test_muon_decays_what_it_steps_like_adamw_at_that_rate():
+    Muon = pytest.importorskip("timm.optim").Muon
+
+    def make(model):
+        groups = [{"params": [model[0].weight]}, {"params": [model[2].weight], "use_fallback": True}]
+        rest = {"params": [model[0].bias, model[2].bias]}
+        return Muon([*groups, rest], lr=LR, weight_decay=DECAY, fallback_lr_scale=0.25)
+
+    shares = taken(make)
+    assert all(error < 1e-12 for _, error in shares.values())
+    assert [round(share / LR / DECAY, 12) for share, _ in shares.values()] == [1.0, 0.25, 0.25, 0.25]
 
 
 def test_the_law_of_an_optimizer_that_follows_it_by_hand():
