@@ -22,7 +22,13 @@ def is_finite_number(value: object) -> bool:
 
 
 def checked_number(
-    name: str, value: float, *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
+    name: str,
+    value: float,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
 ) -> float:
     """Return `value` as a float if it is a finite number within the limits.
 
@@ -32,12 +38,17 @@ def checked_number(
     Args:
         name: of the option, for the message.
         value: what the user gave.
-        above, at_least, at_most: limits, as far as given.
+        above, at_least, at_most, below: limits, as far as given.
 
     Raises:
         ClipeduError: such as "gamma must be a number > 0 and <= 1, got 2".
     """
-    candidates = ((">", above, operator.gt), (">=", at_least, operator.ge), ("<=", at_most, operator.le))
+    candidates = (
+        (">", above, operator.gt),
+        (">=", at_least, operator.ge),
+        ("<=", at_most, operator.le),
+        ("<", below, operator.lt),
+    )
     limits = [(sign, limit, holds) for sign, limit, holds in candidates if limit is not None]
     if not is_finite_number(value) or not all(holds(value, limit) for _, limit, holds in limits):
         allowed = " and".join(f" {sign} {limit:g}" for sign, limit, _ in limits)
