@@ -68,7 +68,7 @@ class Experiment:
     )
     # the model
     image_encoder: str = _setting("test_resnet", "any timm model, or a name that `clipedu list encoders` shows")
-    image_weights: str = _setting("random", "random, pretrained (from the hub), or a .safetensors file")
+    image_weights: str = _setting("random", "random, pretrained (from the hub), or a file of weights")
     image_frozen: bool = _setting(False, "train only the projection on top; features are computed once and kept")
     image_options: dict[str, Any] = _options(
         "further arguments of timm.create_model, e.g. pad_type=same",
@@ -80,7 +80,7 @@ class Experiment:
         choices=("auto", "imagenet", "inception", "clip"),
     )
     text_encoder: str = _setting("distilbert-nano", "any transformers text model, or a name that `clipedu list` shows")
-    text_weights: str = _setting("random", "random, pretrained (from the hub), or a .safetensors file")
+    text_weights: str = _setting("random", "random, pretrained (from the hub), or a file of weights")
     text_frozen: bool = _setting(False, "train only the projection on top; features are computed once and kept")
     text_options: dict[str, Any] = _options(
         "changes to the text model's config, e.g. dropout=0.2", taken=("name", "weights", "vocab_size")

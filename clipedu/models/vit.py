@@ -224,7 +224,9 @@ def _check(extra: str, pos_embed: str, summary: str | None, registers: int | Non
     known = set(inspect.signature(build_vit).parameters) | set(inspect.signature(timm_class).parameters)
     for name in options:
         if name not in known | set(FIXED):
-            raise unknown_name(f"option of a vision transformer {what}:", name, sorted(known - set(FIXED) - {"options"}))
+            raise unknown_name(
+                f"option of a vision transformer {what}:", name, sorted(known - set(FIXED) - {"options"})
+            )
     for name, (value, reason) in FIXED.items():
         if name in options and options[name] != value:
             raise ClipeduError(f"{name}={options[name]!r} cannot be given to this image encoder: {reason}")

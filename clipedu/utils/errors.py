@@ -5,17 +5,35 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 3000
+
 
 class ClipeduError(ValueError):
     """Something the user gave cannot work.
 
     The message is one line: what was given, and what is allowed or to be done.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints it without a traceback and exits with code 2. The middle of a line of more than `LONGEST`
+    characters is left out.
     """
 
     def __init__(self, message: object):
-        super().__init__(" ".join(line.strip() for line in str(message).splitlines()))
+        line = " ".join(line.strip() for line in str(message).splitlines())
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}")
+
+
+def short(given: object, most: int = 120) -> str:
+    """Return the repr of what a user gave, with its middle left out if long.
+
+    >>> short("x" * 1000, most=20)
+    "'xxxxxxxxx...xxxxxxxx'"
+
+    Args:
+        given: anything.
+        most: characters, about.
+    """
+    text = repr(given)
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-(most // 2 - 1) :]}"
 
 
 def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> ClipeduError:
@@ -31,4 +49,4 @@ def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> ClipeduErr
     allowed = list(allowed)
     near = difflib.get_close_matches(str(given).lower(), allowed, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ClipeduError(f"unknown {kind} {given!r}.{hint} Allowed: {', '.join(allowed)}")
+    return ClipeduError(f"unknown {kind} {short(given)}.{hint} Allowed: {', '.join(allowed)}")

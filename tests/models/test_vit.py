@@ -511,7 +511,9 @@ def test_dropped_patches_are_as_if_nobody_could_see_them(extra, pos_embed):
     assert dropped.shape == (4, extras + 8, 48)
     torch.manual_seed(3)
     left = torch.argsort(torch.randn(4, 16), dim=-1)[:, :8] + extras  # as timm draws them
-    seen = torch.zeros(4, extras + 16, dtype=torch.bool).index_fill(1, torch.arange(extras), True).scatter(1, left, True)
+    seen = (
+        torch.zeros(4, extras + 16, dtype=torch.bool).index_fill(1, torch.arange(extras), True).scatter(1, left, True)
+    )
     model.eval()
     masked = model.forward_features(x, attn_mask=seen[:, None, None].expand(-1, 1, extras + 16, -1))
     expected = masked.gather(1, left[..., None].expand(-1, -1, 48))
