@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from clipedu.cli.arguments import path, word
 from clipedu.config.command_line import add_experiment, experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
@@ -12,14 +14,14 @@ from clipedu.studies.comparison import comparison_table, comparison_text, varian
 from clipedu.studies.runner import COMPARISONS, comparison_cells, find_comparison, run_comparison
 
 
-def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
     """Add `compare` to the commands of a parser; `args.command(args)` runs it."""
     text = "one thing changed, over several seeds: mean and deviation of every score"
     parser = commands.add_parser("compare", help=text, description=text)
-    parser.add_argument("what", metavar="WHAT", help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items()))
+    parser.add_argument("what", metavar="WHAT", type=word, help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items()))
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2; 0 for norms and decay")
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these (default: all of the comparison)")
-    parser.add_argument("--folder", type=Path, help="folder of the comparison (default: runs/<what>-<preset>)")
+    parser.add_argument("--folder", type=path, help="folder of the comparison (default: runs/<what>-<preset>)")
     add_experiment(parser, without=("seed",))
     parser.set_defaults(command=compare)
     return parser
