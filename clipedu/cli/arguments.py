@@ -117,5 +117,7 @@ def given_options(args: argparse.Namespace, allowed: Sequence[str], what: str) -
     for name in given:
         if name not in allowed:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in allowed)
-            raise ClipeduError(f"--{name.replace('_', '-')} has no effect on {what}, which takes {options or 'no option'}")
+            raise ClipeduError(
+                f"--{name.replace('_', '-')} has no effect on {what}, which takes {options or 'no option'}"
+            )
     return given

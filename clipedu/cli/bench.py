@@ -31,7 +31,9 @@ def add_bench(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
     norms.add_argument("--image-size", type=whole(), metavar="N", help="pixels (default: norms 64, data 224)")
     norms.add_argument("--images", type=whole(), metavar="N", help="of data: how many (default 1000)")
     norms.add_argument("--tokens", type=whole(), metavar="L", help="of norms: in a caption (default 16)")
-    parser.add_argument("--threads", type=whole(), help="of losses and norms: threads of torch (default: torch's own choice)")
+    parser.add_argument(
+        "--threads", type=whole(), help="of losses and norms: threads of torch (default: torch's own choice)"
+    )
     parser.set_defaults(command=run_bench)
     return parser
 

@@ -18,7 +18,9 @@ def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentP
     """Add `compare` to the commands of a parser; `args.command(args)` runs it."""
     text = "one thing changed, over several seeds: mean and deviation of every score"
     parser = commands.add_parser("compare", help=text, description=text)
-    parser.add_argument("what", metavar="WHAT", type=word, help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items()))
+    parser.add_argument(
+        "what", metavar="WHAT", type=word, help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items())
+    )
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2; 0 for norms and decay")
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these (default: all of the comparison)")
     parser.add_argument("--folder", type=path, help="folder of the comparison (default: runs/<what>-<preset>)")

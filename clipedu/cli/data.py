@@ -11,7 +11,6 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.cli.arguments import path, whole, word
@@ -49,7 +48,9 @@ def add_data(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPars
 
     once = _named(_add(what, "cache", cache_set, "decode every image once, instead of in every training"))
     once.add_argument("--split", type=word, default="train", help="train (default), val or zeroshot")
-    once.add_argument("--image-size", type=whole(), default=224, metavar="N", help="pixels, as for training (default 224)")
+    once.add_argument(
+        "--image-size", type=whole(), default=224, metavar="N", help="pixels, as for training (default 224)"
+    )
     once.add_argument(
         "--resize", default="crop", choices=["crop", "squash"], help="how images become square (default crop)"
     )
@@ -165,7 +166,9 @@ def verify_set(args: argparse.Namespace) -> None:
     from clipedu.utils.disk_space import size_text
 
     if args.resize is not None and args.image_size is None:
-        raise ClipeduError("--resize has no effect without --image-size: it says which cache is compared with the shards")
+        raise ClipeduError(
+            "--resize has no effect without --image-size: it says which cache is compared with the shards"
+        )
     found = verify(args.name, folder=args.folder)
     print(f"{found.folder}: {found.files} files, {size_text(found.bytes)}, {len(found.damaged)} damaged")
     for split, pairs in found.pairs.items():
@@ -193,9 +196,7 @@ def _verify_caches(found: Verified, args: argparse.Namespace) -> None:
         for problem in check.problems:
             _fact("!", problem)
         if check.problems:
-            again = (
-                f"clipedu data cache {args.name} --split {split} --image-size {args.image_size} --resize {shape['resize']}"
-            )
+            again = f"clipedu data cache {args.name} --split {split} --image-size {args.image_size} --resize {shape['resize']}"
             raise ClipeduError(f"the cache is not what the shards hold: delete {check.folder} and give: {again}")
 
 

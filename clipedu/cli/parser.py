@@ -103,7 +103,9 @@ def build_parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--eval-data", type=word, help="another retrieval set than the run's own (its scores are printed, not kept)"
     )
-    again.add_argument("--zeroshot-data", type=word, help="another zero-shot set than the run's own (printed, not kept)")
+    again.add_argument(
+        "--zeroshot-data", type=word, help="another zero-shot set than the run's own (printed, not kept)"
+    )
 
     many = _command(commands, "grid", grid, "the course's grid: five losses x three optimizers")
     many.add_argument("--folder", type=path, help="folder of the grid (default: runs/grid-<preset>)")

@@ -140,6 +140,8 @@ def _reader(spec: dataclasses.Field) -> Callable[[str], Any]:
         try:
             return {"int": int, "float": float}[kind](word)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{short(word)} is not {'a whole' if kind == 'int' else 'a'} number") from None
+            raise argparse.ArgumentTypeError(
+                f"{short(word)} is not {'a whole' if kind == 'int' else 'a'} number"
+            ) from None
 
     return read

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipedu.config.presets import PRESETS
-from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.errors import ClipeduError, short, unknown_name
 
 
 def _setting(default: Any, text: str, **check: Any) -> Any:
@@ -88,7 +88,7 @@ class Experiment:
     text_pooling: str = _setting(
         "mean", "cls: hidden state of the first token; mean: over all tokens", choices=("cls", "mean")
     )
-    embedding_dim: int = _setting(128, "width of the shared embedding", at_least=1)
+    embedding_dim: int = _setting(128, "width of the shared embedding", at_least=2)
     # the objective
     loss: str = _setting("clip", "name of the loss: `clipedu list losses`")
     temperature: float | None = _setting(
@@ -211,7 +211,7 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
 
     Equal experiments thus compare equal before and after JSON. Raises ClipeduError for a value that is not allowed.
     """
-    given = f"{spec.name}={value!r}"
+    given = f"{spec.name}={short(value)}"
     base, optional, _ = str(spec.type).partition(" | None")
     if value is None and optional:
         return None
@@ -220,13 +220,18 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
         article = "an" if kind == "int" else "a"
         raise ClipeduError(f"{given} must be {'none or ' if optional else ''}{article} {kind}")
     if kind == "float":
-        value = float(value)  # so that 1 and 1.0 are the same experiment
+        try:
+            value = float(value)  # so that 1 and 1.0 are the same experiment
+        except OverflowError:  # an int of hundreds of digits
+            value = math.inf
         if not math.isfinite(value):
             raise ClipeduError(f"{given} must be a finite number")
     if kind == "dict":
         value = _checked_options(spec, value)
     if value == "":
         raise ClipeduError(f"{given} must not be empty")
+    if kind == "str" and "\0" in value:
+        raise ClipeduError(f"{given} must not have a NUL in it")
     rules = spec.metadata
     if "choices" in rules and value not in rules["choices"]:
         raise unknown_name(spec.name, value, rules["choices"])
@@ -241,10 +246,12 @@ def _checked_options(spec: dataclasses.Field, options: dict) -> dict[str, Any]:
     """Return a copy that JSON can hold: tuples become lists."""
     for name in options:
         if not isinstance(name, str):
-            raise ClipeduError(f"{spec.name}={options!r}: the name {name!r} must be a str")
+            raise ClipeduError(f"{spec.name}={short(options)}: the name {name!r} must be a str")
         if name in spec.metadata["taken"]:
-            raise ClipeduError(f"{spec.name}={options!r}: {name!r} cannot be among them, the experiment sets it itself")
+            raise ClipeduError(
+                f"{spec.name}={short(options)}: {name!r} cannot be among them, the experiment sets it itself"
+            )
     try:
         return json.loads(json.dumps(options, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ClipeduError(f"{spec.name}={options!r} cannot be kept in JSON: {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ClipeduError(f"{spec.name}={short(options)} cannot be kept in JSON: {error}") from None

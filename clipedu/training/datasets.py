@@ -13,7 +13,6 @@ from clipedu.data.tokenizer import Tokenizer, clean_caption, hub_tokenizer, trai
 from clipedu.models import ENCODERS
 from clipedu.models.text_encoders import hub_id
 from clipedu.training.objective import check_names
-from clipedu.utils.device import pick_device
 from clipedu.utils.errors import ClipeduError
 
 
@@ -94,7 +93,7 @@ def load_training_data(experiment: Experiment, tokenizer: Tokenizer | None = Non
     Raises:
         ClipeduError: an unknown name, or a set that is missing or does not fit.
     """
-    _check(experiment)
+    check_names(experiment)
     train = load_train(experiment)
     return TrainingData(train=train, tokenizer=tokenizer or build_tokenizer(experiment, train))
 
@@ -105,16 +104,10 @@ def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Dat
     A set that is missing is thus reported before the training, not after it. Arguments and errors are those of
     `load_training_data`.
     """
-    _check(experiment)
+    check_names(experiment)
     train = load_train(experiment)
     scored = evaluation_sets(experiment)
     return Data(train=train, tokenizer=tokenizer or build_tokenizer(experiment, train), scored=scored)
-
-
-def _check(experiment: Experiment) -> None:
-    """Try the names and the device of an experiment, before any data is read."""
-    check_names(experiment)
-    pick_device(experiment.device)
 
 
 def describe(pairs: Pairs) -> dict[str, Any]:
@@ -151,6 +144,8 @@ def evaluation_sets(experiment: Experiment) -> list[Pairs]:
         raise ClipeduError(
             f"{error}. Give pairs to score on: --eval-data NAME, or put a split 'val' into the data"
         ) from None
+    if len(sets[0]) < 2:
+        raise ClipeduError(f"{sets[0].name}/val has {len(sets[0])} pair to score on, and retrieval needs at least 2")
     zeroshot = experiment.zeroshot_data or ("scenes" if experiment.data == "scenes" else None)
     if zeroshot is not None:
         sets.append(load_pairs(zeroshot, "zeroshot", **shared))

@@ -51,7 +51,10 @@ def _of_machine() -> int | None:
 
 def _of_container() -> int | None:
     folder = Path("/sys/fs/cgroup")
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
         try:
             most, now = (folder / limit).read_text().strip(), int((folder / used).read_text())
             kept = re.search(r"inactive_file (\d+)", (folder / limit).with_name("memory.stat").read_text())

@@ -35,7 +35,16 @@ def test_options_are_passed_on(monkeypatch):
     assert seen == {"sizes": (), "images": 50}
 
 
-EVERY = {"batch_sizes": "4 8", "dim": "3", "large": "0", "batch_size": "4", "image_size": "32", "images": "9", "tokens": "5", "threads": "1"}
+EVERY = {
+    "batch_sizes": "4 8",
+    "dim": "3",
+    "large": "0",
+    "batch_size": "4",
+    "image_size": "32",
+    "images": "9",
+    "tokens": "5",
+    "threads": "1",
+}
 
 
 @pytest.mark.parametrize("option", EVERY)
