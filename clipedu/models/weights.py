@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from clipedu.models.state_dicts import TORCH_SUFFIXES, find_prefix, read_state, without_wrappers
 from clipedu.utils.errors import ClipeduError, short
 from clipedu.utils.hub import quiet, reachable
+from clipedu.utils.memory import is_out_of_memory, out_of_memory
 
 log = logging.getLogger("clipedu")
 
@@ -165,5 +166,6 @@ def one_line_errors(what: str, option: str, given: dict[str, Any]) -> Iterator[N
     except ClipeduError:
         raise
     except Exception as error:  # noqa: BLE001
-        reason = str(error).strip() or type(error).__name__  # an assertion says nothing
+        reason = out_of_memory(error) if is_out_of_memory(error) else str(error).strip()
+        reason = reason or type(error).__name__  # an assertion says nothing
         raise ClipeduError(f"{what}{f' with {option}={given}' if given else ''} cannot be built: {reason}") from None

@@ -14,7 +14,7 @@ from clipedu.optim.factory import build_optimizer
 from clipedu.optim.option_checks import check_heads, check_kinds, refused
 
 
-def try_optimizer(name: str, device: torch.device | str = "cpu", **settings: Any) -> None:
+def try_optimizer(name: str, device: torch.device | str = "cpu", **settings: Any) -> float:
     """Make two steps of an optimizer on a few numbers.
 
     The gradients are zeros and ones. The heads are not tried: they are modules of the real model.
@@ -23,6 +23,8 @@ def try_optimizer(name: str, device: torch.device | str = "cpu", **settings: Any
         name: one of `OPTIMIZERS`.
         device: where the steps are made: some options work on GPUs only.
         settings: of `build_optimizer`: lr, weight_decay and options.
+    Returns:
+        how many numbers its state has for each trained one, about.
     Raises:
         ClipeduError: the optimizer refuses its options, or fails with them.
     """
@@ -41,3 +43,5 @@ def try_optimizer(name: str, device: torch.device | str = "cpu", **settings: Any
             optimizer.step()
     except Exception as error:  # noqa: BLE001  each optimizer fails in its own way
         raise refused(name, settings, error) from None
+    held = sum(x.numel() for state in optimizer.state.values() for x in state.values() if torch.is_tensor(x) and x.ndim)
+    return held / sum(parameter.numel() for parameter in model.parameters())

@@ -12,6 +12,7 @@ from clipedu.data.shards.samples import MissingSplit
 from clipedu.data.tokenizer import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
 from clipedu.models import ENCODERS
 from clipedu.models.text_encoders import hub_id
+from clipedu.training.memory import check_scenes
 from clipedu.training.objective import check_names
 from clipedu.utils.errors import ClipeduError
 
@@ -22,6 +23,8 @@ def load_train(experiment: Experiment) -> Pairs:
     Raises:
         ClipeduError: a set that is missing or cannot be used, or a batch that is larger than it.
     """
+    if experiment.data == "scenes":
+        check_scenes(experiment.train_size)
     pairs = load_pairs(
         experiment.data,
         "train",

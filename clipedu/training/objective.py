@@ -67,5 +67,17 @@ def check_names(experiment: Experiment) -> None:
     OPTIMIZERS[ex.optimizer]
     geometry = build_geometry(experiment.geometry, experiment.embedding_dim, **experiment.geometry_options)
     build_objective(experiment, geometry, num_samples=2)
+    check_optimizer(ex)
+
+
+def check_optimizer(experiment: Experiment) -> float:
+    """Try an experiment's optimizer on a few numbers.
+
+    Returns:
+        how many numbers its state has for each trained one, about.
+    Raises:
+        ClipeduError: it does not take its options, or the device is not there.
+    """
+    ex = experiment
     settings = {"lr": ex.lr, "weight_decay": ex.weight_decay, **ex.optimizer_options}
-    try_optimizer(ex.optimizer, pick_device(ex.device), **settings)
+    return try_optimizer(ex.optimizer, pick_device(ex.device), **settings)

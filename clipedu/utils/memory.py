@@ -5,6 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipedu.utils.disk_space import size_text
+
+if TYPE_CHECKING:
+    import torch
 
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate", "cannot allocate memory")
 REMEDY = "A smaller batch_size, image_size or model takes less, and so does accumulate=4"
@@ -20,11 +26,23 @@ def out_of_memory(error: BaseException) -> str:
 
     It holds how much was asked for, where the error says so.
     """
-    found = re.search(r"(?i)(?:allocate|allocated) ([\d.,]+ ?(?:[KMGTPE]i?B|bytes))", str(error)) or re.search(
-        r"(?i)you tried to allocate (\d+ bytes)", str(error)
-    )
-    asked = f"{found[1]} more were asked for than there are" if found else "there is less than this needs"
+    text = str(error)
+    if found := re.search(r"(?i)tried to allocate (\d+) bytes", text):
+        asked = f"{size_text(int(found[1]))} more were asked for than there are"
+    elif found := re.search(r"(?i)allocate ([\d.,]+ ?[KMGTPE]?i?B)", text):
+        asked = f"{found[1]} more were asked for than there are"
+    else:
+        asked = "there is less than this needs"
     return f"the memory is not enough: {asked}. {REMEDY}"
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free on a device, or None if unknown."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    return host_memory() if device.type in ("cpu", "mps") else None
 
 
 def host_memory() -> int | None:
