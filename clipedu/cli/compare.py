@@ -33,6 +33,7 @@ def compare(args: argparse.Namespace) -> None:
     """Run a comparison, or what is missing of it, and print its table."""
     from clipedu.evaluation.metrics import SCORES
     from clipedu.report.writer import write_report
+    from clipedu.training.effects import refuse_without_effect
 
     preset, changes = args.preset or "laptop", experiment_changes(args)
     base = Experiment.preset(preset, **changes)
@@ -45,6 +46,7 @@ def compare(args: argparse.Namespace) -> None:
         only=args.variants,
         per_optimizer=PRESETS[preset].per_optimizer,
     )
+    refuse_without_effect([experiment for of_seed in cells.values() for experiment in of_seed.values()], changes)
     folder = args.folder or Path("runs") / f"{args.what}-{preset}"
     args.how_to_go_on = "The same command continues with the runs that are missing."
     runs = []

@@ -43,16 +43,18 @@ def train(args: argparse.Namespace) -> None:
         ClipeduError: --resume with other options, or a setting that is not allowed.
     """
     from clipedu.runs.folders import new_run_folder
+    from clipedu.training.effects import refuse_without_effect
     from clipedu.workflow.pipeline import fit, resume
 
     changes = experiment_changes(args)
     if args.resume is not None:
-        if changes or args.preset or args.folder:
+        if changes or args.preset is not None or args.folder is not None:
             raise ClipeduError("--resume continues with a run's own settings, so it takes no other option")
         args.how_to_go_on = f"Resume with: clipedu train --resume {args.resume}"
         run = resume(args.resume)
     else:
         experiment = Experiment.preset(args.preset or "laptop", **changes)
+        refuse_without_effect([experiment], changes)
         folder = args.folder or new_run_folder(experiment)
         args.how_to_go_on = f"If training had begun, resume with: clipedu train --resume {folder}"
         run = fit(experiment, folder)
@@ -65,9 +67,12 @@ def groups(args: argparse.Namespace) -> None:
     """Print the parameter groups of an experiment's optimizer."""
     from clipedu.optim import describe_groups
     from clipedu.training.datasets import load_training_data
+    from clipedu.training.effects import refuse_without_effect
     from clipedu.training.setup import prepare
 
-    experiment = Experiment.preset(args.preset or "laptop", **experiment_changes(args))
+    changes = experiment_changes(args)
+    experiment = Experiment.preset(args.preset or "laptop", **changes)
+    refuse_without_effect([experiment], changes)
     print(describe_groups(prepare(experiment, load_training_data(experiment)).optimizer))
 
 

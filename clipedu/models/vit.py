@@ -178,7 +178,9 @@ def build_vit(
         ClipeduError: an unknown choice, an option that would be ignored, or a grid that cannot carry the windows.
     """
     _check(extra, pos_embed, summary, registers, options)
-    seed = int(torch.randint(2**62, (), device="cpu"))  # drawn first: initial weights do not depend on how many tokens there are
+    seed = int(
+        torch.randint(2**62, (), device="cpu")
+    )  # drawn first: initial weights do not depend on how many tokens there are
     grid = img_size // patch_size
     sides = [] if registers is not None or extra == "none" else _sides(img_size, patch_size, base)
     tokens = registers if registers is not None else sum(side * side for side in sides)

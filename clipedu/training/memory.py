@@ -50,8 +50,12 @@ def check_model_memory(experiment: Experiment, vocab_size: int, rows: int, devic
     copies = COPIES + check_optimizer(experiment)
     projections = [model.image_projection, model.text_projection]
     needs = {
-        f"image_encoder={ex.image_encoder!r}{_given('image_options', ex.image_options)}": _trained(model.image_encoder, copies),
-        f"text_encoder={ex.text_encoder!r}{_given('text_options', ex.text_options)}": _trained(model.text_encoder, copies),
+        f"image_encoder={ex.image_encoder!r}{_given('image_options', ex.image_options)}": _trained(
+            model.image_encoder, copies
+        ),
+        f"text_encoder={ex.text_encoder!r}{_given('text_options', ex.text_options)}": _trained(
+            model.text_encoder, copies
+        ),
         f"embedding_dim={ex.embedding_dim}": sum(_trained(projection, copies) for projection in projections),
         f"loss={ex.loss!r} with {rows} training pairs": sum(b.nbytes for b in loss.buffers()),
     }
