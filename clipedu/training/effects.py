@@ -27,6 +27,8 @@ def without_effect(experiment: Experiment, given: Collection[str]) -> dict[str, 
     if "temperature" not in takes:
         reason = f"loss={ex.loss!r} has no temperature"
         found |= {"temperature": reason, "learn_temperature": reason}
+    if ex.loss == "sogclr" and "rho" in ex.loss_options and not ex.learn_temperature:
+        found["loss_options"] = "rho counts for a learned temperature alone (learn_temperature=True)"
     if not ex.entailment:
         found["entailment_options"] = "entailment=0.0 is no entailment"
     sets = {ex.data, ex.eval_data or ex.data, ex.zeroshot_data or "scenes"}

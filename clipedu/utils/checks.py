@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Sequence
 
-from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.errors import ClipeduError, short, unknown_name
 
 
 def is_finite_number(value: object) -> bool:
@@ -18,7 +18,10 @@ def is_finite_number(value: object) -> bool:
     >>> is_finite_number(2), is_finite_number(float("nan")), is_finite_number(True)
     (True, False, False)
     """
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int of hundreds of digits
+        return False
 
 
 def checked_number(
@@ -52,7 +55,7 @@ def checked_number(
     limits = [(sign, limit, holds) for sign, limit, holds in candidates if limit is not None]
     if not is_finite_number(value) or not all(holds(value, limit) for _, limit, holds in limits):
         allowed = " and".join(f" {sign} {limit:g}" for sign, limit, _ in limits)
-        raise ClipeduError(f"{name} must be a number{allowed}, got {value!r}")
+        raise ClipeduError(f"{name} must be a number{allowed}, got {short(value)}")
     return float(value)
 
 

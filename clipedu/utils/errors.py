@@ -32,7 +32,10 @@ def short(given: object, most: int = 120) -> str:
         given: anything.
         most: characters, about.
     """
-    text = repr(given)
+    try:
+        text = repr(given)
+    except (RecursionError, ValueError):  # lists in lists without end, an int of thousands of digits
+        text = f"<{type(given).__name__} too large to show>"
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-(most // 2 - 1) :]}"
 
 
