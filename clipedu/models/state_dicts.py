@@ -55,7 +55,8 @@ def _read(path: Path) -> Any:
 
         return load_file(path)
     try:
-        with warnings.catch_warnings(action="ignore"):  # about the version of a pickle that is damaged anyway
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the version of a pickle that is damaged anyway
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         if zipfile.is_zipfile(path):

@@ -22,7 +22,8 @@ def without_effect(experiment: Experiment, given: Collection[str]) -> dict[str, 
         experiment: with its loss, data and optimizer.
         given: names of fields that a user has set.
     """
-    ex, plain, found = experiment, Experiment(), {}
+    ex, plain = experiment, Experiment()
+    found: dict[str, str] = {}
     takes = LOSSES[ex.loss].defaults
     if "temperature" not in takes:
         reason = f"loss={ex.loss!r} has no temperature"

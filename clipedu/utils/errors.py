@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-LONGEST = 3000
+LONGEST = 2000
 
 
 class ClipeduError(ValueError):
