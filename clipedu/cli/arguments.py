@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from clipedu.utils.errors import ClipeduError, short
+from clipedu.utils.errors import ClipeduError, quoted
 
 LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes, as most file systems have it
 
@@ -45,10 +45,10 @@ class Parser(argparse.ArgumentParser):
         word = next((word for word in words if word.startswith("-")), words[0])
         given, known = word.partition("=")[0], [name for name in self._option_string_actions if name.startswith("--")]
         if not given.startswith("-"):
-            return f"there is no place for the word {short(given)}"
+            return f"there is no place for the word {quoted(given)}"
         near = [name for name in known if name.startswith(given)] or difflib.get_close_matches(given, known, cutoff=0.6)
         hint = f". Did you mean {' or '.join(near[:3])}?" if near and given != "--" else ""
-        return f"unknown option {short(given)[1:-1]}{hint}"
+        return f"unknown option {quoted(given)[1:-1]}{hint}"
 
 
 def word(text: str) -> str:
@@ -60,7 +60,7 @@ def word(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty word is no name")
     if "\0" in text:
-        raise argparse.ArgumentTypeError(f"{short(text)} has a NUL in it, which no name can have")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} has a NUL in it, which no name can have")
     return text
 
 
@@ -77,7 +77,7 @@ def path(text: str) -> Path:
     raw = os.fsencode(word(text))
     if len(raw) > LONGEST_PATH or any(len(part) > LONGEST_NAME for part in raw.split(b"/")):
         raise argparse.ArgumentTypeError(
-            f"{short(text)} is too long: a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH}"
+            f"{quoted(text)} is too long: a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH}"
         )
     return Path(text)
 
@@ -94,9 +94,9 @@ def whole(at_least: int = 1, at_most: int | None = None) -> Callable[[str], int]
         try:
             number = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{short(text)} is not {allowed}") from None
+            raise argparse.ArgumentTypeError(f"{quoted(text)} is not {allowed}") from None
         if number < at_least or (at_most is not None and number > at_most):
-            raise argparse.ArgumentTypeError(f"{short(text)} is not {allowed}")
+            raise argparse.ArgumentTypeError(f"{quoted(text)} is not {allowed}")
         return number
 
     return read

@@ -24,7 +24,7 @@ from clipedu.cli.evaluate import evaluate, report
 from clipedu.cli.grid import grid
 from clipedu.cli.train import groups, quickstart, train
 from clipedu.config.command_line import add_experiment
-from clipedu.utils.errors import ClipeduError, short
+from clipedu.utils.errors import ClipeduError, quoted
 from clipedu.utils.logs import log_to_stderr
 from clipedu.utils.memory import is_out_of_memory, out_of_memory
 
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno is None:  # a library's own, not the system's
             raise
-        name = f"{short(error.filename)}: " if error.filename else ""
+        name = f"{quoted(error.filename)}: " if error.filename else ""
         return _refuse(f"{name}{error.strerror}")
     return 0
 

@@ -94,10 +94,10 @@ class _Options(argparse.Action):
         for item in values:
             key, equals, word = item.partition("=")
             if not equals or not key:
-                parser.error(f"argument {option_string}: {short(item)} is not KEY=VALUE")
+                parser.error(f"argument {option_string}: {quoted(item)} is not KEY=VALUE")
             value = _item(word)
             if key in pairs and pairs[key] != value:
-                parser.error(f"argument {option_string}: {short(key)} is given twice, with two values")
+                parser.error(f"argument {option_string}: {quoted(key)} is given twice, with two values")
             pairs[key] = value
         setattr(namespace, self.dest, pairs)
 
@@ -133,7 +133,7 @@ def _reader(spec: dataclasses.Field) -> Callable[[str], Any]:
             return None
         if kind == "bool":
             if word.lower() not in ("true", "false", "yes", "no", "1", "0"):
-                raise argparse.ArgumentTypeError(f"{short(word)} is neither true nor false")
+                raise argparse.ArgumentTypeError(f"{quoted(word)} is neither true nor false")
             return word.lower() in ("true", "yes", "1")
         if kind == "str":
             return word
@@ -141,7 +141,7 @@ def _reader(spec: dataclasses.Field) -> Callable[[str], Any]:
             return {"int": int, "float": float}[kind](word)
         except ValueError:
             raise argparse.ArgumentTypeError(
-                f"{short(word)} is not {'a whole' if kind == 'int' else 'a'} number"
+                f"{quoted(word)} is not {'a whole' if kind == 'int' else 'a'} number"
             ) from None
 
     return read

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipedu.config.presets import PRESETS
-from clipedu.utils.errors import ClipeduError, short, unknown_name
+from clipedu.utils.errors import ClipeduError, quoted, unknown_name
 
 
 def _setting(default: Any, text: str, **check: Any) -> Any:
@@ -211,7 +211,7 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
 
     Equal experiments thus compare equal before and after JSON. Raises ClipeduError for a value that is not allowed.
     """
-    given = f"{spec.name}={short(value)}"
+    given = f"{spec.name}={quoted(value)}"
     base, optional, _ = str(spec.type).partition(" | None")
     if value is None and optional:
         return None
@@ -246,12 +246,12 @@ def _checked_options(spec: dataclasses.Field, options: dict) -> dict[str, Any]:
     """Return a copy that JSON can hold: tuples become lists."""
     for name in options:
         if not isinstance(name, str):
-            raise ClipeduError(f"{spec.name}={short(options)}: the name {name!r} must be a str")
+            raise ClipeduError(f"{spec.name}={quoted(options)}: the name {name!r} must be a str")
         if name in spec.metadata["taken"]:
             raise ClipeduError(
-                f"{spec.name}={short(options)}: {name!r} cannot be among them, the experiment sets it itself"
+                f"{spec.name}={quoted(options)}: {name!r} cannot be among them, the experiment sets it itself"
             )
     try:
         return json.loads(json.dumps(options, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ClipeduError(f"{spec.name}={short(options)} cannot be kept in JSON: {error}") from None
+        raise ClipeduError(f"{spec.name}={quoted(options)} cannot be kept in JSON: {error}") from None

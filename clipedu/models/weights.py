@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from clipedu.models.state_dicts import TORCH_SUFFIXES, find_prefix, read_state, without_wrappers
-from clipedu.utils.errors import ClipeduError, short
+from clipedu.utils.errors import ClipeduError, quoted
 from clipedu.utils.hub import quiet, reachable
 from clipedu.utils.memory import is_out_of_memory, out_of_memory
 
@@ -46,7 +46,7 @@ def load_weights(model: nn.Module, weights: str, name: str) -> None:
         found = False
     if not found:
         raise ClipeduError(
-            f"weights {short(weights)} for {name!r}: no such file. Allowed: random, pretrained, or the path of a "
+            f"weights {quoted(weights)} for {name!r}: no such file. Allowed: random, pretrained, or the path of a "
             f".safetensors file (or a state dict of torch: {', '.join(TORCH_SUFFIXES)})"
         )
     try:
@@ -59,7 +59,7 @@ def load_weights(model: nn.Module, weights: str, name: str) -> None:
         state = without_wrappers(state)
         prefix, rivals = find_prefix(state, wanted)
     own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    _check_fit(own, wanted, f"weights {short(weights)} do not fit {name!r}", prefix, next(iter(state)))
+    _check_fit(own, wanted, f"weights {quoted(weights)} do not fit {name!r}", prefix, next(iter(state)))
     if prefix:
         also = f" ({', '.join(map(repr, rivals[:3]))} would fit too)" if rivals else ""
         log.info("weights of %s from %s: the prefix %r of its names is taken off%s", name, path.name, prefix, also)

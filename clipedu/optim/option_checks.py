@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipedu.utils.checks import checked_number, is_finite_number
-from clipedu.utils.errors import ClipeduError, short
+from clipedu.utils.errors import ClipeduError, quoted
 
 _SHARE: dict[str, Any] = {"at_least": 0, "below": 1}
 _POSITIVE: dict[str, Any] = {"at_least": 0}
@@ -56,7 +56,7 @@ def check_heads(heads: Any) -> None:
     if heads is not None and not (
         isinstance(heads, (list, tuple, set, frozenset)) and all(isinstance(head, str) for head in heads)
     ):
-        raise ClipeduError(f"heads={short(heads)} must be a list of names of modules, as ['image_projection']")
+        raise ClipeduError(f"heads={quoted(heads)} must be a list of names of modules, as ['image_projection']")
 
 
 def check_kinds(name: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -86,12 +86,12 @@ def check_kinds(name: str, options: Mapping[str, Any], defaults: Mapping[str, An
             continue
         if not right:
             raise ClipeduError(
-                f"optimizer {name!r}: {key}={short(value)} must be {kind}, as {json.dumps(default)}, its default"
+                f"optimizer {name!r}: {key}={quoted(value)} must be {kind}, as {json.dumps(default)}, its default"
             )
 
 
 def refused(name: str, settings: Mapping[str, Any], error: BaseException) -> ClipeduError:
     """Make the error for settings that an optimizer does not take."""
-    given = ", ".join(f"{key}={short(value)}" for key, value in settings.items())
+    given = ", ".join(f"{key}={quoted(value)}" for key, value in settings.items())
     lines: Sequence[str] = str(error).splitlines() or [type(error).__name__]
     return ClipeduError(f"optimizer {name!r} does not take {given}: {lines[0][:300]}")

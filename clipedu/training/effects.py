@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from clipedu.config.experiment import Experiment
 from clipedu.losses import LOSSES
-from clipedu.utils.errors import ClipeduError, short
+from clipedu.utils.errors import ClipeduError, quoted
 
 
 def without_effect(experiment: Experiment, given: Collection[str]) -> dict[str, str]:
@@ -51,4 +51,4 @@ def refuse_without_effect(experiments: Sequence[Experiment], given: Collection[s
     for name in idle[0] if idle else ():
         if all(name in one for one in idle):
             value = getattr(experiments[0], name)
-            raise ClipeduError(f"{name}={short(value)} has no effect here: {idle[0][name]}. Leave it out")
+            raise ClipeduError(f"{name}={quoted(value)} has no effect here: {idle[0][name]}. Leave it out")

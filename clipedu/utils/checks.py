@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Sequence
 
-from clipedu.utils.errors import ClipeduError, short, unknown_name
+from clipedu.utils.errors import ClipeduError, quoted, unknown_name
 
 
 def is_finite_number(value: object) -> bool:
@@ -55,7 +55,7 @@ def checked_number(
     limits = [(sign, limit, holds) for sign, limit, holds in candidates if limit is not None]
     if not is_finite_number(value) or not all(holds(value, limit) for _, limit, holds in limits):
         allowed = " and".join(f" {sign} {limit:g}" for sign, limit, _ in limits)
-        raise ClipeduError(f"{name} must be a number{allowed}, got {short(value)}")
+        raise ClipeduError(f"{name} must be a number{allowed}, got {quoted(value)}")
     return float(value)
 
 

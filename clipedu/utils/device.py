@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from clipedu.utils.errors import ClipeduError, short
+from clipedu.utils.errors import ClipeduError, quoted
 
 
 def pick_device(name: str) -> torch.device:
@@ -27,7 +27,7 @@ def pick_device(name: str) -> torch.device:
     except Exception as error:  # noqa: BLE001  what is missing differs, and so do the errors: some are a page long
         reason = re.split(r"(?<=[^.\d])\. |\n", str(error))[0][:150].rstrip(".")
         raise ClipeduError(
-            f"device={short(name)} cannot be used here: {reason}. Allowed: auto, cpu, cuda, cuda:1, mps, where the machine "
+            f"device={quoted(name)} cannot be used here: {reason}. Allowed: auto, cpu, cuda, cuda:1, mps, where the machine "
             "has them"
         ) from None
     return device

@@ -22,10 +22,10 @@ class ClipeduError(ValueError):
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}")
 
 
-def short(given: object, most: int = 120) -> str:
+def quoted(given: object, most: int = 120) -> str:
     """Return the repr of what a user gave, with its middle left out if long.
 
-    >>> short("x" * 1000, most=20)
+    >>> quoted("x" * 1000, most=20)
     "'xxxxxxxxx...xxxxxxxx'"
 
     Args:
@@ -52,4 +52,4 @@ def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> ClipeduErr
     allowed = list(allowed)
     near = difflib.get_close_matches(str(given).lower(), allowed, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ClipeduError(f"unknown {kind} {short(given)}.{hint} Allowed: {', '.join(allowed)}")
+    return ClipeduError(f"unknown {kind} {quoted(given)}.{hint} Allowed: {', '.join(allowed)}")
