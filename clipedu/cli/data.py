@@ -61,7 +61,10 @@ def add_data(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPars
     )
     own.add_argument("own", type=path, metavar="FOLDER", help="of .tar shards, or of images (with --captions)")
     own.add_argument(
-        "--captions", type=path, metavar="CSV", help="a table with the columns image and caption (and split)"
+        "--captions",
+        type=path,
+        metavar="FILE",
+        help="a table with the columns image and caption (and split), or JSON: COCO's, Karpathy's, records",
     )
     own.add_argument("--folder", type=path, help="where the new shards go (default: $CLIPEDU_DATA/FOLDER's name)")
     return parser
@@ -223,7 +226,7 @@ def describe_own(args: argparse.Namespace) -> None:
     Raises:
         ClipeduError: --folder without --captions, or a folder that cannot be described or packed.
     """
-    from clipedu.data.sources.shard_writer import write_manifest, write_shards
+    from clipedu.data.sources.shard_writer import LEFT_OUT, write_manifest, write_shards
 
     if args.captions is None:
         if args.folder is not None:
@@ -232,7 +235,13 @@ def describe_own(args: argparse.Namespace) -> None:
         return
     done = write_shards(args.own, args.captions, folder=args.folder)
     print(f"{done.images} images with {done.captions} captions: shards and manifest are in {done.folder}")
-    _left_out(done.dropped)
+    for note in done.notes:
+        _fact("captions", note)
+    if done.left_out:
+        _fact("left out", f"{len(done.left_out)} rows, all in {done.folder / LEFT_OUT}")
+    for kind, count in done.reasons().items():
+        examples = [str(row) for row in done.left_out if row.kind == kind][:3]
+        _fact("", f"{count} {kind}, e.g. {'; '.join(examples)}")
 
 
 def _left_out(lines: list[str]) -> None:

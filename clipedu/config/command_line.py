@@ -16,7 +16,7 @@ from typing import Any
 
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
-from clipedu.utils.errors import short
+from clipedu.utils.errors import quoted
 
 
 def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 
@@ -28,7 +30,7 @@ class Finding:
 def doctor() -> None:
     """Print a line for each check of the installed packages.
 
-    The checks are of Python, torch and its device, torchvision and the widgets; a line says "fine", or "MEND" and how.
+    The checks are of Python, the dependencies, torch and its device, torchvision and the widgets; a line says "fine", or "MEND" and how.
 
     It prints by design: it is what a notebook's first cell calls. `findings` returns the same as objects.
     """
@@ -40,7 +42,40 @@ def findings() -> list[Finding]:
     """Check the installed packages; returns what `doctor` prints."""
     wanted = (3, 10)
     python = Finding(f"Python {platform.python_version()}", sys.version_info >= wanted, sys.executable)
-    return [python, _torch(), _torchvision(), _widgets()]
+    return [python, _dependencies(), _torch(), _torchvision(), _widgets()]
+
+
+def _dependencies() -> Finding:
+    return required_versions(
+        metadata.requires("clipedu") or (), {dist.name: dist.version for dist in metadata.distributions() if dist.name}
+    )
+
+
+def required_versions(requirements: Iterable[str], installed: Mapping[str, str]) -> Finding:
+    """Check the installed packages against the versions that are required.
+
+    pip sees to them, but not with `--no-deps`, and not when another package is installed later.
+
+    Args:
+        requirements: as a package's metadata has them, e.g. "torch>=2.7"; those of extras are left out.
+        installed: package to version.
+    """
+    versions = {canonicalize_name(name): version for name, version in installed.items()}
+    wanted = [
+        need for need in map(Requirement, requirements) if need.marker is None or need.marker.evaluate({"extra": ""})
+    ]
+    wrong = {}
+    for need in wanted:
+        version = versions.get(canonicalize_name(need.name), "")
+        if not version or not need.specifier.contains(version, prereleases=True):
+            wrong[f"{need.name}{need.specifier}"] = version or "missing"
+    if not wrong:
+        return Finding("dependencies", True, f"{len(wanted)} packages, all of versions that are tested")
+    found = ", ".join(f"{need} (here {version})" for need, version in wrong.items())
+    remedy = " ".join(f'"{need}"' for need in wrong)
+    return Finding(
+        "dependencies", False, f"clipedu needs {found}: pip install --upgrade {remedy}, then restart the kernel"
+    )
 
 
 def _torch() -> Finding:

@@ -5,28 +5,47 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-LONGEST = 2000
+MESSAGE_LIMIT = 800  # characters
 
 
 class ClipeduError(ValueError):
     """Something the user gave cannot work.
 
-    The message is one line: what was given, and what is allowed or to be done.
+    The message is one line: what was given, and what is allowed or to be done. Above `MESSAGE_LIMIT` characters its middle
+    is cut out, whatever it repeats; a long value inside it is better cut with `shorten`.
 
-    The command line prints it without a traceback and exits with code 2. The middle of a line of more than `LONGEST`
-    characters is left out.
+    The command line prints it without a traceback and exits with code 2.
     """
 
     def __init__(self, message: object):
         line = " ".join(line.strip() for line in str(message).splitlines())
-        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}")
+        super().__init__(_cut(line, MESSAGE_LIMIT))
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """Return a value's text as it can be repeated in a message.
+
+    It becomes one printable line, and its middle is cut out where it is longer than `limit` characters.
+
+    >>> shorten("a" * 50 + "b" * 50, 13)
+    'aaaaa...bbbbb'
+    """
+    text = _cut(str(value), limit)
+    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    tail = (limit - 3) // 2
+    return f"{text[: limit - 3 - tail]}...{text[len(text) - tail :]}"
 
 
 def quoted(given: object, most: int = 120) -> str:
     """Return the repr of what a user gave, with its middle left out if long.
 
     >>> quoted("x" * 1000, most=20)
-    "'xxxxxxxxx...xxxxxxxx'"
+    "'xxxxxxxx...xxxxxxx'"
 
     Args:
         given: anything.
@@ -36,7 +55,7 @@ def quoted(given: object, most: int = 120) -> str:
         text = repr(given)
     except (RecursionError, ValueError):  # lists in lists without end, an int of thousands of digits
         text = f"<{type(given).__name__} too large to show>"
-    return text if len(text) <= most else f"{text[: most // 2]}...{text[-(most // 2 - 1) :]}"
+    return _cut(text, most)
 
 
 def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> ClipeduError:
@@ -50,6 +69,6 @@ def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> ClipeduErr
         allowed: the valid names.
     """
     allowed = list(allowed)
-    near = difflib.get_close_matches(str(given).lower(), allowed, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(given)[:200].lower(), allowed, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ClipeduError(f"unknown {kind} {quoted(given)}.{hint} Allowed: {', '.join(allowed)}")
+    return ClipeduError(f"unknown {kind} {shorten(repr(given))}.{hint} Allowed: {', '.join(allowed)}")

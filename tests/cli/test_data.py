@@ -157,7 +157,11 @@ def test_own_images(home, tmp_path, capsys):
     (tmp_path / "t.csv").write_text("image,caption\na.png,a cat\n" + "gone.png,x\n" * 12)
     run("manifest", folder, "--captions", tmp_path / "t.csv")
     shown = capsys.readouterr().out
-    assert "1 images with 1 captions" in shown and "row 3: gone.png: no such file" in shown and "... 12 in all" in shown
+    assert "1 images with 1 captions" in shown and "row 3: gone.png: no such file" in shown
+    assert (
+        "left out  12 rows, all in" in shown and "12 no such file, e.g. row 3" in shown and shown.count("gone.png") == 3
+    )
+    assert "captions  read: image from 'image', captions from 'caption'" in shown
     run("verify", "pets")
     assert "1 usable pairs" in capsys.readouterr().out
     run("manifest", home / "pets")

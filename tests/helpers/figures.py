@@ -9,6 +9,7 @@ def drawn(figure):
     """The figure's PNG, made without a warning (a label that is not understood would give one)."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", r"'\w+' .*deprecated", DeprecationWarning)  # old matplotlib, new pyparsing
         png = to_png(figure)
     assert png.startswith(b"\x89PNG")
     return png

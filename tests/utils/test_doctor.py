@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from clipedu.utils.doctor import doctor, torch_pair, widget_pair
+from clipedu.utils.doctor import doctor, required_versions, torch_pair, widget_pair
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,25 @@ def test_widget_pair(back, front, fine):
     assert finding.fine is fine and ("pip install" in finding.note) is not fine
 
 
+@pytest.mark.parametrize(
+    "requirements, fine, words",
+    [
+        (["torch>=2.7", "umap-learn>=0.5", "huggingface_hub>=1"], True, "3 packages"),
+        (["torch>=2.99"], False, 'clipedu needs torch>=2.99 (here 2.7.1): pip install --upgrade "torch>=2.99"'),
+        (["tqdm>=4", "torch>=2.7"], False, "tqdm>=4 (here missing)"),
+        (["ruff>=9; extra == 'test'", "tomli>=9; python_version < '3'"], True, "0 packages"),
+    ],
+)
+def test_required_versions(requirements, fine, words):
+    installed = {"torch": "2.7.1", "umap-learn": "0.5.7", "huggingface-hub": "1.3.0"}
+    finding = required_versions(requirements, installed)
+    assert finding.fine is fine and words in finding.note
+
+
 def test_doctor_looks_at_what_is_installed(capsys):
     doctor()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4
-    for line, what in zip(lines, ("Python 3.", "torch ", "torchvision ", "ipywidgets "), strict=True):
+    assert len(lines) == 5
+    for line, what in zip(lines, ("Python 3.", "dependencies ", "torch ", "torchvision ", "ipywidgets "), strict=True):
         assert re.match(rf"(fine|MEND)   {what}", line)
-    assert sys.executable in lines[0] and lines[1].startswith("fine")
+    assert sys.executable in lines[0] and lines[1].startswith("fine") and lines[2].startswith("fine")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.errors import MESSAGE_LIMIT, ClipeduError, shorten, unknown_name
 
 
 def test_a_clipedu_error_is_one_line_whatever_it_repeats():
@@ -24,3 +24,17 @@ def test_a_clipedu_error_is_one_line_whatever_it_repeats():
 def test_an_unknown_name_gets_the_nearest_known_one_if_there_is_one(given, hint):
     message = str(unknown_name("loss", given, iter(["clip", "sogclr"])))
     assert message == f"unknown loss {given!r}.{hint} Allowed: clip, sogclr"
+
+
+def test_no_message_is_longer_than_a_few_lines():
+    message = str(ClipeduError("begins " + "x" * 2_000_000 + " do this"))
+    assert len(message) == MESSAGE_LIMIT and message.startswith("begins x") and message.endswith("x do this")
+    message = str(unknown_name("loss", "y" * 2_000_000, ["clip", "sogclr"]))
+    assert len(message) < 200 and message.endswith("Allowed: clip, sogclr")
+    assert str(ClipeduError("x" * MESSAGE_LIMIT)) == "x" * MESSAGE_LIMIT
+
+
+def test_a_long_value_is_cut_and_is_one_printable_line():
+    assert shorten("as it is") == "as it is" and shorten(7) == "7"
+    assert shorten("a\tb\nc\x1b[31m\u2028d") == "a b c?[31m d"
+    assert len(shorten("x" * 10**6, 40)) == 40 and shorten("abcdefgh", 7) == "ab...gh"

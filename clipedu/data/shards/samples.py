@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from clipedu.data.class_names import IMAGENET_CLASSES, imagenet_classes
+from clipedu.data.shards.splits import ALL_WORDS, splits_in
 from clipedu.data.shards.tar_reader import Sample, read_shard
 from clipedu.utils.errors import ClipeduError
 
-# split -> words of shard names, first choice and second choice
-SPLITS = {"train": (("train",),), "val": (("val", "validation"), ("test",))}
+# split -> whose shards it takes, first choice and second choice (`splits.SPLIT_WORDS` has the words of their names)
+SPLITS = {"train": ("train",), "val": ("val", "test")}
 SPLITS["zeroshot"] = SPLITS["val"]
-_WORDS = frozenset(word for choice in SPLITS["train"] + SPLITS["val"] for word in choice)
 
 
 class MissingSplit(ClipeduError):
@@ -26,7 +26,7 @@ def shard_paths(folder: Path) -> list[Path]:
 
     Those of its subfolders that are named after a split are included.
     """
-    paths = [*folder.glob("*.tar"), *(path for word in _WORDS for path in folder.glob(f"{word}/*.tar"))]
+    paths = [*folder.glob("*.tar"), *(path for word in ALL_WORDS for path in folder.glob(f"{word}/*.tar"))]
     return sorted(path for path in paths if path.is_file())
 
 
@@ -39,23 +39,23 @@ def shard_names(folder: Path, split: str) -> tuple[dict[str, Path], list[str]]:
         ClipeduError: no such folder, or no shards in it.
         MissingSplit: none of this split.
     """
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):  # unlike Path's, no error where the name is too long
+        what = "is a file, not a folder" if os.path.exists(folder) else "does not exist"
         raise ClipeduError(f"{folder} {what}: give a folder that holds .tar shards")
     shards = {path.relative_to(folder).as_posix(): path for path in shard_paths(folder)}
     if not shards:
         raise ClipeduError(
             f"{folder} holds no .tar shards: give a folder of tars with KEY.jpg and KEY.txt or KEY.json in them"
         )
-    words = {name: _WORDS.intersection(re.split("[^a-z]+", name.lower())) for name in shards}
-    if not any(words.values()):
+    splits = {name: splits_in(name) for name in shards}
+    if not any(splits.values()):
         return shards, []
-    none = f"not used, its name has none of the words {', '.join(sorted(_WORDS))}"
-    unused = [f"{name}: {none}" for name in shards if not words[name]]
+    none = f"not used, its name has none of the words {', '.join(sorted(ALL_WORDS))}"
+    unused = [f"{name}: {none}" for name in shards if not splits[name]]
     for choice in SPLITS[split]:
-        if chosen := {name: path for name, path in shards.items() if words[name].intersection(choice)}:
+        if chosen := {name: path for name, path in shards.items() if choice in splits[name]}:
             return chosen, unused
-    there = ", ".join(sorted(set.union(*map(set, words.values()))))
+    there = ", ".join(sorted(set.union(*splits.values())))
     raise MissingSplit(f"{folder} has no shards of split {split!r}: their names say {there}")
 
 

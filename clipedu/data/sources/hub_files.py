@@ -11,11 +11,13 @@ import hashlib
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from clipedu.data.sources.manifests import safe_name
@@ -32,6 +34,7 @@ WAITS = (
 )  # seconds between attempts that brought nothing; after the last one it is an error
 SAME_AGAIN = 2  # how often a file may arrive complete and wrong
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,11 @@ def find_commit(repository: str, revision: str) -> str:
         return revision
     with quiet(), explained(repository):
         if not re.fullmatch("[0-9a-f]{7,39}", revision):
-            if (commit := HfApi().dataset_info(repository, revision=revision).sha) is None:
+            if (commit := _ask(lambda: HfApi().dataset_info(repository, revision=revision).sha)) is None:
                 raise ClipeduError(f"{repository} has no commit for {revision!r}: give another revision")
             return commit
-        commits = [commit.commit_id for commit in HfApi().list_repo_commits(repository, repo_type="dataset")]
+        there = _ask(lambda: list(HfApi().list_repo_commits(repository, repo_type="dataset")))
+        commits = [commit.commit_id for commit in there]
     for commit in commits:
         if commit.startswith(revision):
             return commit
@@ -90,12 +94,25 @@ def list_files(repository: str, commit: str) -> dict[str, RemoteFile]:
     from huggingface_hub.hf_api import RepoFile
 
     with quiet(), explained(repository):
-        tree = HfApi().list_repo_tree(repository, recursive=True, revision=commit, repo_type="dataset")
+        options: dict[str, Any] = {"recursive": True, "revision": commit, "repo_type": "dataset"}
+        tree = _ask(lambda: list(HfApi().list_repo_tree(repository, **options)))
         entries = [entry for entry in tree if isinstance(entry, RepoFile)]
     digests = [f"sha256-{entry.lfs.sha256}" if entry.lfs else f"git-{entry.blob_id}" for entry in entries]
     return {
         entry.path: RemoteFile(entry.path, entry.size, digest) for entry, digest in zip(entries, digests, strict=True)
     }
+
+
+def _ask(question: Callable[[], _Answer]) -> _Answer:
+    """Ask the Hub, and ask again while it is busy; not all versions of its client do."""
+    for wait in WAITS[:4]:
+        try:
+            return question()
+        except http_errors() as error:
+            if status_of(error) not in _BUSY:
+                raise
+            time.sleep(max(wait, _asked_to_wait(error)))
+    return question()
 
 
 def choose(there: dict[str, RemoteFile], wanted: tuple[str, ...]) -> list[RemoteFile]:

@@ -1,8 +1,6 @@
 """Write shards from your own images, and manifests of your own shards.
 
-The table is a CSV with a header: one column names the image file (as seen from the folder), one holds the caption; a "split"
-column (train, val or test) is optional, without it all rows are train. Several rows of one image are several captions. Comma,
-tab, semicolon or | may separate the columns.
+`caption_files` reads the captions: a table with a header, or JSON.
 
     image,caption                          filepath    title
     dog.jpg,"a dog, asleep"                img/1.jpg   a red car
@@ -14,26 +12,33 @@ machine, `clipedu data verify FOLDER` can check that it is still the same set.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipedu.data.shards.samples import MissingSplit, shard_names, usable
-from clipedu.data.shards.tar_reader import IMAGES
+from clipedu.data.shards.splits import splits_in
+from clipedu.data.shards.tar_reader import MAX_TEXT
+from clipedu.data.sources.caption_files import read_captions
+from clipedu.data.sources.caption_rows import CaptionRow, CaptionTable, LeftOut
 from clipedu.data.sources.hub_files import digest_of
-from clipedu.data.sources.manifests import OWN, data_home, read_manifest, safe_name
+from clipedu.data.sources.manifests import OWN, data_home, read_manifest
+from clipedu.data.sources.picture_files import UnusablePicture, locate, read_pictures
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_folder, write_text
+from clipedu.utils.files import atomic_folder, reported, write_text
 
-IMAGE_COLUMNS = ("image", "filepath", "file_name", "filename", "file", "path", "image_name", "image_path")
-CAPTION_COLUMNS = ("caption", "title", "text", "comment", "captions")
-SPLIT_WORDS = ("train", "val", "test")
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 PER_SHARD = 1000  # images
+LEFT_OUT = "left_out.txt"  # a line for each row that is not in the shards
 
 
 def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
@@ -72,126 +77,159 @@ def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
 
 @dataclass(frozen=True)
 class WrittenShards:
-    """The result of `write_shards`: folder, counts, and rows left out."""
+    """The result of `write_shards`.
+
+    Attributes:
+        folder: of the shards.
+        images, captions: how many were written.
+        left_out: rows that were not, in the order of the file.
+        notes: lines on how the captions were read.
+    """
 
     folder: Path
     images: int
     captions: int
-    dropped: list[str]
+    left_out: list[LeftOut]
+    notes: list[str]
+
+    @property
+    def dropped(self) -> list[str]:
+        """One line for each row that was left out."""
+        return [str(row) for row in self.left_out]
+
+    def reasons(self) -> dict[str, int]:
+        """Return how many rows were left out by kind, most first."""
+        return dict(Counter(row.kind for row in self.left_out).most_common())
 
 
 def write_shards(
-    images: str | os.PathLike, captions: str | os.PathLike, *, folder: str | os.PathLike | None = None
+    images: str | os.PathLike,
+    captions: str | os.PathLike,
+    *,
+    folder: str | os.PathLike | None = None,
+    progress: bool = True,
 ) -> WrittenShards:
-    """Write images and a table of captions as shards with a manifest.
+    """Write images and a file of captions as shards with a manifest.
 
-    The image files go in as they are. The folder appears when all shards are written, or not at all.
+    The image files go in as they are, once they have been decoded. The folder appears when all shards are written, or not at
+    all; `left_out.txt` in it has a line for each row that was left out.
 
     Args:
-        images: the folder that the table's file names are relative to.
-        captions: the CSV.
+        images: the folder that the file names with the captions are relative to.
+        captions: a table or JSON, see `clipedu.data.sources.caption_files`.
         folder: where the shards go; by default `CLIPEDU_DATA`/NAME (else ~/.cache/clipedu/data/NAME), NAME that of `images`.
+        progress: show a bar.
     Raises:
-        ClipeduError: a table that cannot be read, no usable row, or a folder that is taken or cannot be written.
+        ClipeduError: captions that cannot be read, no usable row, or a folder that is taken or cannot be written.
     """
+    from tqdm.auto import tqdm
+
     images = Path(images).expanduser()
-    if not images.is_dir():
+    if not os.path.isdir(images):
         raise ClipeduError(f"{images} is no folder: give the folder that the image names in the table are relative to")
     target = Path(folder).expanduser() if folder is not None else data_home() / images.resolve().name
-    if target.exists() and any(target.iterdir()):
-        raise ClipeduError(f"{target} is not empty: give another place for the shards (--folder)")
-    dropped: list[str] = []
-    rows = _rows(Path(captions).expanduser(), images, dropped)
-    if not rows:
-        why = f"e.g. {dropped[0]}" if dropped else "it has no rows"
-        raise ClipeduError(f"{captions} gives no usable pair ({why})")
+    with reported(target):
+        if os.path.exists(target) and (not target.is_dir() or any(target.iterdir())):
+            raise ClipeduError(f"{target} is not empty: give another place for the shards (--folder)")
+    table = read_captions(Path(captions).expanduser())
+    groups = _groups(table, images)
+    prefix = "" if splits_in(target.name) else f"{target.name}-"  # "val2014-train-00000.tar" would be of two splits
+    written: list[int] = []
     with atomic_folder(target) as partial:
-        for split in dict.fromkeys(split for split, _ in rows):
-            mine = [(image, texts) for (where, image), texts in rows.items() if where == split]
-            for start in range(0, len(mine), PER_SHARD):
-                name = f"{target.name}-{split}-{start // PER_SHARD:05d}.tar"
-                _write_shard(partial / name, mine[start : start + PER_SHARD], images, start)
+        bar = tqdm(
+            desc=f"packing {target.name}",
+            total=sum(map(len, groups.values())),
+            unit="img",
+            delay=2,
+            disable=not progress,
+        )
+        with bar:
+            for split, rows in groups.items():
+                written += _write_split(partial / f"{prefix}{split}", _usable(images, rows, table, bar))
+        table.left_out.sort(key=lambda row: row.number)
+        if not written:
+            why = f"e.g. {table.left_out[0]}" if table.left_out else "it has no rows"
+            raise ClipeduError(f"{captions} gives no usable pair ({why})")
+        if table.left_out:
+            write_text(partial / LEFT_OUT, "".join(f"{row}\n" for row in table.left_out))
         write_manifest(partial, target.name)
-    return WrittenShards(target, len(rows), sum(map(len, rows.values())), dropped)
+    return WrittenShards(target, len(written), sum(written), table.left_out, table.notes)
 
 
-def _rows(table: Path, images: Path, dropped: list[str]) -> dict[tuple[str, str], list[str]]:
-    """Return (split, image) -> captions, in the order of the table.
+def _groups(table: CaptionTable, images: Path) -> dict[str, dict[str, list[CaptionRow]]]:
+    """Return split -> image -> rows, in the order of the file.
 
-    A line is appended to `dropped` for each row that cannot be used.
+    A row whose image cannot be used is left out, and one whose image is in another split already.
     """
-    rows: dict[tuple[str, str], list[str]] = {}
+    groups: dict[str, dict[str, list[CaptionRow]]] = {}
+    found: dict[str, str | UnusablePicture] = {}
     split_of: dict[str, str] = {}
-    trouble: dict[str, str] = {}
-    for number, (image, caption, split) in enumerate(_read(table), 2):
-        if image not in trouble:
-            trouble[image] = _unusable(image, images)
-        why = trouble[image] or ("" if caption else "empty caption")
-        if not why and split not in SPLIT_WORDS:
-            why = f"unknown split {split!r}. Allowed: {', '.join(SPLIT_WORDS)}"
-        if not why and split_of.setdefault(image, split) != split:
-            why = f"is in {split_of[image]} already, so it cannot be in {split} too"
-        if why:
-            dropped.append(f"row {number}: {image}: {why}")
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    repeated: list[str] = []
+    for row in table.rows:
+        if row.image not in found:
+            try:
+                found[row.image] = locate(row.image, images)
+            except UnusablePicture as error:
+                found[row.image] = error
+        name = found[row.image]
+        if isinstance(name, UnusablePicture):
+            table.left_out.append(LeftOut(row.number, row.where, row.image, name.kind, str(name)))
+        elif (first := split_of.setdefault(name, row.split)) != row.split:
+            why = f"is in {first} already, so it cannot be in {row.split} too"
+            table.left_out.append(LeftOut(row.number, row.where, row.image, "is in another split already", why))
         else:
-            rows.setdefault((split, image), []).append(caption)
-    return rows
+            groups.setdefault(row.split, {}).setdefault(name, []).append(row)
+            if (name, row.captions) in seen:
+                repeated.append(row.where)
+            seen.add((name, row.captions))
+    if repeated:
+        count = f"{len(repeated)}, the first is {repeated[0]}"
+        table.notes.append(f"rows with the image and captions of an earlier row: {count}; they are kept")
+    return groups
 
 
-def _read(table: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield image, caption and split of each row."""
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClipeduError(f"{table} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
-    header = text.partition("\n")[0]
-    separator = max(",\t;|", key=header.count)
-    try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
-        names = [name.strip().lower() for name in next(rows, [])]
-        image, caption = (_column(table, names, wanted) for wanted in (IMAGE_COLUMNS, CAPTION_COLUMNS))
-        split = names.index("split") if "split" in names else None
-        for row in rows:
-            if row:
-                row += [""] * (len(names) - len(row))
-                yield row[image].strip(), row[caption].strip(), "train" if split is None else row[split].strip().lower()
-    except csv.Error as error:
-        raise ClipeduError(f"{table} is no CSV: {error}") from None
+def _usable(
+    images: Path, rows: dict[str, list[CaptionRow]], table: CaptionTable, bar: tqdm
+) -> Iterator[tuple[str, bytes, list[str]]]:
+    """Yield name, bytes and captions of each image that can be packed.
+
+    The rows of the others are left out.
+    """
+    for image, data in read_pictures(images, list(rows)):
+        bar.update()
+        captions = [text for row in rows[image] for text in row.captions]
+        if not isinstance(data, UnusablePicture) and len(_record(image, captions)) > MAX_TEXT:
+            data = UnusablePicture("too long captions", f"its captions have more than {MAX_TEXT} bytes")
+        if isinstance(data, UnusablePicture):
+            table.left_out += [LeftOut(row.number, row.where, image, data.kind, str(data)) for row in rows[image]]
+        else:
+            yield image, data, captions
 
 
-def _column(table: Path, names: list[str], wanted: Iterable[str]) -> int:
-    for name in wanted:
-        if name in names:
-            return names.index(name)
-    raise ClipeduError(
-        f"{table} has the columns {', '.join(names) or '(none)'}: one of them must be called {', '.join(wanted)}"
-    )
+def _write_split(stem: Path, samples: Iterator[tuple[str, bytes, list[str]]]) -> list[int]:
+    """Write the shards STEM-00000.tar and so on.
 
-
-def _unusable(image: str, images: Path) -> str:
-    try:
-        safe_name(image)
-    except ValueError:
-        return "not a file inside the folder"
-    path = images / image
-    if not path.resolve().is_relative_to(images.resolve()):
-        return "not a file inside the folder"
-    if path.suffix.lower().lstrip(".") not in IMAGES:
-        return f"not a {', '.join(IMAGES)}"
-    if not path.is_file():
-        return "no such file"
-    return "" if path.stat().st_size else "zero bytes"
-
-
-def _write_shard(path: Path, rows: list[tuple[str, list[str]]], images: Path, first: int) -> None:
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for number, (image, texts) in enumerate(rows, first):
-            record = json.dumps({"captions": texts, "image": image}, ensure_ascii=False).encode()
-            picture = (images / image).read_bytes()
-            for extension, content in ((Path(image).suffix.lower().lstrip("."), picture), ("json", record)):
-                header = tarfile.TarInfo(f"{number:08d}.{extension}")
+    Returns the number of captions of each image.
+    """
+    written: list[int] = []
+    with ExitStack() as shard:
+        for number, (image, data, captions) in enumerate(samples):
+            if number % PER_SHARD == 0:
+                shard.close()
+                path = stem.with_name(f"{stem.name}-{number // PER_SHARD:05d}.tar")
+                tar = shard.enter_context(tarfile.open(path, "w", format=tarfile.PAX_FORMAT))
+            suffix = Path(image).suffix.lower()
+            for ending, content in ((suffix, data), (".json", _record(image, captions))):
+                header = tarfile.TarInfo(f"{number:08d}{ending}")
                 header.size = len(content)
                 tar.addfile(header, io.BytesIO(content))
+            written.append(len(captions))
+    return written
+
+
+def _record(image: str, captions: list[str]) -> bytes:
+    return json.dumps({"captions": captions, "image": image}, ensure_ascii=False).encode()
 
 
 def _sha256(path: Path) -> str:

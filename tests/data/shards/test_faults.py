@@ -75,7 +75,8 @@ def test_a_thousand_mutated_samples(tmp_path, cache_home):
     rows, *written = done.stdout.splitlines()
 
     # Nothing outside the cache was touched, and nothing partial is left in it.
-    assert written and all(Path(name).is_relative_to(cache_home) for name in written), written
+    outside = [name for name in written if not name.isdigit() and not Path(name).is_relative_to(cache_home)]  # no pipes
+    assert written and not outside, outside
     assert {path: path.read_bytes() for path in before} == before
     (entry,) = cache_home.iterdir()
     assert sorted(path.name for path in entry.iterdir()) == ["pixels.npy", "rows.json"]
