@@ -1,4 +1,4 @@
-"""What every command's parser has: whole names of options, one-line errors, checked words.
+"""Parsers of commands: whole option names, one-line errors.
 
 argparse takes `--seed` for `--seeds` and prints a page of usage before an error; `Parser` does neither. The functions below
 it read a word of the command line, and refuse what no file or count can be.
@@ -19,9 +19,9 @@ LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes, as most file systems have it
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that abbreviates nothing and says what is wrong in one line.
+    """An ArgumentParser that abbreviates nothing.
 
-    The parsers of its commands are of this class too.
+    It says what is wrong in one line. The parsers of its commands are of this class too.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

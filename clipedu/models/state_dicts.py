@@ -75,7 +75,7 @@ def _tensors(held: Any, prefix: str, depth: int = 0) -> Iterator[tuple[str, Tens
 
 
 def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict without the words that torch's wrappers put anywhere into names."""
+    """Return a state dict without the words of torch's wrappers."""
     for wrapper in WRAPPERS:
         state = {name.replace(wrapper, ""): tensor for name, tensor in state.items()}
     return dict(state)

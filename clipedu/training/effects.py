@@ -1,4 +1,4 @@
-"""Settings that have no effect beside others, such as a temperature for VICReg.
+"""Settings that do nothing beside others: a temperature for VICReg.
 
 An experiment may hold them: a preset's temperature stays where only the loss is changed. But a person who types one expects
 it to do something, so the commands refuse what was given in vain.

@@ -1,6 +1,6 @@
-"""One training step on random numbers, with a copy of the model, before the run begins.
+"""One training step on random numbers, before the run begins.
 
-What a model, a loss or an optimizer refuses is thus seen before a folder is written, and how many bytes a step needs is
+It is made with a copy of the model. What a model, a loss or an optimizer refuses is thus seen before a folder is written, and how many bytes a step needs is
 measured. The copy is dropped; model, loss and random state are what they were.
 """
 

@@ -12,7 +12,7 @@ from clipedu.utils.disk_space import size_text
 if TYPE_CHECKING:
     import torch
 
-WORDS = ("out of memory", "can't allocate memory", "not enough memory", "unable to allocate", "cannot allocate memory")
+WORDS = ("out of memory", "'t allocate memory", "not enough memory", "unable to allocate", "cannot allocate memory")
 REMEDY = "A smaller batch_size, image_size or model takes less, and so does accumulate=4"
 
 
