@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
+
+from clipedu.cli.arguments import given_options, whole
+
+OPTIONS = {
+    "losses": ("batch_sizes", "dim", "large", "threads"),
+    "norms": ("batch_size", "image_size", "tokens", "threads"),
+    "data": ("images", "image_size", "batch_size"),
+}
+"""The options of each benchmark. Others are refused."""
 
 
-def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+def add_bench(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
     """Add `bench` to the commands of a parser; `args.command(args)` runs it."""
     text = "measure speed and memory against named peers, in one run (losses: needs open_clip_torch)"
     parser = commands.add_parser("bench", help=text, description=text)
-    parser.add_argument("what", choices=["losses", "norms", "data"])
+    parser.add_argument("what", choices=list(OPTIONS))
     losses = parser.add_argument_group("losses")
-    losses.add_argument("--batch-sizes", type=int, nargs="+", default=[128, 1024, 4096], metavar="B", help="for times")
-    losses.add_argument("--dim", type=int, default=512, help="width of the embeddings (default 512)")
-    losses.add_argument("--large", type=int, default=16_384, help="batch size for peak memory; 0 leaves it out")
+    losses.add_argument(
+        "--batch-sizes", type=whole(2), nargs="+", metavar="B", help="for times (default 128 1024 4096)"
+    )
+    losses.add_argument("--dim", type=whole(), help="width of the embeddings (default 512)")
+    losses.add_argument("--large", type=whole(0), help="batch size for peak memory; 0 leaves it out (default 16384)")
     norms = parser.add_argument_group("norms and data")
-    norms.add_argument("--batch-size", type=int, metavar="B", help="pairs in a step (default: norms 4, data 128)")
-    norms.add_argument("--image-size", type=int, metavar="N", help="pixels (default: norms 64, data 224)")
-    norms.add_argument("--images", type=int, default=1000, metavar="N", help="of data: how many (default 1000)")
-    norms.add_argument("--tokens", type=int, default=16, metavar="L", help="in a caption (default 16)")
-    parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
+    norms.add_argument("--batch-size", type=whole(), metavar="B", help="pairs in a step (default: norms 4, data 128)")
+    norms.add_argument("--image-size", type=whole(), metavar="N", help="pixels (default: norms 64, data 224)")
+    norms.add_argument("--images", type=whole(), metavar="N", help="of data: how many (default 1000)")
+    norms.add_argument("--tokens", type=whole(), metavar="L", help="of norms: in a caption (default 16)")
+    parser.add_argument(
+        "--threads", type=whole(), help="of losses and norms: threads of torch (default: torch's own choice)"
+    )
     parser.set_defaults(command=run_bench)
     return parser
 
 
 def run_bench(args: argparse.Namespace) -> None:
-    """Measure the losses, the norm monitor or the data loading."""
+    """Measure the losses, the norm monitor or the data loading.
+
+    Raises:
+        ClipeduError: an option that has no effect on what is measured.
+    """
+    given = given_options(args, OPTIONS[args.what], f"bench {args.what}")
     if args.what == "norms":
         from clipedu.bench.norms import bench_norms
 
-        sizes = {"image_size": args.image_size or 64, "tokens": args.tokens}
-        bench_norms(args.batch_size or 4, **sizes, threads=args.threads)
-        return
-    if args.what == "data":
+        bench_norms(**given)
+    elif args.what == "data":
         from clipedu.bench.data import bench_data
 
-        bench_data(args.images, image_size=args.image_size or 224, batch_size=args.batch_size or 128)
-        return
-    from clipedu.bench.losses import bench_losses
+        bench_data(**given)
+    else:
+        from clipedu.bench.losses import bench_losses
 
-    bench_losses(args.batch_sizes, dim=args.dim, large=args.large, threads=args.threads)
+        bench_losses(**given)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from clipedu.cli.arguments import path, word
 from clipedu.config.command_line import add_experiment, experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
@@ -13,14 +15,16 @@ from clipedu.studies.runner import COMPARISONS, comparison_cells, find_compariso
 from clipedu.utils.processes import check_one_process
 
 
-def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
     """Add `compare` to the commands of a parser; `args.command(args)` runs it."""
     text = "one thing changed, over several seeds: mean and deviation of every score"
     parser = commands.add_parser("compare", help=text, description=text)
-    parser.add_argument("what", metavar="WHAT", help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items()))
+    parser.add_argument(
+        "what", metavar="WHAT", type=word, help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items())
+    )
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2; 0 for norms and decay")
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these (default: all of the comparison)")
-    parser.add_argument("--folder", type=Path, help="folder of the comparison (default: runs/<what>-<preset>)")
+    parser.add_argument("--folder", type=path, help="folder of the comparison (default: runs/<what>-<preset>)")
     add_experiment(parser, without=("seed",))
     parser.set_defaults(command=compare)
     return parser
@@ -33,6 +37,7 @@ def compare(args: argparse.Namespace) -> None:
     from clipedu.report.writer import write_report
     from clipedu.runs.folders import make_folder
     from clipedu.runs.lock import locked
+    from clipedu.training.effects import refuse_without_effect
 
     preset, changes = args.preset or "laptop", experiment_changes(args)
     base = Experiment.preset(preset, **changes)
@@ -45,6 +50,7 @@ def compare(args: argparse.Namespace) -> None:
         only=args.variants,
         per_optimizer=PRESETS[preset].per_optimizer,
     )
+    refuse_without_effect([experiment for of_seed in cells.values() for experiment in of_seed.values()], changes)
     folder = args.folder or Path("runs") / f"{args.what}-{preset}"
     args.how_to_go_on = "The same command continues with the runs that are missing."
     check_one_process()

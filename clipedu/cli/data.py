@@ -11,9 +11,9 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from clipedu.cli.arguments import path, whole, word
 from clipedu.utils.errors import ClipeduError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clipedu.data.sources.verification import Verified
 
 
-def add_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+def add_data(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
     """Add `data` to the commands of a parser; `args.command(args)` runs it."""
     text = "data sets: list, show, fetch, verify, cache, or describe your own"
     parser = commands.add_parser("data", help=text, description=text)
@@ -33,47 +33,49 @@ def add_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> a
     one = _named(
         _add(what, "fetch", fetch_set, "download a set from the hub; the same command resumes after an interruption")
     )
-    one.add_argument("--subset", metavar="PART", help="a smaller part for a small disk, e.g. 10k")
+    one.add_argument("--subset", type=word, metavar="PART", help="a smaller part for a small disk, e.g. 10k")
     one.add_argument(
-        "--folder", type=Path, help="where to (default: $CLIPEDU_DATA/NAME, else ~/.cache/clipedu/data/NAME)"
+        "--folder", type=path, help="where to (default: $CLIPEDU_DATA/NAME, else ~/.cache/clipedu/data/NAME)"
     )
     one.add_argument("--yes", action="store_true", help="I have read the terms of the set and accept them")
 
     check = _named(
         _add(what, "verify", verify_set, "compare every byte with its checksum, decode every picture, count every pair")
     )
-    check.add_argument("--folder", type=Path, help="where the set is, if not in its default folder")
+    check.add_argument("--folder", type=path, help="where the set is, if not in its default folder")
     check.add_argument(
-        "--image-size", type=int, metavar="N", help="also compare the cache of this size with the shards"
+        "--image-size", type=whole(), metavar="N", help="also compare the cache of this size with the shards"
     )
-    check.add_argument("--resize", default="crop", choices=["crop", "squash"], help="of that cache (default crop)")
+    check.add_argument("--resize", choices=["crop", "squash"], help="of that cache (default crop)")
     check.add_argument("--no-decode", action="store_true", help="compare and count only, which is faster")
-    check.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one a core)")
+    check.add_argument("--workers", type=whole(), metavar="N", help="processes that decode (default: one a core)")
 
     once = _named(_add(what, "cache", cache_set, "decode every image once, instead of in every training"))
-    once.add_argument("--split", default="train", help="train (default), val or zeroshot")
-    once.add_argument("--image-size", type=int, default=224, metavar="N", help="pixels, as for training (default 224)")
+    once.add_argument("--split", type=word, default="train", help="train (default), val or zeroshot")
+    once.add_argument(
+        "--image-size", type=whole(), default=224, metavar="N", help="pixels, as for training (default 224)"
+    )
     once.add_argument(
         "--resize", default="crop", choices=["crop", "squash"], help="how images become square (default crop)"
     )
-    once.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    once.add_argument("--workers", type=whole(), metavar="N", help="processes (default: one a core)")
 
     own = _add(
         what, "manifest", describe_own, "describe your own folder of shards, or make shards of images and captions"
     )
-    own.add_argument("own", type=Path, metavar="FOLDER", help="of .tar shards, or of images (with --captions)")
+    own.add_argument("own", type=path, metavar="FOLDER", help="of .tar shards, or of images (with --captions)")
     own.add_argument(
         "--captions",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="a table with the columns image and caption (and split), or JSON: COCO's, Karpathy's, records",
     )
-    own.add_argument("--folder", type=Path, help="where the new shards go (default: $CLIPEDU_DATA/FOLDER's name)")
+    own.add_argument("--folder", type=path, help="where the new shards go (default: $CLIPEDU_DATA/FOLDER's name)")
     return parser
 
 
 def _add(
-    what: argparse._SubParsersAction[argparse.ArgumentParser],
+    what: argparse._SubParsersAction[Any],
     name: str,
     function: Callable[[argparse.Namespace], None],
     text: str,
@@ -85,7 +87,7 @@ def _add(
 
 def _named(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
-        "name", metavar="NAME", help="of a set (see: clipedu data list), or a manifest or folder of yours"
+        "name", type=word, metavar="NAME", help="of a set (see: clipedu data list), or a manifest or folder of yours"
     )
     return parser
 
@@ -170,6 +172,10 @@ def verify_set(args: argparse.Namespace) -> None:
     from clipedu.data.sources.verification import verify
     from clipedu.utils.disk_space import size_text
 
+    if args.resize is not None and args.image_size is None:
+        raise ClipeduError(
+            "--resize has no effect without --image-size: it says which cache is compared with the shards"
+        )
     found = verify(args.name, folder=args.folder, decode=not args.no_decode, workers=args.workers)
     print(f"{found.folder}: {found.files} files, {size_text(found.bytes)}, {len(found.damaged)} damaged")
     for split, pairs in found.pairs.items():
@@ -193,7 +199,7 @@ def verify_set(args: argparse.Namespace) -> None:
 def _verify_caches(found: Verified, args: argparse.Namespace) -> None:
     from clipedu.data.prepare import has_cache, verify_cache
 
-    shape = {"image_size": args.image_size, "resize": args.resize}
+    shape = {"image_size": args.image_size, "resize": args.resize or "crop"}
     splits = [split for split in found.pairs if has_cache(found.folder, split, **shape)]
     for split in splits or list(found.pairs)[:1]:  # of none, say how to make one
         check = verify_cache(found.folder, split, **shape)
@@ -201,9 +207,7 @@ def _verify_caches(found: Verified, args: argparse.Namespace) -> None:
         for problem in check.problems:
             _fact("!", problem)
         if check.problems:
-            again = (
-                f"clipedu data cache {args.name} --split {split} --image-size {args.image_size} --resize {args.resize}"
-            )
+            again = f"clipedu data cache {args.name} --split {split} --image-size {args.image_size} --resize {shape['resize']}"
             raise ClipeduError(f"the cache is not what the shards hold: delete {check.folder} and give: {again}")
 
 

@@ -20,6 +20,7 @@ def grid(args: argparse.Namespace) -> None:
     from clipedu.runs.folders import make_folder
     from clipedu.runs.lock import locked
     from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, grid_baseline, run_grid, shared_data
+    from clipedu.training.effects import refuse_without_effect
 
     preset = args.preset or "laptop"
     changes = experiment_changes(args)
@@ -29,6 +30,7 @@ def grid(args: argparse.Namespace) -> None:
         for name, settings in PRESETS[preset].per_optimizer.items()
     }
     experiments = cells(base, args.losses or COURSE_LOSSES, args.optimizers or COURSE_OPTIMIZERS, per_optimizer)
+    refuse_without_effect(list(experiments.values()), changes)
     folder = args.folder or Path("runs") / f"grid-{preset}"
     args.how_to_go_on = "The same command continues with the cells that are missing."
     check_one_process()

@@ -34,10 +34,10 @@ def start_lab(folder: str | Path, *, port: int = 8888, browser: bool = True) -> 
     """
     if importlib.util.find_spec("jupyterlab") is None:
         raise ClipeduError("the lab needs JupyterLab, which is not installed here: pip install jupyterlab ipywidgets")
+    port, token = free_port(port), secrets.token_urlsafe(24)
     folder = Path(folder).expanduser()
     for line in copy_notebooks(folder):
         print(line)
-    port, token = free_port(port), secrets.token_urlsafe(24)
     print(f"\nThe lab: http://127.0.0.1:{port}/lab/tree/{FIRST}?token={token}", flush=True)
     print("It takes some seconds to start. Ctrl-C here ends it; your notebooks stay.\n", flush=True)
 

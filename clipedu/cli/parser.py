@@ -13,8 +13,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from clipedu import __version__
+from clipedu.cli.arguments import Parser, path, whole, word
 from clipedu.cli.bench import add_bench
 from clipedu.cli.compare import add_compare
 from clipedu.cli.data import add_data
@@ -22,8 +24,9 @@ from clipedu.cli.evaluate import evaluate, report
 from clipedu.cli.grid import grid
 from clipedu.cli.train import groups, quickstart, train
 from clipedu.config.command_line import add_experiment
-from clipedu.utils.errors import ClipeduError
+from clipedu.utils.errors import ClipeduError, quoted
 from clipedu.utils.logs import log_to_stderr
+from clipedu.utils.memory import is_out_of_memory, out_of_memory
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,20 +41,35 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         args.command(args)
     except ClipeduError as error:
-        print(f"clipedu: {error}", file=sys.stderr)
-        return 2
+        return _refuse(error)
     except KeyboardInterrupt:
         print("\nclipedu: stopped; what was done is kept. " + getattr(args, "how_to_go_on", ""), file=sys.stderr)
         return 130
+    except MemoryError as error:
+        return _refuse(out_of_memory(error))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return _refuse(out_of_memory(error))
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno is None:  # a library's own, not the system's
+            raise
+        name = f"{quoted(error.filename)}: " if error.filename else ""
+        return _refuse(f"{name}{error.strerror}")
     return 0
+
+
+def _refuse(message: object) -> int:
+    print(f"clipedu: {ClipeduError(message)}", file=sys.stderr)
+    return 2
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; `args.command(args)` runs the chosen command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="clipedu",
         description="Train, score and inspect CLIP, from two CPU cores up.",
         epilog="Start with: clipedu quickstart",
@@ -63,12 +81,12 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "quickstart", quickstart, "train, score and report CLIP on the embedded scenes (about a minute)"
     )
     quick.add_argument(
-        "--folder", type=Path, help="folder of the run (default: runs/quickstart, or the next free number)"
+        "--folder", type=path, help="folder of the run (default: runs/quickstart, or the next free number)"
     )
 
     one = _command(commands, "train", train, "train and score one experiment")
-    one.add_argument("--folder", type=Path, help="folder of the run (default: runs/<time>-<data>-<loss>-<optimizer>)")
-    one.add_argument("--resume", type=Path, metavar="RUN", help="resume a stopped run; with --epochs N, go on to N")
+    one.add_argument("--folder", type=path, help="folder of the run (default: runs/<time>-<data>-<loss>-<optimizer>)")
+    one.add_argument("--resume", type=path, metavar="RUN", help="resume a stopped run; with --epochs N, go on to N")
     add_experiment(one)
 
     add_experiment(
@@ -81,14 +99,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     again = _command(commands, "evaluate", evaluate, "score a run again: retrieval, zero-shot, embedding shape")
-    again.add_argument("run", type=Path, help="a run's folder")
+    again.add_argument("run", type=path, help="a run's folder")
     again.add_argument(
-        "--eval-data", help="another retrieval set than the run's own (its scores are printed, not kept)"
+        "--eval-data", type=word, help="another retrieval set than the run's own (its scores are printed, not kept)"
     )
-    again.add_argument("--zeroshot-data", help="another zero-shot set than the run's own (printed, not kept)")
+    again.add_argument(
+        "--zeroshot-data", type=word, help="another zero-shot set than the run's own (printed, not kept)"
+    )
 
     many = _command(commands, "grid", grid, "the course's grid: five losses x three optimizers")
-    many.add_argument("--folder", type=Path, help="folder of the grid (default: runs/grid-<preset>)")
+    many.add_argument("--folder", type=path, help="folder of the grid (default: runs/grid-<preset>)")
     many.add_argument("--losses", nargs="+", metavar="LOSS", help="default: clip sogclr cyclip vicreg onlineclr")
     many.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="default: adamw sgd adam")
     add_experiment(many, without=("loss", "optimizer"))
@@ -98,8 +118,8 @@ def build_parser() -> argparse.ArgumentParser:
     paper = _command(
         commands, "report", report, "one report on one or many runs: table, curves, settings (HTML and Markdown)"
     )
-    paper.add_argument("runs", type=Path, nargs="+", help="folders of runs, or folders that hold runs (a grid's)")
-    paper.add_argument("--folder", type=Path, help="where to write it (default: into the folder given first)")
+    paper.add_argument("runs", type=path, nargs="+", help="folders of runs, or folders that hold runs (a grid's)")
+    paper.add_argument("--folder", type=path, help="where to write it (default: into the folder given first)")
 
     add_bench(commands)
     add_data(commands)
@@ -108,8 +128,8 @@ def build_parser() -> argparse.ArgumentParser:
     names.add_argument("kind", nargs="?", choices=sorted(_registries()), help="default: all")
 
     lab = _command(commands, "lab", open_lab, "JupyterLab on the notebooks, on this machine only, with a token")
-    lab.add_argument("--folder", type=Path, default=Path("clipedu-notebooks"), help="where your copies of them are")
-    lab.add_argument("--port", type=int, default=8888)
+    lab.add_argument("--folder", type=path, default=Path("clipedu-notebooks"), help="where your copies of them are")
+    lab.add_argument("--port", type=whole(1, 65_535), default=8888, help="where to listen (default 8888)")
     lab.add_argument("--no-browser", action="store_true", help="print the address instead of opening a browser")
     return parser
 
@@ -133,7 +153,7 @@ def open_lab(args: argparse.Namespace) -> None:
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[Any],
     name: str,
     function: Callable[[argparse.Namespace], None],
     text: str,

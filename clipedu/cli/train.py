@@ -43,12 +43,13 @@ def train(args: argparse.Namespace) -> None:
         ClipeduError: --resume with other options, or a setting that is not allowed.
     """
     from clipedu.runs.folders import new_run_folder
+    from clipedu.training.effects import refuse_without_effect
     from clipedu.workflow.pipeline import fit, resume
 
     changes = experiment_changes(args)
     if args.resume is not None:
         epochs = changes.pop("epochs", None)
-        if changes or args.preset or args.folder:
+        if changes or args.preset is not None or args.folder is not None:
             raise ClipeduError(
                 "--resume continues with a run's own settings, so it takes no other option than --epochs"
             )
@@ -56,6 +57,7 @@ def train(args: argparse.Namespace) -> None:
         run = resume(args.resume, epochs=epochs)
     else:
         experiment = Experiment.preset(args.preset or "laptop", **changes)
+        refuse_without_effect([experiment], changes)
         folder = args.folder or new_run_folder(experiment)
         args.how_to_go_on = f"If training had begun, resume with: clipedu train --resume {folder}"
         run = fit(experiment, folder)
@@ -68,7 +70,10 @@ def groups(args: argparse.Namespace) -> None:
     """Print the parameter groups of an experiment's optimizer."""
     from clipedu.optim import describe_groups
     from clipedu.training.datasets import load_training_data
+    from clipedu.training.effects import refuse_without_effect
     from clipedu.training.setup import prepare
 
-    experiment = Experiment.preset(args.preset or "laptop", **experiment_changes(args))
+    changes = experiment_changes(args)
+    experiment = Experiment.preset(args.preset or "laptop", **changes)
+    refuse_without_effect([experiment], changes)
     print(describe_groups(prepare(experiment, load_training_data(experiment)).optimizer))

@@ -16,6 +16,7 @@ from typing import Any
 
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
+from clipedu.utils.errors import quoted
 
 
 def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
@@ -25,7 +26,7 @@ def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = (
     """
     settings = parser.add_argument_group("settings of the experiment", "each over the preset's value (shown: laptop's)")
     settings.add_argument(
-        "--preset", metavar="NAME", help="; ".join(f"{k}: {v.description}" for k, v in PRESETS.items())
+        "--preset", metavar="NAME", type=_name, help="; ".join(f"{k}: {v.description}" for k, v in PRESETS.items())
     )
     laptop = Experiment()
     for spec in dataclasses.fields(Experiment):
@@ -73,6 +74,12 @@ def _option(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
+def _name(word: str) -> str:
+    if not word:
+        raise argparse.ArgumentTypeError("an empty word is no name")
+    return word
+
+
 class _Options(argparse.Action):
     """--loss-options gamma=0.5 form=course -> {"gamma": 0.5, "form": "course"}"""
 
@@ -83,12 +90,15 @@ class _Options(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        pairs = {}
+        pairs = dict(getattr(namespace, self.dest, {}))
         for item in values:
             key, equals, word = item.partition("=")
             if not equals or not key:
-                parser.error(f"argument {option_string}: {item!r} is not KEY=VALUE")
-            pairs[key] = _item(word)
+                parser.error(f"argument {option_string}: {quoted(item)} is not KEY=VALUE")
+            value = _item(word)
+            if key in pairs and pairs[key] != value:
+                parser.error(f"argument {option_string}: {quoted(key)} is given twice, with two values")
+            pairs[key] = value
         setattr(namespace, self.dest, pairs)
 
 
@@ -99,7 +109,7 @@ def _item(word: str) -> Any:
     """
     try:
         return json.loads(word.lower() if word.lower() in ("true", "false") else word)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or a number or a depth beyond what Python reads
         return None if word.lower() == "none" else word
 
 
@@ -123,9 +133,15 @@ def _reader(spec: dataclasses.Field) -> Callable[[str], Any]:
             return None
         if kind == "bool":
             if word.lower() not in ("true", "false", "yes", "no", "1", "0"):
-                raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+                raise argparse.ArgumentTypeError(f"{quoted(word)} is neither true nor false")
             return word.lower() in ("true", "yes", "1")
-        return {"int": int, "float": float, "str": str}[kind](word)
+        if kind == "str":
+            return word
+        try:
+            return {"int": int, "float": float}[kind](word)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{quoted(word)} is not {'a whole' if kind == 'int' else 'a'} number"
+            ) from None
 
-    read.__name__ = kind  # argparse says "invalid int value: 'x'"
     return read

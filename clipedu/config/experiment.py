@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipedu.config.presets import PRESETS
-from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.errors import ClipeduError, quoted, unknown_name
 
 FORMAT = 1  # of the JSON; it grows when a field gets another meaning, so that older versions refuse what they misread
 
@@ -70,7 +70,7 @@ class Experiment:
     )
     # the model
     image_encoder: str = _setting("test_resnet", "any timm model, or a name that `clipedu list encoders` shows")
-    image_weights: str = _setting("random", "random, pretrained (from the hub), or a .safetensors file")
+    image_weights: str = _setting("random", "random, pretrained (from the hub), or a file of weights")
     image_frozen: bool = _setting(False, "train only the projection on top; features are computed once and kept")
     image_options: dict[str, Any] = _options(
         "further arguments of timm.create_model, e.g. pad_type=same",
@@ -82,7 +82,7 @@ class Experiment:
         choices=("auto", "imagenet", "inception", "clip"),
     )
     text_encoder: str = _setting("distilbert-nano", "any transformers text model, or a name that `clipedu list` shows")
-    text_weights: str = _setting("random", "random, pretrained (from the hub), or a .safetensors file")
+    text_weights: str = _setting("random", "random, pretrained (from the hub), or a file of weights")
     text_frozen: bool = _setting(False, "train only the projection on top; features are computed once and kept")
     text_options: dict[str, Any] = _options(
         "changes to the text model's config, e.g. dropout=0.2", taken=("name", "weights", "vocab_size")
@@ -90,7 +90,7 @@ class Experiment:
     text_pooling: str = _setting(
         "mean", "cls: hidden state of the first token; mean: over all tokens", choices=("cls", "mean")
     )
-    embedding_dim: int = _setting(128, "width of the shared embedding", at_least=1)
+    embedding_dim: int = _setting(128, "width of the shared embedding", at_least=2)
     # the objective
     loss: str = _setting("clip", "name of the loss: `clipedu list losses`")
     temperature: float | None = _setting(
@@ -223,7 +223,7 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
 
     Equal experiments thus compare equal before and after JSON. Raises ClipeduError for a value that is not allowed.
     """
-    given = f"{spec.name}={value!r}"
+    given = f"{spec.name}={quoted(value)}"
     base, optional, _ = str(spec.type).partition(" | None")
     if value is None and optional:
         return None
@@ -232,13 +232,18 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
         article = "an" if kind == "int" else "a"
         raise ClipeduError(f"{given} must be {'none or ' if optional else ''}{article} {kind}")
     if kind == "float":
-        value = float(value)  # so that 1 and 1.0 are the same experiment
+        try:
+            value = float(value)  # so that 1 and 1.0 are the same experiment
+        except OverflowError:  # an int of hundreds of digits
+            value = math.inf
         if not math.isfinite(value):
             raise ClipeduError(f"{given} must be a finite number")
     if kind == "dict":
         value = _checked_options(spec, value)
     if value == "":
         raise ClipeduError(f"{given} must not be empty")
+    if kind == "str" and "\0" in value:
+        raise ClipeduError(f"{given} must not have a NUL in it")
     rules = spec.metadata
     if "choices" in rules and value not in rules["choices"]:
         raise unknown_name(spec.name, value, rules["choices"])
@@ -253,10 +258,12 @@ def _checked_options(spec: dataclasses.Field, options: dict) -> dict[str, Any]:
     """Return a copy that JSON can hold: tuples become lists."""
     for name in options:
         if not isinstance(name, str):
-            raise ClipeduError(f"{spec.name}={options!r}: the name {name!r} must be a str")
+            raise ClipeduError(f"{spec.name}={quoted(options)}: the name {name!r} must be a str")
         if name in spec.metadata["taken"]:
-            raise ClipeduError(f"{spec.name}={options!r}: {name!r} cannot be among them, the experiment sets it itself")
+            raise ClipeduError(
+                f"{spec.name}={quoted(options)}: {name!r} cannot be among them, the experiment sets it itself"
+            )
     try:
         return json.loads(json.dumps(options, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ClipeduError(f"{spec.name}={options!r} cannot be kept in JSON: {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ClipeduError(f"{spec.name}={quoted(options)} cannot be kept in JSON: {error}") from None

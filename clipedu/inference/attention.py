@@ -80,16 +80,21 @@ def name_tokens(model: nn.Module) -> Tokens:
     return Tokens((*names, *patches), len(names), (rows, columns), windows)
 
 
-def reads_attention(model: nn.Module) -> bool:
+def reads_attention(model: nn.Module, image_size: int | None = None) -> bool:
     """Return whether `attention_maps` and `token_norms` can read this model.
 
-    They read a vision transformer of timm with its usual blocks.
+    They read a vision transformer of timm with its usual blocks, and pictures of the size that it is made for.
+
+    Args:
+        model: any.
+        image_size: height and width of the pictures; None asks for the model alone. (A model with `dynamic_img_size`
+            takes other sizes too, but there its tokens have no names.)
     """
     try:
-        _vision_transformer(model)
+        encoder = _vision_transformer(model)
     except ClipeduError:
         return False
-    return True
+    return image_size is None or tuple(encoder.patch_embed.img_size) == (image_size, image_size)
 
 
 def attention_maps(model: nn.Module, pixels: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from clipedu.geometry import Geometry
 from clipedu.losses.margins import log_mean_exp, margins
 from clipedu.losses.memory import PerSampleLoss, log_average
 from clipedu.utils.checks import checked_number
-from clipedu.utils.errors import ClipeduError
+from clipedu.utils.errors import ClipeduError, quoted
 
 
 class ISogCLR(PerSampleLoss):
@@ -83,6 +83,8 @@ class ISogCLR(PerSampleLoss):
         super().__init__(temperature, geometry, scale, gamma, gamma_schedule, num_samples=num_samples)
         self.rho = checked_number("rho", rho, at_least=0)
         self.eta = checked_number("eta", eta, at_least=0)
+        if not isinstance(temperature_range, (list, tuple)) or len(temperature_range) != 2:
+            raise ClipeduError(f"temperature_range must be a list of two numbers, got {quoted(temperature_range)}")
         self.low, self.high = (checked_number("temperature_range", end, above=0) for end in temperature_range)
         if not self.low <= self.first_temperature <= self.high:
             allowed = f"temperature_range, {self.low:g} to {self.high:g}: change one of the two"

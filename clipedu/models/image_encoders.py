@@ -4,7 +4,7 @@
     `ENCODERS`     a timm model with settings that fit the embedded scenes, and vision transformers with registers, summary
                    tokens and the fractal mask (`clipedu.models.vit`)
 
-Weights are "random", "pretrained" (timm fetches them from the hub) or the path of a .safetensors file.
+Weights are "random", "pretrained" (timm fetches them from the hub) or the path of a file of weights (`weights.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def build_image_encoder(
 
     Args:
         name: an image entry of `ENCODERS` or any name of a timm model.
-        weights: "random", "pretrained" or the path of a .safetensors file with the model's state dict.
+        weights: "random", "pretrained" or the path of a file with the model's state dict.
         image_size: H and W; a model that timm says has a fixed input size (a ViT) is built for it. None leaves it as it is.
         options: further arguments of `timm.create_model`.
     Raises:

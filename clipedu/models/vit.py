@@ -21,11 +21,13 @@ The paper has no RoPE and no ALiBi with registers: these are ours. There registe
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
 import torch
 from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
+from timm.layers import get_norm_layer
 from timm.models import VisionTransformer, build_model_with_cfg, generate_default_cfgs, named_apply, register_model
 from timm.models.eva import Eva
 from timm.models.vision_transformer import init_weights_vit_jax
@@ -35,6 +37,7 @@ from clipedu.models.cost import matched_mlp_ratio
 from clipedu.models.fractal_mask import bases_of, fractal_mask, grids_of, summary_sides
 from clipedu.models.position_codes import alibi_bias, sincos2d
 from clipedu.models.registry import ENCODERS, VISION_TRANSFORMERS
+from clipedu.utils.checks import checked_number
 from clipedu.utils.errors import ClipeduError, unknown_name
 from clipedu.utils.registry import Entry
 
@@ -59,6 +62,25 @@ SUMMARY = {
 }
 # As in the paper's code; for RoPE, which it lacks, learned ones: zeros without a mask would always stay alike.
 SUMMARY_OF = {"none": "zero", "sincos2d": "sincos2d", "learned": "learned", "alibi": "zero", "rope": "learned"}
+
+
+# Options of timm's classes that are set here, with the value that each has and the reason.
+_POOLED = "the mean over patches is the image's feature"
+_COUNTED = "extra tokens are chosen by extra, and their number by registers or base"
+_DRAWN = "initial weights are drawn alike for all of these models"
+FIXED: dict[str, tuple[Any, str]] = {
+    "global_pool": ("avg", _POOLED),
+    "pool_include_prefix": (False, _POOLED),
+    "fc_norm": (False, "the last norm comes before the mean over patches"),
+    "use_fc_norm": (False, "the last norm comes before the mean over patches"),
+    "class_token": (False, _COUNTED),
+    "reg_tokens": (0, _COUNTED),
+    "num_reg_tokens": (0, _COUNTED),
+    "no_embed_class": (True, "extra tokens have no position code of the patches"),
+    "weight_init": ("", _DRAWN),
+    "fix_init": (False, _DRAWN),
+}
+RATES = ("patch_drop_rate", "drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate")
 
 
 class Masked:
@@ -156,7 +178,9 @@ def build_vit(
         ClipeduError: an unknown choice, an option that would be ignored, or a grid that cannot carry the windows.
     """
     _check(extra, pos_embed, summary, registers, options)
-    seed = int(torch.randint(2**62, ()))  # drawn first: initial weights do not depend on how many tokens there are
+    seed = int(
+        torch.randint(2**62, (), device="cpu")
+    )  # drawn first: initial weights do not depend on how many tokens there are
     grid = img_size // patch_size
     sides = [] if registers is not None or extra == "none" else _sides(img_size, patch_size, base)
     tokens = registers if registers is not None else sum(side * side for side in sides)
@@ -164,6 +188,9 @@ def build_vit(
         mlp_ratio, tokens = matched_mlp_ratio(grid**2, tokens, embed_dim, mlp_ratio), 0
     sides = sides if extra in ("summary", "fractal") else []
 
+    options = {name: value for name, value in options.items() if name not in FIXED}
+    if pos_embed == "rope" and isinstance(options.get("norm_layer"), str):
+        options["norm_layer"] = get_norm_layer(options["norm_layer"])  # Eva takes no name
     shape: dict[str, Any] = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim, "depth": depth}
     shape |= {"num_heads": num_heads, "mlp_ratio": mlp_ratio, "class_token": False, "global_pool": "avg"}
     if pos_embed == "rope":
@@ -195,9 +222,33 @@ def _check(extra: str, pos_embed: str, summary: str | None, registers: int | Non
         raise ClipeduError(f"summary={summary!r} needs summary tokens: extra='summary' or 'fractal', not {extra!r}")
     if registers is not None and (extra != "registers" or registers < 1):
         raise ClipeduError(f"registers={registers} needs extra='registers', not {extra!r}, and at least 1")
-    for name in ("patch_drop_rate", "dynamic_img_size"):
-        if options.get(name):
-            raise ClipeduError(f"{name}={options[name]!r} would change the tokens, for which the mask is made")
+    timm_class, what = (Eva, "with pos_embed='rope'") if pos_embed == "rope" else (VisionTransformer, "of this kind")
+    known = set(inspect.signature(build_vit).parameters) | set(inspect.signature(timm_class).parameters)
+    for name in options:
+        if name not in known | set(FIXED):
+            raise unknown_name(
+                f"option of a vision transformer {what}:", name, sorted(known - set(FIXED) - {"options"})
+            )
+    for name, (value, reason) in FIXED.items():
+        if name in options and options[name] != value:
+            raise ClipeduError(f"{name}={options[name]!r} cannot be given to this image encoder: {reason}")
+    for name in RATES:
+        if name in options:
+            checked_number(name, options[name], at_least=0, below=1)
+    what = "the fractal mask is" if extra == "fractal" else "ALiBi's bias is" if pos_embed == "alibi" else ""
+    if options.get("patch_drop_rate") and what:
+        raise ClipeduError(
+            f"patch_drop_rate={options['patch_drop_rate']!r} cannot be used here: {what} made for all patches in their order. "
+            "Without patches: extra='none', 'wide', 'registers' or 'summary', and another pos_embed than 'alibi'"
+        )
+    what = what or ("summary tokens are" if extra == "summary" else "")
+    if options.get("dynamic_img_size") and what:
+        raise ClipeduError(f"dynamic_img_size=True cannot be used here: {what} made for one grid")
+    if options.get("pos_drop_rate") and pos_embed in ("none", "alibi"):
+        raise ClipeduError(
+            f"pos_drop_rate={options['pos_drop_rate']!r} has no effect with pos_embed={pos_embed!r}: timm applies it where a "
+            "position code is added. drop_rate, proj_drop_rate and attn_drop_rate work"
+        )
 
 
 def _sides(img_size: int, patch_size: int, base: int | None) -> list[int]:
@@ -231,8 +282,10 @@ def _draw(model: Any) -> None:
     """
     named_apply(init_weights_vit_jax, model)
     for block in model.blocks:
-        bound = math.sqrt(3 / model.embed_dim)
-        nn.init.uniform_(block.attn.qkv.weight, -bound, bound)
+        bound, attention = math.sqrt(3 / model.embed_dim), block.attn
+        joint = [attention.qkv] if attention.qkv is not None else [attention.q_proj, attention.k_proj, attention.v_proj]
+        for projection in joint:
+            nn.init.uniform_(projection.weight, -bound, bound)
 
 
 @torch.no_grad()

@@ -1,58 +1,93 @@
-"""Load encoders' weights from a .safetensors file or from the hub.
+"""Load encoders' weights from a file or from the hub.
 
-A file must hold every tensor of the model, in its shape; what it holds besides (a classifier) is left out. timm and
+A file must hold every tensor of the model, in its shape, whatever prefix their names have there (`state_dicts.py`); what it
+holds besides (a classifier) is left out. timm and
 transformers fetch from the hub; where it cannot be reached, what they fetched before is used, and what is missing is
 reported at once.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from clipedu.utils.errors import ClipeduError
+from clipedu.models.state_dicts import TORCH_SUFFIXES, find_prefix, read_state, without_wrappers
+from clipedu.utils.errors import ClipeduError, quoted
 from clipedu.utils.hub import quiet, reachable
+from clipedu.utils.memory import is_out_of_memory, out_of_memory
+
+log = logging.getLogger("clipedu")
 
 
 def load_weights(model: nn.Module, weights: str, name: str) -> None:
-    """Load a .safetensors file into a model.
+    """Load a file of weights into a model.
 
-    "random" and "pretrained" leave it as it is.
+    "random" and "pretrained" leave it as it is. A prefix that all names of the model have in the file is taken off, and a
+    line (logger "clipedu") says which. What else is in the file (a classifier, another encoder) is left out.
 
     Args:
         model: whose state dict is loaded, in place.
-        weights: "random", "pretrained" or the path of a .safetensors file.
+        weights: "random", "pretrained" or the path of a file: .safetensors, or a state dict that torch saved.
         name: of the model, for error messages.
     Raises:
-        ClipeduError: no such file, no safetensors, or tensors that are missing or of another shape.
+        ClipeduError: no such file, one that cannot be read, or tensors that are missing or of another shape.
     """
     if weights in ("random", "pretrained"):
         return
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = Path(weights).expanduser()
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or with a NUL
+        found = False
+    if not found:
         raise ClipeduError(
-            f"weights {weights!r} for {name!r}: no such file. Allowed: random, pretrained, or the path of a .safetensors file"
+            f"weights {quoted(weights)} for {name!r}: no such file. Allowed: random, pretrained, or the path of a "
+            f".safetensors file (or a state dict of torch: {', '.join(TORCH_SUFFIXES)})"
         )
     try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ClipeduError(f"weights {weights!r} for {name!r} cannot be read as safetensors: {error}") from None
-    wanted = {key: value.shape for key, value in model.state_dict().items()}
-    unfit = [key for key in state if key in wanted and state[key].shape != wanted[key]]
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    if unfit or missing:
-        raise ClipeduError(
-            f"weights {weights!r} do not fit {name!r}: {len(missing)} tensors missing, {len(unfit)} of another shape "
-            f"(first: {(missing + unfit)[0]})"
-        )
-    model.load_state_dict({key: value for key, value in state.items() if key in wanted}, strict=False)
+        state = read_state(path)
+    except ClipeduError as error:
+        raise ClipeduError(f"weights for {name!r}: {error}") from None
+    wanted = model.state_dict()
+    prefix, rivals = find_prefix(state, wanted)
+    if any(prefix + key not in state for key in wanted):  # compiled or wrapped parts have torch's words inside
+        state = without_wrappers(state)
+        prefix, rivals = find_prefix(state, wanted)
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    _check_fit(own, wanted, f"weights {quoted(weights)} do not fit {name!r}", prefix, next(iter(state)))
+    if prefix:
+        also = f" ({', '.join(map(repr, rivals[:3]))} would fit too)" if rivals else ""
+        log.info("weights of %s from %s: the prefix %r of its names is taken off%s", name, path.name, prefix, also)
+    model.load_state_dict({key: value for key, value in own.items() if key in wanted}, strict=False)
+
+
+def _check_fit(own: dict[str, Tensor], wanted: dict[str, Tensor], what: str, prefix: str, first: str) -> None:
+    """Raise ClipeduError unless all tensors of a model are there.
+
+    `first` is the name of the file's first tensor, for the case that it holds none under the prefix.
+    """
+    missing = [key for key in wanted if key not in own and not key.endswith("num_batches_tracked")]
+    unfit = [key for key in wanted if key in own and own[key].shape != wanted[key].shape]
+    integer = [key for key in wanted if key in own and own[key].is_floating_point() != wanted[key].is_floating_point()]
+    if not (missing or unfit or integer):
+        return
+    without = f" (with the prefix {prefix!r} taken off)" if prefix else ""
+    words = [f"{len(missing)} tensors missing, {len(unfit)} of another shape (first: {(missing + unfit + integer)[0]})"]
+    if missing:
+        unexpected = next((key for key in own if key not in wanted), None) or ("" if own else first)
+        words += [f"first in the file that the model does not have: {unexpected}"] if unexpected else []
+    elif unfit:
+        key = unfit[0]
+        words.append(f"{list(own[key].shape)} in the file, {list(wanted[key].shape)} in the model")
+    else:
+        key = integer[0]
+        words.append(f"{key} is {own[key].dtype} in the file, {wanted[key].dtype} in the model")
+    raise ClipeduError(f"{what}{without}: {'; '.join(words)}")
 
 
 @contextmanager
@@ -131,4 +166,6 @@ def one_line_errors(what: str, option: str, given: dict[str, Any]) -> Iterator[N
     except ClipeduError:
         raise
     except Exception as error:  # noqa: BLE001
-        raise ClipeduError(f"{what}{f' with {option}={given}' if given else ''} cannot be built: {error}") from None
+        reason = out_of_memory(error) if is_out_of_memory(error) else str(error).strip()
+        reason = reason or type(error).__name__  # an assertion says nothing
+        raise ClipeduError(f"{what}{f' with {option}={given}' if given else ''} cannot be built: {reason}") from None

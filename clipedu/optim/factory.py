@@ -22,9 +22,11 @@ from torch import nn
 
 from clipedu.optim.decay_laws import DECAY_LAWS, follow
 from clipedu.optim.muon_groups import muon_groups
+from clipedu.optim.option_checks import check_heads, check_ranges, refused
 from clipedu.optim.param_groups import HEADS, head_apart, parameter_groups
 from clipedu.optim.renormalized import renormalize
 from clipedu.optim.scion import Scion, ScionC, scion_groups
+from clipedu.utils.checks import is_finite_number
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.registry import Registry
 from clipedu.utils.wrappers import unwrap
@@ -160,6 +162,9 @@ def build_optimizer(
     entry = OPTIMIZERS[name]
     defaults = dict(entry.defaults)
     law = _law(name, defaults.pop("decay_law", None), decay_law)
+    if lr_max is not None and not (is_finite_number(lr_max) and lr_max > 0):
+        raise ClipeduError(f"lr_max={lr_max!r} must be a number above 0")
+    check_heads(heads)
     muon = name in ("muon", "muonc")
     orthogonalise = {**defaults, **options}["orthogonalise"] if muon else None
     if muon:
@@ -185,12 +190,10 @@ def build_optimizer(
     try:
         if not (0 <= lr < math.inf and 0 <= weight_decay < math.inf):
             raise ValueError("lr and weight_decay must be finite and at least 0")
+        check_ranges(options)
         optimizer = entry.build(groups, lr=lr, weight_decay=weight_decay, **{**defaults, **options})
-    except (TypeError, ValueError) as error:
-        given = ", ".join(
-            f"{key}={value!r}" for key, value in {"lr": lr, "weight_decay": weight_decay, **options}.items()
-        )
-        raise ClipeduError(f"optimizer {name!r} does not take {given}: {error}") from None
+    except Exception as error:  # noqa: BLE001  each optimizer refuses options in its own way
+        raise refused(name, {"lr": lr, "weight_decay": weight_decay, **options}, error) from None
     if law != "constant":
         follow(optimizer, law, lr_max=lr_max)
     return optimizer

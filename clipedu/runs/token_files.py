@@ -37,7 +37,7 @@ def keep_tokens(folder: Path, model: DualEncoder, pairs: Pairs) -> None:
     """
     from safetensors.torch import save_file
 
-    if not reads_attention(model):
+    if not reads_attention(model, pairs.image_size):
         return
     pixels, tokens = pairs.pixels(torch.arange(min(PICTURES, len(pairs)))), name_tokens(model)
     maps = attention_maps(model, pixels[:1]).mean(2, keepdim=True)  # [blocks, 1, 1, L, L]

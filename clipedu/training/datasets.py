@@ -15,8 +15,8 @@ from clipedu.data.shards.samples import MissingSplit, shard_names
 from clipedu.data.tokenizer import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
 from clipedu.models import ENCODERS
 from clipedu.models.text_encoders import hub_id
+from clipedu.training.memory import check_scenes
 from clipedu.training.objective import check_names
-from clipedu.utils.device import pick_device
 from clipedu.utils.errors import ClipeduError
 
 
@@ -26,6 +26,8 @@ def load_train(experiment: Experiment) -> Pairs:
     Raises:
         ClipeduError: a set that is missing or cannot be used, or a batch that is larger than it.
     """
+    if experiment.data == "scenes":
+        check_scenes(experiment.train_size)
     pairs = load_pairs(
         experiment.data,
         "train",
@@ -97,7 +99,7 @@ def load_training_data(experiment: Experiment, tokenizer: Tokenizer | None = Non
     Raises:
         ClipeduError: an unknown name, or a set that is missing or does not fit.
     """
-    _check(experiment)
+    check_names(experiment)
     train = load_train(experiment)
     return TrainingData(train=train, tokenizer=tokenizer or build_tokenizer(experiment, train))
 
@@ -108,7 +110,7 @@ def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Dat
     A set that is missing is thus reported before the training, not after it. Arguments and errors are those of
     `load_training_data`.
     """
-    _check(experiment)
+    check_names(experiment)
     train = load_train(experiment)
     scored = evaluation_sets(experiment)
     return Data(train=train, tokenizer=tokenizer or build_tokenizer(experiment, train), scored=scored)
@@ -145,12 +147,6 @@ def check_held_out(experiment: Experiment, data: Data | None = None) -> None:
             "belongs to the split that its name says, and to all where no name says one). Give others with --eval-data "
             f"NAME, or score on the pairs that are trained on with --eval-data {shlex.quote(experiment.data)}"
         )
-
-
-def _check(experiment: Experiment) -> None:
-    """Try the names and the device of an experiment, before any data is read."""
-    check_names(experiment)
-    pick_device(experiment.device)
 
 
 def describe(pairs: Pairs) -> dict[str, Any]:
@@ -190,6 +186,8 @@ def evaluation_sets(experiment: Experiment) -> list[Pairs]:
         raise ClipeduError(
             f"{error}. Give pairs to score on: --eval-data NAME, or put a split 'val' into the data"
         ) from None
+    if len(sets[0]) < 2:
+        raise ClipeduError(f"{sets[0].name}/val has {len(sets[0])} pair to score on, and retrieval needs at least 2")
     zeroshot = experiment.zeroshot_data or ("scenes" if experiment.data == "scenes" else None)
     if zeroshot is not None:
         sets.append(load_pairs(zeroshot, "zeroshot", **shared))

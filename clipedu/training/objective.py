@@ -11,6 +11,8 @@ from clipedu.config.experiment import Experiment
 from clipedu.geometry import GEOMETRIES, Geometry, build_geometry
 from clipedu.losses import Entailed, Loss, build_loss
 from clipedu.optim import OPTIMIZERS
+from clipedu.optim.trial import try_optimizer
+from clipedu.utils.device import pick_device
 from clipedu.utils.errors import ClipeduError
 
 ENTAILMENT_OPTIONS = ("min_radius", "final_min_radius")
@@ -56,9 +58,26 @@ def check_names(experiment: Experiment) -> None:
     one needs the number of rows. So this is called once, where nothing has been read yet (`load_data`, and for each
     cell of a grid or a comparison before the first of them runs).
 
+    The optimizer is built too, and makes two steps on a few numbers, at the peak of the learning rate.
+
     Raises:
-        ClipeduError: an unknown name or option, or a value out of range.
+        ClipeduError: an unknown name or option, a value out of range, or a device that is not there.
     """
-    OPTIMIZERS[experiment.optimizer]
+    ex = experiment
+    OPTIMIZERS[ex.optimizer]
     geometry = build_geometry(experiment.geometry, experiment.embedding_dim, **experiment.geometry_options)
     build_objective(experiment, geometry, num_samples=2)
+    check_optimizer(ex)
+
+
+def check_optimizer(experiment: Experiment) -> float:
+    """Try an experiment's optimizer on a few numbers.
+
+    Returns:
+        how many numbers its state has for each trained one, about.
+    Raises:
+        ClipeduError: it does not take its options, or the device is not there.
+    """
+    ex = experiment
+    settings = {"lr": ex.lr, "weight_decay": ex.weight_decay, **ex.optimizer_options}
+    return try_optimizer(ex.optimizer, pick_device(ex.device), **settings)

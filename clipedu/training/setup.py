@@ -6,6 +6,7 @@ Model, loss, optimizer and monitor all follow from the experiment's seed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -19,8 +20,10 @@ from clipedu.models import DualEncoder, build_model
 from clipedu.norms import NormMonitor
 from clipedu.optim import build_optimizer
 from clipedu.training.datasets import TrainingData, load_training_data
+from clipedu.training.memory import check_fits, check_model_memory, step_needs
 from clipedu.training.objective import build_objective
 from clipedu.training.trainer import Record, Trainer
+from clipedu.training.trial import try_step
 from clipedu.utils.device import pick_device
 
 
@@ -46,15 +49,19 @@ def prepare(experiment: Experiment, data: TrainingData, *, progress: bool = True
     Returns:
         a trainer at step 0.
     Raises:
-        ClipeduError: a name, option or device that is not available.
+        ClipeduError: a name, option or device that is not available, a first step that fails, or too little memory.
     """
     device = pick_device(experiment.device)
     torch.manual_seed(experiment.seed)
     pairs, tokenizer = data.train, data.tokenizer
+    check_model_memory(experiment, tokenizer.vocab_size, len(pairs), device)
     pairs.tokenize(tokenizer)
     model = build_model(experiment, tokenizer.vocab_size).to(device)
-    model.tokenizer = tokenizer
     loss = build_objective(experiment, model.geometry, len(pairs)).to(device)
+    build = partial(_optimizer, experiment)
+    needs = step_needs(experiment, model, loss, *try_step(experiment, model, loss, build, tokenizer.vocab_size))
+    check_fits(needs, device)
+    model.tokenizer = tokenizer
     optimizer = _optimizer(experiment, model, loss)
     precomputed = _precompute(experiment, model, pairs, progress=progress)
     monitor = NormMonitor(model, optimizer, every=experiment.norms_every, minibatch=True)

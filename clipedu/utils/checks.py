@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Sequence
 
-from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.errors import ClipeduError, quoted, unknown_name
 
 
 def is_finite_number(value: object) -> bool:
@@ -18,11 +18,20 @@ def is_finite_number(value: object) -> bool:
     >>> is_finite_number(2), is_finite_number(float("nan")), is_finite_number(True)
     (True, False, False)
     """
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int of hundreds of digits
+        return False
 
 
 def checked_number(
-    name: str, value: float, *, above: float | None = None, at_least: float | None = None, at_most: float | None = None
+    name: str,
+    value: float,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
 ) -> float:
     """Return `value` as a float if it is a finite number within the limits.
 
@@ -32,16 +41,21 @@ def checked_number(
     Args:
         name: of the option, for the message.
         value: what the user gave.
-        above, at_least, at_most: limits, as far as given.
+        above, at_least, at_most, below: limits, as far as given.
 
     Raises:
         ClipeduError: such as "gamma must be a number > 0 and <= 1, got 2".
     """
-    candidates = ((">", above, operator.gt), (">=", at_least, operator.ge), ("<=", at_most, operator.le))
+    candidates = (
+        (">", above, operator.gt),
+        (">=", at_least, operator.ge),
+        ("<=", at_most, operator.le),
+        ("<", below, operator.lt),
+    )
     limits = [(sign, limit, holds) for sign, limit, holds in candidates if limit is not None]
     if not is_finite_number(value) or not all(holds(value, limit) for _, limit, holds in limits):
         allowed = " and".join(f" {sign} {limit:g}" for sign, limit, _ in limits)
-        raise ClipeduError(f"{name} must be a number{allowed}, got {value!r}")
+        raise ClipeduError(f"{name} must be a number{allowed}, got {quoted(value)}")
     return float(value)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from clipedu.utils.errors import ClipeduError
+from clipedu.utils.errors import ClipeduError, quoted
 
 
 def pick_device(name: str) -> torch.device:
@@ -19,11 +20,15 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        if device.type == "cpu" and device.index:
+            raise ValueError("there is one cpu, without a number")
+        if torch.ones(2, device=device).sum().item() != 2:  # "meta" and others that compute nothing fail here
+            raise ValueError("it does not compute")
+    except Exception as error:  # noqa: BLE001  what is missing differs, and so do the errors: some are a page long
+        reason = re.split(r"(?<=[^.\d])\. |\n", str(error))[0][:150].rstrip(".")
         raise ClipeduError(
-            f"device={name!r} cannot be used here: {str(error).splitlines()[0]}. Allowed: auto, cpu, "
-            "cuda, cuda:1, mps, where the machine has them"
+            f"device={quoted(name)} cannot be used here: {reason}. Allowed: auto, cpu, cuda, cuda:1, mps, where the machine "
+            "has them"
         ) from None
     return device
 

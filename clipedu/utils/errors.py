@@ -41,6 +41,23 @@ def _cut(text: str, limit: int) -> str:
     return f"{text[: limit - 3 - tail]}...{text[len(text) - tail :]}"
 
 
+def quoted(given: object, most: int = 120) -> str:
+    """Return the repr of what a user gave, with its middle left out if long.
+
+    >>> quoted("x" * 1000, most=20)
+    "'xxxxxxxx...xxxxxxx'"
+
+    Args:
+        given: anything.
+        most: characters, about.
+    """
+    try:
+        text = repr(given)
+    except (RecursionError, ValueError):  # lists in lists without end, an int of thousands of digits
+        text = f"<{type(given).__name__} too large to show>"
+    return _cut(text, most)
+
+
 def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> ClipeduError:
     """Make the error for an unknown name.
 

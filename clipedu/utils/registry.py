@@ -55,5 +55,10 @@ class Registry(dict[str, Entry]):
         """
         self[name] = Entry(name, build, description, **details)
 
+    def __getitem__(self, name: str) -> Entry:
+        if not isinstance(name, str):  # a list, for instance, has no hash to look it up by
+            raise unknown_name(self.kind, name, self)
+        return super().__getitem__(name)
+
     def __missing__(self, name: str) -> Entry:
         raise unknown_name(self.kind, name, self)

@@ -1,8 +1,10 @@
 """`clipedu bench`."""
 
-import argparse
+import pytest
 
-from clipedu.cli.bench import add_bench
+from clipedu.cli.arguments import Parser
+from clipedu.cli.bench import OPTIONS, add_bench
+from tests.helpers.errors import message_of
 from tests.helpers.processes import modules_after
 
 
@@ -11,21 +13,61 @@ def test_the_command_is_light_to_add():
     assert "torch" not in modules_after(add)
 
 
-def test_options_are_passed_on(monkeypatch):
-    parser, seen = argparse.ArgumentParser(), {}
+def run(line: str) -> None:
+    parser = Parser()
     add_bench(parser.add_subparsers())
-    monkeypatch.setattr("clipedu.bench.losses.bench_losses", lambda sizes, **options: seen.update(options, sizes=sizes))
-    line = "bench losses --batch-sizes 4 8 --dim 3 --large 0 --threads 2"
     args = parser.parse_args(line.split())
     args.command(args)
-    assert seen == {"sizes": [4, 8], "dim": 3, "large": 0, "threads": 2}
+
+
+def test_options_are_passed_on(monkeypatch):
+    seen = {}
+    for module in ("losses", "norms", "data"):
+        name = f"clipedu.bench.{module}.bench_{module}"
+        monkeypatch.setattr(name, lambda *sizes, **options: seen.update(options, sizes=sizes))
+    run("bench losses --batch-sizes 4 8 --dim 3 --large 0 --threads 2")
+    assert seen == {"sizes": (), "batch_sizes": [4, 8], "dim": 3, "large": 0, "threads": 2}
     seen.clear()
-    monkeypatch.setattr("clipedu.bench.norms.bench_norms", lambda size, **options: seen.update(options, size=size))
-    args = parser.parse_args(["bench", "norms", "--batch-size", "6", "--image-size", "96", "--tokens", "9"])
-    args.command(args)
-    assert seen == {"size": 6, "image_size": 96, "tokens": 9, "threads": None}
+    run("bench norms --batch-size 6 --image-size 96 --tokens 9")
+    assert seen == {"sizes": (), "batch_size": 6, "image_size": 96, "tokens": 9}
     seen.clear()
-    monkeypatch.setattr("clipedu.bench.data.bench_data", lambda images, **options: seen.update(options, images=images))
-    args = parser.parse_args(["bench", "data", "--images", "50"])
-    args.command(args)
-    assert seen == {"images": 50, "image_size": 224, "batch_size": 128}
+    run("bench data --images 50")
+    assert seen == {"sizes": (), "images": 50}
+
+
+EVERY = {
+    "batch_sizes": "4 8",
+    "dim": "3",
+    "large": "0",
+    "batch_size": "4",
+    "image_size": "32",
+    "images": "9",
+    "tokens": "5",
+    "threads": "1",
+}
+
+
+@pytest.mark.parametrize("option", EVERY)
+@pytest.mark.parametrize("what", OPTIONS)
+def test_an_option_has_an_effect_or_is_refused(what, option, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(f"clipedu.bench.{what}.bench_{what}", lambda **options: seen.update(options))
+    line = f"bench {what} --{option.replace('_', '-')} {EVERY[option]}"
+    if option in OPTIONS[what]:
+        run(line)
+        assert list(seen) == [option]
+    else:
+        message = message_of(run, line)
+        assert message.startswith(f"--{option.replace('_', '-')} has no effect on bench {what}, which takes --")
+        assert not seen
+
+
+def test_every_option_is_one_of_the_functions():
+    import inspect
+
+    from clipedu.bench.data import bench_data
+    from clipedu.bench.losses import bench_losses
+    from clipedu.bench.norms import bench_norms
+
+    for function, options in zip((bench_losses, bench_norms, bench_data), OPTIONS.values(), strict=True):
+        assert set(options) <= set(inspect.signature(function).parameters)

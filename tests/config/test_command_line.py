@@ -102,8 +102,8 @@ def test_what_a_person_may_also_type():
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--epochs", "x"], "invalid int value: 'x'"),
-        (["--lr", "fast"], "invalid float value: 'fast'"),
+        (["--epochs", "x"], "'x' is not a whole number"),
+        (["--lr", "fast"], "'fast' is not a number"),
         (["--image-frozen", "maybe"], "'maybe' is neither true nor false"),
     ],
 )

@@ -10,7 +10,7 @@ from timm.models.vision_transformer import ParallelScalingBlock
 from torch import nn
 
 import clipedu
-from clipedu.inference.attention import attention_maps, name_tokens, token_norms
+from clipedu.inference.attention import attention_maps, name_tokens, reads_attention, token_norms
 from clipedu.models.fractal_mask import fractal_mask
 from clipedu.models.vit import EXTRA, POSITIONS, build_vit
 from clipedu.utils.errors import ClipeduError
@@ -247,7 +247,13 @@ def test_errors_name_what_was_given():
 def test_which_models_can_be_read():
     import timm
 
-    from clipedu.inference.attention import reads_attention
-
     assert reads_attention(timm.create_model("test_vit", num_classes=0))
     assert not reads_attention(timm.create_model("test_resnet", num_classes=0))
+
+
+def test_pictures_of_another_size_are_not_read():
+    """dynamic_img_size lets a model take them; a run with such a model is scored and reported without maps."""
+    from clipedu.models.image_encoders import build_image_encoder
+
+    model = build_image_encoder("vit_nano_patch4_32", dynamic_img_size=True)
+    assert reads_attention(model) and reads_attention(model, 32) and not reads_attention(model, 64)

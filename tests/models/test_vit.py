@@ -475,12 +475,88 @@ def test_224_over_16_is_told_which_sizes_can():
         ({"extra": "fractal", "base": None}, "windows need a base. Bases that fit a grid of 4 x 4: 2, 4"),
         ({"extra": "fractal", "base": 3}, "img_size=16 with patch_size=4: a grid of 4 x 4 patches cannot carry windows of base 3"),
         ({"extra": "fractal", "base": 1}, "base=1: a window must be at least 2 x 2"),
-        ({"patch_drop_rate": 0.5}, "patch_drop_rate=0.5 would change the tokens"),
-        ({"dynamic_img_size": True}, "dynamic_img_size=True would change the tokens"),
+        ({"extra": "fractal", "patch_drop_rate": 0.5}, "patch_drop_rate=0.5 cannot be used here: the fractal mask is made for"),
+        ({"pos_embed": "alibi", "patch_drop_rate": 0.5}, "patch_drop_rate=0.5 cannot be used here: ALiBi's bias is made for"),
+        ({"extra": "fractal", "dynamic_img_size": True}, "dynamic_img_size=True cannot be used here: the fractal mask is"),
+        ({"extra": "summary", "dynamic_img_size": True}, "dynamic_img_size=True cannot be used here: summary tokens are"),
+        ({"patch_drop_rate": 1}, "patch_drop_rate must be a number >= 0 and < 1, got 1"),
+        ({"drop_path_rate": 2}, "drop_path_rate must be a number >= 0 and < 1, got 2"),
+        ({"attn_drop_rate": math.nan}, "attn_drop_rate must be a number >= 0 and < 1, got nan"),
+        ({"pos_embed": "none", "pos_drop_rate": 0.1}, "pos_drop_rate=0.1 has no effect with pos_embed='none'"),
+        ({"global_pool": "token"}, "global_pool='token' cannot be given to this image encoder: the mean over patches"),
+        ({"reg_tokens": 4}, "reg_tokens=4 cannot be given to this image encoder: extra tokens are chosen by extra"),
+        ({"weight_init": "moco"}, "weight_init='moco' cannot be given to this image encoder: initial weights are drawn"),
+        ({"qkv_fused": False}, "unknown option of a vision transformer of this kind: 'qkv_fused'. Did you mean 'qkv_bias'?"),
+        ({"pos_embed": "rope", "act_layer": "relu"}, "unknown option of a vision transformer with pos_embed='rope': 'act_layer'."),
     ],
 )  # fmt: skip
 def test_choices_that_can_not_work(options, words):
     assert told(build_vit, **{**TINY, **options}).startswith(words)
+
+
+UNMASKED = [
+    (extra, pos_embed)
+    for extra, pos_embed in itertools.product(EXTRA, POSITIONS)
+    if extra != "fractal" and pos_embed != "alibi"
+]
+
+
+@pytest.mark.parametrize("extra, pos_embed", UNMASKED)
+def test_dropped_patches_are_as_if_nobody_could_see_them(extra, pos_embed):
+    """In training a model computes with the patches that are left what it would with a mask over the others."""
+    model = lively(extra=extra, pos_embed=pos_embed, patch_drop_rate=0.5).train()
+    extras, x = model.num_prefix_tokens, pictures()
+    torch.manual_seed(3)
+    dropped = model.forward_features(x)
+    assert dropped.shape == (4, extras + 8, 48)
+    torch.manual_seed(3)
+    left = torch.argsort(torch.randn(4, 16), dim=-1)[:, :8] + extras  # as timm draws them
+    seen = (
+        torch.zeros(4, extras + 16, dtype=torch.bool).index_fill(1, torch.arange(extras), True).scatter(1, left, True)
+    )
+    model.eval()
+    masked = model.forward_features(x, attn_mask=seen[:, None, None].expand(-1, 1, extras + 16, -1))
+    expected = masked.gather(1, left[..., None].expand(-1, -1, 48))
+    assert torch.allclose(dropped[:, extras:], expected, atol=1e-9)
+    assert torch.allclose(dropped[:, :extras], masked[:, :extras], atol=1e-9)
+
+
+@pytest.mark.parametrize("extra, pos_embed", UNMASKED)
+def test_dropping_patches_leaves_evaluation_and_attention_as_they_are(extra, pos_embed):
+    from clipedu.inference.attention import attention_maps, name_tokens, token_norms
+
+    with_drop, without = (lively(extra=extra, pos_embed=pos_embed, patch_drop_rate=rate) for rate in (0.5, 0.0))
+    x = pictures()
+    assert torch.equal(with_drop(x), without(x))
+    with_drop.train()
+    maps = attention_maps(with_drop, x)
+    assert with_drop.training and torch.equal(maps, attention_maps(without, x))
+    assert token_norms(with_drop, x).shape[-1] == len(name_tokens(with_drop).names) == maps.shape[-1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"drop_path_rate": 0.1},
+        {"qk_norm": True},
+        {"init_values": 1e-4},
+        {"global_pool": "avg", "class_token": False},  # what they are anyway
+        {"dynamic_img_size": True},
+        {"pos_embed": "rope", "norm_layer": "rmsnorm"},
+        {"pos_embed": "rope", "qkv_fused": False, "num_kv_heads": 2},
+        {"norm_layer": "rmsnorm", "act_layer": "relu", "proj_bias": False, "final_norm": False},
+    ],
+)
+def test_timms_own_options_are_taken(options):
+    model = build_vit(**{**TINY, **options}).train()
+    assert model(pictures().float()).shape == (4, 10)
+
+
+def test_dropping_patches_changes_training():
+    torch.manual_seed(0)
+    model = build_image_encoder("vit_nano_patch4_32", patch_drop_rate=0.5).train()
+    x = torch.randn(2, 3, 32, 32)
+    assert not torch.equal(model(x), model(x)) and model.forward_features(x).shape[1] == 32
 
 
 def test_pretrained_weights_are_not_promised():

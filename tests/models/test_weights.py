@@ -63,7 +63,7 @@ def test_a_file_that_is_not_there():
     message = message_of(build_image_encoder, "test_resnet", "no/such.safetensors")
     assert message == (
         "weights 'no/such.safetensors' for 'test_resnet': no such file. Allowed: random, pretrained, or the path of a "
-        ".safetensors file"
+        ".safetensors file (or a state dict of torch: .pt, .pth, .bin, .ckpt, .tar)"
     )
     assert "'randon' for 'distilbert-nano': no such file" in message_of(build_text_encoder, "distilbert-nano", "randon")
 
@@ -91,6 +91,145 @@ def test_weights_that_do_not_fit(tmp_path):
     path = saved(text, tmp_path / "text.safetensors")
     message = message_of(build_text_encoder, "distilbert-nano", path, vocab_size=51, **SMALL)
     assert "0 tensors missing, 1 of another shape (first: embeddings.word_embeddings.weight)" in message
+
+
+# prefixes
+
+PREFIXES = [
+    "module.",
+    "_orig_mod.",
+    "visual.trunk.",
+    "model.",
+    "image_encoder.",
+    "module._orig_mod.",
+    "_orig_mod.module.",
+    "a.very.long.one.",
+]
+
+
+def renamed(model, prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_prefix_of_all_names_is_taken_off_and_named(prefix, tmp_path, caplog):
+    image = build_image_encoder("test_resnet")
+    save_file(renamed(image, prefix), tmp_path / "w.safetensors")
+    with caplog.at_level("INFO", "clipedu"):
+        assert same(build_image_encoder("test_resnet", str(tmp_path / "w.safetensors")), image)
+    line = f"weights of test_resnet from w.safetensors: the prefix {prefix!r} of its names is taken off"
+    assert [record.message for record in caplog.records] == [line]
+    text = build_text_encoder("distilbert-nano", vocab_size=50, **SMALL)
+    save_file(renamed(text, prefix), tmp_path / "text.safetensors")
+    path = str(tmp_path / "text.safetensors")
+    assert same(build_text_encoder("distilbert-nano", path, vocab_size=50, **SMALL), text)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {"args": None, "module": {f"module.{name}": t for name, t in state.items()}},
+    ],
+)
+def test_checkpoints_of_torch_are_looked_into(wrap, suffix, tmp_path):
+    image = build_image_encoder("test_resnet")
+    torch.save(wrap(image.state_dict()), tmp_path / f"w{suffix}")
+    assert same(build_image_encoder("test_resnet", str(tmp_path / f"w{suffix}")), image)
+
+
+def test_words_of_torchs_wrappers_inside_names(tmp_path):
+    """A model whose blocks were compiled, or checkpointed, one by one."""
+    image = build_image_encoder("test_resnet")
+    state = {name.replace("layer1.", "layer1._orig_mod."): tensor for name, tensor in renamed(image, "module.").items()}
+    save_file(state, tmp_path / "w.safetensors")
+    assert same(build_image_encoder("test_resnet", str(tmp_path / "w.safetensors")), image)
+
+
+def test_one_encoder_among_others_and_heads(tmp_path, caplog):
+    """As open_clip saves a model: both towers, each with a head, and the temperature."""
+    image, text = build_image_encoder("test_resnet"), build_text_encoder("distilbert-nano", vocab_size=50, **SMALL)
+    heads = {"visual.head.proj.weight": torch.ones(8, 384), "text.proj.weight": torch.ones(8, 16)}
+    whole = (
+        heads | renamed(image, "visual.trunk.") | renamed(text, "text.transformer.") | {"logit_scale": torch.ones(())}
+    )
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in whole.items()}}, tmp_path / "clip.pt")
+    path = str(tmp_path / "clip.pt")
+    with caplog.at_level("INFO", "clipedu"):
+        assert same(build_image_encoder("test_resnet", path), image)
+        assert same(build_text_encoder("distilbert-nano", path, vocab_size=50, **SMALL), text)
+    assert "'state_dict.module.visual.trunk.'" in caplog.text and "'state_dict.module.text.transformer.'" in caplog.text
+
+
+def test_of_two_that_fit_the_first_is_taken_and_the_other_named(tmp_path, caplog):
+    student, teacher = build_image_encoder("test_resnet"), build_image_encoder("test_resnet")
+    save = {"student": student.state_dict(), "teacher": teacher.state_dict()}
+    torch.save(save, tmp_path / "w.pt")
+    with caplog.at_level("INFO", "clipedu"):
+        assert same(build_image_encoder("test_resnet", str(tmp_path / "w.pt")), student)
+    assert "'student.' of its names is taken off ('teacher.' would fit too)" in caplog.text
+
+
+def test_names_without_prefix_win_where_all_fit(tmp_path, caplog):
+    image, other = build_image_encoder("test_resnet"), build_image_encoder("test_resnet")
+    save_file(renamed(other, "ema.") | renamed(image, ""), tmp_path / "w.safetensors")
+    assert same(build_image_encoder("test_resnet", str(tmp_path / "w.safetensors")), image)
+    assert not caplog.records
+
+
+def test_the_prefix_is_named_where_a_tensor_is_missing(tmp_path):
+    image = build_image_encoder("test_resnet")
+    state = renamed(image, "module.")
+    del state["module.bn1.weight"]
+    save_file(state | {"module.fc.weight": torch.ones(2, 2)}, tmp_path / "w.safetensors")
+    message = message_of(build_image_encoder, "test_resnet", str(tmp_path / "w.safetensors"))
+    assert message.endswith(
+        "do not fit 'test_resnet' (with the prefix 'module.' taken off): 1 tensors missing, 0 of another shape (first: "
+        "bn1.weight); first in the file that the model does not have: fc.weight"
+    )
+
+
+def test_another_models_weights_are_a_short_line(tmp_path):
+    path = saved(build_text_encoder("distilbert-nano", vocab_size=50, **SMALL), tmp_path / "w.safetensors")
+    message = message_of(build_image_encoder, "test_resnet", path)
+    assert (
+        "tensors missing" in message and "that the model does not have: embeddings." in message and len(message) < 400
+    )
+
+
+def test_integers_are_no_weights(tmp_path):
+    state = {
+        name: t.to(torch.int8) if t.ndim == 4 else t
+        for name, t in build_image_encoder("test_resnet").state_dict().items()
+    }
+    save_file(state, tmp_path / "w.safetensors")
+    message = message_of(build_image_encoder, "test_resnet", str(tmp_path / "w.safetensors"))
+    assert message.endswith(".weight is torch.int8 in the file, torch.float32 in the model")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"\x80\x04\x95pickle", b"{}"])
+def test_a_file_that_is_none_of_torchs(content, tmp_path):
+    (tmp_path / "w.pt").write_bytes(content)
+    message = message_of(build_image_encoder, "test_resnet", str(tmp_path / "w.pt"))
+    assert "cannot be read as a file of torch" in message and len(message) < 500
+
+
+def test_python_objects_are_not_loaded_and_the_message_does_not_say_how(tmp_path):
+    torch.save({"model": build_image_encoder("test_resnet"), "path": Path("x")}, tmp_path / "w.pt")
+    message = message_of(build_image_encoder, "test_resnet", str(tmp_path / "w.pt"))
+    assert "not loaded for safety's sake: save model.state_dict() alone" in message
+    assert "weights_only" not in message and "safe_globals" not in message
+    torch.save([1, 2], tmp_path / "w.pt")
+    assert "holds no tensors by name" in message_of(build_image_encoder, "test_resnet", str(tmp_path / "w.pt"))
+
+
+@pytest.mark.parametrize("path", ["a\0b.safetensors", "x" * 5000, "y/" * 3000, " "])
+def test_names_that_no_file_can_have(path):
+    message = message_of(build_image_encoder, "test_resnet", path)
+    assert "no such file" in message and len(message) < 500
 
 
 # the hub

@@ -25,6 +25,7 @@ def test_a_number_within_its_limits_comes_back_as_a_float():
         (float("nan"), {"at_least": 0.25}, ">= 0.25"),
         ("1", {"above": 0}, "> 0"),
         (True, {"above": 0}, "> 0"),
+        (1, {"at_least": 0, "below": 1}, ">= 0 and < 1"),
     ],
 )
 def test_any_other_number_is_refused_with_its_limits(value, limits, allowed):
@@ -42,3 +43,9 @@ def test_a_choice_is_one_of_those_allowed():
     assert checked_choice("form", "log", ("log", "course")) == "log"
     with pytest.raises(ClipeduError, match="unknown form 'loge'. Did you mean 'log'.*Allowed: log, course"):
         checked_choice("form", "loge", ("log", "course"))
+
+
+def test_an_int_beyond_all_floats_is_no_number():
+    with pytest.raises(ClipeduError) as error:
+        checked_number("gamma", 10**400)
+    assert len(str(error.value)) < 200

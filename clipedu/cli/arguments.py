@@ -1,0 +1,123 @@
+"""Parsers of commands: whole option names, one-line errors.
+
+argparse takes `--seed` for `--seeds` and prints a page of usage before an error; `Parser` does neither. The functions below
+it read a word of the command line, and refuse what no file or count can be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from clipedu.utils.errors import ClipeduError, quoted
+
+LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes, as most file systems have it
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that abbreviates nothing.
+
+    It says what is wrong in one line. The parsers of its commands are of this class too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, but name unknown words here.
+
+        Here it is known which options the command has.
+        """
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._unknown(unknown))
+        return parsed, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with code 2."""
+        self.exit(2, f"{self.prog}: {ClipeduError(message)} (all options: {self.prog} --help)\n")
+
+    def _unknown(self, words: Sequence[str]) -> str:
+        word = next((word for word in words if word.startswith("-")), words[0])
+        given, known = word.partition("=")[0], [name for name in self._option_string_actions if name.startswith("--")]
+        if not given.startswith("-"):
+            return f"there is no place for the word {quoted(given)}"
+        near = [name for name in known if name.startswith(given)] or difflib.get_close_matches(given, known, cutoff=0.6)
+        hint = f". Did you mean {' or '.join(near[:3])}?" if near and given != "--" else ""
+        return f"unknown option {quoted(given)[1:-1]}{hint}"
+
+
+def word(text: str) -> str:
+    """Read a name: anything but an empty word, or one with a NUL.
+
+    Raises:
+        ArgumentTypeError: it is one.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty word is no name")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} has a NUL in it, which no name can have")
+    return text
+
+
+def path(text: str) -> Path:
+    """Read a path that a file system can hold.
+
+    An empty word is refused: it would be the current folder. That is `.`.
+
+    Raises:
+        ArgumentTypeError: it is empty, has a NUL, or is too long.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty word is no path (the current folder is .)")
+    raw = os.fsencode(word(text))
+    if len(raw) > LONGEST_PATH or any(len(part) > LONGEST_NAME for part in raw.split(b"/")):
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is too long: a name has at most {LONGEST_NAME} bytes, a path {LONGEST_PATH}"
+        )
+    return Path(text)
+
+
+def whole(at_least: int = 1, at_most: int | None = None) -> Callable[[str], int]:
+    """Return a reader of whole numbers within limits.
+
+    Args:
+        at_least, at_most: the limits; None is no limit.
+    """
+
+    def read(text: str) -> int:
+        allowed = f"a whole number from {at_least}" + (" on" if at_most is None else f" to {at_most}")
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{quoted(text)} is not {allowed}") from None
+        if number < at_least or (at_most is not None and number > at_most):
+            raise argparse.ArgumentTypeError(f"{quoted(text)} is not {allowed}")
+        return number
+
+    return read
+
+
+def given_options(args: argparse.Namespace, allowed: Sequence[str], what: str) -> dict[str, Any]:
+    """Return the options of a command that were given, all of them `allowed`.
+
+    Args:
+        args: a namespace in which what was not given is None.
+        allowed: names of options that have an effect.
+        what: on what, for the message.
+    Raises:
+        ClipeduError: another one was given.
+    """
+    own = {"command", "what"}
+    given = {name: value for name, value in vars(args).items() if value is not None and name not in own}
+    for name in given:
+        if name not in allowed:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in allowed)
+            raise ClipeduError(
+                f"--{name.replace('_', '-')} has no effect on {what}, which takes {options or 'no option'}"
+            )
+    return given

@@ -1,0 +1,121 @@
+"""Whether a run fits into memory, in words that name the setting.
+
+    weights     4 bytes a number; as many for the gradients, and for the norm monitor's copy
+    optimizer   its state, measured (`trial.py`)
+    loss        what it keeps for each training pair (SogCLR)
+    activations what autograd keeps for a pair, measured, times the pairs of a part
+
+All are lower bounds: what is refused here would certainly not fit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from clipedu.config.experiment import Experiment
+from clipedu.models import build_model
+from clipedu.training.objective import build_objective, check_optimizer
+from clipedu.utils.disk_space import size_text
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.memory import free_memory
+
+SCENE_BYTES = 400  # of what a drawn scene is made from, at least
+COPIES = 3  # of each trained number: the weight, its gradient, and the norm monitor's copy
+
+
+def check_model_memory(experiment: Experiment, vocab_size: int, rows: int, device: torch.device) -> None:
+    """Check that the model fits, before it is built.
+
+    It is built without memory first, on torch's "meta" device; where that does not work nothing is checked.
+
+    Args:
+        experiment: what is to be run.
+        vocab_size: of the tokenizer.
+        rows: of the training data.
+        device: where it is to be.
+    Raises:
+        ClipeduError: it does not fit.
+    """
+    ex = experiment.replace(image_weights="random", text_weights="random")
+    try:
+        with torch.device("meta"):
+            model = build_model(ex, vocab_size)
+            loss = build_objective(ex, model.geometry, rows)
+    except Exception:  # noqa: BLE001  what is wrong is said when it is built in earnest
+        return
+    copies = COPIES + check_optimizer(experiment)
+    projections = [model.image_projection, model.text_projection]
+    needs = {
+        f"image_encoder={ex.image_encoder!r}{_given('image_options', ex.image_options)}": _trained(
+            model.image_encoder, copies
+        ),
+        f"text_encoder={ex.text_encoder!r}{_given('text_options', ex.text_options)}": _trained(
+            model.text_encoder, copies
+        ),
+        f"embedding_dim={ex.embedding_dim}": sum(_trained(projection, copies) for projection in projections),
+        f"loss={ex.loss!r} with {rows} training pairs": sum(b.nbytes for b in loss.buffers()),
+    }
+    check_fits(needs, device)
+
+
+def step_needs(experiment: Experiment, model: nn.Module, loss: Any, optimizer: int, pair: int) -> dict[str, int]:
+    """Return what training needs at least, in bytes by the setting.
+
+    Args:
+        experiment: what is to be run.
+        model, loss: as they are trained.
+        optimizer: bytes of the optimizer's state.
+        pair: bytes that autograd keeps for one pair.
+    """
+    ex = experiment
+    part = ex.batch_size // ex.accumulate
+    whole = ex.batch_size <= getattr(loss, "stream_above", math.inf) and hasattr(loss, "stream_above")
+    return {
+        f"image_encoder={ex.image_encoder!r}, text_encoder={ex.text_encoder!r}": _trained(model),
+        f"optimizer={ex.optimizer!r}": optimizer,
+        f"batch_size={ex.batch_size} with accumulate={ex.accumulate}": part * pair,
+        f"loss={ex.loss!r} with batch_size={ex.batch_size}": 2 * 4 * ex.batch_size**2 if whole else 0,
+    }
+
+
+def check_scenes(rows: int | None) -> None:
+    """Check that so many drawn scenes can be described in memory.
+
+    Raises:
+        ClipeduError: they cannot.
+    """
+    if rows is not None:
+        check_fits({f"train_size={rows}": rows * SCENE_BYTES}, torch.device("cpu"))
+
+
+def check_fits(needs: dict[str, int], device: torch.device) -> None:
+    """Check that what is needed is free on a device.
+
+    Args:
+        needs: bytes by the setting that asks for them.
+        device: where they are needed.
+    Raises:
+        ClipeduError: more is needed than is free. It names the setting that needs most.
+    """
+    free, needed = free_memory(device), sum(needs.values())
+    if free is None or needed <= free:
+        return
+    most = max(needs, key=lambda name: needs[name])
+    raise ClipeduError(
+        f"this run needs at least {size_text(needed)} of memory, and {size_text(free)} are free on {device}. Most of it, "
+        f"{size_text(needs[most])}, is for {most}: choose less of that"
+    )
+
+
+def _trained(module: nn.Module, copies: float = COPIES) -> int:
+    """Return the bytes of a module in training: of what is frozen, once."""
+    numbers = sum(p.nbytes * (copies if p.requires_grad else 1) for p in module.parameters())
+    return int(numbers) + sum(b.nbytes for b in module.buffers())
+
+
+def _given(name: str, options: dict[str, Any]) -> str:
+    return f" with {name}={options}" if options else ""
