@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipedu.config.command_line import experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.report.score_table import scores_text
 from clipedu.utils.errors import ClipeduError
+
+if TYPE_CHECKING:
+    from clipedu.runs.run import Run
 
 
 def quickstart(args: argparse.Namespace) -> None:
@@ -57,7 +60,7 @@ def train(args: argparse.Namespace) -> None:
         args.how_to_go_on = f"If training had begun, resume with: clipedu train --resume {folder}"
         run = fit(experiment, folder)
     print(scores_text(run.metrics))
-    print_skipped(run.folder)
+    print_skipped(run)
     print(f"\nTrained in {run.seconds:.0f} s. Report: {run.folder}/report.html")
 
 
@@ -71,12 +74,11 @@ def groups(args: argparse.Namespace) -> None:
     print(describe_groups(prepare(experiment, load_training_data(experiment)).optimizer))
 
 
-def print_skipped(folder: Path) -> None:
+def print_skipped(run: Run) -> None:
     """Print how many samples of each set were left out, and the first of them."""
-    sets = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    for pairs in sets:
+    for pairs in run.sets():
         if pairs["skipped"]:
             print(
                 f"{len(pairs['skipped'])} samples of {pairs['name']}/{pairs['split']} were left out, e.g. {pairs['skipped'][0]} "
-                f"(all: {folder}/data.json)"
+                f"(all: {run.folder}/data.json)"
             )

@@ -9,13 +9,15 @@ killed at any time has one.
 
 from __future__ import annotations
 
-import pickle
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipedu.runs.schema import STATE as STATE_OF_TRAINER
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_folder
+from clipedu.utils.schema import misfit
+from clipedu.utils.tensor_files import read_tensors, read_torch
 
 if TYPE_CHECKING:
     import torch
@@ -64,26 +66,16 @@ def read_weights(checkpoint: Path, prefix: str = "") -> dict[str, Tensor]:
     Raises:
         ClipeduError: they cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = checkpoint / WEIGHTS
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ClipeduError(f"{path} cannot be read: {error}") from None
+    return read_tensors(checkpoint / WEIGHTS, prefix)
 
 
 def read_state(checkpoint: Path, device: torch.device | str) -> dict[str, Any]:
     """Read the training state, with its tensors on `device`.
 
     Raises:
-        ClipeduError: it cannot be read.
+        ClipeduError: it cannot be read, or a part of it is missing or wrong.
     """
-    import torch
-
-    path = checkpoint / STATE
-    try:
-        return torch.load(path, weights_only=True, map_location=device)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ClipeduError(f"{path} cannot be read: {error}") from None
+    state = read_torch(checkpoint / STATE, device)
+    if fault := misfit(STATE_OF_TRAINER, state):
+        raise ClipeduError(f"{checkpoint / STATE} cannot be used: {fault}")
+    return state

@@ -11,7 +11,6 @@ needs another learning rate than Adam (`PRESETS[...].per_optimizer`).
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,12 +20,13 @@ from clipedu.config.course import LOSSES, OPTIMIZERS
 from clipedu.config.experiment import Experiment
 from clipedu.runs.folders import load_run
 from clipedu.runs.run import Run
+from clipedu.runs.schema import read_baseline
 from clipedu.studies.baseline import ridge_baseline
 from clipedu.training.datasets import Data, load_data
 from clipedu.training.objective import check_names
-from clipedu.training.trainer import NotFinite
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_json
+from clipedu.utils.finite import NotFinite
 from clipedu.workflow.pipeline import fit, resume
 
 COURSE_LOSSES, COURSE_OPTIMIZERS = tuple(LOSSES), tuple(OPTIMIZERS)
@@ -112,6 +112,9 @@ def grid_baseline(
 
     Returns:
         None for an experiment whose image encoder is trained: there are no fixed features to regress from.
+
+    Raises:
+        ClipeduError: the scores that were kept are damaged.
     """
     if not experiment.image_frozen:
         return None
@@ -119,7 +122,7 @@ def grid_baseline(
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, ridge_baseline(experiment, (data or shared_data(experiment))()))
-    return json.loads(path.read_text())
+    return read_baseline(path.parent)
 
 
 def _earlier(folder: Path, experiment: Experiment) -> Run | None:

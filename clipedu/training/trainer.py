@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +30,8 @@ from clipedu.optim import learning_rate
 from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.finite import NotFinite, first_non_finite, model_fault, optimizer_fault
+from clipedu.utils.tensor_files import tensors_misfit
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,6 @@ class Record:
     pairs_per_second: float
 
 
-class NotFinite(ClipeduError):
-    """The loss or a gradient became NaN or infinite."""
-
-
 @dataclass
 class Trainer:
     """All parts of a run, ready to step: made by `prepare`.
@@ -83,6 +81,7 @@ class Trainer:
     precomputed: Precomputed = field(default_factory=Precomputed)
     step: int = 0
     seconds: float = 0.0
+    _from: str = field(default="", repr=False)  # where the optimizer's state is from, before its first step with it
 
     @property
     def steps_per_epoch(self) -> int:
@@ -98,7 +97,7 @@ class Trainer:
         The model is in training mode whenever a step begins.
 
         Raises:
-            NotFinite: the loss or the gradient became NaN or infinite; names the step.
+            NotFinite: the loss, the gradient, a weight or a buffer became NaN or infinite; names the step.
         """
         ex = self.experiment
         while self.step < self.steps:
@@ -126,6 +125,8 @@ class Trainer:
                     elapsed = time.perf_counter() - began
                     self.step += 1
                     self.seconds += elapsed
+                    if self.step == self.steps:
+                        self.check_finite()
                     yield self._record(output, numbers, epoch, lr, elapsed)
                     began = time.perf_counter()  # what is done with a record is not the step's time
 
@@ -152,7 +153,9 @@ class Trainer:
         self.monitor.observe_gradients()
         if ex.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), ex.clip_grad)
-        self.optimizer.step()
+        with _fitting(self._from):  # many an optimizer looks at its state only now
+            self.optimizer.step()
+        self._from = ""
         return output
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -198,12 +201,15 @@ class Trainer:
         """Return the record of the step just done. Raises NotFinite."""
         step, loss = self.step - 1, numbers["loss"]
         norms = {part: {name: numbers[f"{part} {name}"] for name in QUANTITIES} for part in self.monitor.parts}
-        if not (math.isfinite(loss) and math.isfinite(norms["all"]["gradient"])):
-            what = "the loss" if not math.isfinite(loss) else "the gradient"
+        whole = {"the loss": loss, "the gradient": norms["all"]["gradient"]}
+        if unfit := [what for what, value in whole.items() if not math.isfinite(value)]:
             raise NotFinite(
-                f"{what} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
+                f"{unfit[0]} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
                 f"a smaller lr, clip_grad=1, or a larger temperature may help"
             )
+        if not (math.isfinite(norms["all"]["weight"]) and math.isfinite(norms["all"]["update"])):
+            self.check_finite()
+            raise NotFinite(f"the update is not finite {self._after(lr)}")
         return Record(
             step=step,
             epoch=epoch,
@@ -216,6 +222,26 @@ class Trainer:
             seconds=self.seconds,
             pairs_per_second=self.experiment.batch_size / elapsed,
         )
+
+    def check_finite(self) -> None:
+        """Check all that a checkpoint would keep: weights, buffers, state.
+
+        Raises:
+            NotFinite: a number is NaN or infinite, or a weight too large; names the first such tensor and the step.
+        """
+        named = {**{p: n for n, p in self.loss.named_parameters()}, **{p: n for n, p in self.model.named_parameters()}}
+        loss = first_non_finite(self.loss.state_dict().items(), may_be_minus_infinite=True)
+        fault = (
+            model_fault(self.model)
+            or (f"the loss's {loss}" if loss else None)
+            or optimizer_fault(self.optimizer, named)
+        )
+        if fault:
+            raise NotFinite(f"{fault} is not finite {self._after(self.optimizer.param_groups[0]['lr'])}")
+
+    def _after(self, lr: float) -> str:
+        """Return the words of an error that was seen after the last step."""
+        return f"after step {self.step - 1} (lr {lr:g}): a smaller lr, or a larger eps of the optimizer, may help"
 
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on, besides the model's weights.
@@ -233,26 +259,60 @@ class Trainer:
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
-    def load_state(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+    def load_state(self, weights: dict[str, Tensor], state: dict[str, Any], source: object = "the checkpoint") -> None:
         """Restore what `state` returned, to continue from there.
 
         Args:
             weights: the model's tensors by name.
             state: what `state` returned.
+            source: where they are from, for the errors.
         Raises:
-            ClipeduError: the data has changed.
+            ClipeduError: the data has changed, or a part does not fit this run.
+            NotFinite: a number is NaN or infinite.
         """
         if state["data"] != self.pairs.fingerprint():
             raise ClipeduError(
                 f"the data {self.experiment.data!r} has changed since the run was stopped, so the run cannot be resumed"
             )
+        if fault := tensors_misfit(weights, self.model.state_dict()):
+            raise ClipeduError(f"the weights in {source} do not fit the run's model: {fault}")
+        if fault := tensors_misfit(state["loss"], self.loss.state_dict()):
+            raise ClipeduError(f"the loss in {source} does not fit that of the run: {fault}")
+        random = torch.get_rng_state()
+        if state["random"].shape != random.shape or not 0 <= state["step"] <= self.steps:
+            raise ClipeduError(
+                f"the state in {source} does not fit the run: step {state['step']} of {self.steps}, random state of "
+                f"{len(state['random'])} bytes, of {len(random)}"
+            )
         self.model.load_state_dict(weights)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._from = f"the optimizer's state in {source}"
+        with _fitting(self._from):
+            self.optimizer.load_state_dict(state["optimizer"])
         self.loss.load_state_dict(state["loss"])
         self.step, self.seconds = state["step"], state["seconds"]
+        try:
+            self.check_finite()
+        except NotFinite as error:
+            raise NotFinite(f"{source} cannot be used: {error}") from None
         self.monitor.first_step = self.step
         if "monitor" in state:  # older versions kept none
             self.monitor.load_state(state["monitor"])
         torch.set_rng_state(state["random"])
-        if state["random_device"] is not None:
+        if state["random_device"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random_device"], self.device)
+
+
+@contextmanager
+def _fitting(what: str) -> Iterator[None]:
+    """Turn errors of using `what` into one line; nothing if it is "".
+
+    Raises:
+        ClipeduError: the block failed because `what` does not fit.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+        if not what or isinstance(error, (ClipeduError, torch.OutOfMemoryError)):
+            raise
+        why = next(iter(str(error).splitlines()), "")[:200]
+        raise ClipeduError(f"{what} does not fit the run: {type(error).__name__}: {why}") from None

@@ -21,10 +21,11 @@ from clipedu.runs.folders import load_run, new_run
 from clipedu.runs.run import Run
 from clipedu.training.datasets import Data, describe, load_data
 from clipedu.training.setup import prepare
-from clipedu.training.trainer import NotFinite, Trainer
+from clipedu.training.trainer import Trainer
 from clipedu.utils.files import remove_partial_files, write_json
+from clipedu.utils.finite import NotFinite
 from clipedu.utils.interrupts import StopAfterStep
-from clipedu.workflow.recorder import RunRecorder
+from clipedu.workflow.recorder import RunRecorder, failing
 from clipedu.workflow.scoring import score
 
 
@@ -81,7 +82,8 @@ def resume(folder: str | Path, *, data: Data | None = None, progress: bool = Tru
     remove_partial_files(run.folder)
     trainer = prepare(run.experiment, data, progress=progress)
     if run.has_checkpoint:
-        trainer.load_state(run.weights(), run.training_state(trainer.device))
+        with failing(run):
+            trainer.load_state(run.weights(), run.training_state(trainer.device), run.checkpoint())
     return _finish(run, trainer, data, progress=progress, report=report)
 
 
@@ -96,7 +98,8 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
     if trainer.device.type == "cuda":
         run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
         write_json(run.folder / "environment.json", run.environment)
-    score(run, data.scored, model=trainer.model, progress=progress)
+    with failing(run):
+        score(run, data.scored, model=trainer.model, progress=progress)
     run.seconds = trainer.seconds
     run.save_status("finished")
     if report:
@@ -121,22 +124,20 @@ def _train(run: Run, trainer: Trainer, *, progress: bool) -> None:
         desc=f"{run.experiment.loss} + {run.experiment.optimizer}",
     )
     try:
-        for record in stop.watch(bar):
-            recorder.append(record)
-            bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
-            if trainer.step % trainer.steps_per_epoch == 0:
-                recorder.save()
+        with failing(run, recorder):
+            for record in stop.watch(bar):
+                recorder.append(record)
+                bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
+                if trainer.step % trainer.steps_per_epoch == 0:
+                    recorder.save()
     except KeyboardInterrupt:
         if stop.step_is_whole:
-            recorder.save()
+            with failing(run, recorder):
+                recorder.save()
         run.save_status("stopped", f"by the user after step {trainer.step} of {trainer.steps}")
         raise
-    except NotFinite as error:
-        recorder.write_rows()
-        last = run.checkpoint() if run.has_checkpoint else "none, it failed in its first epoch"
-        note = f"{error}. Last good checkpoint: {last}"
-        run.save_status("failed", note)
-        raise NotFinite(note) from None
+    except NotFinite:
+        raise
     except Exception as error:
         run.save_status("stopped", f"by {type(error).__name__}: {error}".splitlines()[0])
         raise

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from clipedu.runs.run import Run
 from clipedu.training.trainer import Record, Trainer
+from clipedu.utils.finite import NotFinite
 
 
 class RunRecorder:
@@ -53,6 +56,33 @@ class RunRecorder:
         self.run.save_frames(pd.DataFrame(self._history), pd.DataFrame(self._norms), layers)
 
     def save(self) -> None:
-        """Write all rows and a checkpoint."""
+        """Write all rows and a checkpoint.
+
+        Raises:
+            NotFinite: a number that a checkpoint would keep is not finite; nothing is written.
+        """
+        self.trainer.check_finite()
         self.write_rows()
         self.run.save_checkpoint(self.trainer.step, self.trainer.model, self.trainer.state())
+
+
+@contextmanager
+def failing(run: Run, recorder: RunRecorder | None = None) -> Iterator[None]:
+    """Keep the run as failed where the block meets what is not finite.
+
+    Args:
+        run: whose status then says why, and which checkpoint is the last good one.
+        recorder: writes the rows of the steps before, while the run is trained.
+    Raises:
+        NotFinite: with the note of the status.
+    """
+    try:
+        yield
+    except NotFinite as error:
+        note = str(error)
+        if recorder is not None:
+            recorder.write_rows()
+            last = run.checkpoint() if run.has_checkpoint else "none, it failed in its first epoch"
+            note = f"{note}. Last good checkpoint: {last}"
+        run.save_status("failed", note)
+        raise NotFinite(note) from None

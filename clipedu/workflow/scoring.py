@@ -12,6 +12,7 @@ from clipedu.models.dual_encoder import DualEncoder
 from clipedu.runs.run import Run
 from clipedu.runs.token_files import keep_tokens
 from clipedu.utils.device import pick_device
+from clipedu.utils.finite import check_model
 
 KEPT_EMBEDDINGS, KEPT_CHAINS = 1000, 200
 
@@ -32,8 +33,10 @@ def score(
         the metrics, as `clipedu.evaluate` names them.
     Raises:
         ClipeduError: the run has no checkpoint, or the model does not fit the sets.
+        NotFinite: a weight or an embedding is not finite; what is in the folder stays as it is.
     """
     model = model or run.model().to(pick_device(run.experiment.device))
+    check_model(model)
     metrics: dict[str, float] = {}
     for pairs in sets:
         if pairs.split == "zeroshot":
