@@ -297,9 +297,10 @@ class Trainer:
         self.monitor.first_step = self.step
         if "monitor" in state:  # older versions kept none
             self.monitor.load_state(state["monitor"])
-        torch.set_rng_state(state["random"])
-        if state["random_device"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_device"], self.device)
+        with _fitting(f"the random state in {source}"):
+            torch.set_rng_state(state["random"].cpu())
+            if state["random_device"] is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["random_device"].cpu(), self.device)
 
 
 @contextmanager
