@@ -1,4 +1,4 @@
-"""What each file of a run's folder must hold, and the readers that check it.
+"""What each file of a run must hold, and the readers that check it.
 
 Each reader raises a `ClipeduError` that names the file and the field, what was found and what is expected. Fields that are
 not named here may be there too: older and later versions keep others.
@@ -236,6 +236,8 @@ def _embeddings_misfit(tensors: Mapping[str, Tensor], sizes: Mapping[str, tuple[
     `sizes` gives rows (None: any) and columns of each.
     """
     for name, (rows, columns) in sizes.items():
+        if rows == 0:
+            return f"there are no {'phrases' if name == 'phrase' else 'captions'}"
         if name not in tensors:
             return f"the tensor {name!r} is missing"
         tensor = tensors[name]

@@ -1,4 +1,4 @@
-"""Check that numbers are finite: weights, an optimizer's state, embeddings.
+"""Check that weights, an optimizer's state and embeddings are finite.
 
 A model with a NaN in it can end its training as if nothing had happened: the last update comes after the last loss, and a
 running variance is not used before the model is evaluated. So tensors are checked before they are kept or scored.
@@ -25,7 +25,7 @@ class NotFinite(ClipeduError):
 def first_non_finite(
     tensors: Iterable[tuple[str, Tensor]], *, largest: float = math.inf, may_be_minus_infinite: bool = False
 ) -> str | None:
-    """Return the name of the first tensor that is not finite, and what it holds.
+    """Return which tensor is the first that is not finite, with its value.
 
     It takes one pass over each tensor, and one transfer from the device.
 

@@ -164,7 +164,10 @@ class Object:
 
 @dataclass(frozen=True)
 class Anything:
-    """Any value that can be shown: finite numbers, Unicode text, not nested deeply."""
+    """Any value that can be shown.
+
+    Its numbers are finite, its texts Unicode, and it is not nested deeply.
+    """
 
     expected: str = "a value of JSON"
 

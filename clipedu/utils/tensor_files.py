@@ -1,4 +1,4 @@
-"""Read tensors from safetensors files and from torch's, and check what they hold.
+"""Read tensors from safetensors files and from torch's.
 
 A file of torch is read as tensors and plain values only: anything else is refused, and none of it is run.
 """

@@ -33,7 +33,7 @@ def score(
         the metrics, as `clipedu.evaluate` names them.
     Raises:
         ClipeduError: the run has no checkpoint, or the model does not fit the sets.
-        NotFinite: a weight or an embedding is not finite; what is in the folder stays as it is.
+        NotFinite: a weight or an embedding is not finite; the scores in the folder stay as they are.
     """
     model = model or run.model().to(pick_device(run.experiment.device))
     check_model(model)
