@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 
 from clipedu.cli.left_out import print_left_out
 from clipedu.report.score_table import scores_text
@@ -25,7 +25,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from clipedu.training.datasets import evaluation_sets
     from clipedu.workflow.scoring import score
 
-    run = load_run(args.run)
+    run = load_run(args.run, scores=False)
     changes = {key: value for key in ("eval_data", "zeroshot_data") if (value := getattr(args, key)) is not None}
     if changes:
         sets = evaluation_sets(located(run).replace(**changes))
@@ -46,12 +46,17 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    """Write one report on the runs in the folders."""
-    from clipedu.report.writer import write_report
-    from clipedu.runs.folders import find_runs
+    """Write one report on the runs in the folders.
 
-    runs = find_runs(args.runs)
+    Damaged runs are left out, and named with the reason on stderr and on the page.
+    """
+    from clipedu.report.writer import write_report
+    from clipedu.runs.folders import readable_runs
+    from clipedu.runs.schema import read_baseline
+
+    runs, left_out = readable_runs(args.runs)
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
     folder = args.folder or args.runs[0]
-    baseline = args.runs[0] / "baseline.json"
-    kept = json.loads(baseline.read_text()) if baseline.is_file() else None
-    print(f"{len(runs)} runs. Report: {write_report(runs, folder, baseline=kept)}")
+    page = write_report(runs, folder, baseline=read_baseline(args.runs[0]), left_out=left_out)
+    print(f"{len(runs)} runs{f', {len(left_out)} left out' if left_out else ''}. Report: {page}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from clipedu.runs.schema import read_sets
 
 
 def print_left_out(name: str, skipped: Sequence[str], left_out: Sequence[str], where: str = "") -> None:
@@ -24,8 +25,6 @@ def print_left_out(name: str, skipped: Sequence[str], left_out: Sequence[str], w
 
 def print_left_out_of_run(folder: Path) -> None:
     """Print what was left out of each set of a run."""
-    kept = folder / "data.json"
-    if kept.is_file():
-        for pairs in json.loads(kept.read_text(encoding="utf-8")):  # "left_out" is not there in older runs
-            name = f"{pairs['name']}/{pairs['split']}"
-            print_left_out(name, pairs["skipped"], pairs.get("left_out", ()), str(kept))
+    for pairs in read_sets(folder):  # "left_out" is not there in older runs
+        name = f"{pairs['name']}/{pairs['split']}"
+        print_left_out(name, pairs["skipped"], pairs.get("left_out", ()), f"{folder}/data.json")

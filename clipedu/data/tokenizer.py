@@ -23,6 +23,7 @@ import numpy as np
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import read_json, reported, write_json
 from clipedu.utils.hub import quiet, reachable
+from clipedu.utils.schema import Anything, Object, Truth
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -148,12 +149,16 @@ class Tokenizer:
         try:
             with quiet():
                 tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+            loaded = cls(tokenizer, tokenizer.model_max_length)
+            loaded.encode([""])  # a setting that cannot be used shows only now
+        except ClipeduError:
+            raise
         except Exception as error:  # noqa: BLE001  the backend raises bare Exceptions for a damaged file
             raise ClipeduError(
                 f"the tokenizer in {folder} cannot be read ({_first_line(error)}): save it again"
             ) from None
-        loaded = cls(tokenizer, tokenizer.model_max_length)
-        loaded.clean = read_json(Path(folder) / "captions.json").get("clean", False)
+        cleaned = Object(optional={"clean": Truth()}, others=Anything())
+        loaded.clean = read_json(Path(folder) / "captions.json", cleaned).get("clean", False)
         return loaded
 
 

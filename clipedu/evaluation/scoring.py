@@ -21,6 +21,7 @@ from clipedu.evaluation.recall import class_prototypes, retrieval, zero_shot
 from clipedu.inference.embed import PairEmbeddings, embed_captions, embed_images
 from clipedu.models.dual_encoder import DualEncoder
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.finite import check_model
 
 
 def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dict[str, float]:
@@ -38,9 +39,11 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
         "top5" for labels; "average"; and the counts that give the level of chance.
     Raises:
         ClipeduError: there is nothing to score, or the model has no tokenizer.
+        NotFinite: a weight, a buffer or an embedding is not finite; names it.
     """
     if model.tokenizer is None:
         raise ClipeduError("this model has no tokenizer: use that of a run, run.model(), or set model.tokenizer")
+    check_model(model)
     captioned = pairs.split != "zeroshot" and bool(pairs.captions(0))
     labels, class_names = pairs.labels, pairs.class_names
     if not captioned and (labels is None or class_names is None):

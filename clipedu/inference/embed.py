@@ -16,6 +16,7 @@ from clipedu.inference.features import (
     frozen_text_features,
 )
 from clipedu.models.dual_encoder import DualEncoder, evaluating
+from clipedu.utils.finite import finite_rows
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,15 @@ def embed_images(model: DualEncoder, pairs: Pairs, *, progress: bool = False) ->
         float32 [N, D]. Features of a frozen encoder are read from the cache if it has them.
     Raises:
         ClipeduError: the cache of a frozen encoder's features cannot be written.
+        NotFinite: an embedding is not finite; names the side and the row.
     """
     with evaluating(model):
         if "image" not in model.frozen:
-            return embed_images_in_chunks(model.encode_image, model, pairs, progress=progress)
-        features = frozen_image_features(model, pairs, progress=progress)
-        return model.project_image(features.to(model.device)).cpu()
+            embeddings = embed_images_in_chunks(model.encode_image, model, pairs, progress=progress)
+        else:
+            features = frozen_image_features(model, pairs, progress=progress)
+            embeddings = model.project_image(features.to(model.device)).cpu()
+    return finite_rows(embeddings, f"embeddings of the images of {pairs.name}/{pairs.split}", model)
 
 
 @torch.no_grad()
@@ -72,6 +76,7 @@ def embed_captions(model: DualEncoder, pairs: Pairs, *, progress: bool = False) 
         float32 [T, D], and the row of each caption, int64 [T].
     Raises:
         ClipeduError: a row has no caption, or the cache of a frozen encoder's features cannot be written.
+        NotFinite: an embedding is not finite; names the side and the row.
     """
     pairs.tokenize(model.tokenizer)
     ids, mask, owner = pairs.all_tokens()
@@ -81,9 +86,11 @@ def embed_captions(model: DualEncoder, pairs: Pairs, *, progress: bool = False) 
 
     with evaluating(model):
         if "text" not in model.frozen:
-            return embed_in_chunks(embed, len(ids), what="captions", progress=progress), owner
-        features, _ = frozen_text_features(model, pairs, progress=progress)
-        return model.project_text(features.to(model.device)).cpu(), owner
+            embeddings = embed_in_chunks(embed, len(ids), what="captions", progress=progress)
+        else:
+            features, _ = frozen_text_features(model, pairs, progress=progress)
+            embeddings = model.project_text(features.to(model.device)).cpu()
+    return finite_rows(embeddings, f"embeddings of the captions of {pairs.name}/{pairs.split}", model), owner
 
 
 def embed_pairs(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> PairEmbeddings:

@@ -22,6 +22,7 @@ from clipedu.data.pairs import Pairs
 from clipedu.data.shards.pixel_cache import cache_folder
 from clipedu.models.dual_encoder import DualEncoder, evaluating
 from clipedu.utils.files import atomic_write, check_writable
+from clipedu.utils.finite import finite_rows
 
 CHUNK = 256  # inputs embedded at once; of large images fewer, by the pixels in a chunk:
 CHUNK_PIXELS = 1 << 22
@@ -131,8 +132,8 @@ def _cached(model: DualEncoder, side: str, data: str, rows: int, compute: Callab
         path = cache_folder() / f"features-{_key(model, side, data)}.safetensors"
         features = _read(path, rows)
         if features is None:
-            features = _keep(path, compute)
-    return features
+            features = _keep(path, lambda: finite_rows(compute(), f"features of {side}s", model))
+    return finite_rows(features, f"features of {side}s", model)
 
 
 def _key(model: DualEncoder, side: str, data: str) -> str:

@@ -25,6 +25,7 @@ from clipedu.geometry import Geometry, build_geometry
 from clipedu.models.image_encoders import PixelStats, build_image_encoder, feature_width, pixel_stats
 from clipedu.models.text_encoders import build_text_encoder, pool_text
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.finite import finite_rows
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class DualEncoder(nn.Module):
             strict: refuse a text longer than the model reads, instead of cutting it.
         Raises:
             ClipeduError: no texts, one that is too long, or a model without a tokenizer.
+            NotFinite: an embedding is not finite.
         """
         if self.tokenizer is None:
             raise ClipeduError("this model has no tokenizer: use that of a run, run.model(), or set model.tokenizer")
@@ -155,7 +157,7 @@ class DualEncoder(nn.Module):
         ids = torch.from_numpy(ids.astype("int64")).to(self.device)
         mask = torch.arange(ids.shape[1], device=self.device) < torch.from_numpy(lengths).to(self.device)[:, None]
         with evaluating(self):
-            return self.encode_text(ids, mask)
+            return finite_rows(self.encode_text(ids, mask), "embeddings of texts", self)
 
     def forward(self, image: tuple[Tensor, ...], text: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Embed a batch of pairs: [B, D] each.

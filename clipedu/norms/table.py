@@ -31,6 +31,7 @@ COLUMNS = (
     *("alignment", "injection", "decay"),
     *("shrink", "lr", "weight_decay", "effective_lr", "Lambda"),
 )
+CONTRIBUTIONS = ("contribution", "drift", "radial", "active")
 
 
 def layer_table(
@@ -91,7 +92,7 @@ def layer_table(
 def add_contributions(frame: pandas.DataFrame, sums: np.ndarray, a: np.ndarray) -> None:
     """Add what minibatches contribute to a `layer_table`.
 
-    The columns are contribution, drift, radial and active.
+    The columns are `CONTRIBUTIONS`.
 
     Args:
         frame: the `layer_table`, changed in place.

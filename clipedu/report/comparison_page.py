@@ -19,12 +19,10 @@ from clipedu.report.course_section import course_blocks
 from clipedu.report.document import Block, Code, Heading, Table, Text
 from clipedu.report.format import as_text, duration, number, picture
 from clipedu.report.score_table import at_chance, repeats, score_table, undecided
+from clipedu.runs.schema import STATUSES
 
 if TYPE_CHECKING:
     import pandas
-
-
-_STATUS = ("finished", "running", "stopped", "failed")
 
 
 def comparison_blocks(runs: list, baseline: Mapping[str, Any] | None) -> list[Block]:
@@ -62,7 +60,7 @@ def comparison_blocks(runs: list, baseline: Mapping[str, Any] | None) -> list[Bl
 def _overview(table: pandas.DataFrame) -> str:
     """Return which runs there are, and which scored best."""
     found = list(table["status"])
-    counts = ", ".join(f"{found.count(status)} {status}" for status in dict.fromkeys(sorted(found, key=_STATUS.index)))
+    counts = ", ".join(f"{found.count(status)} {status}" for status in dict.fromkeys(sorted(found, key=STATUSES.index)))
     losses, optimizers = ([display_name(name) for name in table[c].unique()] for c in ("loss", "optimizer"))
     text = (
         f"{len(table)} runs ({counts}) with the losses {', '.join(losses)} and the optimizers {', '.join(optimizers)}."

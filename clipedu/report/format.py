@@ -31,9 +31,9 @@ def picture(name: str, draw: Callable[[], Figure], caption: str) -> Block:
         return Text(f"No figure here: {error}.")
 
 
-def number(score: float | None) -> str:
-    """Return a score with two decimals, or a dash for none."""
-    return "–" if score is None or math.isnan(score) else f"{score:.2f}"
+def number(score: float | None, decimals: int = 2) -> str:
+    """Return a score with its decimals, or a dash for none."""
+    return "–" if score is None or math.isnan(score) else f"{score:.{decimals}f}"
 
 
 def as_text(item: Any) -> str:

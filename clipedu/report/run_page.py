@@ -96,8 +96,11 @@ def _token_blocks(run: Any) -> list[Block]:
     from clipedu.plots.attention import plot_attention, plot_token_norms
     from clipedu.runs.token_files import kept_tokens
 
-    if not (kept := kept_tokens(run.folder) if hasattr(run, "folder") else None):
-        return []
+    try:
+        if not (kept := kept_tokens(run.folder) if hasattr(run, "folder") else None):
+            return []
+    except ClipeduError as error:
+        return [Heading("Tokens of the image encoder"), Text(f"No figure here: {error}.")]
     tokens, found = kept
     norms = {run.experiment.image_encoder: (found["norms"], tokens)}
     return [
@@ -188,9 +191,10 @@ def _score_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
     rows = []
     for key in (*BY_RANK, "average"):
         if key in m:
-            row = [METRICS[key].heading, f"{m[key]:.2f}", f"±{errors[key]:.2f}", f"{chance[key]:.3g}"]
+            error = f"±{errors[key]:.2f}" if key in errors else "–"
+            row = [METRICS[key].heading, number(m[key]), error, f"{chance[key]:.3g}" if key in chance else "–"]
             rows.append(row + ([number(baseline.get(key))] if baseline else []))
-    shape = [(METRICS[key].heading, f"{m[key]:.3f}", METRICS[key].explanation) for key in SPACE if key in m]
+    shape = [(METRICS[key].heading, number(m[key], 3), METRICS[key].explanation) for key in SPACE if key in m]
     blocks: list[Block] = [Table(columns, rows, best={len(rows) - 1}), Text("", items=LEGEND)]
     if at_chance(score_table([run])):
         blocks.insert(0, Text("The average is no better than chance: this model has learned nothing.", warning=True))

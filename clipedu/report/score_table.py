@@ -11,6 +11,7 @@ from clipedu.config.course import in_course_order
 from clipedu.evaluation.held_out import trained_lines
 from clipedu.evaluation.metrics import FOIL_KEYS, METRICS, SCORES
 from clipedu.evaluation.uncertainty import chance_levels, standard_errors
+from clipedu.report.format import number
 
 if TYPE_CHECKING:
     import pandas
@@ -18,35 +19,42 @@ if TYPE_CHECKING:
 
 def scores_text(metrics: Mapping[str, float]) -> str:
     """Return the scores as lines, with their meaning and level of chance."""
+    if not metrics:
+        return "\nThere are no scores: score the run again with clipedu evaluate"
     chance = chance_levels(metrics)
     lines = [f"\n{'score':<9} {METRICS['average'].unit:>6} {'chance':>7}"]
     for key, heading in SCORES.items():
         if key in metrics:
-            lines.append(f"{heading:<9} {metrics[key]:6.2f} {chance[key]:7.2f}   {METRICS[key].short}")
+            lines.append(f"{heading:<9} {number(metrics[key]):>6} {number(chance.get(key)):>7}   {METRICS[key].short}")
     counts = []
     if "retrieval_images" in metrics:
         counts.append(f"{metrics['retrieval_images']} images with {metrics['retrieval_captions']} captions")
     if "zeroshot_images" in metrics:
         counts.append(f"{metrics['zeroshot_images']} images in {metrics['zeroshot_classes']} classes")
-    lines += [f"on {'; '.join(counts)}", *trained_lines(metrics)]
-    return "\n".join([*lines, *_hierarchy_lines(metrics), *_foil_lines(metrics)])
+    on = [f"on {'; '.join(counts)}"] if counts else []
+    return "\n".join([*lines, *on, *trained_lines(metrics), *_hierarchy_lines(metrics), *_foil_lines(metrics)])
 
 
 def _hierarchy_lines(metrics: Mapping[str, float]) -> list[str]:
     """Return what `clipedu.evaluation.hierarchy` measured, as far as it did."""
     lines = []
+
+    def shown(key: str) -> str:
+        return number(metrics.get(key))
+
+    def percent(key: str) -> str:
+        return number(100 * metrics.get(key, math.nan), 0)
+
     if "text_nearer_root" in metrics:
-        image, text = metrics["root_distance_image"], metrics["root_distance_text"]
-        nearer = f"text nearer than its image in {100 * metrics['text_nearer_root']:.0f} % of pairs (50: no order)"
-        lines.append(f"distance to the root: images {image:.2f}, captions {text:.2f} (medians); {nearer}")
+        image, text = shown("root_distance_image"), shown("root_distance_text")
+        nearer = f"text nearer than its image in {percent('text_nearer_root')} % of pairs (50: no order)"
+        lines.append(f"distance to the root: images {image}, captions {text} (medians); {nearer}")
     if "generality_within" in metrics:
-        within, pooled = metrics["generality_within"], metrics["generality_pooled"]
-        lines.append(
-            f"rank correlation of that distance with specificity: {within:.2f} within a scene, {pooled:.2f} over all"
-        )
+        within, pooled = shown("generality_within"), shown("generality_pooled")
+        lines.append(f"rank correlation of that distance with specificity: {within} within a scene, {pooled} over all")
     if "cone_captions" in metrics:
         shares = [
-            f"{what} {100 * metrics[key]:.0f} % (chance {100 * metrics[str(METRICS[key].chance)]:.0f})"
+            f"{what} {percent(key)} % (chance {percent(str(METRICS[key].chance))})"
             for what, key in (("captions", "cone_captions"), ("images", "cone_images"))
         ]
         lines.append(f"inside the cone of a caption that is true of them: {', '.join(shares)}")
@@ -55,7 +63,7 @@ def _hierarchy_lines(metrics: Mapping[str, float]) -> list[str]:
 
 def _foil_lines(metrics: Mapping[str, float]) -> list[str]:
     """Return what `clipedu.evaluation.foils` measured, if it did."""
-    scores = [f"{key.removeprefix('foil_')} {metrics[key]:.0f}" for key in FOIL_KEYS if key in metrics]
+    scores = [f"{key.removeprefix('foil_')} {number(metrics[key], 0)}" for key in FOIL_KEYS if key in metrics]
     foil = METRICS[FOIL_KEYS[0]]
     start = f"true caption before one wrong in its ... ({foil.unit}, chance {foil.chance:g}): "
     return [start + ", ".join(scores)] if scores else []

@@ -10,18 +10,20 @@ if there is one, and what the figures need (`clipedu.plots`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clipedu.report.comparison_page import comparison_blocks
-from clipedu.report.document import to_html, to_markdown
+from clipedu.report.document import Text, to_html, to_markdown
 from clipedu.report.run_page import run_blocks
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import check_writable, write_text
 
 
-def write_report(runs: Any, folder: str | Path, baseline: Mapping[str, Any] | None = None) -> Path:
+def write_report(
+    runs: Any, folder: str | Path, baseline: Mapping[str, Any] | None = None, left_out: Sequence[str] = ()
+) -> Path:
     """Write `report.html`, `report.md` and the Markdown's figures.
 
     Args:
@@ -29,6 +31,7 @@ def write_report(runs: Any, folder: str | Path, baseline: Mapping[str, Any] | No
         folder: where to; made if it does not exist.
         baseline: what to show beside the scores, e.g. {"name": "ridge regression", "tr@1": 8.6, "ir@1": 12.1}, in percent;
             scores that it lacks are left blank.
+        left_out: a line for each run that is not on the page, and why.
 
     Returns:
         the path of `report.html`.
@@ -47,6 +50,8 @@ def write_report(runs: Any, folder: str | Path, baseline: Mapping[str, Any] | No
         title, blocks = f"Run {runs[0].name}", run_blocks(runs[0], baseline)
     else:
         title, blocks = f"Comparison of {len(runs)} runs", comparison_blocks(runs, baseline)
+    if left_out:
+        blocks.insert(0, Text("Left out, because they cannot be read:", items=left_out, warning=True))
     write_text(folder / "report.md", to_markdown(title, blocks, folder))
     write_text(folder / "report.html", to_html(title, blocks))
     return folder / "report.html"

@@ -13,15 +13,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import pickle
 import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from clipedu.runs.schema import STATE as STATE_OF_TRAINER
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_folder, reported, write_json
+from clipedu.utils.schema import misfit
+from clipedu.utils.tensor_files import read_tensors, read_torch
 
 if TYPE_CHECKING:
     import torch
@@ -185,31 +187,29 @@ def read_weights(checkpoint: Path, prefix: str = "") -> dict[str, Tensor]:
     Raises:
         DamagedCheckpoint: they cannot be read, or are not what was written.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = checkpoint / WEIGHTS
     _check_file(path, read_facts(checkpoint))
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise DamagedCheckpoint(f"{path} cannot be read: {error}") from None
+        return read_tensors(path, prefix)
+    except ClipeduError as error:
+        raise DamagedCheckpoint(error) from None
 
 
 def read_state(checkpoint: Path, device: torch.device | str) -> dict[str, Any]:
     """Read the training state, with its tensors on `device`.
 
     Raises:
-        DamagedCheckpoint: it cannot be read, or is not what was written.
+        DamagedCheckpoint: it cannot be read, is not what was written, or a part of it is missing or wrong.
     """
-    import torch
-
     path = checkpoint / STATE
     _check_file(path, read_facts(checkpoint))
     try:
-        return torch.load(path, weights_only=True, map_location=device)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise DamagedCheckpoint(f"{path} cannot be read: {error}") from None
+        state = read_torch(path, device)
+    except ClipeduError as error:
+        raise DamagedCheckpoint(error) from None
+    if fault := misfit(STATE_OF_TRAINER, state):
+        raise DamagedCheckpoint(f"{path} cannot be used: {fault}")
+    return state
 
 
 def _check_file(path: Path, facts: Mapping[str, Any]) -> None:

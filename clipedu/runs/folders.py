@@ -15,9 +15,14 @@ from clipedu import __version__
 from clipedu.config.experiment import Experiment
 from clipedu.runs.lock import HOLDER, LOCK, check_unused, was_killed
 from clipedu.runs.run import PATHS, Run
+from clipedu.runs.schema import EXPERIMENT, read_environment, read_metrics, read_status
 from clipedu.utils.environment import environment
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import read_json, remove_partial_files, write_json, write_text
+from clipedu.utils.files import read_json, read_text, remove_partial_files, write_json, write_text
+
+
+class NotARun(ClipeduError):
+    """A folder that does not exist, or holds no run."""
 
 
 def new_run_folder(experiment: Experiment) -> Path:
@@ -102,28 +107,33 @@ def _is_leftover(name: str, *, killed: bool) -> bool:
     )
 
 
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path, *, scores: bool = True) -> Run:
     """Load the run in a folder.
 
+    Args:
+        folder: of the run.
+        scores: read its scores; False for a caller that makes them anew, so that damaged ones do not matter.
     Raises:
         ClipeduError: it is not a run's folder, or it is damaged.
     """
     folder = Path(folder)
-    if not (folder / "experiment.json").is_file():
+    path = folder / "experiment.json"
+    if not os.path.lexists(path):
         what = "is not a run's folder: it has no experiment.json" if folder.is_dir() else "does not exist"
         known = sorted({str(path.parent) for path in Path("runs").glob("**/experiment.json")})
         here = f"Runs here: {', '.join(known[-8:])}" if known else "Make one with: clipedu train"
-        raise ClipeduError(f"{folder} {what}. {here}")
+        raise NotARun(f"{folder} {what}. {here}")
+    read_json(path, EXPERIMENT)
     try:
-        experiment = Experiment.from_json((folder / "experiment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ClipeduError(f"{folder / 'experiment.json'} cannot be used: {error}") from None
-    status = read_json(folder / "status.json")
+        experiment = Experiment.from_json(read_text(path))
+    except ValueError as error:
+        raise ClipeduError(f"{path} cannot be used: {error}") from None
+    status = read_status(folder)
     run = Run(
         folder,
         experiment,
-        read_json(folder / "environment.json"),
-        read_json(folder / "metrics.json"),
+        read_environment(folder),
+        read_metrics(folder) if scores else {},
         **{key: status[key] for key in ("status", "note", "seconds", "scored") if key in status},
     )
     if run.status == "running" and was_killed(folder):
@@ -139,11 +149,42 @@ def find_runs(folders: Sequence[str | Path]) -> list[Run]:
     Raises:
         ClipeduError: a folder in which there is no run.
     """
+    return [load_run(folder) for folder in _run_folders(folders)]
+
+
+def readable_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[str]]:
+    """Load all runs in the given folders that can be read, each once.
+
+    Args:
+        folders: as those of `find_runs`.
+    Returns:
+        the runs, and for each that is damaged a line that names it and says why.
+    Raises:
+        ClipeduError: a folder in which there is no run, or all runs are damaged.
+    """
+    runs, left_out = [], []
+    for folder in _run_folders(folders):
+        try:
+            run = load_run(folder)
+            len(run.history)  # it is read when it is first used
+            runs.append(run)
+        except NotARun:
+            raise
+        except ClipeduError as error:
+            left_out.append(f"{folder.name}: {error}")
+    if not runs:
+        more = f" The {len(left_out)} runs are all damaged" if len(left_out) > 1 else ""
+        raise ClipeduError(left_out[0].partition(": ")[2] + (f".{more}" if more else ""))
+    return runs, left_out
+
+
+def _run_folders(folders: Sequence[str | Path]) -> list[Path]:
+    """Return the folders of all runs in the given folders, each once."""
     found: dict[Path, Path] = {}
     for folder in map(Path, folders):
-        inside = [folder] if (folder / "experiment.json").is_file() else sorted(folder.glob("**/experiment.json"))
+        inside = [folder] if os.path.lexists(folder / "experiment.json") else sorted(folder.glob("**/experiment.json"))
         inside = [path for path in inside if not any(map(_set_aside, path.relative_to(folder).parts))]
         for path in inside or [folder]:
             path = path.parent if path.name == "experiment.json" else path
             found.setdefault(path.resolve(), path)
-    return [load_run(path) for path in found.values()]
+    return list(found.values())

@@ -16,6 +16,7 @@ from clipedu.config.experiment import Experiment
 from clipedu.data.load import find_folder
 from clipedu.models import ENCODERS
 from clipedu.runs.run import PATHS, Run
+from clipedu.runs.schema import PATHS as PATHS_SPEC
 from clipedu.runs.settings import PATH_FIELDS
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import read_json
@@ -52,7 +53,7 @@ def located(run: Run) -> Experiment:
     Raises:
         ClipeduError: the run's paths.json is damaged.
     """
-    kept, found = read_json(run.folder / PATHS), {}
+    kept, found = read_json(run.folder / PATHS, PATHS_SPEC), {}
     here = _absolute(run.folder)
     for field, value in _paths(run.experiment):
         path = Path(value).expanduser()

@@ -17,20 +17,23 @@ Files are renamed into place, and the last checkpoint stays until two after it a
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.config.command_line import experiment_words
 from clipedu.config.experiment import Experiment
-from clipedu.runs.checkpoint import last_checkpoint, read_facts, read_state, read_weights, write_checkpoint
+from clipedu.runs.checkpoint import WEIGHTS, last_checkpoint, read_facts, read_state, read_weights, write_checkpoint
 from clipedu.runs.kept import tokenizer_sum
+from clipedu.runs.schema import PATHS as PATHS_SPEC
+from clipedu.runs.schema import read_embeddings, read_frame, read_sets
 from clipedu.runs.settings import PATH_FIELDS, check_settings
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_write, read_json, write_json, write_text
+from clipedu.utils.tensor_files import tensors_misfit
 
 if TYPE_CHECKING:
     import pandas
@@ -85,9 +88,7 @@ class Run:
 
     @property
     def layers(self) -> pandas.DataFrame:
-        from clipedu.norms import COLUMNS
-
-        return self._frame("layers", COLUMNS)
+        return self._frame("layers")
 
     @property
     def command(self) -> str:
@@ -95,7 +96,7 @@ class Run:
 
         Its paths are as they were given.
         """
-        given = read_json(self.folder / PATHS).get("given", {})
+        given = read_json(self.folder / PATHS, PATHS_SPEC).get("given", {})
         return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed() | given)])
 
     def model(self) -> DualEncoder:
@@ -125,13 +126,9 @@ class Run:
         if (self.folder / "text_encoder").is_dir():  # the configuration as it was, with no need of a hub
             made_alike |= {"text_encoder": str((self.folder / "text_encoder").resolve()), "text_options": {}}
         experiment = self.experiment.replace(**made_alike)
-        model = build_model(experiment, tokenizer.vocab_size)
-        try:
-            model.load_state_dict(self.weights())
-        except RuntimeError as error:
-            raise ClipeduError(
-                f"the checkpoint of {self.folder} does not fit its experiment: {str(error)[:300]}"
-            ) from None
+        with self._settings():
+            model = build_model(experiment, tokenizer.vocab_size)
+        model.load_state_dict(self._fitting(model.state_dict()))
         model.tokenizer = tokenizer
         return model.eval()
 
@@ -144,11 +141,30 @@ class Run:
         from clipedu.geometry import build_geometry
 
         ex = self.experiment
-        geometry = build_geometry(ex.geometry, ex.embedding_dim, **ex.geometry_options)
-        if geometry.state_dict():
-            learned = self.weights("geometry.")
+        with self._settings():
+            geometry = build_geometry(ex.geometry, ex.embedding_dim, **ex.geometry_options)
+        if own := geometry.state_dict(prefix="geometry."):
+            learned = self._fitting(own, "geometry.")
             geometry.load_state_dict({name.removeprefix("geometry."): value for name, value in learned.items()})
         return geometry.eval()
+
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        """Name experiment.json in errors about what it holds."""
+        try:
+            yield
+        except (ClipeduError, TypeError, RuntimeError, MemoryError) as error:
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ClipeduError(f"{self.folder / 'experiment.json'} cannot be used: {why}") from None
+
+    def _fitting(self, wanted: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+        """Read weights that are to fit `wanted`, or raise a ClipeduError."""
+        weights = self.weights(prefix)
+        if fault := tensors_misfit(weights, wanted):
+            raise ClipeduError(
+                f"{self.checkpoint() / WEIGHTS} does not fit its experiment: {fault} by the settings and the tokenizer of the run"
+            )
+        return weights
 
     def weights(self, prefix: str = "") -> dict[str, Tensor]:
         """Read the model's tensors by name from the last checkpoint.
@@ -180,19 +196,17 @@ class Run:
         Raises:
             ClipeduError: the files are damaged.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        return read_embeddings(self.folder, self.experiment.embedding_dim)
 
-        path = self.folder / "embeddings.safetensors"
-        if not path.is_file():
-            return None
-        try:
-            words = json.loads((self.folder / "captions.json").read_text(encoding="utf-8"))
-            return {**load_file(path), **(words if isinstance(words, dict) else {"captions": words})}
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ClipeduError(
-                f"the embeddings in {self.folder} cannot be read: {error}. Score the run again"
-            ) from None
+    def sets(self) -> list[dict[str, Any]]:
+        """Read the description of each set, as data.json holds it.
+
+        Returns:
+            "name", "split", "rows", "skipped" (a line for each sample that was left out) and more; [] before training.
+        Raises:
+            ClipeduError: the file is damaged.
+        """
+        return read_sets(self.folder)
 
     @property
     def has_checkpoint(self) -> bool:
@@ -256,14 +270,7 @@ class Run:
         self.metrics = dict(metrics)
         write_json(self.folder / "metrics.json", self.metrics)
 
-    def _frame(self, name: str, columns: Sequence[str] = ("step",)) -> pandas.DataFrame:
+    def _frame(self, name: str) -> pandas.DataFrame:
         if name not in self._frames:
-            import pandas as pd
-
-            try:
-                self._frames[name] = pd.read_csv(self.folder / f"{name}.csv")
-            except (FileNotFoundError, pd.errors.EmptyDataError):  # nothing measured yet, or nothing before it failed
-                self._frames[name] = pd.DataFrame(columns=columns, dtype=float)
-            except (OSError, ValueError) as error:
-                raise ClipeduError(f"{self.folder / f'{name}.csv'} cannot be read: {error}") from None
+            self._frames[name] = read_frame(self.folder, name)
         return self._frames[name]

@@ -6,6 +6,8 @@ norms of all tokens of the first pictures of the retrieval set, and attention in
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +15,10 @@ import torch
 from torch import Tensor
 
 from clipedu.inference.attention import Tokens, attention_maps, name_tokens, reads_attention, token_norms
+from clipedu.runs.schema import AGAIN, TOKENS
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_write, read_json, write_json
+from clipedu.utils.tensor_files import kind_of, read_tensors, size_of
 
 if TYPE_CHECKING:
     from clipedu.data.pairs import Pairs
@@ -58,14 +62,42 @@ def kept_tokens(folder: Path) -> tuple[Tokens, dict[str, Tensor]] | None:
     Raises:
         ClipeduError: a file is damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not (folder / "tokens.safetensors").is_file():
+    if not os.path.lexists(path := folder / "tokens.safetensors"):
         return None
+    again = AGAIN.format(folder=folder)
     try:
-        words, tensors = read_json(folder / "tokens.json"), load_file(folder / "tokens.safetensors")
-        tokens = Tokens(tuple(words["names"]), words["extra"], tuple(words["grid"]), tensors.pop("windows", None))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ClipeduError(f"the tokens kept in {folder} cannot be read: {error}. Score the run again") from None
-    return tokens, tensors
+        tensors = read_tensors(path)
+    except ClipeduError as error:
+        raise ClipeduError(f"{error}. {again}") from None
+    words = read_json(folder / "tokens.json", TOKENS, again)
+    if not words:
+        raise ClipeduError(f"{folder / 'tokens.json'} cannot be read: no such file. {again}")
+    names, extra, (rows, columns) = words["names"], words["extra"], words["grid"]
+    if len(names) != extra + rows * columns:
+        parts = f"{extra} extra tokens and {rows} x {columns} patches"
+        raise ClipeduError(f"{folder / 'tokens.json'} cannot be read: {len(names)} names are not {parts}. {again}")
+    if fault := _misfit(tensors, len(names)):
+        raise ClipeduError(f"{path} cannot be used with tokens.json: {fault}. {again}")
+    return Tokens(tuple(names), extra, (rows, columns), tensors.pop("windows", None)), tensors
+
+
+def _misfit(tensors: Mapping[str, Tensor], length: int) -> str | None:
+    """Return what is wrong with the kept tensors of L tokens, if anything is."""
+    if missing := [name for name in ("pixels", "norms", "maps") if name not in tensors]:
+        return f"the tensor {missing[0]!r} is missing"
+    blocks, images = [*tensors["norms"].shape, 0, 0][:2]
+    side = tensors["pixels"].shape[-1] if tensors["pixels"].ndim else 0
+    wanted = {
+        "pixels": ("uint8", [images, 3, side, side]),
+        "norms": ("float32", [blocks, images, length]),
+        "maps": ("float16", [blocks, 1, 1, length, length]),
+        "windows": ("int64", [length, 3]),
+    }
+    for name, (kind, size) in wanted.items():
+        if name in tensors:
+            found = tensors[name]
+            if kind_of(found) != kind or list(found.shape) != size or not found.numel():
+                return f"the tensor {name!r} is {kind_of(found)} {size_of(found)}, expected {kind} {size}"
+            if not found.isfinite().all():
+                return f"the tensor {name!r} is not finite"
+    return None

@@ -25,13 +25,14 @@ from clipedu.runs.folders import load_run, make_folder
 from clipedu.runs.lock import locked
 from clipedu.runs.paths import with_absolute_paths
 from clipedu.runs.run import Run
+from clipedu.runs.schema import read_baseline
 from clipedu.runs.trained_rows import check_same_sets
 from clipedu.studies.baseline import ridge_baseline
 from clipedu.training.datasets import Data, load_data
 from clipedu.training.objective import check_names
-from clipedu.training.trainer import NotFinite
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import remove_partial_files, reported, write_json
+from clipedu.utils.finite import NotFinite
 from clipedu.utils.processes import check_one_process
 from clipedu.workflow.pipeline import fit, resume
 
@@ -146,6 +147,9 @@ def grid_baseline(
 
     Returns:
         None for an experiment whose image encoder is trained: there are no fixed features to regress from.
+
+    Raises:
+        ClipeduError: the scores that were kept are damaged.
     """
     if not experiment.image_frozen:
         return None
@@ -153,12 +157,12 @@ def grid_baseline(
     if not path.is_file() or not _is_of_cells(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, ridge_baseline(experiment, (data or shared_data(experiment))()))
-    return json.loads(path.read_text())
+    return read_baseline(path.parent)
 
 
 def _is_of_cells(path: Path) -> bool:
     """Check that a baseline is of the data that the cells were trained on, as far as both say what they were."""
-    kept = json.loads(path.read_text()).get("sets") or {}
+    kept = read_baseline(path.parent).get("sets") or {}
     try:
         for cell in path.parent.glob("*/data.json"):
             check_same_sets(cell.parent, kept)

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -34,6 +34,8 @@ from clipedu.optim.regroup import regroup
 from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.finite import NotFinite, first_non_finite, model_fault, optimizer_fault
+from clipedu.utils.tensor_files import tensors_misfit
 
 log = logging.getLogger("clipedu")
 
@@ -66,10 +68,6 @@ class Record:
     pairs_per_second: float
 
 
-class NotFinite(ClipeduError):
-    """The loss or a gradient became NaN or infinite."""
-
-
 @dataclass
 class Trainer:
     """All parts of a run, ready to step: made by `prepare`.
@@ -89,6 +87,7 @@ class Trainer:
     precomputed: Precomputed = field(default_factory=Precomputed)
     step: int = 0
     seconds: float = 0.0
+    _from: str = field(default="", repr=False)  # where the optimizer's state is from, before its first step with it
 
     @property
     def steps_per_epoch(self) -> int:
@@ -109,7 +108,7 @@ class Trainer:
         The model is in training mode whenever a step begins.
 
         Raises:
-            NotFinite: the loss or the gradient became NaN or infinite; names the step.
+            NotFinite: the loss, the gradient, a weight or a buffer became NaN or infinite; names the step.
         """
         ex = self.experiment
         while self.step < self.steps:
@@ -137,6 +136,8 @@ class Trainer:
                     elapsed = time.perf_counter() - began
                     self.step += 1
                     self.seconds += elapsed
+                    if self.step == self.steps:
+                        self.check_finite()
                     yield self._record(output, numbers, epoch, lr, elapsed)
                     began = time.perf_counter()  # what is done with a record is not the step's time
 
@@ -163,7 +164,9 @@ class Trainer:
         self.monitor.observe_gradients()
         if ex.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), ex.clip_grad)
-        self.optimizer.step()
+        with _fitting(self._from):  # many an optimizer looks at its state only now
+            self.optimizer.step()
+        self._from = ""
         return output
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -209,12 +212,15 @@ class Trainer:
         """Return the record of the step just done. Raises NotFinite."""
         step, loss = self.step - 1, numbers["loss"]
         norms = {part: {name: numbers[f"{part} {name}"] for name in QUANTITIES} for part in self.monitor.parts}
-        if not (math.isfinite(loss) and math.isfinite(norms["all"]["gradient"])):
-            what = "the loss" if not math.isfinite(loss) else "the gradient"
+        whole = {"the loss": loss, "the gradient": norms["all"]["gradient"]}
+        if unfit := [what for what, value in whole.items() if not math.isfinite(value)]:
             raise NotFinite(
-                f"{what} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
+                f"{unfit[0]} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
                 f"a smaller lr, clip_grad=1, or a larger temperature may help"
             )
+        if not (math.isfinite(norms["all"]["weight"]) and math.isfinite(norms["all"]["update"])):
+            self.check_finite()
+            raise NotFinite(f"the update is not finite {self._after(lr)}")
         return Record(
             step=step,
             epoch=epoch,
@@ -227,6 +233,26 @@ class Trainer:
             seconds=self.seconds,
             pairs_per_second=self.experiment.batch_size / elapsed,
         )
+
+    def check_finite(self) -> None:
+        """Check all that a checkpoint would keep: weights, buffers, state.
+
+        Raises:
+            NotFinite: a number is NaN or infinite, or a weight too large; names the first such tensor and the step.
+        """
+        named = {**{p: n for n, p in self.loss.named_parameters()}, **{p: n for n, p in self.model.named_parameters()}}
+        loss = first_non_finite(self.loss.state_dict().items(), may_be_minus_infinite=True)
+        fault = (
+            model_fault(self.model)
+            or (f"the loss's {loss}" if loss else None)
+            or optimizer_fault(self.optimizer, named)
+        )
+        if fault:
+            raise NotFinite(f"{fault} is not finite {self._after(self.optimizer.param_groups[0]['lr'])}")
+
+    def _after(self, lr: float) -> str:
+        """Return the words of an error that was seen after the last step."""
+        return f"after step {self.step - 1} (lr {lr:g}): a smaller lr, or a larger eps of the optimizer, may help"
 
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on, besides the model's weights.
@@ -258,24 +284,59 @@ class Trainer:
         if "identity" not in state:
             log.warning("the run was stopped by an older version: whether its pictures have changed cannot be told")
 
-    def load_state(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+    def load_state(self, weights: dict[str, Tensor], state: dict[str, Any], source: object = "the checkpoint") -> None:
         """Restore what `state` returned, to continue from there.
 
         Args:
             weights: the model's tensors by name.
             state: what `state` returned.
+            source: where they are from, for the errors.
         Raises:
-            ClipeduError: the data has changed.
+            ClipeduError: the data has changed, or a part does not fit this run.
+            NotFinite: a number is NaN or infinite.
         """
         self._check_data(state)
+        if fault := tensors_misfit(weights, self.model.state_dict()):
+            raise ClipeduError(f"the weights in {source} do not fit the run's model: {fault}")
+        if fault := tensors_misfit(state["loss"], self.loss.state_dict()):
+            raise ClipeduError(f"the loss in {source} does not fit that of the run: {fault}")
+        random = torch.get_rng_state()
+        if state["random"].shape != random.shape or not 0 <= state["step"] <= self.steps:
+            raise ClipeduError(
+                f"the state in {source} does not fit the run: step {state['step']} of {self.steps}, random state of "
+                f"{len(state['random'])} bytes, of {len(random)}"
+            )
         self.model.load_state_dict(weights)
-        regroup(self.optimizer, state["optimizer"]["param_groups"])  # of a version that grouped otherwise
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._from = f"the optimizer's state in {source}"
+        with _fitting(self._from):
+            regroup(self.optimizer, state["optimizer"]["param_groups"])  # of a version that grouped otherwise
+            self.optimizer.load_state_dict(state["optimizer"])
         self.loss.load_state_dict(state["loss"])
         self.step, self.seconds = state["step"], state["seconds"]
+        try:
+            self.check_finite()
+        except NotFinite as error:
+            raise NotFinite(f"{source} cannot be used: {error}") from None
         self.monitor.first_step = self.step
         if "monitor" in state:  # older versions kept none
             self.monitor.load_state(state["monitor"])
-        torch.set_rng_state(state["random"])
-        if state["random_device"] is not None:
-            torch.cuda.set_rng_state(state["random_device"], self.device)
+        with _fitting(f"the random state in {source}"):
+            torch.set_rng_state(state["random"].cpu())
+            if state["random_device"] is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["random_device"].cpu(), self.device)
+
+
+@contextmanager
+def _fitting(what: str) -> Iterator[None]:
+    """Turn errors of using `what` into one line; nothing if it is "".
+
+    Raises:
+        ClipeduError: the block failed because `what` does not fit.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+        if not what or isinstance(error, (ClipeduError, torch.OutOfMemoryError)):
+            raise
+        why = next(iter(str(error).splitlines()), "")[:200]
+        raise ClipeduError(f"{what} does not fit the run: {type(error).__name__}: {why}") from None

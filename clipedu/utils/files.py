@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.schema import Anything, Object, Spec, misfit
 
 
 @contextmanager
@@ -126,30 +129,73 @@ def reported(path: Path, remedy: str = "") -> Iterator[None]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step (see `atomic_write`), as UTF-8.
 
+    What UTF-8 cannot hold (a file's name that is no text) is written as an escape.
+
     Raises:
         ClipeduError: it cannot be written.
     """
     with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value that JSON can hold, as `write_text` writes text."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write a value that JSON can hold, as `write_text` writes text.
+
+    A number that is not finite, which JSON cannot hold, becomes null.
+    """
+    write_text(path, json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read the object in a file; {} if there is no file.
+def _without_nan(value: Any) -> Any:
+    """Return a value of JSON with None in place of NaN and infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return [_without_nan(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def read_text(path: Path) -> str:
+    """Read a text file, UTF-8.
 
     Raises:
-        ClipeduError: the file cannot be read, or holds no JSON object.
+        FileNotFoundError: there is none.
+        ClipeduError: it is no file, cannot be read, or is not UTF-8.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        if not stat.S_ISREG(path.stat().st_mode):  # to read a pipe would wait for ever
+            raise ClipeduError(f"{path} cannot be read: it is {'a folder' if path.is_dir() else 'no file'}")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ClipeduError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ClipeduError(f"{path} cannot be read: byte {error.start} is not UTF-8 text") from None
+
+
+def read_json(path: Path, spec: Spec | None = None, remedy: str = "") -> Any:
+    """Read the value in a JSON file; {} if there is no file.
+
+    Args:
+        path: of the file.
+        spec: what the value must be (`clipedu.utils.schema`); None is any object.
+        remedy: what to do if it cannot be read, for the error.
+    Raises:
+        ClipeduError: the file cannot be read, holds no JSON (NaN is none), or a value that does not fit: the message names
+            the field, what was found and what is expected.
+    """
+    ending = f". {remedy}" if remedy else ""
+    try:
+        value = json.loads(read_text(path))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise ClipeduError(f"{path} cannot be read: {error}") from None
-    if not isinstance(value, dict):
-        raise ClipeduError(f"{path} cannot be read: it holds a {type(value).__name__}, not an object")
+    except ClipeduError as error:
+        raise ClipeduError(f"{error}{ending}") from None
+    except RecursionError:
+        raise ClipeduError(f"{path} cannot be read: it is nested too deeply{ending}") from None
+    except ValueError as error:
+        raise ClipeduError(f"{path} cannot be read: it is not JSON ({error}){ending}") from None
+    if fault := misfit(spec or Object(others=Anything()), value):
+        raise ClipeduError(f"{path} cannot be read: {fault}{ending}")
     return value

@@ -32,10 +32,11 @@ from clipedu.runs.status import record_end
 from clipedu.runs.trained_rows import keep_trained_rows, shared_with_training
 from clipedu.training.datasets import Data, check_held_out, describe, load_data
 from clipedu.training.setup import prepare
-from clipedu.training.trainer import NotFinite, Trainer
+from clipedu.training.trainer import Trainer
 from clipedu.utils.environment import environment
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import remove_partial_files, write_json
+from clipedu.utils.finite import NotFinite
 from clipedu.utils.interrupts import StopAfterStep
 from clipedu.utils.processes import check_one_process
 from clipedu.workflow.extension import history_note
@@ -220,21 +221,28 @@ def _train(run: Run, trainer: Trainer, *, progress: bool) -> None:
         try:
             if stop.step_is_whole and trainer.step != saved:
                 recorder.save()
+        except NotFinite as error:
+            raise _failed(run, recorder, error) from None
         except ClipeduError as error:
             record_end(run, "stopped", f"{how}; {error}")
             raise
         record_end(run, "stopped", how)
         raise
     except NotFinite as error:
-        with suppress(ClipeduError):  # a full disk must not hide why it failed
-            recorder.write_rows()
-        last = run.checkpoint() if run.has_checkpoint else "none, it failed in its first epoch"
-        note = f"{error}. Last good checkpoint: {last}"
-        record_end(run, "failed", note)
-        raise NotFinite(note) from None
+        raise _failed(run, recorder, error) from None
     except Exception as error:
         record_end(run, "stopped", f"by {_first_line(error)}")
         raise
     finally:
         bar.close()
         trainer.monitor.close()
+
+
+def _failed(run: Run, recorder: RunRecorder, error: NotFinite) -> NotFinite:
+    """Keep a run as failed, and return the error that says which checkpoint is the last good one."""
+    with suppress(ClipeduError):  # a full disk must not hide why it failed
+        recorder.write_rows()
+    last = run.checkpoint() if run.has_checkpoint else "none, it failed in its first epoch"
+    note = f"{error}. Last good checkpoint: {last}"
+    record_end(run, "failed", note)
+    return NotFinite(note)

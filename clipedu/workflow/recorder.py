@@ -53,6 +53,11 @@ class RunRecorder:
         self.run.save_frames(pd.DataFrame(self._history), pd.DataFrame(self._norms), layers)
 
     def save(self) -> None:
-        """Write all rows and a checkpoint."""
+        """Write all rows and a checkpoint.
+
+        Raises:
+            NotFinite: a number that a checkpoint would keep is not finite; nothing is written.
+        """
+        self.trainer.check_finite()
         self.write_rows()
         self.run.save_checkpoint(self.trainer.step, self.trainer.model, self.trainer.state())

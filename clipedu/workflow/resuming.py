@@ -17,10 +17,12 @@ from clipedu.runs.kept import TOKENIZER, check_tokenizer, kept_tokenizer, tokeni
 from clipedu.runs.paths import located
 from clipedu.runs.run import Run
 from clipedu.runs.settings import PATH_FIELDS, check_settings, listed
+from clipedu.runs.status import record_end
 from clipedu.training.datasets import Data, describe, load_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.finite import NotFinite
 from clipedu.workflow.extension import extend, was_extended
 
 log = logging.getLogger("clipedu")
@@ -74,6 +76,7 @@ def prepare_resumed(
         the trainer at the checkpoint's step, and the data.
     Raises:
         ClipeduError: damaged files, or settings or data that have changed.
+        NotFinite: a number in the checkpoint is not finite; the run has failed.
     """
     checkpoint = sound_checkpoint(run.folder)
     facts = read_facts(checkpoint) if checkpoint else {}
@@ -95,7 +98,11 @@ def prepare_resumed(
     with hashed_once(data.train, *data.scored):
         trainer = prepare(experiment, data, progress=progress)
         if checkpoint is not None:
-            trainer.load_state(run.weights(), run.training_state(trainer.device))
+            try:
+                trainer.load_state(run.weights(), run.training_state(trainer.device), checkpoint)
+            except NotFinite as error:
+                record_end(run, "failed", str(error))
+                raise
     if epochs is not None:
         extend(run, epochs, trainer.step, trainer.steps_per_epoch)
         trainer.experiment = experiment.replace(epochs=epochs)

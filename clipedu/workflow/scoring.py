@@ -17,6 +17,7 @@ from clipedu.runs.token_files import keep_tokens
 from clipedu.runs.trained_rows import note_changes, shared_with_training
 from clipedu.training.datasets import describe
 from clipedu.utils.device import pick_device
+from clipedu.utils.finite import check_model
 
 log = logging.getLogger("clipedu")
 
@@ -40,9 +41,11 @@ def score(
         the metrics, as `clipedu.evaluate` names them.
     Raises:
         ClipeduError: the run has no checkpoint, the model does not fit the sets, or another process has the run in use.
+        NotFinite: a weight or an embedding is not finite; the scores in the folder stay as they are.
     """
     with locked(run.folder):
         model = model or run.model().to(pick_device(run.experiment.device))
+        check_model(model)
         metrics: dict[str, float] = {}
         for pairs in sets:
             if pairs.split == "zeroshot":

@@ -195,3 +195,21 @@ def test_clean_caption(text, clean):
 def test_clean_caption_keeps_thirty_words():
     assert clean_caption(" ".join(f"w{i}," for i in range(40))) == " ".join(f"w{i}" for i in range(30))
     assert clean_caption(clean_caption("A well-known, <person>!")) == clean_caption("A well-known, <person>!")
+
+
+@pytest.mark.parametrize("changes", [{"model_max_length": 10**400}, {"model_max_length": 1}, {"pad_token": 3}])
+def test_settings_that_cannot_be_used_are_one_line(tmp_path, changes):
+    train_tokenizer(["a red circle"] * 3, 12).save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ClipeduError):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_damaged_note_on_cleaning_is_named(tmp_path):
+    train_tokenizer(["a red circle"] * 3, 12).save(tmp_path)
+    (tmp_path / "captions.json").write_text('{"clean": "yes"}')
+    with pytest.raises(
+        ClipeduError, match="captions.json cannot be read: field 'clean' is 'yes', expected true or false"
+    ):
+        Tokenizer.load(tmp_path)

@@ -16,6 +16,7 @@ from clipedu.geometry import build_geometry
 from clipedu.inference.embed import embed_pairs
 from clipedu.models import build_model
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.finite import NotFinite
 from tests.evaluation.test_alignment import naive_shape
 from tests.evaluation.test_recall import naive_retrieval
 
@@ -25,6 +26,23 @@ def test_the_average_is_of_the_scores_there_are():
     assert average({"tr@1": 14.1, "ir@1": 10.68, "top1": 25.91}) == pytest.approx(16.8966667)
     assert average({"tr@1": 4, "ir@1": 2}) == pytest.approx(3)
     assert average({"top1": 7.5, "top5": 20}) == 7.5
+
+
+def test_a_model_that_is_not_finite_is_refused(scenes):
+    val, zeroshot, _ = scenes
+    model = model_for(scenes)
+    model.image_encoder.register_buffer("mask", torch.full((2,), -torch.inf))  # as masks are
+    evaluate(model, zeroshot)
+    project = model.project_image
+    model.project_image = lambda features: 1e30 * project(features)  # finite, but of no finite length in float32
+    for pairs in (val, zeroshot):
+        with pytest.raises(NotFinite, match=r"\d+ of \d+ embeddings of the images of scenes/\w+ are not finite"):
+            evaluate(model, pairs)
+    with torch.no_grad():
+        model.text_projection.bias[1] = torch.nan
+    for call in (lambda: evaluate(model, val), lambda: model.embed_texts(["a red circle"])):
+        with pytest.raises(NotFinite, match=r"the weight 'text_projection.bias' \(NaN\)"):
+            call()
 
 
 # the shape of the space

@@ -56,5 +56,5 @@ def test_few_pictures_are_enough(run, tmp_path):
 def test_damage_is_told(run, tmp_path, file, content):
     keep_tokens(tmp_path, run.model(), Scenes("val", 2))
     (tmp_path / file).write_bytes(content)
-    with pytest.raises(ClipeduError, match="tokens kept in .* cannot be read"):
+    with pytest.raises(ClipeduError, match=f"{file} cannot be read: .*Score the run again"):
         kept_tokens(tmp_path)

@@ -77,6 +77,89 @@ def test_nan_stops_and_names_the_step(quick):
         list(train(quick.replace(optimizer="sgd", lr=1e12, warmup=0.0)))
 
 
+def poisoned(quick, step, poison):
+    """A trainer whose model, loss and optimizer are changed right after the update of a step."""
+    trainer = ready(quick)
+
+    def spoil(*_):
+        if trainer.step == step:
+            with torch.no_grad():
+                poison(trainer)
+
+    trainer.optimizer.register_step_post_hook(spoil)
+    return trainer
+
+
+def buffer_of(model):
+    return next(tensor for name, tensor in model.named_buffers() if name.endswith("running_var"))
+
+
+def test_a_zero_eps_stops_at_the_step_that_makes_a_nan(quick):
+    """Rows without a gradient become 0 / 0, and the loss sees them batches later, or never."""
+    with pytest.raises(NotFinite, match=r"^the weight '.*weight' \(NaN\) is not finite after step 0 \(lr"):
+        list(train(quick.replace(optimizer_options={"eps": 0})))
+
+
+@pytest.mark.parametrize(
+    "poison, named",
+    [
+        (lambda t: buffer_of(t.model).fill_(math.nan), "the buffer 'image_encoder.*running_var' \\(NaN\\)"),
+        (lambda t: t.model.text_projection.bias.fill_(math.inf), "the weight 'text_projection.bias' \\(inf\\)"),
+        (lambda t: t.model.text_projection.weight.fill_(1e37), "the weight 'text_projection.weight' \\(1e\\+37\\)"),
+        (
+            lambda t: t.optimizer.state[t.model.text_projection.bias]["exp_avg_sq"].fill_(math.inf),
+            "the optimizer's 'exp_avg_sq of text_projection.bias' \\(inf\\)",
+        ),
+    ],
+    ids=["buffer", "weight", "large", "state"],
+)
+def test_what_the_last_step_spoils_does_not_pass_for_finished(quick, poison, named):
+    trainer = poisoned(quick, 7, poison)
+    with pytest.raises(NotFinite, match=f"^{named} is not finite after step 7 "):
+        list(trainer.run())
+
+
+def test_what_a_loss_keeps_is_checked(quick):
+    trainer = poisoned(quick.replace(loss="sogclr"), 7, lambda t: t.loss.state_dict()["log_u"].fill_(math.nan))
+    with pytest.raises(NotFinite, match=r"^the loss's 'log_u' \(NaN\) is not finite after step 7 "):
+        list(trainer.run())
+
+
+def test_a_state_that_does_not_fit_is_named(quick):
+    trainer = ready(quick)
+    for _ in zip(range(2), trainer.run(), strict=False):
+        pass
+    weights, state = trainer.model.state_dict(), trainer.state()
+    weights = {name: tensor.clone() for name, tensor in weights.items()}
+
+    def message(**changes):
+        fresh = ready(quick)
+        with pytest.raises(ClipeduError) as caught:
+            fresh.load_state(weights, {**state, **changes}, "step-2")
+            next(fresh.run())
+        return str(caught.value)
+
+    optimizer = state["optimizer"]
+    assert message(step=99).startswith("the state in step-2 does not fit the run: step 99 of 8")
+    assert "random state of 3 bytes" in message(random=torch.zeros(3, dtype=torch.uint8))
+    assert message(random=torch.zeros_like(state["random"])).startswith(
+        "the random state in step-2 does not fit the run"
+    )
+    assert message(loss={"u": torch.ones(1)}) == (
+        "the loss in step-2 does not fit that of the run: the tensor 'u' is not expected"
+    )
+    fewer = {**optimizer, "param_groups": optimizer["param_groups"][:1]}
+    assert message(optimizer=fewer).startswith("the optimizer's state in step-2 does not fit the run: ValueError")
+    for spoilt in ({"exp_avg": torch.ones(3)}, {}, {**optimizer["state"][0], "exp_avg_sq": None}):
+        of_one = {**optimizer, "state": {**optimizer["state"], 0: {"step": torch.tensor(2.0), **spoilt}}}
+        assert message(optimizer=of_one).startswith("the optimizer's state in step-2 does not fit the run: ")
+    moments = {**optimizer["state"][0], "exp_avg": optimizer["state"][0]["exp_avg"] * math.nan}
+    spoilt = {**optimizer, "state": {**optimizer["state"], 0: moments}}
+    assert message(optimizer=spoilt).startswith("step-2 cannot be used: the optimizer's 'exp_avg of image_encoder.")
+    weights["text_projection.bias"] = torch.ones(3)
+    assert "the weights in step-2 do not fit the run's model: the tensor 'text_projection.bias' is [3]" in message()
+
+
 def test_clipping_bounds_the_update_but_not_the_measured_gradient(quick):
     experiment = quick.replace(
         optimizer="sgd",

@@ -1,5 +1,7 @@
 """Files written in one step: a kill, an error or a full disk in between leaves the old one, and nothing else."""
 
+import json
+import math
 import os
 import signal
 import subprocess
@@ -21,6 +23,7 @@ from clipedu.utils.files import (
     write_json,
     write_text,
 )
+from clipedu.utils.schema import Items, Number, Text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -204,12 +207,50 @@ def test_json(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, why", [(b"", "Expecting value"), (b"[1]", "holds a list, not an object"), (b"\xff", "utf-8")]
+    "content, why",
+    [
+        (b"", r"it is not JSON \(Expecting value"),
+        (b"[1]", "the whole is a list of 1, expected an object"),
+        (b"\xff", "byte 0 is not UTF-8 text"),
+        (b'{"a": {"b": NaN}}', "field 'a.b' is NaN, expected a number"),
+        (b'{"a": [1, 1e999]}', "field 'a.1' is Infinity, expected a number"),
+        (b"[" * 100_000, "it is nested too deeply"),
+        (b'{"a": ' * 50 + b"1" + b"}" * 50, "is nested more than 20 deep"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "it is not JSON"),
+        (b'{"a": "\\ud800"}', "field 'a' is .* which is not Unicode text"),
+    ],
 )
 def test_json_that_is_damaged(tmp_path, content, why):
     (tmp_path / "f.json").write_bytes(content)
     with pytest.raises(ClipeduError, match=f"f.json cannot be read: .*{why}"):
         read_json(tmp_path / "f.json")
+
+
+def test_a_folder_or_a_pipe_in_the_place_of_json(tmp_path):
+    (tmp_path / "f.json").mkdir()
+    with pytest.raises(ClipeduError, match="f.json cannot be read: it is a folder$"):
+        read_json(tmp_path / "f.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ClipeduError, match="pipe.json cannot be read: it is no file. Remove it$"):
+        read_json(tmp_path / "pipe.json", remedy="Remove it")
+
+
+def test_json_of_a_schema(tmp_path):
+    write_json(tmp_path / "f.json", [1, 2])
+    assert read_json(tmp_path / "f.json", Items(Number())) == [1, 2]
+    with pytest.raises(ClipeduError, match="f.json cannot be read: field '0' is 1, expected a text. Write it again$"):
+        read_json(tmp_path / "f.json", Items(Text()), "Write it again")
+
+
+def test_what_json_cannot_hold_becomes_null(tmp_path):
+    write_json(tmp_path / "f.json", {"a": math.nan, "b": [1.5, math.inf, (-math.inf, "NaN")]})
+    text = (tmp_path / "f.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": [1.5, None, [None, "NaN"]]}
+
+
+def test_a_name_that_is_no_text_is_written_as_an_escape(tmp_path):
+    write_text(tmp_path / "f.txt", "run \udcff ü")
+    assert (tmp_path / "f.txt").read_text(encoding="utf-8") == r"run \udcff ü"
 
 
 def test_leftovers_of_a_kill_are_removed_and_nothing_else(tmp_path):

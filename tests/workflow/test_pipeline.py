@@ -1,6 +1,7 @@
 """A run's folder from start to finish: kept, resumed, scored again; and what an interruption leaves."""
 
 import json
+import os
 import signal
 from dataclasses import replace
 
@@ -160,6 +161,83 @@ def test_nan_keeps_the_run_and_names_the_last_good_checkpoint(quick, tmp_path, m
     assert run.status == "failed" and "step 5" in run.note and len(run.history) == 5
     assert run.layers["step"].unique().tolist() == list(range(5)), "rows of the step that failed are left out"
     assert run.checkpoint().name == "step-00000004"
+
+
+def spoil(monkeypatch, step, poison):
+    """Change a trainer right after the update of a step."""
+    original = Trainer._train_on
+
+    def train_on(self, batch, lr):
+        output = original(self, batch, lr)
+        if self.step == step:
+            with torch.no_grad():
+                poison(self)
+        return output
+
+    monkeypatch.setattr(Trainer, "_train_on", train_on)
+
+
+def spoil_buffer(trainer):
+    next(t for name, t in trainer.model.named_buffers() if name.endswith("running_var"))[0] = float("nan")
+
+
+@pytest.mark.parametrize("step, kept", [(2, []), (5, ["step-00000004"]), (7, ["step-00000004"])])
+def test_a_model_that_is_not_finite_is_neither_kept_nor_scored(quick, tmp_path, monkeypatch, step, kept):
+    spoil(monkeypatch, step, spoil_buffer)
+    with pytest.raises(NotFinite, match=r"^the buffer 'image_encoder.*running_var' \(NaN\) is not finite after step"):
+        fit(quick, tmp_path / "run", progress=False)
+    run = load_run(tmp_path / "run")
+    assert run.status == "failed" and "running_var" in run.note and run.metrics == {}
+    assert sorted(path.name for path in (run.folder / "checkpoint").glob("step-*")) == kept
+    assert ("Last good checkpoint: " + (str(run.checkpoint()) if kept else "none")) in run.note
+    if kept:
+        assert all(tensor.isfinite().all() for tensor in run.weights().values())
+        assert len(run.history) == 7  # the last step has no record: after it the end of the run is checked
+
+
+def test_ctrl_c_keeps_no_model_that_is_not_finite(quick, tmp_path, monkeypatch):
+    run_until(monkeypatch, 6)
+    spoil(monkeypatch, 5, spoil_buffer)
+    with pytest.raises(NotFinite, match="Last good checkpoint: .*step-00000004"):
+        fit(quick, tmp_path / "run", progress=False)
+    assert load_run(tmp_path / "run").status == "failed"
+
+
+def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(quick, tmp_path, monkeypatch):
+    """As runs of older versions could leave one behind."""
+    run_until(monkeypatch, 5)
+    spoil(monkeypatch, 4, spoil_buffer)
+    monkeypatch.setattr(Trainer, "check_finite", lambda self: None)
+    with pytest.raises(KeyboardInterrupt):
+        fit(quick, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    with pytest.raises(NotFinite, match=r"step-00000005 cannot be used: the buffer .*running_var' \(NaN\)"):
+        resume(tmp_path / "run", progress=False)
+    run = load_run(tmp_path / "run")
+    assert run.status == "failed"
+    with pytest.raises(NotFinite, match="running_var"):
+        workflow.score(run, evaluation_sets(run.experiment), progress=False)
+
+
+def test_embeddings_that_are_not_finite_are_not_scored(quick, tmp_path, monkeypatch):
+    """All weights are finite; the lengths of the embeddings are not, and their cosines would be 0."""
+    spoil(monkeypatch, 7, lambda trainer: trainer.model.image_projection.weight.fill_(5e17))
+    with pytest.raises(NotFinite, match="1000 of 1000 embeddings of the images of scenes/val are not finite"):
+        fit(quick, tmp_path / "run", progress=False)
+    run = load_run(tmp_path / "run")
+    assert run.status == "failed" and run.metrics == {} and "weights are finite, but too large" in run.note
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_all_files_of_a_run_have_the_mode_that_the_umask_says(quick, tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        fit(quick.replace(train_size=16, epochs=1), tmp_path / "run", progress=False, report=umask == 0o002)
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in (tmp_path / "run").rglob("*")}
+    wrong = {str(p): oct(mode) for p, mode in modes.items() if mode != (0o777 if p.is_dir() else 0o666) & ~umask}
+    assert not wrong and len(modes) > 15
 
 
 def test_a_crash_says_so_and_can_be_resumed(quick, tmp_path, monkeypatch):
