@@ -162,7 +162,7 @@ def grid_baseline(
 
 def _is_of_cells(path: Path) -> bool:
     """Check that a baseline is of the data that the cells were trained on, as far as both say what they were."""
-    kept = read_baseline(path.parent).get("sets") or {}
+    kept = (read_baseline(path.parent) or {}).get("sets") or {}
     try:
         for cell in path.parent.glob("*/data.json"):
             check_same_sets(cell.parent, kept)
