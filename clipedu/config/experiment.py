@@ -83,10 +83,14 @@ class Experiment:
     text_weights: str = _setting("random", "random, pretrained (from the hub), or a .safetensors file")
     text_frozen: bool = _setting(False, "train only the projection on top; features are computed once and kept")
     text_options: dict[str, Any] = _options(
-        "changes to the text model's config, e.g. dropout=0.2", taken=("name", "weights", "vocab_size")
+        "changes to the text model's config, e.g. dropout=0.2",
+        taken=("name", "weights", "vocab_size", "special_tokens"),
     )
     text_pooling: str = _setting(
-        "mean", "cls: hidden state of the first token; mean: over all tokens", choices=("cls", "mean")
+        "auto",
+        "cls: hidden state of the first token; last: of the last one; mean: over all; auto: mean, or last where the encoder "
+        "reads from left to right",
+        choices=("auto", "cls", "last", "mean"),
     )
     embedding_dim: int = _setting(128, "width of the shared embedding", at_least=1)
     # the objective

@@ -43,6 +43,8 @@ class Tokenizer:
         length: see above.
         vocab_size: how many different ids there are.
         pad_id: the id that fills up short captions.
+        special_tokens: ids by "pad", "unk", "cls", "sep", "mask", "bos" and "eos"; None for a token that it has not. Where it
+            has no token for the beginning of a text, [CLS] is that, and [SEP] is the end.
         truncated: how many texts of the last `encode` were cut.
         clean: whether texts go through `clean_caption` first; False unless it is set.
     Raises:
@@ -60,9 +62,21 @@ class Tokenizer:
         self.tokenizer = tokenizer
         if len(self._whole("")) == 0:
             raise ClipeduError("the tokenizer adds no [CLS] or [SEP] to a text: take one of a BERT-like text model")
+        if tokenizer.pad_token is None and tokenizer.eos_token is None:
+            raise ClipeduError(
+                "the tokenizer has no token to pad with, neither pad_token nor eos_token: choose another text model, or set "
+                "pad_token in its tokenizer_config.json"
+            )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.length, self.vocab_size, self.pad_id = length, len(tokenizer), tokenizer.pad_token_id
+        self.special_tokens = {
+            token: getattr(tokenizer, f"{token}_token_id", None)
+            for token in ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+        }
+        for token, other in (("bos", "cls"), ("eos", "sep"), ("cls", "bos"), ("sep", "eos")):
+            if self.special_tokens[token] is None:
+                self.special_tokens[token] = self.special_tokens[other]
         self.truncated, self.clean = 0, False
 
     def encode(self, texts: Sequence[str], strict: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -97,14 +97,13 @@ class Run:
         from clipedu.models import build_model
 
         tokenizer = Tokenizer.load(self.folder / "tokenizer")
-        made_alike: dict[str, Any] = {
-            "image_weights": "random",
-            "text_weights": "random",
-        }  # the checkpoint has all weights
-        if (self.folder / "text_encoder").is_dir():  # the configuration as it was, with no need of a hub
-            made_alike |= {"text_encoder": str((self.folder / "text_encoder").resolve()), "text_options": {}}
-        experiment = self.experiment.replace(**made_alike)
-        model = build_model(experiment, tokenizer.vocab_size)
+        experiment = self.experiment.replace(image_weights="random", text_weights="random")  # the checkpoint has all
+        model = build_model(
+            experiment,
+            tokenizer.vocab_size,
+            special_tokens=tokenizer.special_tokens,
+            saved_text=self.saved_text(),  # with no need of a hub
+        )
         try:
             model.load_state_dict(self.weights())
         except RuntimeError as error:
@@ -113,6 +112,18 @@ class Run:
             ) from None
         model.tokenizer = tokenizer
         return model.eval()
+
+    def saved_text(self) -> Path | None:
+        """Return the folder of the text encoder's configuration.
+
+        None where it is missing or damaged: the configuration is then made again from the experiment.
+        """
+        folder = self.folder / "text_encoder"
+        try:
+            json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return folder
 
     def geometry(self) -> Geometry:
         """Load its geometry, with curvature and scales as they were learned.

@@ -6,6 +6,7 @@ Model, loss, optimizer and monitor all follow from the experiment's seed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -36,12 +37,15 @@ def train(experiment: Experiment) -> Iterator[Record]:
     yield from prepare(experiment, load_training_data(experiment)).run()
 
 
-def prepare(experiment: Experiment, data: TrainingData, *, progress: bool = True) -> Trainer:
+def prepare(
+    experiment: Experiment, data: TrainingData, *, saved_text: Path | None = None, progress: bool = True
+) -> Trainer:
     """Build model, loss and optimizer of an experiment, all from its seed.
 
     Args:
         experiment: what to train.
         data: its pairs and tokenizer: `load_training_data(experiment)`, or `load_data(experiment)`.
+        saved_text: of `build_model`, where a run goes on.
         progress: show progress bars where features of a frozen encoder are computed.
     Returns:
         a trainer at step 0.
@@ -52,7 +56,9 @@ def prepare(experiment: Experiment, data: TrainingData, *, progress: bool = True
     torch.manual_seed(experiment.seed)
     pairs, tokenizer = data.train, data.tokenizer
     pairs.tokenize(tokenizer)
-    model = build_model(experiment, tokenizer.vocab_size).to(device)
+    model = build_model(
+        experiment, tokenizer.vocab_size, special_tokens=tokenizer.special_tokens, saved_text=saved_text
+    ).to(device)
     model.tokenizer = tokenizer
     loss = build_objective(experiment, model.geometry, len(pairs)).to(device)
     optimizer = _optimizer(experiment, model, loss)

@@ -89,8 +89,9 @@ def resume(folder: str | Path, *, data: Data | None = None, progress: bool = Tru
         kept = run.folder / "tokenizer"
         data = load_data(run.experiment, Tokenizer.load(kept) if kept.exists() else None)
     remove_partial_files(run.folder)
+    kept_config = None if run.experiment.text_weights == "pretrained" else run.saved_text()
     with hashed_once(data.train, *data.scored):
-        trainer = prepare(run.experiment, data, progress=progress)
+        trainer = prepare(run.experiment, data, saved_text=kept_config, progress=progress)
         if run.has_checkpoint:
             trainer.load_state(run.weights(), run.training_state(trainer.device))
         return _finish(run, trainer, data, progress=progress, report=report)

@@ -131,6 +131,21 @@ def test_a_tokenizer_without_marks_is_refused(tokenizer, tmp_path):
         Tokenizer.load(tmp_path)
 
 
+def test_special_tokens(tokenizer):
+    assert tokenizer.special_tokens == {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4, "bos": 2, "eos": 3}
+
+
+@pytest.mark.parametrize("load", [Tokenizer.load, lambda folder: hub_tokenizer(str(folder), 8)])
+def test_a_tokenizer_that_cannot_pad_is_refused(tokenizer, tmp_path, load):
+    tokenizer.save(tmp_path)
+    saved = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**saved, "pad_token": None}))
+    with pytest.raises(ClipeduError, match="no token to pad with, neither pad_token nor eos_token"):
+        load(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**saved, "pad_token": None, "eos_token": "[SEP]"}))
+    assert load(tmp_path).pad_id == load(tmp_path).special_tokens["pad"] == 3
+
+
 @pytest.mark.parametrize("length", [2, 0, -1])
 def test_too_short(length):
     with pytest.raises(ClipeduError, match=f"length of {length} tokens"):
