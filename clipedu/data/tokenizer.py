@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,12 +24,14 @@ import numpy as np
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import read_json, reported, write_json
 from clipedu.utils.hub import quiet, reachable
+from clipedu.utils.interrupts import interruptible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOKENS_VERSION = 1  # raise it when `encode` or `clean_caption` comes out differently
+WORD_LETTERS = 100  # a longer word becomes [UNK], as in BERT
 _CHUNK = 20_000  # captions at a time: the backend's result takes about 100 times the memory of the ids
 _STRIPPED = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~"), "-": " ", "/": " "})
 
@@ -174,7 +177,8 @@ class Tokenizer:
 def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192) -> Tokenizer:
     """Train a lower-casing WordPiece tokenizer on captions.
 
-    The same captions give the same tokenizer.
+    The same captions give the same tokenizer. Words of more than 100 letters, which it will read as [UNK], are left out: the time
+    that the backend takes grows with the square of a word's length.
 
     Args:
         captions: the texts to learn from.
@@ -187,8 +191,17 @@ def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192
     from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    captions = list(captions)
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    longer = re.compile(rf"(?:\S|[\x0b\x0c\x1c-\x1f\x85]){{{WORD_LETTERS + 1}}}")  # these the normalizer deletes
+
+    def bounded(caption: str) -> str:
+        """Leave out over-long words; a caption without any is returned as it is."""
+        if not longer.search(caption):
+            return caption
+        words = [word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(caption))]
+        return " ".join(word for word in words if len(word) <= WORD_LETTERS)
+
+    captions = [bounded(caption) for caption in captions]
     every = set().union(*map(normalizer.normalize_str, captions))
     letters = sorted(letter for letter in every if not letter.isspace())
     needed = len(SPECIAL) + 2 * len(letters)
@@ -203,14 +216,16 @@ def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192
 
     # The trainer numbers "##a", "##b", ... in the order of a hash table, and breaks ties by number: two runs would differ.
     # Given to it as fixed first entries they have the same numbers each time.
-    learner = backend(models.WordPiece(unk_token="[UNK]"))
+    learner = backend(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=WORD_LETTERS))
     fixed = [*SPECIAL, *(f"##{letter}" for letter in letters)]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size, min_frequency=2, special_tokens=fixed, show_progress=False
     )
-    learner.train_from_iterator(captions, trainer)
+    interruptible(lambda: learner.train_from_iterator(captions, trainer))
 
-    trained = backend(models.WordPiece(vocab=learner.get_vocab(), unk_token="[UNK]"))
+    trained = backend(
+        models.WordPiece(vocab=learner.get_vocab(), unk_token="[UNK]", max_input_chars_per_word=WORD_LETTERS)
+    )
     ends = [(token, learner.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     trained.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -12,6 +13,8 @@ from clipedu.inference.features import (
     embed_in_chunks,
 )
 from clipedu.models.dual_encoder import DualEncoder
+
+log = logging.getLogger("clipedu")
 
 CHUNK = 1 << 24  # similarities held at once
 
@@ -97,7 +100,17 @@ def class_prototypes(model: DualEncoder, class_names: Sequence[str], templates: 
         ClipeduError: the model has no tokenizer.
     """
     prompts = [template.format(name) for name in class_names for template in templates]
-    embeddings = embed_in_chunks(lambda rows: model.embed_texts([prompts[r] for r in rows], strict=False), len(prompts))
+    cut = 0
+
+    def embed(rows: Tensor) -> Tensor:
+        nonlocal cut
+        embeddings = model.embed_texts([prompts[r] for r in rows], strict=False)
+        cut += getattr(model.tokenizer, "truncated", 0)
+        return embeddings
+
+    embeddings = embed_in_chunks(embed, len(prompts))
+    if cut:
+        log.warning(f"{cut:,} of {len(prompts):,} zero-shot prompts are longer than the model reads, and are cut")
     return torch.stack([model.geometry.mean(part) for part in embeddings.split(len(templates))])
 
 

@@ -157,8 +157,8 @@ def describe(pairs: Pairs) -> dict[str, Any]:
     """Describe a set, for a run's data.json.
 
     Returns:
-        its name, split, rows, image size, fingerprint and identity (`clipedu.data.pairs`), and every sample that was left
-        out and why, also summed up.
+        its name, split, rows, image size, fingerprint and identity (`clipedu.data.pairs`), every sample that was left out and
+        why, also summed up, and how many captions are cut (null for a set that is not tokenized yet).
     """
     return {
         "name": pairs.name,
@@ -169,6 +169,7 @@ def describe(pairs: Pairs) -> dict[str, Any]:
         "identity": pairs.identity(),
         "skipped": list(pairs.skipped),
         "left_out": list(pairs.left_out),
+        "captions_cut": pairs.captions_cut,
     }
 
 

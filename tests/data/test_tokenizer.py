@@ -166,6 +166,35 @@ def test_training_twice_gives_the_same_tokenizer():
     assert all(vocabulary == vocabularies[0] for vocabulary in vocabularies)
 
 
+LONG = {
+    "letters": "x" * 200_000,
+    "deleted controls between": "x\x1c" * 100_000,
+    "zero width between": "x\u200b" * 100_000,
+    "letters that fall apart": "\ud55c" * 100_000,
+    "without spaces": "abcdefghij" * 20_000,
+}
+
+
+@pytest.mark.timeout(120)  # of one word of 200,000 letters the backend alone would train for some ten minutes
+@pytest.mark.parametrize("word", LONG.values(), ids=LONG)
+def test_an_over_long_word_is_left_out(word):
+    texts = captions()
+    plain = train_tokenizer([*texts, "a dog, !"], 8, vocab_size=200).tokenizer.get_vocab()
+    assert train_tokenizer([*texts, word, f"a dog, {word}!"], 8, vocab_size=200).tokenizer.get_vocab() == plain
+    tokenizer = train_tokenizer([*texts, f"the cat {word} the cat"], 8, vocab_size=200)
+    pieces = tokenizer.tokenizer.convert_ids_to_tokens(tokenizer.encode([f"a {word} dog"])[0][0])
+    assert pieces == ["[CLS]", "a", "[UNK]", "dog", "[SEP]", "[PAD]", "[PAD]", "[PAD]"]
+
+
+def test_a_word_of_100_letters_is_learned():
+    word = "ab" * 50
+    vocabulary = train_tokenizer([word] * 5, 8, vocab_size=400).tokenizer.get_vocab()
+    assert word in vocabulary
+    assert not any(
+        "abab" in entry for entry in train_tokenizer([f"{word}a c"] * 5, 8, vocab_size=400).tokenizer.get_vocab()
+    )
+
+
 def test_hub_tokenizer_from_a_folder(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
     again = hub_tokenizer(str(tmp_path), 6)
