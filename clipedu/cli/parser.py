@@ -86,6 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--eval-data", help="another retrieval set than the run's own (its scores are printed, not kept)"
     )
     again.add_argument("--zeroshot-data", help="another zero-shot set than the run's own (printed, not kept)")
+    for option, what in (("--class-names", "ImageNet's names"), ("--templates", "prompts")):
+        again.add_argument(option, metavar="clipedu|open_clip", help=f"{what} of another source (printed, not kept)")
 
     many = _command(commands, "grid", grid, "the course's grid: five losses x three optimizers")
     many.add_argument("--folder", type=Path, help="folder of the grid (default: runs/grid-<preset>)")

@@ -65,6 +65,7 @@ class Pairs:
         image_size: height and width of the images, in pixels.
         labels: int64 [N] class of each image, or None.
         class_names: one name a class (index = label), or None.
+        named_by: where the class names are from, a key of `clipedu.data.prompts.NAMED_BY`.
         templates: prompt templates with one "{}" each, for zero-shot classification.
         skipped: one line for each sample that was left out, and why.
         left_out: the same summed up: one line for each reason, with examples.
@@ -76,6 +77,7 @@ class Pairs:
     image_size: int = 0
     labels: Tensor | None = None
     class_names: Sequence[str] | None = None
+    named_by: str = ""
     templates: Sequence[str] = ("a photo of a {}.",)
     skipped: Sequence[str] = ()
     left_out: Sequence[str] = ()

@@ -4,8 +4,8 @@ A caption of up to `length` tokens becomes one row of ids: [CLS], its word piece
 is cut off before [SEP]. `encode` works on the tokenizer's Rust backend and is done once a data set (`Pairs.tokenize`).
 
 There are three ways to get a tokenizer: train one on the captions (needs no network), take the text model's own from the
-Hugging Face Hub, or load one from the folder in which it was saved. `clean_caption` cleans captions as the course does; a
-tokenizer whose `clean` is set does so to every text it encodes.
+Hugging Face Hub, or load one from the folder in which it was saved. A tokenizer whose `clean` is set cleans every text that it
+encodes (`clipedu.data.cleaning`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from clipedu.data.cleaning import cleaned
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import read_json, reported, write_json
 from clipedu.utils.hub import quiet, reachable
@@ -33,7 +34,6 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOKENS_VERSION = 1  # raise it when `encode` or `clean_caption` comes out differently
 WORD_LETTERS = 100  # a longer word becomes [UNK], as in BERT
 _CHUNK = 20_000  # captions at a time: the backend's result takes about 100 times the memory of the ids
-_STRIPPED = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~"), "-": " ", "/": " "})
 
 
 class Tokenizer:
@@ -49,7 +49,7 @@ class Tokenizer:
         special_tokens: ids by "pad", "unk", "cls", "sep", "mask", "bos" and "eos"; None for a token that it has not. Where it
             has no token for the beginning of a text, [CLS] is that, and [SEP] is the end.
         truncated: how many texts of the last `encode` were cut.
-        clean: whether texts go through `clean_caption` first; False unless it is set.
+        clean: how texts are cleaned first (`cleaned`): False, True or "web"; False unless it is set.
     Raises:
         ClipeduError: a length that is too short for any word or longer than the model's limit, an empty vocabulary, or a
             tokenizer that marks neither the beginning nor the end of a text.
@@ -80,7 +80,7 @@ class Tokenizer:
         for token, other in (("bos", "cls"), ("eos", "sep"), ("cls", "bos"), ("sep", "eos")):
             if self.special_tokens[token] is None:
                 self.special_tokens[token] = self.special_tokens[other]
-        self.truncated, self.clean = 0, False
+        self.truncated, self.clean = 0, cast("bool | str", False)
 
     def encode(self, texts: Sequence[str], strict: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Return token ids, int32 [T, length], and lengths, int32 [T].
@@ -95,8 +95,7 @@ class Tokenizer:
         """
         if isinstance(texts, str):
             raise ClipeduError(f"encode takes a list of texts, not one text: write [{texts[:40]!r}]")
-        if self.clean:
-            texts = [clean_caption(text) for text in texts]
+        texts = cleaned(texts, self.clean)
         backend = self.tokenizer.backend_tokenizer
         backend.enable_truncation(self.length)
         backend.enable_padding(length=self.length, pad_id=self.pad_id, pad_token=self.tokenizer.pad_token)
@@ -266,16 +265,6 @@ def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ClipeduError(f"{model_name!r} has no fast tokenizer (tokenizer.json): choose another text model")
     return Tokenizer(tokenizer, length)
-
-
-def clean_caption(text: str) -> str:
-    """Clean a caption as the course does.
-
-    The result has lower case, no punctuation, single spaces and at most 30 words.
-
-    Removed are , . ' ! ? " ( ) * # : ; ~ ; "-" and "/" become spaces; the placeholder <person> becomes the word.
-    """
-    return " ".join(text.lower().translate(_STRIPPED).replace("<person>", "person").split()[:30])
 
 
 def _first_line(error: Exception) -> str:

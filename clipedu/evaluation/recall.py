@@ -9,9 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from clipedu.inference.features import (
-    embed_in_chunks,
-)
+from clipedu.data.class_names import same_names
+from clipedu.inference.features import embed_in_chunks
 from clipedu.models.dual_encoder import DualEncoder
 
 log = logging.getLogger("clipedu")
@@ -88,7 +87,8 @@ def zero_shot(
 def class_prototypes(model: DualEncoder, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
     """Compute one embedding a class, the mean over its prompts.
 
-    The mean is the geometry's. A prompt that is longer than the model reads is cut, as a caption in training is.
+    The mean is the geometry's. A prompt that is longer than the model reads is cut, as a caption in training is. Log lines
+    say so, and which classes have the same tokens.
 
     Args:
         model: with its tokenizer and geometry.
@@ -109,6 +109,9 @@ def class_prototypes(model: DualEncoder, class_names: Sequence[str], templates: 
         return embeddings
 
     embeddings = embed_in_chunks(embed, len(prompts))
+    ids, _ = model.tokenizer.encode(prompts[:: len(templates)])
+    for line in same_names({index: row.tolist() for index, row in enumerate(ids)}, class_names):
+        log.warning(f"{line} by their tokens")
     if cut:
         log.warning(f"{cut:,} of {len(prompts):,} zero-shot prompts are longer than the model reads, and are cut")
     return torch.stack([model.geometry.mean(part) for part in embeddings.split(len(templates))])

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from clipedu.data.tokenizer import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
+from clipedu.data.tokenizer import Tokenizer, hub_tokenizer, train_tokenizer
 from clipedu.utils.errors import ClipeduError
 
 WORDS = [
@@ -219,23 +219,12 @@ def test_hub_that_cannot_be_reached(monkeypatch, capfd):
         hub_tokenizer("no-such-maker/no-such-model", 30)
 
 
-@pytest.mark.parametrize(
-    "text, clean",
-    [
-        ("A Dog's Day.", "a dogs day"),
-        ("well-known and/or new", "well known and or new"),
-        ('"Stop!" (he said): #1, *now*; why? ~ok', "stop he said 1 now why ok"),
-        ("<PERSON> and <person>'s dog", "person and persons dog"),
-        ("  two   spaces\tand a line\n", "two spaces and a line"),
-        ("...", ""),
-        ("left - right", "left right"),
-        ("100% of $5 @ 3 & [x]", "100% of $5 @ 3 & [x]"),
-    ],
-)
-def test_clean_caption(text, clean):
-    assert clean_caption(text) == clean
-
-
-def test_clean_caption_keeps_thirty_words():
-    assert clean_caption(" ".join(f"w{i}," for i in range(40))) == " ".join(f"w{i}" for i in range(30))
-    assert clean_caption(clean_caption("A well-known, <person>!")) == clean_caption("A well-known, <person>!")
+def test_a_tokenizer_cleans_as_it_is_set(tokenizer, tmp_path):
+    plain = tokenizer.encode(["a red & green dog"])[0]
+    assert not np.array_equal(tokenizer.encode(["a red &amp; green dog"])[0], plain)
+    web = Tokenizer(tokenizer.tokenizer, 8)
+    web.clean = "web"
+    assert np.array_equal(web.encode(["a  red &amp;amp; green\ndog"])[0], plain)
+    assert len({web.identity(), tokenizer.identity()}) == 2
+    web.save(tmp_path)
+    assert Tokenizer.load(tmp_path).clean == "web"
