@@ -74,7 +74,7 @@ def _open_clip(what: str) -> ModuleType:
 
 
 def read_class_names(file: Path) -> list[str]:
-    """Read a file of class names, one a line; the line's place is the class index.
+    """Read a file of class names, one a line in order of the index.
 
     Two classes of one name are told by a log line.
 

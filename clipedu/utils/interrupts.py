@@ -1,4 +1,4 @@
-"""Ctrl-C: `StopAfterStep` lets the current step end, `interruptible` waits for no foreign code."""
+"""Ctrl-C that lets a step end, and that is heard during foreign code."""
 
 from __future__ import annotations
 
