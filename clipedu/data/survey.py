@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from clipedu.data.letterboxes import has_letterbox
 from clipedu.data.cleaning import clean_caption, has_html
+from clipedu.data.letterboxes import has_letterbox
 from clipedu.data.pairs import Pairs
 
 CHUNK = 1024
