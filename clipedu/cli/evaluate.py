@@ -26,7 +26,11 @@ def evaluate(args: argparse.Namespace) -> None:
     from clipedu.workflow.scoring import score
 
     run = load_run(args.run, scores=False)
-    changes = {key: value for key in ("eval_data", "zeroshot_data") if (value := getattr(args, key)) is not None}
+    changes = {
+        key: value
+        for key in ("eval_data", "zeroshot_data", "class_names", "templates")
+        if (value := getattr(args, key)) is not None
+    }
     if changes:
         sets = evaluation_sets(located(run).replace(**changes))
         model = run.model()

@@ -106,6 +106,10 @@ def build_parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--zeroshot-data", type=word, help="another zero-shot set than the run's own (printed, not kept)"
     )
+    for option, what in (("--class-names", "ImageNet's names"), ("--templates", "prompts")):
+        again.add_argument(
+            option, type=word, metavar="clipedu|open_clip", help=f"{what} of another source (printed, not kept)"
+        )
 
     many = _command(commands, "grid", grid, "the course's grid: five losses x three optimizers")
     many.add_argument("--folder", type=path, help="folder of the grid (default: runs/grid-<preset>)")

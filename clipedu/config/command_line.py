@@ -37,7 +37,8 @@ def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = (
         if isinstance(default, dict):
             kwargs = {"action": _Options, "nargs": "*", "type": str, "metavar": "KEY=VALUE"}
         else:
-            metavar = "|".join(spec.metadata.get("choices", ())) or spec.name.split("_")[-1].upper()
+            words = spec.metadata.get("choices") or [f"true|false|{word}" for word in spec.metadata.get("also", ())]
+            metavar = "|".join(words) or spec.name.split("_")[-1].upper()
             kwargs = {"type": _reader(spec), "metavar": metavar}
         text = f"{spec.metadata['text']} ({default if default not in (None, {}) else 'none'})".replace("%", "%%")
         settings.add_argument(_option(spec.name), default=argparse.SUPPRESS, help=text, **kwargs)
@@ -126,14 +127,19 @@ def _reader(spec: dataclasses.Field) -> Callable[[str], Any]:
 
     It returns None where that is allowed and the word is none.
     """
-    kind, optional = str(spec.type).removesuffix(" | None"), str(spec.type).endswith("| None")
+    kind, optional = str(spec.type).partition(" | ")[0], str(spec.type).endswith("| None")
+    also = spec.metadata.get("also", ())
 
     def read(word: str) -> Any:
         if optional and word.lower() == "none":
             return None
+        if word.lower() in also:
+            return word.lower()
         if kind == "bool":
             if word.lower() not in ("true", "false", "yes", "no", "1", "0"):
-                raise argparse.ArgumentTypeError(f"{quoted(word)} is neither true nor false")
+                raise argparse.ArgumentTypeError(
+                    f"{quoted(word)} is neither true nor false{''.join(f' nor {x}' for x in also)}"
+                )
             return word.lower() in ("true", "yes", "1")
         if kind == "str":
             return word

@@ -59,10 +59,25 @@ class Experiment:
     zeroshot_data: str | None = _setting(
         None, "labelled images for zero-shot; none = those of the training data, if any"
     )
+    class_names: str = _setting(
+        "clipedu",
+        "of ImageNet in zero-shot: clipedu's, or open_clip's, as published numbers have them",
+        choices=("clipedu", "open_clip"),
+    )
+    templates: str = _setting(
+        "clipedu",
+        "prompts of zero-shot: clipedu = the set's own (7 for photographs), open_clip = the 80 of published numbers",
+        choices=("clipedu", "open_clip"),
+    )
     image_size: int = _setting(32, "height and width of the images, pixels", at_least=8, at_most=1024)
     resize: str = _setting("crop", "how photographs become square", choices=("crop", "squash"))
     text_length: int = _setting(24, "longest caption in tokens, [CLS] and [SEP] included", at_least=3)
-    clean_captions: bool = _setting(False, "lower case, no punctuation, first 30 words, as the course does")
+    clean_captions: bool | str = _setting(
+        False,
+        "true: lower case, no punctuation, first 30 words, as the course does; web: HTML and wrong encodings mended, as "
+        "open_clip does; false: none",
+        also=("web",),
+    )
     augment: str = _setting(
         "none",
         "on the device: random resized crop (area 0.5-1), flip, the course's RandAugment",
@@ -85,10 +100,14 @@ class Experiment:
     text_weights: str = _setting("random", "random, pretrained (from the hub), or a file of weights")
     text_frozen: bool = _setting(False, "train only the projection on top; features are computed once and kept")
     text_options: dict[str, Any] = _options(
-        "changes to the text model's config, e.g. dropout=0.2", taken=("name", "weights", "vocab_size")
+        "changes to the text model's config, e.g. dropout=0.2",
+        taken=("name", "weights", "vocab_size", "special_tokens"),
     )
     text_pooling: str = _setting(
-        "mean", "cls: hidden state of the first token; mean: over all tokens", choices=("cls", "mean")
+        "auto",
+        "cls: hidden state of the first token; last: of the last one; mean: over all; auto: mean, or last where the encoder "
+        "reads from left to right",
+        choices=("auto", "cls", "last", "mean"),
     )
     embedding_dim: int = _setting(128, "width of the shared embedding", at_least=2)
     # the objective
@@ -227,10 +246,14 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
     base, optional, _ = str(spec.type).partition(" | None")
     if value is None and optional:
         return None
-    kind = base.split("[")[0]
+    kind = base.split("[")[0].partition(" | ")[0]
+    also = spec.metadata.get("also", ())
+    if isinstance(value, str) and value in also:
+        return value
     if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
         article = "an" if kind == "int" else "a"
-        raise ClipeduError(f"{given} must be {'none or ' if optional else ''}{article} {kind}")
+        words = "".join(f" or {word!r}" for word in also)
+        raise ClipeduError(f"{given} must be {'none or ' if optional else ''}{article} {kind}{words}")
     if kind == "float":
         try:
             value = float(value)  # so that 1 and 1.0 are the same experiment

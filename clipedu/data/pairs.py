@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from clipedu.data.tokenizer import Tokenizer
 
 CHUNK_BYTES = 64 << 20  # of pixels, hashed at once
+log = logging.getLogger("clipedu")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Tokenized:
         lengths: tokens in each caption, [CLS] and [SEP] included, [T].
         first: the first caption of each row, [N + 1].
         digests: of the captions of each row, uint8 [N, 16].
+        cut: how many captions were longer than L tokens, and were cut.
     """
 
     tokenizer: Tokenizer
@@ -48,6 +51,7 @@ class Tokenized:
     lengths: np.ndarray
     first: np.ndarray
     digests: np.ndarray
+    cut: int
 
 
 class Pairs:
@@ -61,6 +65,7 @@ class Pairs:
         image_size: height and width of the images, in pixels.
         labels: int64 [N] class of each image, or None.
         class_names: one name a class (index = label), or None.
+        named_by: where the class names are from, a key of `clipedu.data.prompts.NAMED_BY`.
         templates: prompt templates with one "{}" each, for zero-shot classification.
         skipped: one line for each sample that was left out, and why.
         left_out: the same summed up: one line for each reason, with examples.
@@ -72,6 +77,7 @@ class Pairs:
     image_size: int = 0
     labels: Tensor | None = None
     class_names: Sequence[str] | None = None
+    named_by: str = ""
     templates: Sequence[str] = ("a photo of a {}.",)
     skipped: Sequence[str] = ()
     left_out: Sequence[str] = ()
@@ -151,7 +157,8 @@ class Pairs:
     def tokenize(self, tokenizer: Tokenizer) -> Pairs:
         """Encode all captions once, so that `tokens` can return them.
 
-        A set that has a `cache` keeps them there (see `clipedu.data.token_cache`).
+        A set that has a `cache` keeps them there (see `clipedu.data.token_cache`). If captions are cut, a log line says how
+        many.
 
         Raises:
             ClipeduError: a row has no caption.
@@ -168,8 +175,19 @@ class Pairs:
             texts += captions
             first.append(len(texts))
         ids, lengths = tokenizer.encode(texts) if self.cache is None else encode_cached(self.cache, tokenizer, texts)
-        self._tokenized = Tokenized(tokenizer, ids, lengths, np.asarray(first), digest_captions(rows))
+        cut, every = getattr(tokenizer, "truncated", 0), len(texts)  # a tokenizer of one's own may not count
+        self._tokenized = Tokenized(tokenizer, ids, lengths, np.asarray(first), digest_captions(rows), cut)
+        if cut:
+            share = "less than 1" if 100 * cut < every else f"{100 * cut / every:.0f}"
+            log.warning(
+                f"text_length={tokenizer.length} cuts {cut:,} of {every:,} captions ({share} %) of {self.name}/{self.split}"
+            )
         return self
+
+    @property
+    def captions_cut(self) -> int | None:
+        """How many captions were cut; None before they are tokenized."""
+        return None if self._tokenized is None else self._tokenized.cut
 
     def tokens(self, index: Tensor, choice: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return one caption for each row of `index`.

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from clipedu.data.cleaning import clean_caption, has_html
 from clipedu.data.letterboxes import has_letterbox
 from clipedu.data.pairs import Pairs
-from clipedu.data.tokenizer import clean_caption
 
 CHUNK = 1024
 
@@ -42,6 +42,14 @@ LINK_ROT = (
 def all_captions(pairs: Pairs) -> list[str]:
     """List every caption of every row, in order."""
     return [caption for row in range(len(pairs)) for caption in pairs.captions(row)]
+
+
+def escaped_html(captions: Iterable[str]) -> list[str]:
+    """List the captions that hold escaped HTML, such as `&amp;`.
+
+    A model reads them as they are unless captions are cleaned: `clean_captions="web"` unescapes them, as open_clip does.
+    """
+    return [caption for caption in captions if has_html(caption)]
 
 
 def words(caption: str) -> list[str]:

@@ -4,8 +4,8 @@ A caption of up to `length` tokens becomes one row of ids: [CLS], its word piece
 is cut off before [SEP]. `encode` works on the tokenizer's Rust backend and is done once a data set (`Pairs.tokenize`).
 
 There are three ways to get a tokenizer: train one on the captions (needs no network), take the text model's own from the
-Hugging Face Hub, or load one from the folder in which it was saved. `clean_caption` cleans captions as the course does; a
-tokenizer whose `clean` is set does so to every text it encodes.
+Hugging Face Hub, or load one from the folder in which it was saved. A tokenizer whose `clean` is set cleans every text that it
+encodes (`clipedu.data.cleaning`).
 """
 
 from __future__ import annotations
@@ -13,25 +13,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from clipedu.data.cleaning import cleaned
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import read_json, reported, write_json
 from clipedu.utils.hub import quiet, reachable
-from clipedu.utils.schema import Anything, Object, Truth
+from clipedu.utils.interrupts import interruptible
+from clipedu.utils.schema import Anything, Choice, Object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOKENS_VERSION = 1  # raise it when `encode` or `clean_caption` comes out differently
+WORD_LETTERS = 100  # a longer word becomes [UNK], as in BERT
 _CHUNK = 20_000  # captions at a time: the backend's result takes about 100 times the memory of the ids
-_STRIPPED = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~"), "-": " ", "/": " "})
 
 
 class Tokenizer:
@@ -44,8 +47,10 @@ class Tokenizer:
         length: see above.
         vocab_size: how many different ids there are.
         pad_id: the id that fills up short captions.
+        special_tokens: ids by "pad", "unk", "cls", "sep", "mask", "bos" and "eos"; None for a token that it has not. Where it
+            has no token for the beginning of a text, [CLS] is that, and [SEP] is the end.
         truncated: how many texts of the last `encode` were cut.
-        clean: whether texts go through `clean_caption` first; False unless it is set.
+        clean: how texts are cleaned first (`cleaned`): False, True or "web"; False unless it is set.
     Raises:
         ClipeduError: a length that is too short for any word or longer than the model's limit, an empty vocabulary, or a
             tokenizer that marks neither the beginning nor the end of a text.
@@ -61,10 +66,22 @@ class Tokenizer:
         self.tokenizer = tokenizer
         if len(self._whole("")) == 0:
             raise ClipeduError("the tokenizer adds no [CLS] or [SEP] to a text: take one of a BERT-like text model")
+        if tokenizer.pad_token is None and tokenizer.eos_token is None:
+            raise ClipeduError(
+                "the tokenizer has no token to pad with, neither pad_token nor eos_token: choose another text model, or set "
+                "pad_token in its tokenizer_config.json"
+            )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.length, self.vocab_size, self.pad_id = length, len(tokenizer), tokenizer.pad_token_id
-        self.truncated, self.clean = 0, False
+        self.special_tokens = {
+            token: getattr(tokenizer, f"{token}_token_id", None)
+            for token in ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+        }
+        for token, other in (("bos", "cls"), ("eos", "sep"), ("cls", "bos"), ("sep", "eos")):
+            if self.special_tokens[token] is None:
+                self.special_tokens[token] = self.special_tokens[other]
+        self.truncated, self.clean = 0, cast("bool | str", False)
 
     def encode(self, texts: Sequence[str], strict: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Return token ids, int32 [T, length], and lengths, int32 [T].
@@ -79,8 +96,7 @@ class Tokenizer:
         """
         if isinstance(texts, str):
             raise ClipeduError(f"encode takes a list of texts, not one text: write [{texts[:40]!r}]")
-        if self.clean:
-            texts = [clean_caption(text) for text in texts]
+        texts = cleaned(texts, self.clean)
         backend = self.tokenizer.backend_tokenizer
         backend.enable_truncation(self.length)
         backend.enable_padding(length=self.length, pad_id=self.pad_id, pad_token=self.tokenizer.pad_token)
@@ -157,15 +173,16 @@ class Tokenizer:
             raise ClipeduError(
                 f"the tokenizer in {folder} cannot be read ({_first_line(error)}): save it again"
             ) from None
-        cleaned = Object(optional={"clean": Truth()}, others=Anything())
-        loaded.clean = read_json(Path(folder) / "captions.json", cleaned).get("clean", False)
+        kept = Object(optional={"clean": Choice((False, True, "web"))}, others=Anything())
+        loaded.clean = read_json(Path(folder) / "captions.json", kept).get("clean", False)
         return loaded
 
 
 def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192) -> Tokenizer:
     """Train a lower-casing WordPiece tokenizer on captions.
 
-    The same captions give the same tokenizer.
+    The same captions give the same tokenizer. Words of more than 100 letters, which it will read as [UNK], are left out: the time
+    that the backend takes grows with the square of a word's length.
 
     Args:
         captions: the texts to learn from.
@@ -178,8 +195,17 @@ def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192
     from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    captions = list(captions)
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    longer = re.compile(rf"(?:\S|[\x0b\x0c\x1c-\x1f\x85]){{{WORD_LETTERS + 1}}}")  # these the normalizer deletes
+
+    def bounded(caption: str) -> str:
+        """Leave out over-long words; a caption without any is returned as it is."""
+        if not longer.search(caption):
+            return caption
+        words = [word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(caption))]
+        return " ".join(word for word in words if len(word) <= WORD_LETTERS)
+
+    captions = [bounded(caption) for caption in captions]
     every = set().union(*map(normalizer.normalize_str, captions))
     letters = sorted(letter for letter in every if not letter.isspace())
     needed = len(SPECIAL) + 2 * len(letters)
@@ -194,14 +220,16 @@ def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192
 
     # The trainer numbers "##a", "##b", ... in the order of a hash table, and breaks ties by number: two runs would differ.
     # Given to it as fixed first entries they have the same numbers each time.
-    learner = backend(models.WordPiece(unk_token="[UNK]"))
+    learner = backend(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=WORD_LETTERS))
     fixed = [*SPECIAL, *(f"##{letter}" for letter in letters)]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size, min_frequency=2, special_tokens=fixed, show_progress=False
     )
-    learner.train_from_iterator(captions, trainer)
+    interruptible(lambda: learner.train_from_iterator(captions, trainer))
 
-    trained = backend(models.WordPiece(vocab=learner.get_vocab(), unk_token="[UNK]"))
+    trained = backend(
+        models.WordPiece(vocab=learner.get_vocab(), unk_token="[UNK]", max_input_chars_per_word=WORD_LETTERS)
+    )
     ends = [(token, learner.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     trained.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL}
@@ -242,16 +270,6 @@ def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ClipeduError(f"{model_name!r} has no fast tokenizer (tokenizer.json): choose another text model")
     return Tokenizer(tokenizer, length)
-
-
-def clean_caption(text: str) -> str:
-    """Clean a caption as the course does.
-
-    The result has lower case, no punctuation, single spaces and at most 30 words.
-
-    Removed are , . ' ! ? " ( ) * # : ; ~ ; "-" and "/" become spaces; the placeholder <person> becomes the word.
-    """
-    return " ".join(text.lower().translate(_STRIPPED).replace("<person>", "person").split()[:30])
 
 
 def _first_line(error: Exception) -> str:

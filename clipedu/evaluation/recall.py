@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from clipedu.inference.features import (
-    embed_in_chunks,
-)
+from clipedu.data.class_names import same_names
+from clipedu.inference.features import embed_in_chunks
 from clipedu.models.dual_encoder import DualEncoder
+
+log = logging.getLogger("clipedu")
 
 CHUNK = 1 << 24  # similarities held at once
 
@@ -85,7 +87,8 @@ def zero_shot(
 def class_prototypes(model: DualEncoder, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
     """Compute one embedding a class, the mean over its prompts.
 
-    The mean is the geometry's. A prompt that is longer than the model reads is cut, as a caption in training is.
+    The mean is the geometry's. A prompt that is longer than the model reads is cut, as a caption in training is. Log lines
+    say so, and which classes have the same tokens.
 
     Args:
         model: with its tokenizer and geometry.
@@ -97,7 +100,20 @@ def class_prototypes(model: DualEncoder, class_names: Sequence[str], templates: 
         ClipeduError: the model has no tokenizer.
     """
     prompts = [template.format(name) for name in class_names for template in templates]
-    embeddings = embed_in_chunks(lambda rows: model.embed_texts([prompts[r] for r in rows], strict=False), len(prompts))
+    cut = 0
+
+    def embed(rows: Tensor) -> Tensor:
+        nonlocal cut
+        embeddings = model.embed_texts([prompts[r] for r in rows], strict=False)
+        cut += getattr(model.tokenizer, "truncated", 0)
+        return embeddings
+
+    embeddings = embed_in_chunks(embed, len(prompts))
+    ids, _ = model.tokenizer.encode(prompts[:: len(templates)])
+    for line in same_names({index: row.tolist() for index, row in enumerate(ids)}, class_names):
+        log.warning(f"{line} by their tokens")
+    if cut:
+        log.warning(f"{cut:,} of {len(prompts):,} zero-shot prompts are longer than the model reads, and are cut")
     return torch.stack([model.geometry.mean(part) for part in embeddings.split(len(templates))])
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from clipedu.data.graded_pairs import GradedPairs
 from clipedu.data.pairs import Pairs
+from clipedu.data.prompts import prompt_facts
 from clipedu.evaluation.alignment import embedding_shape
 from clipedu.evaluation.embedding_space import Space, embed_space, norm_summary
 from clipedu.evaluation.foils import foil_scores
@@ -36,7 +37,7 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
     Returns:
         "tr@1/5/10", "ir@1/5/10", "alignment", "uniformity", "modality_gap" and the measures of
         `clipedu.evaluation.hierarchy` for captions, for those of scenes also of `clipedu.evaluation.foils`; "top1",
-        "top5" for labels; "average"; and the counts that give the level of chance.
+        "top5" for labels, and what `prompt_facts` says of their names; "average"; and the counts that give the level of chance.
     Raises:
         ClipeduError: there is nothing to score, or the model has no tokenizer.
         NotFinite: a weight, a buffer or an embedding is not finite; names it.
@@ -57,6 +58,7 @@ def evaluate(model: DualEncoder, pairs: Pairs, *, progress: bool = False) -> dic
         scores |= score_pairs(pairs, embeddings, embed_space(model, pairs, embeddings), model)
     if labels is not None and class_names is not None:
         scores |= zero_shot(image, class_prototypes(model, class_names, pairs.templates), labels, model.geometry)
+        scores |= prompt_facts(pairs)
     return scores | {"average": average(scores)}
 
 

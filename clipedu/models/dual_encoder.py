@@ -12,9 +12,11 @@ A frozen encoder stays in evaluation mode and gets no gradient; its features can
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +25,13 @@ from torch import Tensor, nn
 
 from clipedu.geometry import Geometry, build_geometry
 from clipedu.models.image_encoders import PixelStats, build_image_encoder, feature_width, pixel_stats
+from clipedu.models.special_tokens import OWN_TOKENS
 from clipedu.models.text_encoders import build_text_encoder, pool_text
+from clipedu.models.text_probe import check_length, choose_pooling, probe
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import finite_rows
+
+log = logging.getLogger("clipedu")
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,9 @@ class DualEncoder(nn.Module):
         embedding_dim: D, width of the embeddings.
         pixel_stats: mean and standard deviation of the pixels in 0..1, a number a channel.
         geometry: how its embeddings are compared; it may learn.
-        text_pooling: "cls" or "mean".
+        text_pooling: "cls", "mean" or "last".
+        text_padding: (length, id of the padding token) to pad all texts to one length, for an encoder whose states depend on
+            the padding; None pads them to the longest of a batch.
 
     Attributes:
         frozen: which of "image" and "text" are not trained.
@@ -71,6 +79,7 @@ class DualEncoder(nn.Module):
         pixel_stats: PixelStats,
         geometry: Geometry,
         text_pooling: str = "cls",
+        text_padding: tuple[int, int] | None = None,
     ):
         super().__init__()
         self.tokenizer: Any = None
@@ -78,7 +87,7 @@ class DualEncoder(nn.Module):
         self.image_encoder, self.text_encoder = image.encoder, text.encoder
         self.image_projection = nn.Linear(image.width, embedding_dim)
         self.text_projection = nn.Linear(text.width, embedding_dim)
-        self.text_pooling = text_pooling
+        self.text_pooling, self.text_padding = text_pooling, text_padding
         self.frozen = tuple(side for side, tower in (("image", image), ("text", text)) if tower.frozen)
         for name, values in zip(("mean", "std"), pixel_stats, strict=True):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1) * 255, persistent=False)
@@ -118,6 +127,11 @@ class DualEncoder(nn.Module):
 
         They are computed from token ids [B, L] and mask [B, L].
         """
+        if self.text_padding is not None:
+            length, pad = self.text_padding
+            more = (0, max(0, length - ids.shape[1]))
+            mask = nn.functional.pad(mask, more)
+            ids = nn.functional.pad(ids, more).masked_fill(~mask, pad)
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return pool_text(hidden, mask, self.text_pooling)
 
@@ -182,7 +196,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def build_model(experiment: Any, vocab_size: int) -> DualEncoder:
+def build_model(
+    experiment: Any,
+    vocab_size: int,
+    *,
+    special_tokens: Mapping[str, int | None] | None = None,
+    saved_text: Path | None = None,
+) -> DualEncoder:
     """Build the dual encoder of an experiment, on the CPU.
 
     Its random parts are drawn from the experiment's seed.
@@ -193,31 +213,71 @@ def build_model(experiment: Any, vocab_size: int) -> DualEncoder:
     Args:
         experiment: a `clipedu.Experiment`, a class that this package does not import.
         vocab_size: of the tokenizer in use.
+        special_tokens: its ids of special tokens (`Tokenizer.special_tokens`); None takes those of our own tokenizers.
+        saved_text: folder of the text encoder's configuration in a run, which is then built as it was, unchecked, with the
+            experiment's weights; None builds and checks the experiment's.
     Raises:
-        ClipeduError: unknown encoders or options, weights that are missing, sizes that do not fit.
+        ClipeduError: unknown encoders or options, weights that are missing, sizes that do not fit, or a text encoder that
+            cannot read captions as the experiment asks.
     """
     ex = experiment
     with torch.random.fork_rng(devices=[]):
         _seed(ex.seed, part=0)
         image = build_image_encoder(ex.image_encoder, ex.image_weights, image_size=ex.image_size, **ex.image_options)
         _seed(ex.seed, part=1)
-        text: Any = build_text_encoder(ex.text_encoder, ex.text_weights, vocab_size=vocab_size, **ex.text_options)
-        longest = getattr(text.config, "max_position_embeddings", ex.text_length)
-        if ex.text_length > longest:
-            raise ClipeduError(
-                f"text_length={ex.text_length} is more than the text encoder {ex.text_encoder!r} takes: at most {longest} tokens"
+        if saved_text is None:
+            text = build_text_encoder(
+                ex.text_encoder,
+                ex.text_weights,
+                vocab_size=vocab_size,
+                special_tokens=special_tokens,
+                **ex.text_options,
             )
+        else:
+            text = build_text_encoder(str(saved_text.resolve()), ex.text_weights, vocab_size=vocab_size)
+        width, pooling, padding = _fit_text(text, ex, special_tokens or OWN_TOKENS, saved=saved_text is not None)
         stats = pixel_stats(image, ex.pixel_stats)
         _seed(ex.seed, part=2)
         model = DualEncoder(
             Tower(image, feature_width(image, ex.image_size), ex.image_frozen),
-            Tower(text, text.config.hidden_size, ex.text_frozen),
+            Tower(text, width, ex.text_frozen),
             embedding_dim=ex.embedding_dim,
             pixel_stats=stats,
             geometry=build_geometry(ex.geometry, ex.embedding_dim, **ex.geometry_options),
-            text_pooling=ex.text_pooling,
+            text_pooling=pooling,
+            text_padding=padding,
         )
     return model.to(memory_format=torch.channels_last)
+
+
+def _fit_text(
+    text: Any, ex: Any, special: Mapping[str, int | None], *, saved: bool
+) -> tuple[int, str, tuple[int, int] | None]:
+    """Return width, pooling and padding for a text encoder, as it is measured to read.
+
+    One that was saved in a run stays what it was: it is not checked, and is padded to one length only if it was so before.
+    """
+    reading = probe(text, ex.text_encoder, ex.text_length, special)
+    padded = getattr(text.config, "clipedu_padded_to", None)
+    if saved:
+        how = choose_pooling(ex.text_pooling, reading) if ex.text_pooling == "auto" else ex.text_pooling
+    else:
+        check_length(ex.text_length, reading, ex.text_encoder)
+        how = choose_pooling(ex.text_pooling, reading, ex.text_encoder)
+        padded = ex.text_length if reading.padding_moves else None
+    if padded is None:
+        return reading.width, how, None
+    if not saved:
+        text.config.clipedu_padded_to = padded  # kept with the run
+        text.made_as += f" padded to {padded}"
+        log.warning(
+            "text encoder %r: padding moves its vectors by up to %.0f %%, so every caption is padded to text_length=%d "
+            "tokens; bert, distilbert and modernbert read the mask and need no padding",
+            ex.text_encoder,
+            100 * reading.moved,
+            padded,
+        )
+    return reading.width, how, (padded, special.get("pad") or 0)
 
 
 def _seed(seed: int, part: int) -> None:

@@ -11,6 +11,7 @@ Weights are "random", "pretrained" (transformers fetches them from the hub) or t
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from clipedu.models.registry import ENCODERS, encoder_names
+from clipedu.models.special_tokens import OWN_TOKENS, set_padding_index, set_special_tokens
 from clipedu.models.weights import from_hub, load_weights, one_line_errors
 from clipedu.utils.errors import ClipeduError, unknown_name
 
@@ -26,16 +28,26 @@ if TYPE_CHECKING:
 
 
 def build_text_encoder(
-    name: str, weights: str = "random", *, vocab_size: int | None = None, **config: Any
+    name: str,
+    weights: str = "random",
+    *,
+    vocab_size: int | None = None,
+    special_tokens: Mapping[str, int | None] | None = None,
+    **config: Any,
 ) -> nn.Module:
     """Build a transformers text model, in float32.
 
     Token ids [B, L] and mask -> hidden states [B, L, H] (`.last_hidden_state`).
 
+    A model that is not pretrained gets the tokenizer's ids of special tokens; only the vector of its padding token is zero and
+    never trained.
+
     Args:
         name: a text entry of `ENCODERS`, a transformers model type, a hub id, or a folder that transformers has saved.
         weights: "random", "pretrained" or the path of a .safetensors file with the model's state dict.
         vocab_size: of the tokenizer in use; None keeps the configuration's.
+        special_tokens: ids of the tokenizer's special tokens (`Tokenizer.special_tokens`). None takes those of our own
+            tokenizers for a model type with a `vocab_size`, and else keeps the configuration's.
         config: changes to the model's configuration.
     Raises:
         ClipeduError: unknown name or option, weights that are missing or do not fit.
@@ -53,7 +65,14 @@ def build_text_encoder(
                 model.resize_token_embeddings(vocab_size, mean_resizing=False)
         else:
             configuration.vocab_size = vocab_size or configuration.vocab_size
+            if special_tokens is None and vocab_size is not None and not configuration.name_or_path:
+                special_tokens = OWN_TOKENS
+            set_special_tokens(configuration, special_tokens or {}, config)
+            if hasattr(configuration, "use_cache") and "use_cache" not in config:
+                configuration.use_cache = False  # of keys and values, for texts that are written token by token
+            configuration.architectures = configuration.architectures or []  # Funnel has two: the first is taken
             model = AutoModel.from_config(configuration, dtype=torch.float32)
+            set_padding_index(model)
     load_weights(model, weights, name)
     model.made_as = f"transformers {model.config.to_json_string()}"
     return model
@@ -132,9 +151,11 @@ def pool_text(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
     Args:
         hidden: states of the last layer, [B, L, H].
         mask: True where there is a token, [B, L].
-        how: "cls" takes the first token, "mean" averages over all.
+        how: "cls" takes the first token, "last" the last one, "mean" averages over all.
     """
     if how == "cls":
         return hidden[:, 0]
+    if how == "last":
+        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
     weight = mask.to(hidden.dtype)[..., None]
     return (hidden * weight).sum(1) / weight.sum(1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu import plots
 from clipedu.config.course import display_name
+from clipedu.data.prompts import prompts_text
 from clipedu.evaluation.held_out import trained_lines_of
 from clipedu.evaluation.metrics import COUNTS, LEGEND, SCORES
 from clipedu.evaluation.uncertainty import chance_levels
@@ -34,6 +35,11 @@ def comparison_blocks(runs: list, baseline: Mapping[str, Any] | None) -> list[Bl
     if len(test_sets) > 1:
         warning = (
             "These runs were scored on different test sets, so that their scores cannot be compared with each other."
+        )
+        blocks.append(Text(warning, warning=True))
+    if len(prompts := {text for run in runs if (text := prompts_text(run.metrics))}) > 1:
+        warning = (
+            f"Zero-shot scores were made with different prompts, and cannot be compared: {'; '.join(sorted(prompts))}."
         )
         blocks.append(Text(warning, warning=True))
     blocks += [Text(f"{line[:1].upper()}{line[1:]}.", warning=True) for line in trained_lines_of(runs)]

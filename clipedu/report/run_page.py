@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu import plots
 from clipedu.config.course import display_name
+from clipedu.data.prompts import prompts_text
 from clipedu.evaluation.held_out import trained_lines
 from clipedu.evaluation.metrics import BY_RANK, LEGEND, METRICS, SPACE
 from clipedu.evaluation.uncertainty import chance_levels, standard_errors
@@ -179,7 +180,8 @@ def _description(run: Any) -> str:
         tests.append(f"retrieval among {images:,.0f} images and {captions:,.0f} captions")
     if "zeroshot_images" in m:
         images, classes = m["zeroshot_images"], m["zeroshot_classes"]
-        tests.append(f"zero-shot classification of {images:,.0f} images into {classes:,.0f} classes")
+        with_prompts = f" ({prompts})" if (prompts := prompts_text(m)) else ""
+        tests.append(f"zero-shot classification of {images:,.0f} images into {classes:,.0f} classes{with_prompts}")
     return f"{trained} It was scored on {' and '.join(tests)}." if tests else trained
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipedu.config.course import in_course_order
+from clipedu.data.prompts import prompts_text
 from clipedu.evaluation.held_out import trained_lines
 from clipedu.evaluation.metrics import FOIL_KEYS, METRICS, SCORES
 from clipedu.evaluation.uncertainty import chance_levels, standard_errors
@@ -31,6 +32,8 @@ def scores_text(metrics: Mapping[str, float]) -> str:
         counts.append(f"{metrics['retrieval_images']} images with {metrics['retrieval_captions']} captions")
     if "zeroshot_images" in metrics:
         counts.append(f"{metrics['zeroshot_images']} images in {metrics['zeroshot_classes']} classes")
+    if prompts := prompts_text(metrics):
+        counts.append(f"zero-shot with {prompts}")
     on = [f"on {'; '.join(counts)}"] if counts else []
     return "\n".join([*lines, *on, *trained_lines(metrics), *_hierarchy_lines(metrics), *_foil_lines(metrics)])
 

@@ -119,18 +119,28 @@ class Run:
                 f"the tokenizer in {self.folder} is not the one it was trained with: it is made again by "
                 f"clipedu train --resume {self.folder}"
             )
-        made_alike: dict[str, Any] = {
-            "image_weights": "random",
-            "text_weights": "random",
-        }  # the checkpoint has all weights
-        if (self.folder / "text_encoder").is_dir():  # the configuration as it was, with no need of a hub
-            made_alike |= {"text_encoder": str((self.folder / "text_encoder").resolve()), "text_options": {}}
-        experiment = self.experiment.replace(**made_alike)
+        experiment = self.experiment.replace(image_weights="random", text_weights="random")  # the checkpoint has all
         with self._settings():
-            model = build_model(experiment, tokenizer.vocab_size)
+            model = build_model(
+                experiment,
+                tokenizer.vocab_size,
+                special_tokens=tokenizer.special_tokens,
+                saved_text=self.saved_text(),  # with no need of a hub
+            )
         model.load_state_dict(self._fitting(model.state_dict()))
         model.tokenizer = tokenizer
         return model.eval()
+
+    def saved_text(self) -> Path | None:
+        """Return the folder of the text encoder's configuration.
+
+        None where it is missing or damaged: the configuration is then made again from the experiment.
+        """
+        folder = self.folder / "text_encoder"
+        try:
+            return folder if read_json(folder / "config.json") else None
+        except ClipeduError:
+            return None
 
     def geometry(self) -> Geometry:
         """Load its geometry, with curvature and scales as they were learned.

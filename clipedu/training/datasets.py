@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from dataclasses import dataclass
 from typing import Any
 
 from clipedu.config.experiment import Experiment
+from clipedu.data.cleaning import check_cleaning, cleaned, count_escaped
 from clipedu.data.identity import changes
 from clipedu.data.load import find_folder, load_pairs
 from clipedu.data.pairs import Pairs
+from clipedu.data.prompts import choose_prompts
 from clipedu.data.shards.dataset import Shards
 from clipedu.data.shards.samples import MissingSplit, shard_names
-from clipedu.data.tokenizer import Tokenizer, clean_caption, hub_tokenizer, train_tokenizer
+from clipedu.data.tokenizer import Tokenizer, hub_tokenizer, train_tokenizer
 from clipedu.models import ENCODERS
 from clipedu.models.text_encoders import hub_id
 from clipedu.training.memory import check_scenes
 from clipedu.training.objective import check_names
 from clipedu.utils.errors import ClipeduError
 
+log = logging.getLogger("clipedu")
+
 
 def load_train(experiment: Experiment) -> Pairs:
     """Load the training pairs of an experiment.
 
+    A log line says how many captions hold escaped HTML, unless that is cleaned.
+
     Raises:
-        ClipeduError: a set that is missing or cannot be used, or a batch that is larger than it.
+        ClipeduError: a set that is missing or cannot be used, a batch that is larger than it, or no ftfy where it is needed.
     """
+    check_cleaning(experiment.clean_captions)
     if experiment.data == "scenes":
         check_scenes(experiment.train_size)
     pairs = load_pairs(
@@ -40,6 +48,13 @@ def load_train(experiment: Experiment) -> Pairs:
         raise ClipeduError(
             f"batch_size={experiment.batch_size} is larger than the data: {experiment.data} has {len(pairs)} pairs"
         )
+    if experiment.clean_captions != "web" and experiment.data != "scenes":
+        captions = [caption for row in range(len(pairs)) for caption in pairs.captions(row)]
+        if escaped := count_escaped(captions):
+            log.warning(
+                f"{escaped:,} of {len(captions):,} captions of {pairs.name}/{pairs.split} hold escaped HTML such as &amp;: "
+                "clean_captions=web unescapes it, as open_clip does"
+            )
     return pairs
 
 
@@ -61,10 +76,8 @@ def build_tokenizer(experiment: Experiment, pairs: Pairs) -> Tokenizer:
             if experiment.text_weights != "random":
                 raise
     if tokenizer is None:
-        captions = (caption for row in range(len(pairs)) for caption in pairs.captions(row))
-        tokenizer = train_tokenizer(
-            map(clean_caption, captions) if experiment.clean_captions else captions, experiment.text_length
-        )
+        captions = [caption for row in range(len(pairs)) for caption in pairs.captions(row)]
+        tokenizer = train_tokenizer(cleaned(captions, experiment.clean_captions), experiment.text_length)
     tokenizer.clean = experiment.clean_captions
     return tokenizer
 
@@ -153,8 +166,8 @@ def describe(pairs: Pairs) -> dict[str, Any]:
     """Describe a set, for a run's data.json.
 
     Returns:
-        its name, split, rows, image size, fingerprint and identity (`clipedu.data.pairs`), and every sample that was left
-        out and why, also summed up.
+        its name, split, rows, image size, fingerprint and identity (`clipedu.data.pairs`), every sample that was left out and
+        why, also summed up, and how many captions are cut (null for a set that is not tokenized yet).
     """
     return {
         "name": pairs.name,
@@ -165,6 +178,7 @@ def describe(pairs: Pairs) -> dict[str, Any]:
         "identity": pairs.identity(),
         "skipped": list(pairs.skipped),
         "left_out": list(pairs.left_out),
+        "captions_cut": pairs.captions_cut,
     }
 
 
@@ -191,4 +205,10 @@ def evaluation_sets(experiment: Experiment) -> list[Pairs]:
     zeroshot = experiment.zeroshot_data or ("scenes" if experiment.data == "scenes" else None)
     if zeroshot is not None:
         sets.append(load_pairs(zeroshot, "zeroshot", **shared))
+    chosen = {"class_names": experiment.class_names, "templates": experiment.templates}
+    if zeroshot is None and "open_clip" in chosen.values():
+        words = ", ".join(f"{key}={word!r}" for key, word in chosen.items() if word != "clipedu")
+        raise ClipeduError(f"{words} without zero-shot classification: give labelled images with --zeroshot-data")
+    if zeroshot is not None:
+        choose_prompts(sets[-1], **chosen)
     return sets

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -39,12 +40,15 @@ def train(experiment: Experiment) -> Iterator[Record]:
     yield from prepare(experiment, load_training_data(experiment)).run()
 
 
-def prepare(experiment: Experiment, data: TrainingData, *, progress: bool = True) -> Trainer:
+def prepare(
+    experiment: Experiment, data: TrainingData, *, saved_text: Path | None = None, progress: bool = True
+) -> Trainer:
     """Build model, loss and optimizer of an experiment, all from its seed.
 
     Args:
         experiment: what to train.
         data: its pairs and tokenizer: `load_training_data(experiment)`, or `load_data(experiment)`.
+        saved_text: of `build_model`, where a run goes on.
         progress: show progress bars where features of a frozen encoder are computed.
     Returns:
         a trainer at step 0.
@@ -56,7 +60,9 @@ def prepare(experiment: Experiment, data: TrainingData, *, progress: bool = True
     pairs, tokenizer = data.train, data.tokenizer
     check_model_memory(experiment, tokenizer.vocab_size, len(pairs), device)
     pairs.tokenize(tokenizer)
-    model = build_model(experiment, tokenizer.vocab_size).to(device)
+    model = build_model(
+        experiment, tokenizer.vocab_size, special_tokens=tokenizer.special_tokens, saved_text=saved_text
+    ).to(device)
     loss = build_objective(experiment, model.geometry, len(pairs)).to(device)
     build = partial(_optimizer, experiment)
     needs = step_needs(experiment, model, loss, *try_step(experiment, model, loss, build, tokenizer.vocab_size))

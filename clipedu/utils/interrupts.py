@@ -1,10 +1,10 @@
-"""`StopAfterStep`: Ctrl-C that lets the current step end."""
+"""Ctrl-C that lets a step end, and that is heard during foreign code."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -39,3 +39,34 @@ class StopAfterStep:
             self.step_is_whole = False
             raise KeyboardInterrupt
         self.asked = True
+
+
+def interruptible(work: Callable[[], T]) -> T:
+    """Run a function that does not hear Ctrl-C, in a thread of its own.
+
+    A function of another language returns to Python, and so to Ctrl-C, only at its end. After Ctrl-C nobody waits for it: it
+    runs on in the background, or ends with the process.
+
+    Args:
+        work: must release Python's lock while it works.
+    Returns:
+        what `work` returns.
+    Raises:
+        KeyboardInterrupt: at once.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # noqa: BLE001  raised again where it was waited for
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+    if failed:
+        raise failed[0]
+    return done[0]

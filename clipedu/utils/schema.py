@@ -108,13 +108,18 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Truth:
-    """True or false."""
+class Choice:
+    """One of a few values, which may be true, false, numbers or texts."""
 
-    expected: str = "true or false"
+    choices: tuple[Any, ...]
+
+    @property
+    def expected(self) -> str:
+        return "one of " + ", ".join(map(shown, self.choices))
 
     def misfit(self, value: Any, name: str) -> str | None:
-        return None if isinstance(value, bool) else _wrong(self, value, name)
+        fits = any(type(value) is type(choice) and value == choice for choice in self.choices)
+        return None if fits else _wrong(self, value, name)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ def prepare_resumed(
     if changed:
         log.warning("%s goes on with other settings: %s", run.folder, listed(changed))
     with hashed_once(data.train, *data.scored):
-        trainer = prepare(experiment, data, progress=progress)
+        kept_config = None if experiment.text_weights == "pretrained" else run.saved_text()
+        trainer = prepare(experiment, data, saved_text=kept_config, progress=progress)
         if checkpoint is not None:
             try:
                 trainer.load_state(run.weights(), run.training_state(trainer.device), checkpoint)

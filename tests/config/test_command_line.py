@@ -40,6 +40,7 @@ def read(words: list[str]) -> dict:
 
 def values_of(spec: dataclasses.Field) -> list:
     kind, optional, _ = str(spec.type).partition(" | None")
+    kind = kind.partition(" | ")[0]
     rules = spec.metadata
     bounds = [rules[word] for word in ("at_least", "at_most") if word in rules]
     inside = [
@@ -47,7 +48,7 @@ def values_of(spec: dataclasses.Field) -> list:
         for value in [*AWKWARD[kind.split("[")[0]], *bounds]
         if kind not in ("int", "float") or not bounds or min(bounds) <= value <= rules.get("at_most", value)
     ]
-    return [*rules.get("choices", inside), *([None] if optional else [])]
+    return [*rules.get("choices", inside), *rules.get("also", ()), *([None] if optional else [])]
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -95,6 +96,8 @@ def test_words_are_as_a_person_would_type_them():
 
 
 def test_what_a_person_may_also_type():
+    assert read(["--clean-captions", "WEB"]) == {"clean_captions": "web"}
+    assert read(["--clean-captions", "yes"]) == {"clean_captions": True}
     assert read(["--image-frozen", "YES", "--text-frozen", "0"]) == {"image_frozen": True, "text_frozen": False}
     assert read(["--loss-options", "a=TRUE", "b=None", "c=null"]) == {"loss_options": {"a": True, "b": None, "c": None}}
 
@@ -105,6 +108,7 @@ def test_what_a_person_may_also_type():
         (["--epochs", "x"], "'x' is not a whole number"),
         (["--lr", "fast"], "'fast' is not a number"),
         (["--image-frozen", "maybe"], "'maybe' is neither true nor false"),
+        (["--clean-captions", "html"], "'html' is neither true nor false nor web"),
     ],
 )
 def test_values_that_cannot_be_read(words, message):

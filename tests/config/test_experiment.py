@@ -22,7 +22,7 @@ KINDS = {"str": "a string", "int": 7, "float": 0.5, "bool": True, "dict[str, Any
 
 
 def kind_of(spec) -> tuple[str, bool]:
-    return str(spec.type).removesuffix(" | None"), str(spec.type).endswith(" | None")
+    return str(spec.type).partition(" | ")[0], str(spec.type).endswith(" | None")
 
 
 def message_of(**settings) -> str:

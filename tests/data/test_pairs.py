@@ -102,3 +102,21 @@ def test_captions_are_encoded_once_for_a_tokenizer_and_again_for_another():
     assert pairs.tokenize(one).tokenize(one) is pairs and Counting.calls == 1
     pairs.tokenize(Counting())
     assert Counting.calls == 2
+
+
+def test_cut_captions_are_told_once(caplog, tmp_path):
+    from clipedu.data.tokenizer import train_tokenizer
+
+    pairs = Toy([["a bb ccc dddd", "a"], ["a bb ccc"]])
+    assert pairs.captions_cut is None
+    tokenizer = train_tokenizer(["a bb ccc dddd"] * 3, 5)
+    for cache in (None, tmp_path, tmp_path):  # encoded, then kept, then read
+        pairs.cache = cache
+        caplog.clear()
+        pairs.tokenize(tokenizer).tokenize(tokenizer)
+        assert caplog.messages == ["text_length=5 cuts 1 of 3 captions (33 %) of toy/train"] and pairs.captions_cut == 1
+        pairs._tokenized = None
+    many = Toy([["a"]] * 1500 + [["a bb ccc dddd"]]).tokenize(tokenizer)
+    assert caplog.messages[1:] == ["text_length=5 cuts 1 of 1,501 captions (less than 1 %) of toy/train"]
+    caplog.clear()
+    assert Toy([["a bb"]]).tokenize(tokenizer).captions_cut == 0 and caplog.messages == [] and many.captions_cut == 1

@@ -32,6 +32,10 @@ def scenes():
     return Scenes("train", 200, 32)
 
 
+def test_escaped_html():
+    assert survey.escaped_html(["a &amp; b", "a & b", "&lt;b&gt;", "R&B; soul"]) == ["a &amp; b", "&lt;b&gt;"]
+
+
 def test_words_are_counted_in_order_of_frequency():
     counts = word_counts(["A dog, a CAT.", "a dog!", "bird"])
     assert list(counts.items()) == [("a", 3), ("dog", 2), ("cat", 1), ("bird", 1)]

@@ -131,9 +131,10 @@ def test_prototypes_are_the_mean_over_templates(scenes):
         torch.testing.assert_close(prototype, expected / expected.norm(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_long_prompt_is_cut_as_in_training(scenes):
+def test_a_long_prompt_is_cut_as_in_training_and_told(scenes, caplog):
     model = model_for(scenes)
     assert class_prototypes(model, ["red " * 40, "blue"], ["a {}"]).isfinite().all()
+    assert caplog.messages == ["1 of 2 zero-shot prompts are longer than the model reads, and are cut"]
 
 
 class Bare(Pairs):

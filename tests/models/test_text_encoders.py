@@ -91,3 +91,4 @@ def test_pooling_by_hand():
     assert torch.equal(pool_text(hidden, mask, "cls"), hidden[:, 0])
     expected = torch.stack([(hidden[0, 0] + hidden[0, 1]) / 2, hidden[1].sum(0) / 3])
     torch.testing.assert_close(pool_text(hidden, mask, "mean"), expected)
+    assert torch.equal(pool_text(hidden, mask, "last"), torch.stack([hidden[0, 1], hidden[1, 2]]))

@@ -78,4 +78,5 @@ def test_what_a_run_keeps_of_a_set(quick):
         "identity": pairs.identity(),
         "skipped": [],
         "left_out": [],
+        "captions_cut": None,
     }

@@ -1,11 +1,13 @@
 """Ctrl-C during a step: a real signal."""
 
+import os
 import signal
 import threading
+import time
 
 import pytest
 
-from clipedu.utils.interrupts import StopAfterStep
+from clipedu.utils.interrupts import StopAfterStep, interruptible
 
 
 def steps(count, press=()):
@@ -52,3 +54,16 @@ def test_in_another_thread_it_passes_records_on():
     thread.start()
     thread.join()
     assert seen == [0, 1, 2]
+
+
+def test_work_in_a_thread_returns_raises_and_leaves_at_ctrl_c():
+    assert interruptible(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        interruptible(lambda: 1 / 0)
+    end = threading.Event()
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    before = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(lambda: end.wait(60))
+    assert time.perf_counter() - before < 30
+    end.set()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 
 import numpy as np
@@ -23,9 +24,12 @@ from torch import Tensor
 
 from clipedu.data.class_names import PHOTO_TEMPLATES
 from clipedu.data.pairs import Pairs
+from clipedu.data.prompts import NAMED_BY
 from clipedu.data.shards.decoding import find_source, open_source
 from clipedu.data.shards.left_out import summary
 from clipedu.utils.errors import ClipeduError
+
+log = logging.getLogger("clipedu")
 
 
 class Shards(Pairs):
@@ -77,7 +81,10 @@ class Shards(Pairs):
         self.skipped = source.unused + [f"{where}: {why}" for where, why in self.dropped]
         if rows["labels"] is not None:
             self.labels = torch.tensor(rows["labels"][:size])
-            self.class_names = None if source.names is None else source.names[1]()
+            if source.names is not None:
+                self.class_names = source.names[1]()
+                self.named_by = "classnames.txt" if (self.folder / "classnames.txt").is_file() else "clipedu"
+                self._tell_classes(self.labels)
             self.templates = PHOTO_TEMPLATES
         if split == "zeroshot":
             self._check_zeroshot()
@@ -111,6 +118,16 @@ class Shards(Pairs):
         for row in zip(self.keys, self._captions, labels, strict=True):
             digest.update(json.dumps(row).encode())
         return digest.hexdigest()[:16]
+
+    def _tell_classes(self, labels: Tensor) -> None:
+        there, every = len(labels.unique()), len(self.class_names or ())
+        if there < every:
+            whose = NAMED_BY[self.named_by]
+            hint = "; if its labels mean others, name them in classnames.txt" * (self.named_by == "clipedu")
+            log.info(
+                f"{self.name}/{self.split}: its labels are {there:,} of {every:,} classes ({int(labels.min())} to "
+                f"{int(labels.max())}; {whose}{hint})"
+            )
 
     def _check_zeroshot(self) -> None:
         if self.labels is None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from clipedu.data.class_names import IMAGENET_CLASSES, imagenet_classes
+from clipedu.data.class_names import IMAGENET_CLASSES, imagenet_classes, read_class_names
 from clipedu.data.shards.splits import ALL_WORDS, splits_in
 from clipedu.data.shards.tar_reader import Sample, not_read, read_shard
 from clipedu.utils.errors import ClipeduError
@@ -139,11 +139,13 @@ def class_names(folder: Path, shards: Iterable[str]) -> tuple[int, Callable[[], 
     """Return the number of classes and a function that names them.
 
     The result is None if the folder doesn't say.
+
+    Raises:
+        ClipeduError: a classnames.txt that leaves a class without a name.
     """
     file = folder / "classnames.txt"
     if file.is_file():
-        names = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        names = [name.strip() for name in names if name.strip()]
+        names = read_class_names(file)
         return len(names), lambda: names
     if any("imagenet" in name.lower() for name in (folder.resolve().name, *shards)):
         return IMAGENET_CLASSES, imagenet_classes

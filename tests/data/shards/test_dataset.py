@@ -80,13 +80,34 @@ def test_tokens(tmp_path):
 
 def test_zeroshot_set(tmp_path):
     folder = make_shards(tmp_path / "toy", 7, split="val", captions=0, classes=3)
-    (folder / "classnames.txt").write_text("tench\ngoldfish\n\ngreat white shark\n")
+    (folder / "classnames.txt").write_text("tench\ngoldfish\ngreat white shark\n\n")
     pairs = Shards(folder, "zeroshot", image_size=8)
     assert pairs.labels.dtype == torch.int64 and pairs.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert list(pairs.class_names) == ["tench", "goldfish", "great white shark"]
     assert all(template.count("{}") == 1 for template in pairs.templates) and pairs.captions(0) == []
     with pytest.raises(ClipeduError, match="no captions"):
         pairs.tokenize(None)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [(5, "3 of 5 classes (0 to 2; class names of the set's classnames.txt)"), (2, "")]
+)
+def test_labels_and_names_of_other_numbers_are_told(tmp_path, caplog, names, told):
+    folder = make_shards(tmp_path / "toy", 7, split="val", captions=0, classes=3)
+    (folder / "classnames.txt").write_text("\n".join(f"name {index}" for index in range(names)))
+    with caplog.at_level("INFO", "clipedu"):
+        pairs = Shards(folder, "zeroshot", image_size=8)
+    assert [line for line in caplog.messages if "classes" in line] == (
+        [f"toy/zeroshot: its labels are {told}"] if told else []
+    )
+    assert len(pairs.skipped) == (0 if told else 2) and all("there are 2 classes" in line for line in pairs.skipped)
+
+
+def test_a_class_without_a_name_is_refused(tmp_path):
+    folder = make_shards(tmp_path / "toy", 7, split="val", captions=0, classes=3)
+    (folder / "classnames.txt").write_text("tench\n\ngreat white shark\n")
+    with pytest.raises(ClipeduError, match="classnames.txt: line 2 is empty"):
+        Shards(folder, "zeroshot", image_size=8)
 
 
 def test_zeroshot_needs_labels_and_names(tmp_path):
