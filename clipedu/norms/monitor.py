@@ -37,6 +37,7 @@ Sources: van Laarhoven 2017 (arXiv:1706.05350); Kosson et al. 2023 (arXiv:2305.1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -174,11 +175,12 @@ class NormMonitor:
         It is Lambda of each layer by name, as plain values.
         """
         names = (layer.name for layer in self.layers)
-        return {"Lambda": dict(zip(names, self._lambda.tolist(), strict=True))}
+        values = (None if math.isnan(value) else value for value in self._lambda.tolist())  # not known
+        return {"Lambda": dict(zip(names, values, strict=True))}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` gave; layers missing there begin at 0."""
-        before = {bare_name(name): value for name, value in state["Lambda"].items()}
+        before = {bare_name(name): math.nan if v is None else v for name, v in state["Lambda"].items()}
         self._lambda = self._tensor([before.get(layer.name, 0.0) for layer in self.layers])
 
     def _tensor(self, values: list) -> Tensor:

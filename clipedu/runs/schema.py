@@ -111,7 +111,7 @@ STATE = Object(
         "random_device": Tensors("uint8", 1, optional=True),
     },
     {
-        "monitor": Object({"Lambda": Object(others=Anything())}),
+        "monitor": Object({"Lambda": Object(others=Number(optional=True))}),
         "identity": Object(others=Anything()),
     },  # newer than others
 )

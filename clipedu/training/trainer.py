@@ -336,7 +336,9 @@ def _fitting(what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
-        if not what or isinstance(error, (ClipeduError, torch.OutOfMemoryError)):
+        if not what or isinstance(error, torch.OutOfMemoryError):
             raise
+        if isinstance(error, ClipeduError):
+            raise ClipeduError(f"{what} does not fit the run: {error}") from None
         why = next(iter(str(error).splitlines()), "")[:200]
         raise ClipeduError(f"{what} does not fit the run: {type(error).__name__}: {why}") from None

@@ -40,6 +40,7 @@ def whole(quick, tmp_path_factory) -> Path:
         image_encoder="vit_nano_patch4_32", train_size=32, batch_size=16, epochs=1, norms_every=1
     )
     run = fit(experiment, tmp_path_factory.mktemp("whole") / "run", progress=False, report=False)
+    (run.checkpoint() / "checkpoint.json").unlink()  # without sums, as older versions left it: its form is checked
     run.checkpoint().rename(run.folder / "checkpoint" / "step-1")
     return run.folder
 
@@ -153,7 +154,7 @@ STATES = {
     "loss": [None, [1]],
     "random": [None, torch.zeros(3), torch.zeros(2, 2, dtype=torch.uint8)],
     "random_device": ["x", torch.zeros(3)],
-    "monitor": [None, {}, {"Lambda": {"a": None}}],
+    "monitor": [None, {}, {"Lambda": {"a": "x"}}],
 }
 
 

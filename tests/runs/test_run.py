@@ -34,7 +34,7 @@ def test_everything_is_read_back(run):
     assert again.metrics == {"modality_gap": 12.5, "retrieval_images": 30}
     pd.testing.assert_frame_equal(again.history, history, check_dtype=False)
     pd.testing.assert_frame_equal(again.norms, norms)
-    pd.testing.assert_frame_equal(again.layers[list(COLUMNS)], layers)
+    pd.testing.assert_frame_equal(again.layers[list(COLUMNS)], layers, check_dtype=False)
     assert again.layers["contribution"].isna().all()  # older versions did not measure them
     pd.testing.assert_frame_equal(run.history, history)
     kept = again.embeddings()
@@ -63,7 +63,7 @@ def test_a_run_that_failed_in_its_first_step_can_be_read(run):
 def test_a_run_of_an_older_version_has_layers_without_rows(run):
     run.save_frames(*frames())
     (run.folder / "layers.csv").unlink()
-    assert len(load_run(run.folder).layers) == 0 and tuple(load_run(run.folder).layers.columns) == COLUMNS
+    assert len(load_run(run.folder).layers) == 0 and set(load_run(run.folder).layers.columns) == set(COLUMNS)
 
 
 def test_a_damaged_table_is_named(run):

@@ -42,7 +42,10 @@ def test_what_is_missing_and_what_is_no_object():
     for value, words in ((None, "null"), ([1], "a list of 1"), ("x", "'x'"), (2, "2"), (b"", "a bytes")):
         assert misfit(RUN, value) == f"the whole is {words}, expected an object"
     assert misfit(Items(Number(), 2), [1]) == "the whole is a list of 1, expected a list of 2"
-    assert misfit(Items(Object({"a": Choice((True, False))})), [{"a": True}, {"a": 1}]) == "field '1.a' is 1, expected one of true, false"
+    assert (
+        misfit(Items(Object({"a": Choice((True, False))})), [{"a": True}, {"a": 1}])
+        == "field '1.a' is 1, expected one of true, false"
+    )
 
 
 def test_other_fields():

@@ -43,6 +43,6 @@ def stopped(stopped_once, tmp_path):
 
 
 @pytest.fixture
-def finished(whole, tmp_path):
+def unreported(whole, tmp_path):
     """A finished run without a report."""
     return shutil.copytree(whole.folder, tmp_path / "finished")

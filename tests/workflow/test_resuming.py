@@ -99,22 +99,22 @@ def test_a_killed_process_leaves_a_run_that_says_so(small, tmp_path):
 # the lock
 
 
-def test_a_run_in_use_is_told_at_once_by_every_command_that_writes(small, finished, tmp_path, capsys):
+def test_a_run_in_use_is_told_at_once_by_every_command_that_writes(small, unreported, tmp_path, capsys):
     ready, done = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
-        with locked(finished):
+        with locked(unreported):
             os.write(ready[1], b"x")
             os.read(done[0], 1)
             os._exit(0)
     os.read(ready[0], 1)
     edit(finished / "status.json", status="running")
     for words in (["train", "--resume"], ["evaluate"], ["train", "--folder"]):
-        assert main([*words, str(finished)]) == 2
+        assert main([*words, str(unreported)]) == 2
         said = capsys.readouterr().err
-        assert f"{finished} is in use by process {child} on " in said and said.count("\n") == 1
+        assert f"{unreported} is in use by process {child} on " in said and said.count("\n") == 1
     with pytest.raises(ClipeduError, match=f"in use by process {child}"):
-        list(run_grid({finished.name: small}, finished.parent, progress=False))
+        list(run_grid({unreported.name: small}, unreported.parent, progress=False))
     os.write(done[1], b"x")
     os.waitpid(child, 0)
 
@@ -185,13 +185,13 @@ def test_interrupted_while_scored_or_reported_a_run_is_not_finished(stopped, who
     assert_same(load_run(stopped), whole)
 
 
-def test_a_finished_run_without_a_report_gets_it(finished, caplog):
+def test_a_finished_run_without_a_report_gets_it(unreported, caplog):
     caplog.set_level(logging.INFO, "clipedu")
-    before = (finished / "metrics.json").stat().st_mtime_ns
-    assert resume(finished, **QUIET).status == "finished" and not (finished / "report.html").exists()
-    resume(finished, progress=False)
-    assert (finished / "report.html").is_file() and "drawing its report" in caplog.text
-    assert (finished / "metrics.json").stat().st_mtime_ns == before
+    before = (unreported / "metrics.json").stat().st_mtime_ns
+    assert resume(unreported, **QUIET).status == "finished" and not (unreported / "report.html").exists()
+    resume(unreported, progress=False)
+    assert (unreported / "report.html").is_file() and "drawing its report" in caplog.text
+    assert (unreported / "metrics.json").stat().st_mtime_ns == before
 
 
 # checkpoints
@@ -278,7 +278,7 @@ def test_a_run_of_an_older_version_goes_on(stopped, whole):
 
 def test_a_damaged_cell_is_set_aside_and_done_again(small, whole, finished, caplog):
     (finished / "experiment.json").write_text("{")
-    (run,) = run_grid({finished.name: small}, finished.parent, progress=False)
+    (run,) = run_grid({unreported.name: small}, unreported.parent, progress=False)
     assert_same(run, whole)
     assert (finished.parent / f".damaged-{finished.name}" / "experiment.json").read_text() == "{"
     assert "set aside" in caplog.text
@@ -289,7 +289,7 @@ def test_a_cell_of_other_settings_or_of_a_newer_version_is_not_set_aside(small, 
         original = (finished / "experiment.json").read_text()
         edit(finished / "experiment.json", **changes)
         with pytest.raises(ClipeduError, match=said):
-            list(run_grid({finished.name: small}, finished.parent, progress=False))
+            list(run_grid({unreported.name: small}, unreported.parent, progress=False))
         (finished / "experiment.json").write_text(original)
 
 
