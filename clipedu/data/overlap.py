@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from clipedu.data.pairs import Pairs
 from clipedu.utils.errors import ClipeduError
+
+if TYPE_CHECKING:
+    from clipedu.data.pairs import Pairs
 
 
 class Shared(NamedTuple):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipedu.data.overlap import Shared
-from clipedu.data.pairs import Pairs
+
+if TYPE_CHECKING:
+    from clipedu.data.pairs import Pairs
 
 
 def trained_counts(pairs: Pairs, found: Shared | None) -> dict[str, float]:

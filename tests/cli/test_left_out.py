@@ -21,7 +21,7 @@ def test_reasons_are_printed(capsys):
 
 def test_a_run_of_an_earlier_version(tmp_path, capsys):
     print_left_out_of_run(tmp_path)
-    sets = [{"name": "toy", "split": "val", "skipped": ["0.tar: a: no image"]}]
+    sets = [{"name": "toy", "split": "val", "rows": 3, "skipped": ["0.tar: a: no image"]}]
     (tmp_path / "data.json").write_text(json.dumps(sets))
     print_left_out_of_run(tmp_path)
     shown = capsys.readouterr().out

@@ -108,7 +108,7 @@ def test_a_run_in_use_is_told_at_once_by_every_command_that_writes(small, unrepo
             os.read(done[0], 1)
             os._exit(0)
     os.read(ready[0], 1)
-    edit(finished / "status.json", status="running")
+    edit(unreported / "status.json", status="running")
     for words in (["train", "--resume"], ["evaluate"], ["train", "--folder"]):
         assert main([*words, str(unreported)]) == 2
         said = capsys.readouterr().err
@@ -198,8 +198,8 @@ def test_a_finished_run_without_a_report_gets_it(unreported, caplog):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "checkpoint.json"])
-def test_a_damaged_checkpoint_is_passed_over(stopped, finished, whole, caplog, name):
-    for folder, step in ((stopped, 4), (finished, 4)):
+def test_a_damaged_checkpoint_is_passed_over(stopped, unreported, whole, caplog, name):
+    for folder, step in ((stopped, 4), (unreported, 4)):
         flip(load_run(folder).checkpoint() / name)
         if name == "model.safetensors":
             assert f"{name} cannot be read" in message_of(load_run(folder).model)
@@ -208,20 +208,20 @@ def test_a_damaged_checkpoint_is_passed_over(stopped, finished, whole, caplog, n
         caplog.clear()
 
 
-def test_killed_after_it_was_passed_over_a_finished_run_is_not_taken_for_whole(finished, whole, monkeypatch):
-    flip(load_run(finished).checkpoint() / "state.pt")
+def test_killed_after_it_was_passed_over_a_finished_run_is_not_taken_for_whole(unreported, whole, monkeypatch):
+    flip(load_run(unreported).checkpoint() / "state.pt")
     monkeypatch.setattr("clipedu.workflow.pipeline.prepare_resumed", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        resume(finished, **QUIET)
+        resume(unreported, **QUIET)
     monkeypatch.undo()
-    assert_same(resume(finished, **QUIET), whole)
+    assert_same(resume(unreported, **QUIET), whole)
 
 
 # settings
 
 
-def test_an_edited_experiment_is_refused(stopped, finished, whole):
-    for folder in (stopped, finished):
+def test_an_edited_experiment_is_refused(stopped, unreported, whole):
+    for folder in (stopped, unreported):
         original = (folder / "experiment.json").read_text()
         edit(folder / "experiment.json", lr=0.5, epochs=3)
         edit(folder / "status.json", status="stopped")
@@ -276,21 +276,21 @@ def test_a_run_of_an_older_version_goes_on(stopped, whole):
 # cells of a grid
 
 
-def test_a_damaged_cell_is_set_aside_and_done_again(small, whole, finished, caplog):
-    (finished / "experiment.json").write_text("{")
+def test_a_damaged_cell_is_set_aside_and_done_again(small, whole, unreported, caplog):
+    (unreported / "experiment.json").write_text("{")
     (run,) = run_grid({unreported.name: small}, unreported.parent, progress=False)
     assert_same(run, whole)
-    assert (finished.parent / f".damaged-{finished.name}" / "experiment.json").read_text() == "{"
+    assert (unreported.parent / f".damaged-{unreported.name}" / "experiment.json").read_text() == "{"
     assert "set aside" in caplog.text
 
 
-def test_a_cell_of_other_settings_or_of_a_newer_version_is_not_set_aside(small, finished):
+def test_a_cell_of_other_settings_or_of_a_newer_version_is_not_set_aside(small, unreported):
     for changes, said in (({"lr": 0.5}, "with other settings: lr was 0.5"), ({"format": 99}, "newer clipedu")):
-        original = (finished / "experiment.json").read_text()
-        edit(finished / "experiment.json", **changes)
+        original = (unreported / "experiment.json").read_text()
+        edit(unreported / "experiment.json", **changes)
         with pytest.raises(ClipeduError, match=said):
             list(run_grid({unreported.name: small}, unreported.parent, progress=False))
-        (finished / "experiment.json").write_text(original)
+        (unreported / "experiment.json").write_text(original)
 
 
 def test_a_run_of_a_relative_folder_is_resumed_and_scored_from_anywhere(small, whole, tmp_path, monkeypatch, capsys):
@@ -305,10 +305,10 @@ def test_a_run_of_a_relative_folder_is_resumed_and_scored_from_anywhere(small, w
     assert "--data own" in load_run(tmp_path / "run").command
 
 
-def test_what_needs_no_lock_writes_none(finished):
+def test_what_needs_no_lock_writes_none(unreported):
     """A run that is complete is returned, and read, as it is: its folder may be read-only."""
-    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
-    with full_at(None, finished):
-        assert resume(finished, **QUIET).status == "finished"
-        load_run(finished).model()
-    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+    before = {path: path.stat().st_mtime_ns for path in unreported.rglob("*")}
+    with full_at(None, unreported):
+        assert resume(unreported, **QUIET).status == "finished"
+        load_run(unreported).model()
+    assert {path: path.stat().st_mtime_ns for path in unreported.rglob("*")} == before
