@@ -223,6 +223,8 @@ def _check_file(path: Path, facts: Mapping[str, Any]) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if path.is_dir():
+            raise ValueError("it is a folder")
         if facts:
             if _sha256(path) != facts["sha256"].get(path.name):
                 raise ValueError(CHANGED)

@@ -187,7 +187,7 @@ def read_frame(folder: Path, name: str) -> pandas.DataFrame:
     except FileNotFoundError:
         import pandas as pd
 
-        return pd.DataFrame(columns=list(required), dtype=float)
+        return pd.DataFrame(columns=list(COLUMNS if name == "layers" else required), dtype=float)
     if name == "layers" and len(frame):  # older versions did not measure all
         added = [column for column in ("law", *CONTRIBUTIONS) if column not in frame]
         frame = frame.reindex(columns=[*frame, *added])

@@ -96,7 +96,8 @@ def prepare_resumed(
     if changed:
         log.warning("%s goes on with other settings: %s", run.folder, listed(changed))
     with hashed_once(data.train, *data.scored):
-        kept_config = None if experiment.text_weights == "pretrained" else run.saved_text()
+        older = checkpoint is not None and not facts and experiment.text_weights != "pretrained"
+        kept_config = run.saved_text() if older else None  # its special tokens were set otherwise
         trainer = prepare(experiment, data, saved_text=kept_config, progress=progress)
         if checkpoint is not None:
             try:

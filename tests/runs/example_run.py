@@ -27,7 +27,7 @@ def frames(steps: int = 2) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     step = list(range(steps))
     history = pd.DataFrame({"step": step, "lr": 0.1, "loss": 1 / 3})
     norms = pd.DataFrame({"step": step, "part": "all", "weight": 1.5, "gradient": 2.5, "update": 1e-3})
-    words = {"layer": "a = b", "part": "text", "kind": "matrix", "group": "decayed"}
+    words = {"layer": "a = b", "part": "text", "kind": "matrix", "group": "decayed", "law": "decoupled"}
     layers = pd.DataFrame({name: words.get(name, 0.25) for name in COLUMNS}, index=step).assign(step=step)
     return history, norms, layers
 
