@@ -78,5 +78,9 @@ def extend(run: Run, epochs: int, step: int, steps_per_epoch: int) -> None:
 
 def history_note(run: Run) -> str:
     """Return a line on the epochs that a run had before, or ""."""
-    parts = [f"{row['epochs']} epochs until step {row['step']}" for row in earlier(run)]
+    parts = [f"{_counted(row['epochs'])} until step {row['step']}" for row in earlier(run)]
     return f"{', '.join(parts)}, then {run.experiment.epochs}" if parts else ""
+
+
+def _counted(epochs: int) -> str:
+    return "1 epoch" if epochs == 1 else f"{epochs} epochs"
