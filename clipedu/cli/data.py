@@ -8,6 +8,7 @@ and `write_manifest`.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable
@@ -252,6 +253,7 @@ def describe_own(args: argparse.Namespace) -> None:
     for kind, count in done.reasons().items():
         examples = [str(row) for row in done.left_out if row.kind == kind][:3]
         _fact("", f"{count} {kind}, e.g. {'; '.join(examples)}")
+    print(f"Next: clipedu train --data {shlex.quote(str(args.folder or done.folder.name))}")
 
 
 def _show_terms(manifest: Manifest) -> None:

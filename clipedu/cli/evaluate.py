@@ -63,4 +63,4 @@ def report(args: argparse.Namespace) -> None:
         print(f"left out: {line}", file=sys.stderr)
     folder = args.folder or args.runs[0]
     page = write_report(runs, folder, baseline=read_baseline(args.runs[0]), left_out=left_out)
-    print(f"{len(runs)} runs{f', {len(left_out)} left out' if left_out else ''}. Report: {page}")
+    print(f"{len(runs)} run{'s' * (len(runs) > 1)}{f', {len(left_out)} left out' if left_out else ''}. Report: {page}")

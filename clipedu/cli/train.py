@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clipedu.cli.left_out import print_left_out_of_run
 from clipedu.config.command_line import experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.report.score_table import scores_text
 from clipedu.utils.errors import ClipeduError
-
-if TYPE_CHECKING:
-    pass
 
 
 def quickstart(args: argparse.Namespace) -> None:

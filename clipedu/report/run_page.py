@@ -30,8 +30,12 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
     blocks: list[Block] = [Text(_description(run))]
     if run.status != "finished":
         blocks.append(Text(f"This run is not finished: {run.status}. {run.note or ''}", warning=True))
+    continued = run.note if run.status == "finished" else ""
+    if continued:
+        blocks.append(Text(f"It was continued for more epochs: {continued}."))
     if getattr(run, "command", None):
-        blocks += [Text("The command that repeats it:"), Code(run.command)]
+        of = "The command of such a run from the start" if continued else "The command that repeats it"
+        blocks += [Text(f"{of}:"), Code(run.command)]
     blocks.append(Heading("Scores"))
     blocks += [Text(_sentence(line), warning=True) for line in (*trained_lines(run.metrics), *_changed_sets(run))]
     blocks += _score_blocks(run, baseline) if run.metrics else [Text("It has no scores, because it was not evaluated.")]

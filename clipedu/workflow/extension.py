@@ -12,7 +12,6 @@ earlier.json keeps what was before: [{"epochs": 2, "step": 8, "metrics": {...}},
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
 from clipedu.runs.run import Run
@@ -20,8 +19,6 @@ from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_json, write_text
 
 EARLIER = "earlier.json"
-
-log = logging.getLogger("clipedu")
 
 
 def earlier(run: Run) -> list[dict[str, Any]]:
@@ -77,10 +74,13 @@ def extend(run: Run, epochs: int, step: int, steps_per_epoch: int) -> None:
     write_text(run.folder / "experiment.json", experiment.to_json())
     (run.folder / "metrics.json").unlink(missing_ok=True)  # they are in earlier.json
     run.metrics = {}
-    log.info("%s: %d epochs instead of %d, from step %d on", run.folder, epochs, before, step)
 
 
 def history_note(run: Run) -> str:
     """Return a line on the epochs that a run had before, or ""."""
-    parts = [f"{row['epochs']} epochs until step {row['step']}" for row in earlier(run)]
+    parts = [f"{_counted(row['epochs'])} until step {row['step']}" for row in earlier(run)]
     return f"{', '.join(parts)}, then {run.experiment.epochs}" if parts else ""
+
+
+def _counted(epochs: int) -> str:
+    return "1 epoch" if epochs == 1 else f"{epochs} epochs"

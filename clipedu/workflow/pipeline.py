@@ -120,6 +120,8 @@ def resume(
         run = load_run(folder)  # as whoever held the lock has left it
         remove_partial_files(run.folder)
         if epochs in (None, run.experiment.epochs) and lacks_only_report(run):
+            if report:
+                log.info("%s is trained and scored: drawing its report", run.folder)
             _report(run, report=report)
             return run
         trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=progress)
@@ -165,7 +167,6 @@ def _keep(run: Run, trainer: Trainer, data: Data) -> None:
 def _report(run: Run, *, report: bool) -> None:
     """Draw the report of a run that is scored; then it is finished."""
     if report:
-        log.info("%s is trained and scored: drawing its report", run.folder)
         from clipedu.report.writer import write_report
 
         with _end_recorded(run, "while its report was drawn"):

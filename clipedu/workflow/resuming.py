@@ -105,11 +105,13 @@ def prepare_resumed(
             except NotFinite as error:
                 record_end(run, "failed", str(error))
                 raise
+    before = experiment.epochs
     if epochs is not None:
         extend(run, epochs, trainer.step, trainer.steps_per_epoch)
         trainer.experiment = experiment.replace(epochs=epochs)
     done = f"is trained ({trainer.steps} steps)" if trainer.step >= trainer.steps else ""
-    log.info("%s %s", run.folder, done or f"goes on at step {trainer.step} of {trainer.steps}")
+    change = f", with {epochs} epochs instead of {before}" if epochs not in (None, before) else ""
+    log.info("%s %s%s", run.folder, done or f"goes on at step {trainer.step} of {trainer.steps}", change)
     return trainer, data
 
 

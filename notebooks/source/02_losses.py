@@ -421,10 +421,9 @@ plots.plot_silenced(counts, temperatures, len(real))
 # %% [markdown]
 # **Remember:** a constant that is small in one unit is large in another. Keep logarithms, and add nothing.
 #
-# *If you compare with LibAUC* (2.0.1), the authors' own package: its bimodal loss sums the negatives where the formula has their mean, and
-# halves the two directions, so its gradient is $(B-1)/2$ times this one's: another learning rate for every batch size. Give it
-# normalised vectors. A row that is new among seen ones starts at $\gamma g$. And it has a floor too, $10^{-20} e^{b}$: at $\tau = 0.01$ an
-# anchor that has won by 0.46 feels it. In a checkout, with libauc installed, `pytest tests/losses/test_libauc.py` shows all four.
+# *LibAUC* (2.0.1), the authors' package, sums the negatives in its bimodal loss and halves the directions: its gradient is $(B-1)/2$
+# times this one's. It needs normalised vectors, unseen rows among seen ones start at $\gamma g$, and its floor, $10^{-20} e^{b}$, is felt
+# at $\tau = 0.01$. With libauc, `pytest tests/losses/test_libauc.py` shows it.
 
 # %% [markdown]
 # ## 8. Compare fairly

@@ -162,6 +162,7 @@ def test_own_images(home, tmp_path, capsys):
         "left out  12 rows, all in" in shown and "12 no such file, e.g. row 3" in shown and shown.count("gone.png") == 3
     )
     assert "captions  read: image from 'image', captions from 'caption'" in shown
+    assert shown.endswith("Next: clipedu train --data pets\n")
     run("verify", "pets")
     assert "1 usable pairs" in capsys.readouterr().out
     run("manifest", home / "pets")

@@ -41,7 +41,7 @@ def test_a_report_shows_the_baseline_that_a_grid_has_kept(finished, tmp_path, ca
     shutil.copytree(finished.folder, tmp_path / "runs" / "one")
     (tmp_path / "runs" / "baseline.json").write_text('{"name": "ridge", "tr@1": 12.34}')
     assert main(["report", str(tmp_path / "runs"), "--folder", str(tmp_path / "paper")]) == 0
-    assert capsys.readouterr().out == f"1 runs. Report: {tmp_path / 'paper' / 'report.html'}\n"
+    assert capsys.readouterr().out == f"1 run. Report: {tmp_path / 'paper' / 'report.html'}\n"
     assert "baseline: ridge" in (page := (tmp_path / "paper" / "report.md").read_text()) and "12.34" in page
 
 

@@ -50,6 +50,14 @@ def test_a_failed_run_is_reported_as_one(tmp_path):
     assert text.count("No figure here") == 9 and "![" not in markdown
 
 
+def test_a_run_that_was_continued_says_so(tmp_path):
+    run = fake_run(steps=2, rows=2, note="2 epochs until step 8, then 3")
+    run.command = "clipedu train --epochs 3"
+    text, _ = read(run, tmp_path)
+    assert "It was continued for more epochs: 2 epochs until step 8, then 3." in text
+    assert "The command of such a run from the start:" in text and "repeats it" not in text
+
+
 def test_the_shape_of_the_embeddings_is_named_and_explained_as_everywhere(tmp_path):
     run = fake_run(steps=2, rows=2)
     run.metrics |= {key: 0.125 for key in SPACE}

@@ -288,7 +288,10 @@ def too_few(source: Source, size: int, there: str) -> ClipeduError:
         size: how many pairs are required.
         there: how many pairs it has, e.g. "only 5".
     """
-    return ClipeduError(f"size={size} is more than there is: {source.name}/{source.split} has {there} pairs")
+    return ClipeduError(
+        f"size={size} (--train-size) is more than there is: {source.name}/{source.split} has {there} pairs. "
+        "Give none for all of them"
+    )
 
 
 def _none_left(source: Source, rows: dict[str, Any]) -> ClipeduError:

@@ -144,7 +144,10 @@ def _mostly_lists(rows: list[tuple[int, list[str]]], place: int) -> bool:
 def _notes(columns: Columns, names: list[str], lines: list[tuple[int, Record]], joined: list[int]) -> list[str]:
     captions = ", ".join(names[place] for place in columns.captions)
     read = f"read: image from {names[columns.image]!r}, captions from {shorten(captions, 120)!r}"
-    notes = [read if columns.split is not None else f"{read}; no column 'split', so all rows are train"]
+    split = "; no column 'split', so all rows are train"
+    if columns.split is not None:
+        split = f", split from {shorten(names[columns.split], 120)!r}"
+    notes = [read + split]
     if columns.unread:
         notes.append(f"not read: {shorten(', '.join(columns.unread), 120)}")
     if joined:

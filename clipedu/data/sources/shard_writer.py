@@ -60,7 +60,7 @@ def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
         if shards not in splits.values():  # names without a split's word: every shard belongs to every split
             splits[split] = shards
     name = name or folder.resolve().name
-    lines = [f"name = {_text(name)}", f"about = {_text(f'{name}: my own pairs')}", ""]
+    lines = [f"name = {_text(name)}", f"about = {_text('my own pairs')}", ""]
     for split, shards in splits.items():
         pairs = sum(not sample.trouble for sample in usable(shards, None, lambda _: None))
         if not pairs:

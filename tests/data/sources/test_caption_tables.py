@@ -129,7 +129,7 @@ def test_what_is_read_is_said():
         "not read: url, title",
     ]
     assert read_table("image,caption,split\n0.jpg,a,val\n", PATH).notes == [
-        "read: image from 'image', captions from 'caption'"
+        "read: image from 'image', captions from 'caption', split from 'split'"
     ]
 
 
