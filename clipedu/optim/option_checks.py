@@ -21,7 +21,7 @@ RANGES: dict[str, dict[str, Any]] = {
     "beta1": _SHARE,
     "beta2": _SHARE,
     "momentum": _SHARE,
-    "alpha": _SHARE,
+    "alpha": {"at_least": 0, "at_most": 1},  # Scion's is the weight of the newest gradient, RMSprop's that of the past
     "dampening": {"at_least": 0, "at_most": 1},
     "eps": _POSITIVE,
     "momentum_decay": _POSITIVE,

@@ -22,12 +22,12 @@ def counted(monkeypatch, module, name) -> list:
 
 
 def test_each_part_is_built_once(quick, monkeypatch):
-    """One objective is tried before the data is read, one is built for it; data and tokenizer are made once."""
+    """One objective is tried before the data is read, one sized without memory, one built; data and tokenizer are made once."""
     objectives, read = counted(monkeypatch, objective, "build_loss"), counted(monkeypatch, datasets, "load_pairs")
     tokenizers = counted(monkeypatch, datasets, "build_tokenizer")
     models = counted(monkeypatch, setup, "build_model")
     next(train(quick))
-    assert (len(objectives), len(read), len(tokenizers), len(models)) == (2, 1, 1, 1)
+    assert (len(objectives), len(read), len(tokenizers), len(models)) == (3, 1, 1, 1)
 
 
 def test_a_trainer_takes_the_data_it_is_given(quick, monkeypatch):

@@ -107,7 +107,7 @@ def test_divergence_is_shown():
     lab = a_lab(SMALL.replace(optimizer="sgd", epochs=3, lr=1e25))
     lab.train()
     lab.wait(PATIENCE)
-    assert lab.runs[0].status == "failed" and "not finite at step" in lab.status.value
+    assert lab.runs[0].status == "failed" and "is not finite after step 0" in lab.status.value
 
 
 def test_an_unexpected_error_keeps_its_name(monkeypatch):
