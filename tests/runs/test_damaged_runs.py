@@ -79,6 +79,7 @@ def contents(folder: Path, name: str) -> Iterator[bytes]:
             ).encode()
     elif name.endswith(".safetensors"):
         tensors = load_file(path)
+        tensors = {key: tensor.clone() for key, tensor in tensors.items()}  # not mapped: the file is overwritten
         for key, tensor in list(tensors.items())[:: 1 if len(tensors) < 9 else 20]:
             others = (
                 None,
