@@ -78,8 +78,7 @@ def contents(folder: Path, name: str) -> Iterator[bytes]:
                 ",".join(v for n, v in enumerate(row.split(",")) if n != column) for row in (head, first)
             ).encode()
     elif name.endswith(".safetensors"):
-        tensors = load_file(path)
-        tensors = {key: tensor.clone() for key, tensor in tensors.items()}  # not mapped: the file is overwritten
+        tensors = copied(path)
         for key, tensor in list(tensors.items())[:: 1 if len(tensors) < 9 else 20]:
             others = (
                 None,
@@ -97,6 +96,11 @@ def contents(folder: Path, name: str) -> Iterator[bytes]:
                 yield path.read_bytes()
         save_file({**tensors, "more": torch.ones(1)}, path)
         yield path.read_bytes()
+
+
+def copied(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors in a file, not mapped into memory, so that the file can be overwritten."""
+    return {key: tensor.clone() for key, tensor in load_file(path).items()}
 
 
 def read_everything(folder: Path, name: str = "") -> list[str]:
@@ -181,7 +185,7 @@ def test_a_damaged_state_is_named(copy):
 
 def test_weights_of_another_model_are_named(copy):
     path = copy / "checkpoint" / "step-1" / "model.safetensors"
-    tensors = load_file(path)
+    tensors = copied(path)
     for changed, fault in (
         ({**tensors, "more": torch.ones(1)}, "the tensor 'more' is not expected"),
         (
