@@ -105,9 +105,10 @@ def _misfit(column: pandas.Series, words: bool, counted: bool) -> str | None:
 def _number(cell: Any) -> float:
     """Return a cell as a number; nan for what is none, or too large for one."""
     try:
-        return math.nan if isinstance(cell, (bool, np.bool_)) else float(cell)
+        number = math.nan if isinstance(cell, (bool, np.bool_)) else float(cell)
     except (TypeError, ValueError, OverflowError):
         return math.nan
+    return math.nan if math.isinf(number) and any(c.isdigit() for c in str(cell)) else number  # digits too many
 
 
 def _shown(cell: Any) -> str:
