@@ -40,6 +40,9 @@ def check_model_memory(experiment: Experiment, vocab_size: int, rows: int, devic
     Raises:
         ClipeduError: it does not fit.
     """
+    import timm  # noqa: F401  outside "meta", where what a module makes at its import would hold no numbers
+    import transformers  # noqa: F401
+
     ex = experiment.replace(image_weights="random", text_weights="random")
     try:
         with torch.device("meta"):

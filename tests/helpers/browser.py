@@ -28,7 +28,10 @@ from tests.helpers.notebooks import build
 
 PATIENCE = 240  # seconds: a run of all cells on two busy cores
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
-NO_NEWS = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
+}
 PICTURE = ".jp-OutputArea .widget-image"
 
 
@@ -121,9 +124,10 @@ def find_chromium() -> str:
 
 def start(folder: Path, scratch: Path) -> tuple[subprocess.Popen, str]:
     """A lab on `folder` with settings of its own, and its address."""
-    settings = scratch / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps(NO_NEWS))
+    for name, values in SETTINGS.items():
+        settings = scratch / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(json.dumps(values))
     homes = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
              "IPYTHONDIR": "ipython", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "JUPYTERLAB_SETTINGS_DIR": "settings"}  # fmt: skip
     here = Path(__file__).resolve().parents[2]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -58,3 +61,18 @@ def test_a_batch_that_does_not_fit(monkeypatch):
 def test_scenes_without_end():
     check_scenes(None), check_scenes(1000)
     assert "train_size=100000000000000" in message_of(check_scenes, 10**14)
+
+
+def test_libraries_are_imported_before_tensors_are_without_numbers():
+    """torch 2.7 cannot import torch._dynamo, which timm needs, while "meta" is the default device."""
+    code = """
+import sys
+from clipedu import Experiment
+from clipedu.training import memory
+def build_model(*args):
+    sys.exit({"timm", "transformers"} <= sys.modules.keys() and "imported before")
+memory.build_model = build_model
+memory.check_model_memory(Experiment.preset("tiny"), 100, 64, "cpu")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == "imported before"
