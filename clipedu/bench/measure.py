@@ -85,18 +85,52 @@ def peak(**what: Any) -> dict[str, float]:
     Raises:
         ClipeduError: the process fails, for example because memory runs out.
     """
+    what_failed = f"{what['loss']} of {what['source']} at a batch of {what['batch']}"
+    return in_fresh_process("clipedu.bench.measure", what, what_failed)
+
+
+def in_fresh_process(module: str, what: dict[str, Any], name: str) -> dict[str, float]:
+    """Run a module with arguments as JSON, and return the JSON that it prints.
+
+    Args:
+        module: to run with `python -m`.
+        what: its arguments.
+        name: of what is measured, for the error.
+
+    Raises:
+        ClipeduError: the process fails, for example because memory runs out.
+    """
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "-m", "clipedu.bench.measure", json.dumps(what)],
+        [sys.executable, "-m", module, json.dumps(what)],
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["killed, probably for want of memory"])[-1]
-        raise ClipeduError(f"{what['loss']} of {what['source']} at a batch of {what['batch']} failed: {last}")
+        raise ClipeduError(f"{name} failed: {last}")
     return json.loads(done.stdout)
+
+
+def peak_here(step: Callable[[], None], warm_up: Callable[[], None], device: str) -> dict[str, float]:
+    """Measure one call in this process, which should be a fresh one.
+
+    Args:
+        step: what is measured.
+        warm_up: a small one, called before: libraries and thread pools.
+        device: "cpu" or "cuda".
+
+    Returns:
+        `bytes` at the peak above those held before, and `seconds`.
+    """
+    warm_up()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    before = _held(device)
+    seconds = _seconds(step)
+    return {"bytes": _highest(device) - before, "seconds": seconds}
 
 
 def measure_here(source: str, loss: str, batch: int, dim: int, device: str, threads: int) -> dict[str, float]:
@@ -113,13 +147,8 @@ def measure_here(source: str, loss: str, batch: int, dim: int, device: str, thre
         `bytes` at the peak above those held before, and `seconds`.
     """
     torch.set_num_threads(threads)
-    step_of(source, loss, 64, dim, device)()  # libraries, thread pools
-    step = step_of(source, loss, batch, dim, device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    before = _held(device)
-    seconds = _seconds(step)
-    return {"bytes": _highest(device) - before, "seconds": seconds}
+    warm_up = step_of(source, loss, 64, dim, device)
+    return peak_here(step_of(source, loss, batch, dim, device), warm_up, device)
 
 
 def print_line(line: str) -> None:

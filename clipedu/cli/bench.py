@@ -11,6 +11,7 @@ OPTIONS = {
     "losses": ("batch_sizes", "dim", "large", "threads"),
     "norms": ("batch_size", "image_size", "tokens", "threads"),
     "data": ("images", "image_size", "batch_size"),
+    "retrieval": ("images", "dim", "threads"),
 }
 """The options of each benchmark. Others are refused."""
 
@@ -20,26 +21,33 @@ def add_bench(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
     text = "measure speed and memory against named peers, in one run (losses: needs open_clip_torch)"
     parser = commands.add_parser("bench", help=text, description=text)
     parser.add_argument("what", choices=list(OPTIONS))
-    losses = parser.add_argument_group("losses")
+    losses = parser.add_argument_group("losses and retrieval")
     losses.add_argument(
-        "--batch-sizes", type=whole(2), nargs="+", metavar="B", help="for times (default 128 1024 4096)"
+        "--batch-sizes", type=whole(2), nargs="+", metavar="B", help="of losses: for times (default 128 1024 4096)"
     )
-    losses.add_argument("--dim", type=whole(), help="width of the embeddings (default 512)")
-    losses.add_argument("--large", type=whole(0), help="batch size for peak memory; 0 leaves it out (default 16384)")
-    norms = parser.add_argument_group("norms and data")
+    losses.add_argument("--dim", type=whole(), help="width of the embeddings (default: losses 512, retrieval 256)")
+    losses.add_argument(
+        "--large", type=whole(0), help="of losses: batch size for peak memory; 0 leaves it out (default 16384)"
+    )
+    norms = parser.add_argument_group("norms, data and retrieval")
     norms.add_argument("--batch-size", type=whole(), metavar="B", help="pairs in a step (default: norms 4, data 128)")
     norms.add_argument("--image-size", type=whole(), metavar="N", help="pixels (default: norms 64, data 224)")
-    norms.add_argument("--images", type=whole(), metavar="N", help="of data: how many (default 1000)")
+    norms.add_argument(
+        "--images",
+        type=whole(),
+        metavar="N",
+        help="of data and retrieval: how many (default: data 1000, retrieval 5000)",
+    )
     norms.add_argument("--tokens", type=whole(), metavar="L", help="of norms: in a caption (default 16)")
     parser.add_argument(
-        "--threads", type=whole(), help="of losses and norms: threads of torch (default: torch's own choice)"
+        "--threads", type=whole(), help="of losses, norms and retrieval: threads of torch (default: torch's own choice)"
     )
     parser.set_defaults(command=run_bench)
     return parser
 
 
 def run_bench(args: argparse.Namespace) -> None:
-    """Measure the losses, the norm monitor or the data loading.
+    """Measure losses, the norm monitor, data loading or retrieval.
 
     Raises:
         ClipeduError: an option that has no effect on what is measured.
@@ -53,6 +61,10 @@ def run_bench(args: argparse.Namespace) -> None:
         from clipedu.bench.data import bench_data
 
         bench_data(**given)
+    elif args.what == "retrieval":
+        from clipedu.bench.retrieval import bench_retrieval
+
+        bench_retrieval(**given)
     else:
         from clipedu.bench.losses import bench_losses
 

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from clipedu.data.class_names import same_names
+from clipedu.evaluation.ranks import ranks_of_own
 from clipedu.inference.features import embed_in_chunks
 from clipedu.models.dual_encoder import DualEncoder
 
 log = logging.getLogger("clipedu")
 
-CHUNK = 1 << 24  # similarities held at once
+CHUNK = 1 << 22  # similarities to classes held at once
 
 
 class HasSimilarity(Protocol):
@@ -40,22 +41,9 @@ def retrieval(
     Returns:
         "tr@k" (image -> text) and "ir@k" (text -> image) for each k, "retrieval_images" N and "retrieval_captions" T.
     """
-    images, captions = len(image), len(text)
-    rows = torch.arange(images, device=owner.device)
-    image_rank = torch.cat(
-        [
-            _rank_of_own(geometry.similarity(image[part], text), rows[part, None] == owner)
-            for part in rows.split(max(1, CHUNK // captions))
-        ]
-    )
-    caption_rank = torch.cat(
-        [
-            _rank_of_own(geometry.similarity(text[part], image), owner[part, None] == rows)
-            for part in torch.arange(captions, device=owner.device).split(max(1, CHUNK // images))
-        ]
-    )
+    image_rank, caption_rank = ranks_of_own(image, text, owner, geometry.similarity)
     scores = {f"tr@{k}": _percent(image_rank < k) for k in ks} | {f"ir@{k}": _percent(caption_rank < k) for k in ks}
-    return scores | {"retrieval_images": images, "retrieval_captions": captions}
+    return scores | {"retrieval_images": len(image), "retrieval_captions": len(text)}
 
 
 @torch.no_grad()
@@ -75,9 +63,8 @@ def zero_shot(
     Returns:
         "topk" for each k, "zeroshot_images" N and "zeroshot_classes" C.
     """
-    own = labels[:, None] == torch.arange(len(classes), device=labels.device)
-    parts = torch.arange(len(image), device=labels.device).split(max(1, CHUNK // len(classes)))
-    rank = torch.cat([_rank_of_own(geometry.similarity(image[part], classes), own[part]) for part in parts])
+    parts = zip(*(x.split(max(1, CHUNK // len(classes))) for x in (image, labels)), strict=True)
+    rank = torch.cat([_rank_of(geometry.similarity(rows, classes), own) for rows, own in parts])
     return {f"top{k}": _percent(rank < k) for k in ks} | {
         "zeroshot_images": len(image),
         "zeroshot_classes": len(classes),
@@ -117,20 +104,15 @@ def class_prototypes(model: DualEncoder, class_names: Sequence[str], templates: 
     return torch.stack([model.geometry.mean(part) for part in embeddings.split(len(templates))])
 
 
-def _rank_of_own(similarity: Tensor, own: Tensor) -> Tensor:
-    """Return the rank of the best of each row's own columns.
+def _rank_of(similarity: Tensor, column: Tensor) -> Tensor:
+    """Return the rank of one column in each row.
 
-    similarity [A, B], own bool [A, B] -> int64 [A]; rank 0 is the most similar.
-
-    Ties count by column order, as a stable sort would put them; NaN counts as the least similar.
+    similarity [A, B], column int64 [A] -> int64 [A]; rank 0 is the most similar, with ties and NaN as in `ranks_of_own`.
     """
     similarity = similarity.nan_to_num(nan=-torch.inf, neginf=-torch.inf, posinf=torch.inf)
-    best = similarity.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
-    first = ((similarity == best) & own).int().argmax(1, keepdim=True)
-    ahead = (similarity > best) | (
-        (similarity == best) & (torch.arange(similarity.shape[1], device=similarity.device) < first)
-    )
-    return ahead.sum(1)
+    own = similarity.gather(1, column[:, None])
+    earlier = torch.arange(similarity.shape[1], device=column.device) < column[:, None]
+    return ((similarity > own) | ((similarity == own) & earlier)).sum(1)
 
 
 def _percent(hits: Tensor) -> float:

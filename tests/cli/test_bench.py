@@ -1,5 +1,8 @@
 """`clipedu bench`."""
 
+import importlib
+import inspect
+
 import pytest
 
 from clipedu.cli.arguments import Parser
@@ -22,7 +25,7 @@ def run(line: str) -> None:
 
 def test_options_are_passed_on(monkeypatch):
     seen = {}
-    for module in ("losses", "norms", "data"):
+    for module in OPTIONS:
         name = f"clipedu.bench.{module}.bench_{module}"
         monkeypatch.setattr(name, lambda *sizes, **options: seen.update(options, sizes=sizes))
     run("bench losses --batch-sizes 4 8 --dim 3 --large 0 --threads 2")
@@ -33,6 +36,9 @@ def test_options_are_passed_on(monkeypatch):
     seen.clear()
     run("bench data --images 50")
     assert seen == {"sizes": (), "images": 50}
+    seen.clear()
+    run("bench retrieval --images 50 --dim 8 --threads 1")
+    assert seen == {"sizes": (), "images": 50, "dim": 8, "threads": 1}
 
 
 EVERY = {
@@ -63,11 +69,6 @@ def test_an_option_has_an_effect_or_is_refused(what, option, monkeypatch):
 
 
 def test_every_option_is_one_of_the_functions():
-    import inspect
-
-    from clipedu.bench.data import bench_data
-    from clipedu.bench.losses import bench_losses
-    from clipedu.bench.norms import bench_norms
-
-    for function, options in zip((bench_losses, bench_norms, bench_data), OPTIONS.values(), strict=True):
+    for what, options in OPTIONS.items():
+        function = getattr(importlib.import_module(f"clipedu.bench.{what}"), f"bench_{what}")
         assert set(options) <= set(inspect.signature(function).parameters)

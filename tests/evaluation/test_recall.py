@@ -8,7 +8,7 @@ import random
 import pytest
 import torch
 
-from clipedu.evaluation import recall
+from clipedu.evaluation import ranks, recall
 from clipedu.evaluation.recall import retrieval, zero_shot
 from clipedu.geometry import build_geometry
 
@@ -167,6 +167,8 @@ def test_chunks_change_nothing(monkeypatch, chunk):
 
     whole = both()
     monkeypatch.setattr(recall, "CHUNK", chunk)
+    monkeypatch.setattr(ranks, "TILE", chunk)
+    monkeypatch.setattr(ranks, "STRIP", chunk // 3)
     assert both() == whole
 
 
