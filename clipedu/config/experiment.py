@@ -21,6 +21,7 @@ from typing import Any
 from clipedu.config.presets import PRESETS
 from clipedu.utils.errors import ClipeduError, quoted, unknown_name
 
+LARGEST_WHOLE = 2**40  # of a size or count; products of two such can still be counted
 FORMAT = 1  # of the JSON; it grows when a field gets another meaning, so that older versions refuse what they misread
 
 
@@ -71,7 +72,7 @@ class Experiment:
     )
     image_size: int = _setting(32, "height and width of the images, pixels", at_least=8, at_most=1024)
     resize: str = _setting("crop", "how photographs become square", choices=("crop", "squash"))
-    text_length: int = _setting(24, "longest caption in tokens, [CLS] and [SEP] included", at_least=3)
+    text_length: int = _setting(24, "longest caption in tokens, [CLS] and [SEP] included", at_least=3, at_most=65_536)
     clean_captions: bool | str = _setting(
         False,
         "true: lower case, no punctuation, first 30 words, as the course does; web: HTML and wrong encodings mended, as "
@@ -135,7 +136,7 @@ class Experiment:
     lr: float = _setting(3e-3, "peak learning rate", above=0)
     weight_decay: float = _setting(0.02, "weight decay of tensors with two or more dimensions", at_least=0)
     optimizer_options: dict[str, Any] = _options(
-        "further arguments of the optimizer, e.g. momentum=0.9", taken=("model", "name", "lr", "weight_decay")
+        "further arguments of the optimizer, e.g. momentum=0.9", taken=("model", "name", "params", "lr", "weight_decay")
     )
     batch_size: int = _setting(128, "pairs in a batch", at_least=2)
     accumulate: int = _setting(
@@ -267,7 +268,7 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
         raise ClipeduError(f"{given} must not be empty")
     if kind == "str" and "\0" in value:
         raise ClipeduError(f"{given} must not have a NUL in it")
-    rules = spec.metadata
+    rules = {"at_most": LARGEST_WHOLE, **spec.metadata} if kind == "int" else spec.metadata
     if "choices" in rules and value not in rules["choices"]:
         raise unknown_name(spec.name, value, rules["choices"])
     bounds = {"at_least": lambda v, b: v >= b, "at_most": lambda v, b: v <= b, "above": lambda v, b: v > b}

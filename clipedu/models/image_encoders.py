@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from clipedu.models.registry import ENCODERS, encoder_names
 from clipedu.models.weights import cached_timm_weights, from_hub, load_weights, one_line_errors
-from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.errors import ClipeduError, unknown_name, without_trace
 
 PixelStats = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of pixels in 0..1, a number a channel
 
@@ -113,7 +113,8 @@ def feature_width(encoder: nn.Module, image_size: int) -> int:
             raise ValueError("it gives feature maps, not one vector for each image")
     except Exception as error:  # noqa: BLE001  each of timm's models refuses a size in its own way
         raise ClipeduError(
-            f"image_size={image_size} does not fit the image encoder: {error} (a ViT takes image_options img_size and patch_size)"
+            f"image_size={image_size} does not fit the image encoder with its image_options: {without_trace(error)} (a ViT takes "
+            "image_options img_size and patch_size)"
         ) from None
     finally:
         encoder.train(was_training)

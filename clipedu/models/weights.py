@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from clipedu.models.state_dicts import TORCH_SUFFIXES, find_prefix, read_state, without_wrappers
-from clipedu.utils.errors import ClipeduError, quoted
+from clipedu.utils.errors import ClipeduError, quoted, without_trace
 from clipedu.utils.hub import quiet, reachable
 from clipedu.utils.memory import is_out_of_memory, out_of_memory
 
@@ -166,6 +166,6 @@ def one_line_errors(what: str, option: str, given: dict[str, Any]) -> Iterator[N
     except ClipeduError:
         raise
     except Exception as error:  # noqa: BLE001
-        reason = out_of_memory(error) if is_out_of_memory(error) else str(error).strip()
+        reason = out_of_memory(error) if is_out_of_memory(error) else without_trace(error)
         reason = reason or type(error).__name__  # an assertion says nothing
         raise ClipeduError(f"{what}{f' with {option}={given}' if given else ''} cannot be built: {reason}") from None

@@ -34,6 +34,7 @@ COLUMNS = (
 CONTRIBUTIONS = ("contribution", "drift", "radial", "active")
 
 
+@np.errstate(all="ignore")  # of weights that overflowed, the last step is kept too
 def layer_table(
     layers: Sequence[Layer],
     steps: Sequence[int],
@@ -89,6 +90,7 @@ def layer_table(
     return pd.DataFrame(words | {name: value.reshape(-1) for name, value in values.items()})
 
 
+@np.errstate(all="ignore")
 def add_contributions(frame: pandas.DataFrame, sums: np.ndarray, a: np.ndarray) -> None:
     """Add what minibatches contribute to a `layer_table`.
 

@@ -77,6 +77,7 @@ _SETTINGS = ("data", "image_encoder", "text_encoder", "embedding_dim", "loss", "
 EXPERIMENT = Object(dict.fromkeys((*_SETTINGS, "batch_size", "epochs"), Anything()), others=Anything())
 SCORED = Number(at_least=0, at_most=1e15, whole=True)
 STATUS = Object({"status": Text(STATUSES)}, {"note": Text(), "seconds": SECONDS, "scored": SCORED}, Anything())
+IDENTITY = Object(optional={"rows": COUNT, "image_size": COUNT}, others=Text())
 PATHS = Object(optional={"folder": Text(), "given": Object(others=Text())}, others=Anything())
 DATA = Items(
     Object(
@@ -89,7 +90,8 @@ DATA = Items(
         {
             "image_size": COUNT,
             "fingerprint": Text(),
-            "identity": Object(others=Anything()),
+            "identity": IDENTITY,
+            "was": IDENTITY,
             "left_out": Items(Text()),
         },
         Anything(),
@@ -112,7 +114,7 @@ STATE = Object(
     },
     {
         "monitor": Object({"Lambda": Object(others=Number(optional=True))}),
-        "identity": Object(others=Anything()),
+        "identity": IDENTITY,
     },  # newer than others
 )
 

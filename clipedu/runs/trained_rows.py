@@ -18,6 +18,7 @@ import numpy as np
 from clipedu.data.identity import changes
 from clipedu.data.overlap import Shared, row_hashes, shared
 from clipedu.data.pairs import Pairs
+from clipedu.runs.schema import IDENTITY
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_write, write_json
 
@@ -122,9 +123,13 @@ def check_same_sets(folder: Path, now: Mapping[str, dict[str, Any]]) -> None:
 
 
 def _entries(folder: Path) -> list[dict[str, Any]]:
-    """Read data.json; [] if there is none, or none that can be read."""
+    """Read data.json; [] if there is none, or none that can be read, and without identities that are damaged."""
     try:
         found = json.loads((folder / SETS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    return [
+        {k: v for k, v in entry.items() if k not in ("identity", "was") or not IDENTITY.misfit(v, k)}
+        for entry in entries
+    ]

@@ -11,10 +11,13 @@ All are lower bounds: what is refused here would certainly not fit.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from clipedu.config.experiment import Experiment
 from clipedu.models import build_model
@@ -24,6 +27,7 @@ from clipedu.utils.errors import ClipeduError
 from clipedu.utils.memory import free_memory
 
 SCENE_BYTES = 400  # of what a drawn scene is made from, at least
+MOST_TENSORS = 20_000  # of the weights of a model
 COPIES = 3  # of each trained number: the weight, its gradient, and the norm monitor's copy
 
 
@@ -44,21 +48,23 @@ def check_model_memory(experiment: Experiment, vocab_size: int, rows: int, devic
     import transformers  # noqa: F401
 
     ex = experiment.replace(image_weights="random", text_weights="random")
+    image = f"image_encoder={ex.image_encoder!r}{_given('image_options', ex.image_options)}"
+    text = f"text_encoder={ex.text_encoder!r}{_given('text_options', ex.text_options)}"
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _counted():
             model = build_model(ex, vocab_size)
             loss = build_objective(ex, model.geometry, rows)
+    except _TooMany:
+        raise ClipeduError(
+            f"{image}, {text}: more than {MOST_TENSORS:,} tensors of weights. Choose fewer layers"
+        ) from None
     except Exception:  # noqa: BLE001  what is wrong is said when it is built in earnest
         return
     copies = COPIES + check_optimizer(experiment)
     projections = [model.image_projection, model.text_projection]
     needs = {
-        f"image_encoder={ex.image_encoder!r}{_given('image_options', ex.image_options)}": _trained(
-            model.image_encoder, copies
-        ),
-        f"text_encoder={ex.text_encoder!r}{_given('text_options', ex.text_options)}": _trained(
-            model.text_encoder, copies
-        ),
+        image: _trained(model.image_encoder, copies),
+        text: _trained(model.text_encoder, copies),
         f"embedding_dim={ex.embedding_dim}": sum(_trained(projection, copies) for projection in projections),
         f"loss={ex.loss!r} with {rows} training pairs": sum(b.nbytes for b in loss.buffers()),
     }
@@ -112,6 +118,28 @@ def check_fits(needs: dict[str, int], device: torch.device) -> None:
         f"this run needs at least {size_text(needed)} of memory, and {size_text(free)} are free on {device}. Most of it, "
         f"{size_text(needs[most])}, is for {most}: choose less of that"
     )
+
+
+class _TooMany(BaseException):  # no builder takes it for a wrong option
+    """More than `MOST_TENSORS` tensors."""
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    """Stop the building of a model that has more than `MOST_TENSORS` tensors, which would take hours."""
+    count = 0
+
+    def add(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > MOST_TENSORS:
+            raise _TooMany
+
+    hook = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _trained(module: nn.Module, copies: float = COPIES) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 MESSAGE_LIMIT = 800  # characters
@@ -39,6 +40,15 @@ def _cut(text: str, limit: int) -> str:
         return text
     tail = (limit - 3) // 2
     return f"{text[: limit - 3 - tail]}...{text[len(text) - tail :]}"
+
+
+def without_trace(error: BaseException) -> str:
+    """Return an error's text without the C++ trace that torch adds to some.
+
+    >>> without_trace(RuntimeError("no such size. Exception raised from f at g.h:75 (most recent call first): frame #0"))
+    'no such size.'
+    """
+    return re.split(r"\s*(?:Exception raised from|frame #0:)", str(error).strip(), maxsplit=1)[0]
 
 
 def quoted(given: object, most: int = 120) -> str:

@@ -221,3 +221,8 @@ def test_the_form_of_a_newer_version_is_refused_and_that_of_older_ones_read():
     for wrong in (-1, "1", None, 1.5, True):
         with pytest.raises(ClipeduError, match="must be a whole number"):
             Experiment.from_json(json.dumps({**settings, "format": wrong}))
+
+
+@pytest.mark.parametrize("name", ["embedding_dim", "train_size", "batch_size", "epochs", "norms_every"])
+def test_sizes_that_nothing_can_count_are_refused(name):
+    assert message_of(**{name: 10**20}) == f"{name}={10**20} must be at most {2**40}"

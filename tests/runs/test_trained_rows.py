@@ -86,6 +86,13 @@ def test_what_an_older_or_damaged_folder_does_not_say_is_not_compared(tmp_path, 
     check_same_sets(tmp_path, {"val": validation().identity()})
 
 
+@pytest.mark.parametrize("damaged", [5, [], "x", {"rows": "many"}, {"pictures": 7}, {"image_size": -1}])
+def test_a_damaged_identity_is_not_compared(tmp_path, damaged):
+    kept(tmp_path, entry(validation()) | {"identity": damaged, "was": damaged})
+    assert note_changes(tmp_path, [(validation(), entry(validation()))]) == [] == changed_sets(tmp_path)
+    check_same_sets(tmp_path, {"val": validation().identity()})
+
+
 def test_a_folder_of_other_data(tmp_path):
     kept(tmp_path, entry(Own()), entry(validation(seed=1)))
     check_same_sets(tmp_path, {"train": Own().identity(), "val": validation(seed=1).identity()})

@@ -76,3 +76,9 @@ memory.check_model_memory(Experiment.preset("tiny"), 100, 64, "cpu")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.strip() == "imported before"
+
+
+def test_a_model_of_too_many_layers_is_not_built_for_hours():
+    changed = Experiment(text_options={"n_layers": 10**7})
+    message = message_of(check_model_memory, changed, 1000, 100, CPU)
+    assert "text_options={'n_layers': 10000000}: more than 20,000 tensors of weights. Choose fewer layers" in message

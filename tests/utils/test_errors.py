@@ -2,7 +2,7 @@
 
 import pytest
 
-from clipedu.utils.errors import MESSAGE_LIMIT, ClipeduError, shorten, unknown_name
+from clipedu.utils.errors import MESSAGE_LIMIT, ClipeduError, shorten, unknown_name, without_trace
 
 
 def test_a_clipedu_error_is_one_line_whatever_it_repeats():
@@ -38,3 +38,9 @@ def test_a_long_value_is_cut_and_is_one_printable_line():
     assert shorten("as it is") == "as it is" and shorten(7) == "7"
     assert shorten("a\tb\nc\x1b[31m\u2028d") == "a b c?[31m d"
     assert len(shorten("x" * 10**6, 40)) == 40 and shorten("abcdefgh", 7) == "ab...gh"
+
+
+def test_a_trace_of_other_code_is_left_out():
+    trace = "bad size (at x.h:75)\nException raised from f at x.h:75 (most recent call first):\nframe #0: c10::Error"
+    assert without_trace(RuntimeError(trace)) == "bad size (at x.h:75)"
+    assert without_trace(ValueError(" two\nlines ")) == "two\nlines"
