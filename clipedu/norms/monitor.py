@@ -169,6 +169,16 @@ class NormMonitor:
             add_contributions(frame, self._contributions.all((5, len(self.layers))), rows[:, 0])
         return frame
 
+    def take(self) -> pandas.DataFrame:
+        """Return the rows of `frame` since the last call, and forget them.
+
+        A long run thus writes each row once, and holds few.
+        """
+        frame = self.frame()
+        self._rows, self._settings = _Kept(), []
+        self._contributions = None if self._contributions is None else _Kept()
+        return frame
+
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs besides `first_step`.
 

@@ -170,7 +170,7 @@ def read_baseline(folder: Path) -> dict[str, Any] | None:
 
 
 def read_frame(folder: Path, name: str) -> pandas.DataFrame:
-    """Read the table "history", "norms" or "layers" of a run.
+    """Read the table "history", "norms", "layers" or "validation" of a run.
 
     It has no rows where nothing was measured yet, or nothing before the run failed.
 
@@ -182,10 +182,11 @@ def read_frame(folder: Path, name: str) -> pandas.DataFrame:
     required, words, key = {
         "history": (("step", "lr", "loss"), (), ("step",)),
         "norms": (("step", "part", "weight", "gradient", "update"), ("part",), ("step", "part")),
+        "validation": (("step", "epoch", "weights", "average"), ("weights",), ("step", "weights")),
         "layers": ([c for c in COLUMNS if c != "law"], ("layer", "part", "kind", "group", "law"), ("step", "layer")),
     }[name]
     try:
-        frame = read_table(folder / f"{name}.csv", required, words=words, counted=("step",), key=key)
+        frame = read_table(folder / f"{name}.csv", required, words=words, counted=("step",), key=key, grows=True)
     except FileNotFoundError:
         import pandas as pd
 

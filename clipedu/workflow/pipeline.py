@@ -28,6 +28,7 @@ from clipedu.runs.kept import keep_descriptions, keep_text_config, keep_tokenize
 from clipedu.runs.lock import locked
 from clipedu.runs.paths import with_absolute_paths
 from clipedu.runs.run import Run
+from clipedu.runs.settings import check_going_on
 from clipedu.runs.status import record_end
 from clipedu.runs.trained_rows import keep_trained_rows, shared_with_training
 from clipedu.training.datasets import Data, check_held_out, describe, load_data
@@ -35,7 +36,7 @@ from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
 from clipedu.utils.environment import environment
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import remove_partial_files, write_json
+from clipedu.utils.files import remove_partial_files, write_json, write_text
 from clipedu.utils.finite import NotFinite
 from clipedu.utils.interrupts import StopAfterStep
 from clipedu.utils.processes import check_one_process
@@ -95,6 +96,7 @@ def resume(
     data: Data | None = None,
     progress: bool = True,
     report: bool = True,
+    **changes: Any,
 ) -> Run:
     """Do what is missing of a run: training, scores, report.
 
@@ -106,14 +108,19 @@ def resume(
         epochs: the new number of epochs, where it is to be another (see `clipedu.workflow.extension`).
         data: `load_data(run.experiment)`, where a caller has it already.
         progress, report: as those of `fit`.
+        **changes: other values of settings that change no result, such as `checkpoint_every`, or only the rounding, as
+            `device`; the run keeps them.
     Returns:
         the finished run; one that was finished already is returned as it is.
     Raises:
-        ClipeduError: no run, damaged files, settings or data that have changed, or a run that another process has in use.
+        ClipeduError: no run, damaged files, settings or data that have changed, a change that is not allowed, or a run that
+            another process has in use.
         NotFinite, KeyboardInterrupt: as `fit`.
     """
     check_one_process()
+    check_going_on(changes)
     run = load_run(folder)
+    run.experiment.replace(**changes)  # wrong values are refused before anything is changed
     if epochs in (None, run.experiment.epochs) and is_complete(run, report=report):
         return run
     with locked(run.folder):
@@ -124,6 +131,9 @@ def resume(
                 log.info("%s is trained and scored: drawing its report", run.folder)
             _report(run, report=report)
             return run
+        if (changed := run.experiment.replace(**changes)) != run.experiment:
+            run.experiment = changed
+            write_text(run.folder / "experiment.json", run.experiment.to_json())
         trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=progress)
         with hashed_once(data.train, *data.scored):
             return _finish(run, trainer, data, progress=progress, report=report)
@@ -214,7 +224,7 @@ def _train(run: Run, trainer: Trainer, *, progress: bool) -> None:
         for record in stop.watch(bar):
             recorder.append(record)
             bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
-            if trainer.step % trainer.steps_per_epoch == 0:
+            if recorder.due:
                 recorder.save()
                 saved = trainer.step
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import pytest
 
 from clipedu import ClipeduError, fit, load_run, resume
 from clipedu.cli.parser import main
+from clipedu.runs.checkpoint import checkpoints, step_of
 from clipedu.runs.lock import locked
 from clipedu.studies.grid import run_grid
 from clipedu.training.datasets import load_data
@@ -247,9 +248,27 @@ def test_a_field_taken_out_of_the_experiment_is_noticed(stopped):
 
 def test_what_changes_no_result_may_be_changed(stopped, whole, small, caplog):
     moved = shutil.copytree(small.data, stopped.parent / "elsewhere" / "own")
-    edit(stopped / "experiment.json", norms_every=1, data=str(moved))
-    assert_same(resume(stopped, **QUIET), whole)
+    edit(stopped / "experiment.json", norms_every=1, checkpoint_every=1, keep_checkpoints=3, data=str(moved))
+    assert_same(resume(stopped, **QUIET), whole, ("history", "norms"))
+    assert [step_of(path) for path in checkpoints(stopped)] == [8, 7, 6]
     assert "norms_every was 3 and is now 1" in caplog.text and f"and is now {str(moved)!r}" in caplog.text
+
+
+def test_what_changes_no_result_may_be_given_when_a_run_goes_on(stopped, whole, caplog, capsys):
+    before = (stopped / "experiment.json").read_text()
+    assert "lr=0.5 cannot be changed when a run goes on" in message_of(resume, stopped, lr=0.5, **QUIET)
+    assert "checkpoint_every='often' must be a number of steps" in message_of(
+        resume, stopped, checkpoint_every="often", **QUIET
+    )
+    assert (stopped / "experiment.json").read_text() == before
+    words = ["train", "--resume", str(stopped), "--keep-checkpoints", "1", "--checkpoint-every", "5", "--device", "cpu"]
+    assert main(words) == 0, capsys.readouterr()
+    run = load_run(stopped)
+    assert (run.experiment.keep_checkpoints, run.experiment.checkpoint_every) == (1, 5)
+    assert "goes on with other settings: checkpoint_every was '1min' and is now 5" in caplog.text
+    assert_same(run, whole)
+    assert [step_of(path) for path in checkpoints(stopped)] == [8]
+    assert resume(stopped, keep_checkpoints=4, **QUIET).experiment.keep_checkpoints == 1  # nothing is left to do
 
 
 def test_other_pairs_are_refused(stopped, tmp_path):
@@ -296,6 +315,19 @@ def test_a_cell_of_other_settings_or_of_a_newer_version_is_not_set_aside(small, 
         with pytest.raises(ClipeduError, match=said):
             list(run_grid({unreported.name: small}, unreported.parent, progress=False))
         (unreported / "experiment.json").write_text(original)
+
+
+def test_a_cell_goes_on_with_new_settings_that_change_no_result(small, whole, stopped, unreported, caplog):
+    often = small.replace(checkpoint_every=1, keep_checkpoints=5, norms_every=3)
+    cells = {stopped.name: often, unreported.name: often}
+    there = stopped.parent
+    runs = list(run_grid(cells, there, progress=False))
+    for run in runs:
+        assert_same(run, whole)
+    assert runs[0].experiment == load_run(stopped).experiment != small and len(checkpoints(stopped)) == 4
+    assert load_run(unreported).experiment.checkpoint_every == "1min"  # it was finished
+    with pytest.raises(ClipeduError, match="with other settings: device was 'cpu'"):
+        list(run_grid({stopped.name: small.replace(device="auto")}, there, progress=False))
 
 
 def test_a_run_of_a_relative_folder_is_resumed_and_scored_from_anywhere(small, whole, tmp_path, monkeypatch, capsys):
