@@ -31,6 +31,7 @@ from clipedu.models import DualEncoder
 from clipedu.norms import QUANTITIES, NormMonitor
 from clipedu.optim import learning_rate
 from clipedu.optim.regroup import regroup
+from clipedu.training.averaging import WeightAverage
 from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
@@ -73,6 +74,7 @@ class Trainer:
     """All parts of a run, ready to step: made by `prepare`.
 
     Attributes:
+        average: the moving average of the model's weights, where the run keeps one.
         step: number of the next step, from 0.
         seconds: of training so far.
     """
@@ -85,6 +87,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     monitor: NormMonitor
     precomputed: Precomputed = field(default_factory=Precomputed)
+    average: WeightAverage | None = None
     step: int = 0
     seconds: float = 0.0
     _from: str = field(default="", repr=False)  # where the optimizer's state is from, before its first step with it
@@ -167,6 +170,8 @@ class Trainer:
         with _fitting(self._from):  # many an optimizer looks at its state only now
             self.optimizer.step()
         self._from = ""
+        if self.average is not None:
+            self.average.update()
         return output
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -267,6 +272,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "loss": self.loss.state_dict(),
             "monitor": self.monitor.state(),
+            **({"average": self.average.state()} if self.average is not None else {}),
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -284,13 +290,20 @@ class Trainer:
         if "identity" not in state:
             log.warning("the run was stopped by an older version: whether its pictures have changed cannot be told")
 
-    def load_state(self, weights: dict[str, Tensor], state: dict[str, Any], source: object = "the checkpoint") -> None:
+    def load_state(
+        self,
+        weights: dict[str, Tensor],
+        state: dict[str, Any],
+        source: object = "the checkpoint",
+        averaged: dict[str, Tensor] | None = None,
+    ) -> None:
         """Restore what `state` returned, to continue from there.
 
         Args:
             weights: the model's tensors by name.
             state: what `state` returned.
             source: where they are from, for the errors.
+            averaged: what `average.tensors()` returned, where there is an average.
         Raises:
             ClipeduError: the data has changed, or a part does not fit this run.
             NotFinite: a number is NaN or infinite.
@@ -312,6 +325,11 @@ class Trainer:
             regroup(self.optimizer, state["optimizer"]["param_groups"])  # of a version that grouped otherwise
             self.optimizer.load_state_dict(state["optimizer"])
         self.loss.load_state_dict(state["loss"])
+        if self.average is not None:
+            if averaged is None or "average" not in state:
+                raise ClipeduError(f"{source} has no averaged weights, which the run keeps (ema_decay)")
+            with _fitting(str(source)):
+                self.average.load_state(averaged, state["average"])
         self.step, self.seconds = state["step"], state["seconds"]
         try:
             self.check_finite()

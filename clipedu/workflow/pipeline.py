@@ -4,7 +4,7 @@
     resume(folder)           a stopped run, from its last checkpoint; the same numbers as if it had never stopped
     score(run, sets)         evaluate a finished or stopped run again
 
-Ctrl-C, a NaN and a crash leave a run whose status says what happened, with all that was done up to its last checkpoint. A run
+Ctrl-C, SIGTERM, a NaN and a crash leave a run whose status says what happened, with all that was done up to its last checkpoint. A run
 is finished when it is trained, scored and reported; `resume` does what is missing of that.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,13 @@ from clipedu.utils.environment import environment
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import remove_partial_files, write_json, write_text
 from clipedu.utils.finite import NotFinite
-from clipedu.utils.interrupts import StopAfterStep
+from clipedu.utils.interrupts import StopAfterStep, by_whom, terminable
 from clipedu.utils.processes import check_one_process
 from clipedu.workflow.extension import history_note
 from clipedu.workflow.recorder import RunRecorder
 from clipedu.workflow.resuming import is_complete, lacks_only_report, prepare_resumed
 from clipedu.workflow.scoring import score
+from clipedu.workflow.validation import Validation
 
 log = logging.getLogger("clipedu")
 
@@ -71,7 +72,7 @@ def fit(
     Raises:
         ClipeduError: the experiment cannot be run; nothing is written.
         NotFinite: training diverged; the message names the step and the last good checkpoint, and the run is kept.
-        KeyboardInterrupt: after the checkpoint is written; `resume` continues.
+        KeyboardInterrupt: after the checkpoint is written; `resume` continues. After SIGTERM it is a `Terminated`.
     """
     check_one_process()
     folder = Path(folder or new_run_folder(experiment))
@@ -81,7 +82,7 @@ def fit(
     experiment, given = with_absolute_paths(experiment)
     data = data or load_data(experiment)
     check_held_out(experiment, data)
-    with hashed_once(data.train, *data.scored):
+    with terminable(), hashed_once(data.train, *data.scored):
         trainer = prepare(experiment, data, progress=progress)
         make_folder(folder)
         with locked(folder):
@@ -123,7 +124,7 @@ def resume(
     run.experiment.replace(**changes)  # wrong values are refused before anything is changed
     if epochs in (None, run.experiment.epochs) and is_complete(run, report=report):
         return run
-    with locked(run.folder):
+    with terminable(), locked(run.folder):
         run = load_run(folder)  # as whoever held the lock has left it
         remove_partial_files(run.folder)
         if epochs in (None, run.experiment.epochs) and lacks_only_report(run):
@@ -145,13 +146,16 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
         run.scored = None
         run.save_status("running")
         _keep(run, trainer, data)
-    _train(run, trainer, progress=progress)
+    validation = Validation(run, trainer, data.scored)
+    _train(run, trainer, validation, progress=progress)
     run.seconds = trainer.seconds
     with _end_recorded(run, "while it was scored"):
         if trainer.device.type == "cuda":
             run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
             write_json(run.folder / "environment.json", run.environment)
-        score(run, data.scored, model=trainer.model, progress=progress)
+        averaged = None if trainer.average is None else trainer.average.model()
+        validation.add_final(score(run, data.scored, model=trainer.model, averaged=averaged, progress=progress))
+        run.drop_old_checkpoints()  # the best one may be another now
         run.scored = trainer.step
         run.save_status("running", "trained and scored")
     _report(run, report=report)
@@ -190,8 +194,8 @@ def _end_recorded(run: Run, when: str) -> Iterator[None]:
     """Let the status say how the block has ended, if not well."""
     try:
         yield
-    except KeyboardInterrupt:
-        record_end(run, "stopped", f"by the user {when}")
+    except KeyboardInterrupt as error:
+        record_end(run, "stopped", f"{by_whom(error)} {when}")
         raise
     except NotFinite as error:
         record_end(run, "failed", str(error))
@@ -205,8 +209,8 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _train(run: Run, trainer: Trainer, *, progress: bool) -> None:
-    """Run the training loop, with a checkpoint an epoch.
+def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: bool) -> None:
+    """Run the training loop, with checkpoints and scores on the way.
 
     However it ends, the status says how.
     """
@@ -219,23 +223,32 @@ def _train(run: Run, trainer: Trainer, *, progress: bool) -> None:
         disable=not progress,
         desc=f"{run.experiment.loss} + {run.experiment.optimizer}",
     )
-    saved = None
+    saved, shown = trainer.step if run.has_checkpoint else None, {}
     try:
-        for record in stop.watch(bar):
-            recorder.append(record)
-            bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
-            if recorder.due:
-                recorder.save()
-                saved = trainer.step
-    except KeyboardInterrupt:
-        how = f"by the user after step {trainer.step} of {trainer.steps}"
+        if validation.due:  # the run was stopped while it was scored
+            shown["average"] = f"{validation.measure():.2f}"
+        with closing(stop.watch(bar)) as records:
+            for record in records:
+                recorder.append(record)
+                shown |= {"loss": f"{record.loss:.3f}", "pairs_s": f"{record.pairs_per_second:.0f}"}
+                bar.set_postfix(shown, refresh=False)
+                best = False
+                if validation.due:
+                    with stop.at_once():
+                        shown["average"] = f"{validation.measure():.2f}"
+                    best = validation.is_best
+                if recorder.due or best:
+                    recorder.save()
+                    saved = trainer.step
+    except KeyboardInterrupt as error:
+        how = f"{by_whom(error)} after step {trainer.step} of {trainer.steps}"
         try:
             if stop.step_is_whole and trainer.step != saved:
                 recorder.save()
-        except NotFinite as error:
-            raise _failed(run, recorder, error) from None
-        except ClipeduError as error:
-            record_end(run, "stopped", f"{how}; {error}")
+        except NotFinite as fault:
+            raise _failed(run, recorder, fault) from None
+        except (ClipeduError, KeyboardInterrupt) as fault:
+            record_end(run, "stopped", f"{how}; {fault}" if str(fault) else how)
             raise
         record_end(run, "stopped", how)
         raise

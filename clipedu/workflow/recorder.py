@@ -82,6 +82,7 @@ class RunRecorder:
         began = time.monotonic()
         self.trainer.check_finite()
         self.write_rows()
-        self.run.save_checkpoint(self.trainer.step, self.trainer.model, self.trainer.state())
+        averaged = None if self.trainer.average is None else self.trainer.average.tensors()
+        self.run.save_checkpoint(self.trainer.step, self.trainer.model, self.trainer.state(), averaged)
         self._saved_at = time.monotonic()
         self._took = self._saved_at - began
