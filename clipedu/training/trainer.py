@@ -33,6 +33,7 @@ from clipedu.optim import learning_rate
 from clipedu.optim.regroup import regroup
 from clipedu.training.averaging import WeightAverage
 from clipedu.training.gradient_cache import backward_in_parts
+from clipedu.training.divergence import gradient_fault, loss_fault
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import NotFinite, first_non_finite, model_fault, optimizer_fault
@@ -217,10 +218,12 @@ class Trainer:
         """Return the record of the step just done. Raises NotFinite."""
         step, loss = self.step - 1, numbers["loss"]
         norms = {part: {name: numbers[f"{part} {name}"] for name in QUANTITIES} for part in self.monitor.parts}
-        whole = {"the loss": loss, "the gradient": norms["all"]["gradient"]}
-        if unfit := [what for what, value in whole.items() if not math.isfinite(value)]:
+        terms = {name: numbers[f"term {name}"] for name in output.terms}
+        watch = {name: numbers[f"watch {name}"] for name in output.watch}
+        if not (math.isfinite(loss) and math.isfinite(norms["all"]["gradient"])):
+            fault = gradient_fault(self.monitor) if math.isfinite(loss) else loss_fault(terms, watch)
             raise NotFinite(
-                f"{unfit[0]} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
+                f"{fault} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
                 f"a smaller lr, clip_grad=1, or a larger temperature may help"
             )
         if not (math.isfinite(norms["all"]["weight"]) and math.isfinite(norms["all"]["update"])):
@@ -232,8 +235,8 @@ class Trainer:
             steps=self.steps,
             lr=lr,
             loss=loss,
-            terms={name: numbers[f"term {name}"] for name in output.terms},
-            watch={name: numbers[f"watch {name}"] for name in output.watch},
+            terms=terms,
+            watch=watch,
             norms=norms,
             seconds=self.seconds,
             pairs_per_second=self.experiment.batch_size / elapsed,
