@@ -52,7 +52,9 @@ def train(args: argparse.Namespace) -> None:
         epochs = changes.pop("epochs", None)
         if not set(changes) <= set(GOING_ON) or args.preset is not None or args.folder is not None:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in ("epochs", *GOING_ON))
-            raise ClipeduError(f"--resume continues with a run's own settings, so it takes no other option than {options}")
+            raise ClipeduError(
+                f"--resume continues with a run's own settings, so it takes no other option than {options}"
+            )
         args.how_to_go_on = f"Resume with: clipedu train --resume {args.resume}"
         run = resume(args.resume, epochs=epochs, **changes)
     else:

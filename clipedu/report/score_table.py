@@ -27,7 +27,11 @@ def scores_text(metrics: Mapping[str, float]) -> str:
     for key, heading in SCORES.items():
         if key in metrics:
             lines.append(f"{heading:<9} {number(metrics[key]):>6} {number(chance.get(key)):>7}   {METRICS[key].short}")
-    beside = [f"{heading} {number(metrics[AVERAGED_PREFIX + key])}" for key, heading in SCORES.items() if AVERAGED_PREFIX + key in metrics]
+    beside = [
+        f"{heading} {number(metrics[AVERAGED_PREFIX + key])}"
+        for key, heading in SCORES.items()
+        if AVERAGED_PREFIX + key in metrics
+    ]
     if beside:
         lines.append(f"with averaged weights (ema_decay): {', '.join(beside)}")
     counts = []

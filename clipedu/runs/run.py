@@ -45,7 +45,7 @@ from clipedu.runs.schema import PATHS as PATHS_SPEC
 from clipedu.runs.schema import read_embeddings, read_frame, read_sets
 from clipedu.runs.settings import PATH_FIELDS, check_settings
 from clipedu.utils.errors import ClipeduError, unknown_name
-from clipedu.utils.files import atomic_write, read_json, write_json, write_text
+from clipedu.utils.files import atomic_write, read_json, write_json
 from clipedu.utils.tensor_files import tensors_misfit
 
 if TYPE_CHECKING:

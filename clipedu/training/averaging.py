@@ -41,7 +41,9 @@ class WeightAverage:
             self._average = AveragedModel(self._trained, multi_avg_fn=self._ema)
         except Exception as error:  # noqa: BLE001  some modules of timm cannot be copied
             why = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ClipeduError(f"ema_decay={decay:g} needs a copy of the model, which cannot be copied: {why}") from None
+            raise ClipeduError(
+                f"ema_decay={decay:g} needs a copy of the model, which cannot be copied: {why}"
+            ) from None
         self._average.requires_grad_(False)
         self._statistics = [
             statistic
@@ -67,7 +69,10 @@ class WeightAverage:
         It is one to be scored, not trained: it shares what is frozen with the model.
         """
         averaged = copy.copy(self._model)
-        vars(averaged)["_modules"] = {**dict(self._model.named_children()), **dict(self._average.module.named_children())}
+        vars(averaged)["_modules"] = {
+            **dict(self._model.named_children()),
+            **dict(self._average.module.named_children()),
+        }
         return averaged
 
     def tensors(self) -> dict[str, Tensor]:

@@ -32,8 +32,8 @@ from clipedu.norms import QUANTITIES, NormMonitor
 from clipedu.optim import learning_rate
 from clipedu.optim.regroup import regroup
 from clipedu.training.averaging import WeightAverage
-from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.training.divergence import gradient_fault, loss_fault
+from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import NotFinite, first_non_finite, model_fault, optimizer_fault

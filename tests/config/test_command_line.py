@@ -47,7 +47,8 @@ def values_of(spec: dataclasses.Field) -> list:
     inside = [
         value
         for value in [*AWKWARD[kind.split("[")[0]], *bounds]
-        if kind not in ("int", "float") or (min(bounds, default=value) <= value <= rules.get("at_most", value) and value < below)
+        if kind not in ("int", "float")
+        or (min(bounds, default=value) <= value <= rules.get("at_most", value) and value < below)
     ]
     words = {"time": ["1min", "0.5h"], "epoch": ["1epoch"]}
     also = [*rules.get("also", ()), *(word for kind in rules.get("interval", ()) for word in words[kind])]

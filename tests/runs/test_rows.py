@@ -12,7 +12,9 @@ from tests.helpers.errors import message_of
 
 def table(first: int, end: int, each: int = 2) -> pd.DataFrame:
     steps = [step for step in range(first, end) for _ in range(each)]
-    return pd.DataFrame({"step": steps, "part": ["a, b", "c"] * (len(steps) // 2), "loss": [1 / (n + 3) for n in steps]})
+    return pd.DataFrame(
+        {"step": steps, "part": ["a, b", "c"] * (len(steps) // 2), "loss": [1 / (n + 3) for n in steps]}
+    )
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from clipedu.runs.run import Run
 from tests.helpers.errors import message_of
 from tests.runs.example_run import EX, everything, frames, state_of
 
-
 TABLES = ("history", "norms", "layers")
 
 

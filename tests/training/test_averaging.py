@@ -104,6 +104,8 @@ def test_an_encoder_that_cannot_be_copied_is_named(quick, monkeypatch):
         raise TypeError("cannot pickle this")
 
     monkeypatch.setattr(type(trainer.model.image_encoder), "__deepcopy__", refuse, raising=False)
-    with pytest.raises(ClipeduError, match=r"^ema_decay=0\.9 needs a copy of the model, which cannot be copied: cannot pickle this$"):
+    with pytest.raises(
+        ClipeduError, match=r"^ema_decay=0\.9 needs a copy of the model, which cannot be copied: cannot pickle this$"
+    ):
         WeightAverage(trainer.model, 0.9)
     assert isinstance(trainer.model, DualEncoder)

@@ -44,7 +44,9 @@ def test_of_many_layers_the_one_is_named_where_it_began(quick):
     trainer = prepare(quick.replace(accumulate=2), load_training_data(quick), progress=False)
     spoiled_state(trainer, "text_encoder.transformer.layer.0.output_layer_norm", 1)
     first = "text_encoder.transformer.layer.0.output_layer_norm.bias"
-    with pytest.raises(NotFinite, match=rf"^the gradient of '{first}' \(NaN\), and of \d+ of the \d+ other layers, is not"):
+    with pytest.raises(
+        NotFinite, match=rf"^the gradient of '{first}' \(NaN\), and of \d+ of the \d+ other layers, is not"
+    ):
         list(trainer.run())
 
 
@@ -58,7 +60,9 @@ def test_a_loss_names_its_term_and_what_it_was_computed_from(quick):
                 parameter.fill_(math.nan)
 
     trainer.optimizer.register_step_post_hook(spoil)
-    with pytest.raises(NotFinite, match=r"^the loss \(its term 'clip' is NaN; temperature is NaN\) is not finite at step 2 "):
+    with pytest.raises(
+        NotFinite, match=r"^the loss \(its term 'clip' is NaN; temperature is NaN\) is not finite at step 2 "
+    ):
         list(trainer.run())
 
 

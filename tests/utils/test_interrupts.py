@@ -110,12 +110,11 @@ def test_a_signal_during_the_step_is_heard_before_what_comes_between():
 
 
 def test_sigterm_is_a_ctrl_c_in_the_block_alone():
-    with pytest.raises(Terminated):
-        with terminable(), terminable():
-            try:
-                signal.raise_signal(signal.SIGTERM)
-            finally:
-                signal.raise_signal(signal.SIGTERM)  # while what is done is being kept
+    with pytest.raises(Terminated), terminable(), terminable():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)  # while what is done is being kept
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

@@ -47,7 +47,10 @@ def test_the_rows_are_scores_of_the_model_at_these_steps(seen, watched, tmp_path
     best = seen.model("best")
     scores = workflow.scoring.score_set(best, evaluation_sets(watched)[0], progress=False)[0]
     row = rows[(rows["step"] == seen.best_step) & (rows["weights"] == "model")].iloc[0]
-    assert scores["alignment"] == pytest.approx(row["alignment"], rel=1e-5) and row["average"] == rows["average"][::2].max()
+    assert (
+        scores["alignment"] == pytest.approx(row["alignment"], rel=1e-5)
+        and row["average"] == rows["average"][::2].max()
+    )
 
 
 def test_the_last_two_and_the_best_are_kept(seen):
@@ -120,7 +123,9 @@ def test_damaged_rows_are_named(seen, tmp_path):
     path = seen.folder / "validation.csv"
     before = path.read_bytes()
     path.write_text("step,epoch\n3,0.75\n")
-    assert f"{path} cannot be read: the column 'weights' is missing" in message_of(lambda: load_run(seen.folder).validation)
+    assert f"{path} cannot be read: the column 'weights' is missing" in message_of(
+        lambda: load_run(seen.folder).validation
+    )
     path.write_bytes(before)
     metrics = json.loads((seen.folder / "metrics.json").read_text())
     (seen.folder / "metrics.json").write_text(json.dumps({**metrics, "averaged/tr@1": 200}))
