@@ -116,6 +116,7 @@ def experiment_of(case: tuple[str, str, str], shards: Path) -> Any:
 
     return Experiment(
         data=str(shards), batch_size=8, image_size=16, embedding_dim=8, text_length=12, device="cpu", norms_every=3,
+        image_options={"channels": [8, 8, 8, 8], "stem_width": 4},
         text_options={"dim": 16, "n_heads": 2, "n_layers": 1, "hidden_dim": 32, "dropout": 0.1}, **(settings(*case) or {}),
     )  # fmt: skip
 
