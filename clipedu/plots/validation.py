@@ -31,7 +31,7 @@ def plot_validation(run: Any) -> Figure:
     for weights, look in (("model", "o-"), ("averaged", "s--")):
         of = rows[rows["weights"] == weights]
         for colour, key in zip(COLOURS, shown, strict=False):
-            style = {"color": colour, "linewidth": 2.4 if key == "average" else 1.3, "markersize": 3.5}
+            style: dict[str, Any] = {"color": colour, "linewidth": 2.4 if key == "average" else 1.3, "markersize": 3.5}
             label = METRICS[key].heading + (", averaged weights" if weights == "averaged" else "")
             if len(of):
                 ax.plot(of["step"], of[key], look, label=label, **style)

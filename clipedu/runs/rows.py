@@ -62,8 +62,8 @@ def cut_rows(path: Path, step: int) -> None:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             end = _end(content, step, path)
         if end < size:
-            with path.open("rb+") as file:
-                file.truncate(end)
+            with path.open("rb+") as changed:
+                changed.truncate(end)
 
 
 def _end(content: mmap.mmap, step: int, path: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -78,7 +78,7 @@ class StopAfterStep:
         self.step_is_whole = True
         self._at_once = False
 
-    def watch(self, records: Iterable[T]) -> Iterator[T]:
+    def watch(self, records: Iterable[T]) -> Generator[T, None, None]:
         """Pass on records; raise KeyboardInterrupt after a step with a signal."""
         before = dict(self._handle()) if _in_main_thread() else {}
         try:

@@ -33,7 +33,7 @@ class Validation:
     def __init__(self, run: Run, trainer: Trainer, sets: Sequence[Pairs]):
         self.run, self.trainer, self.sets = run, trainer, sets
         every = run.experiment.evaluate_every
-        self._every = every and parse_interval(every, ("epoch",)).steps(trainer.steps_per_epoch)
+        self._every = parse_interval(every, ("epoch",)).steps(trainer.steps_per_epoch) if every else None
 
     @property
     def due(self) -> bool:
@@ -41,8 +41,8 @@ class Validation:
 
         After the last step it is not: the finished run is scored anyway.
         """
-        step = self.trainer.step
-        return bool(self._every) and 0 < step < self.trainer.steps and step % self._every == 0 and not self._measured
+        step, every = self.trainer.step, self._every
+        return every is not None and 0 < step < self.trainer.steps and step % every == 0 and not self._measured
 
     @property
     def _measured(self) -> bool:
@@ -83,7 +83,7 @@ class Validation:
         Raises:
             ClipeduError: they cannot be written.
         """
-        if self._every:
+        if self._every is not None:
             cut_rows(self.run.folder / "validation.csv", self.trainer.step)  # of a run that was killed just here
             self._append(metrics)
 

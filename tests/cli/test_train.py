@@ -108,3 +108,32 @@ def test_ctrl_c_then_resume(tmp_path):
     epochs = len(stopped.history) // 16 + 1
     assert main(["train", "--resume", str(run), "--epochs", str(epochs)]) == 0
     assert load_run(run).status == "finished"
+
+
+def test_sigterm_of_a_scheduler_in_the_middle_of_an_epoch(tmp_path):
+    """A real process; the signal comes twice, as some send it. The checkpoint is of the last step with a record."""
+    run = tmp_path / "run"
+    own = make_shards(tmp_path / "own", 64)
+    make_shards(own, 4, name="own", split="val")
+    text = ["--text-options", "dim=16", "n_heads=2", "n_layers=1", "hidden_dim=32"]
+    words = [*("--data", str(own)), *("--batch-size", "2"), *("--epochs", "999"), *("--checkpoint-every", "5"), *text]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "clipedu", "train", *words, "--image-size", "16", "--folder", str(run)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    for _ in range(3000):
+        if list(run.glob("checkpoint/step-*")) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 143, errors
+    assert "clipedu: stopped by SIGTERM; what was done is kept" in errors and f"--resume {run}" in errors
+    assert "Traceback" not in errors
+    stopped = load_run(run)
+    steps = int(stopped.checkpoint().name.removeprefix("step-"))
+    assert (stopped.status, stopped.note) == ("stopped", f"by SIGTERM after step {steps} of {32 * 999}")
+    assert len(stopped.history) == steps > 0
