@@ -238,13 +238,13 @@ def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: bool
                         shown["average"] = f"{validation.measure():.2f}"
                     best = validation.is_best
                 if recorder.due or best:
-                    recorder.save()
+                    _save(recorder)
                     saved = trainer.step
     except KeyboardInterrupt as error:
         how = f"{by_whom(error)} after step {trainer.step} of {trainer.steps}"
         try:
             if stop.step_is_whole and trainer.step != saved:
-                recorder.save()
+                _save(recorder)
         except NotFinite as fault:
             raise _failed(run, recorder, fault) from None
         except (ClipeduError, KeyboardInterrupt) as fault:
@@ -260,6 +260,24 @@ def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: bool
     finally:
         bar.close()
         trainer.monitor.close()
+
+
+def _save(recorder: RunRecorder) -> None:
+    """Write rows and a checkpoint.
+
+    Raises:
+        ClipeduError: they cannot be written; the message says what is kept, and how to go on.
+    """
+    try:
+        recorder.save()
+    except NotFinite:
+        raise
+    except ClipeduError as error:
+        run = recorder.run
+        kept = f"{run.checkpoint().name} is kept" if run.has_checkpoint else "There is no checkpoint yet"
+        raise ClipeduError(
+            f"{error}. {kept}. When the disk has room and can be written, go on with: clipedu train --resume {run.folder}"
+        ) from None
 
 
 def _failed(run: Run, recorder: RunRecorder, error: NotFinite) -> NotFinite:

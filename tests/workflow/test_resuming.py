@@ -1,5 +1,6 @@
 """A run that was stopped, killed, damaged or out of room goes on to the numbers of one that was not."""
 
+import errno
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from clipedu.studies.grid import run_grid
 from clipedu.training.datasets import load_data
 from clipedu.training.trainer import Trainer
 from tests.helpers.errors import message_of
-from tests.helpers.failing_writes import full_at, killed_at
+from tests.helpers.failing_writes import ROOM, acting_at, full_at, killed_at
 from tests.helpers.shard_maker import make_shards
 from tests.helpers.small_runs import QUIET, assert_same, stop_at
 
@@ -72,6 +73,37 @@ def test_a_disk_that_stays_full_leaves_a_status_that_says_so(stopped, whole, mon
     run = load_run(stopped)
     assert run.status == "stopped" and f"{stopped / 'history.csv'} cannot be written" in run.note
     assert_same(resume(stopped, **QUIET), whole)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_disk_that_fails_in_the_middle_of_an_epoch_loses_nothing(small, whole, tmp_path, monkeypatch, number, before):
+    """The tables, of which an append has begun, are those of the last checkpoint; and the line says how to go on."""
+    folder, original = tmp_path / "run", Trainer._train_on
+
+    def refuse():
+        raise OSError(number, os.strerror(number))
+
+    disk = acting_at(None, folder, refuse, ROOM)
+
+    def fail(self, *arguments):
+        if self.step == before:
+            disk.__enter__()
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_on", fail)
+        try:
+            message = message_of(fit, small.replace(checkpoint_every=3), folder, **QUIET)
+        finally:
+            disk.__exit__(None, None, None)
+    assert f"{folder / 'history.csv'} cannot be written: {os.strerror(number)}. " in message
+    kept = "step-00000003 is kept" if before else "There is no checkpoint yet"
+    assert f"{kept}. When the disk has room and can be written, go on with: clipedu train --resume {folder}" in message
+    run = load_run(folder)
+    assert len(run.history) == before
+    assert run.status == "stopped" and "cannot be written" in run.note
+    assert_same(resume(folder, **QUIET), whole)
 
 
 def test_killed_at_any_moment_a_cell_is_done_by_the_same_command(small, whole, tmp_path):
