@@ -55,7 +55,10 @@ def parse_interval(value: int | str, kinds: tuple[str, ...]) -> Interval:
 
 
 def interval_word(value: int | str) -> int | str:
-    """Return an interval as it is kept: steps as a number, others as a word without spaces."""
+    """Return an interval as it is kept.
+
+    Steps are a number, others a word without spaces.
+    """
     word = re.sub(r"\s+", "", str(value)).lower()
     steps = re.fullmatch(r"([0-9]+)(steps?)?", word)
     return int(steps[1]) if steps else word

@@ -53,13 +53,13 @@ def last_checkpoint(run: Path) -> Path | None:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Return how many steps were done at a checkpoint, by its name; -1 for another name."""
+    """Return the steps done at a checkpoint, by its name; -1 for another."""
     found = re.match(r"step-([0-9]+)", checkpoint.name)
     return int(found[1]) if found else -1
 
 
 def checkpoint_of(run: Path, step: int | None) -> Path | None:
-    """Return the folder of a run's checkpoint of a step, None if there is none."""
+    """Return the folder of the checkpoint of a step, None without one."""
     return next((path for path in checkpoints(run) if step is not None and step_of(path) == step), None)
 
 

@@ -47,7 +47,7 @@ def append_rows(path: Path, frame: pandas.DataFrame) -> None:
 
 
 def cut_rows(path: Path, step: int) -> None:
-    """Drop the rows of a table from a step on, and a last line that is not whole.
+    """Drop the rows of a table from a step on, and a last line in part.
 
     Args:
         path: of the CSV file; there may be none.

@@ -110,7 +110,10 @@ class Run:
 
     @property
     def best_step(self) -> int | None:
-        """After how many steps the average of the scores was best, by `validation`; None if it is not known."""
+        """After how many steps the average of the scores was best.
+
+        It is that of the weights themselves, by `validation`; None if there is none.
+        """
         return self._best(self.validation)
 
     def _best(self, rows: pandas.DataFrame) -> int | None:
@@ -230,7 +233,7 @@ class Run:
         return weights
 
     def averaged(self) -> dict[str, Tensor] | None:
-        """Read the moving average in the last checkpoint, by name, None if there is none.
+        """Read the moving average in the last checkpoint, None without one.
 
         Raises:
             ClipeduError: there is no checkpoint, or it is damaged.

@@ -1,4 +1,4 @@
-"""Where a training step stopped being finite, in words: the loss and its terms, or the layer.
+"""Where a step stopped being finite: the loss and its terms, or a layer.
 
 Gradients are computed from the loss backwards, and one that is not finite makes those of all layers before it so. The layer that is
 named is therefore the first one on the way back, the last in the model's order.

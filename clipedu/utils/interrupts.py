@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they let a step end, and are heard during foreign code."""
+"""Ctrl-C and SIGTERM: they let a step end, and end foreign code."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def terminable() -> Iterator[None]:
 
 
 class StopAfterStep:
-    """Let the current step end on Ctrl-C or SIGTERM; a second Ctrl-C stops at once.
+    """Let the current step end on Ctrl-C or SIGTERM.
+
+    A second Ctrl-C stops at once.
 
     What is kept is thus complete. Signals reach only the main thread; in another one this does nothing.
 

@@ -284,7 +284,7 @@ def _failed(run: Run, recorder: RunRecorder, error: NotFinite) -> NotFinite:
     """Keep a run as failed, and return the error that says which checkpoint is the last good one."""
     with suppress(ClipeduError):  # a full disk must not hide why it failed
         recorder.write_rows()
-    last = run.checkpoint() if run.has_checkpoint else "none, it failed in its first epoch"
+    last = run.checkpoint() if run.has_checkpoint else "none, it failed before its first one"
     note = f"{error}. Last good checkpoint: {last}"
     record_end(run, "failed", note)
     return NotFinite(note)

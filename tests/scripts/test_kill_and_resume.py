@@ -23,7 +23,11 @@ def test_what_differs_is_seen(tmp_path, monkeypatch):
     tool = load_script("kill_and_resume")
     one = {"a": [torch.ones(2), {"b": 1}], "c": None}
     assert tool.same(one, {"a": [torch.ones(2), {"b": 1}], "c": None})
-    for other in ({"a": [torch.ones(2), {"b": 2}], "c": None}, {"a": [torch.ones(2).double(), {"b": 1}], "c": None}, {}):
+    for other in (
+        {"a": [torch.ones(2), {"b": 2}], "c": None},
+        {"a": [torch.ones(2).double(), {"b": 1}], "c": None},
+        {},
+    ):
         assert not tool.same(one, other)
     (tmp_path / "one.csv").write_text("step,loss,seconds\n0,1.0,0.1\n")
     (tmp_path / "two.csv").write_text("step,loss,seconds\n0,1.0,0.2\n")
