@@ -286,7 +286,8 @@ def test_what_changes_no_result_may_be_changed(stopped, whole, small, caplog):
     assert "norms_every was 3 and is now 1" in caplog.text and f"and is now {str(moved)!r}" in caplog.text
 
 
-def test_what_changes_no_result_may_be_given_when_a_run_goes_on(stopped, whole, caplog, capsys):
+def test_what_changes_no_result_may_be_given_when_a_run_goes_on(stopped, whole, caplog, capsys, monkeypatch):
+    monkeypatch.setattr("clipedu.report.writer.write_report", lambda runs, folder: None)
     before = (stopped / "experiment.json").read_text()
     assert "lr=0.5 cannot be changed when a run goes on" in message_of(resume, stopped, lr=0.5, **QUIET)
     assert "checkpoint_every='often' must be a number of steps" in message_of(
