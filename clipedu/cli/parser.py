@@ -3,7 +3,7 @@
     clipedu quickstart | train | groups | evaluate | grid | compare | report | bench | data | list | lab
 
 Each command is a thin layer over a function that a notebook can call too. An error that the user can correct is one line on
-stderr with exit code 2; Ctrl-C prints how to resume, with exit code 130.
+stderr with exit code 2; Ctrl-C prints how to resume, with exit code 130, and so does SIGTERM, with 143.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from clipedu.cli.grid import grid
 from clipedu.cli.train import groups, quickstart, train
 from clipedu.config.command_line import add_experiment
 from clipedu.utils.errors import ClipeduError, quoted
+from clipedu.utils.interrupts import Terminated, terminable
 from clipedu.utils.logs import log_to_stderr
 from clipedu.utils.memory import is_out_of_memory, out_of_memory
 
@@ -33,18 +34,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code.
 
     Returns:
-        0 (done), 2 (an error that the user can correct) or 130 (stopped by Ctrl-C).
+        0 (done), 2 (an error that the user can correct), 130 (stopped by Ctrl-C) or 143 (stopped by SIGTERM).
     """
     log_to_stderr()
     parser = build_parser()
     args = parser.parse_args(arguments)
     try:
-        args.command(args)
+        with terminable():
+            args.command(args)
     except ClipeduError as error:
         return _refuse(error)
-    except KeyboardInterrupt:
-        print("\nclipedu: stopped; what was done is kept. " + getattr(args, "how_to_go_on", ""), file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        by = " by SIGTERM" if isinstance(error, Terminated) else ""
+        print(f"\nclipedu: stopped{by}; what was done is kept. " + getattr(args, "how_to_go_on", ""), file=sys.stderr)
+        return 143 if by else 130
     except MemoryError as error:
         return _refuse(out_of_memory(error))
     except RuntimeError as error:

@@ -43,18 +43,20 @@ def train(args: argparse.Namespace) -> None:
         ClipeduError: --resume with other options, or a setting that is not allowed.
     """
     from clipedu.runs.folders import new_run_folder
+    from clipedu.runs.settings import GOING_ON
     from clipedu.training.effects import refuse_without_effect
     from clipedu.workflow.pipeline import fit, resume
 
     changes = experiment_changes(args)
     if args.resume is not None:
         epochs = changes.pop("epochs", None)
-        if changes or args.preset is not None or args.folder is not None:
+        if not set(changes) <= set(GOING_ON) or args.preset is not None or args.folder is not None:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in ("epochs", *GOING_ON))
             raise ClipeduError(
-                "--resume continues with a run's own settings, so it takes no other option than --epochs"
+                f"--resume continues with a run's own settings, so it takes no other option than {options}"
             )
         args.how_to_go_on = f"Resume with: clipedu train --resume {args.resume}"
-        run = resume(args.resume, epochs=epochs)
+        run = resume(args.resume, epochs=epochs, **changes)
     else:
         experiment = Experiment.preset(args.preset or "laptop", **changes)
         refuse_without_effect([experiment], changes)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clipedu.config.experiment import Experiment
+from clipedu.config.intervals import interval_word
 from clipedu.config.presets import PRESETS
 from clipedu.utils.errors import quoted
 
@@ -143,6 +144,8 @@ def _reader(spec: dataclasses.Field) -> Callable[[str], Any]:
             return word.lower() in ("true", "yes", "1")
         if kind == "str":
             return word
+        if "interval" in spec.metadata:
+            return interval_word(word)
         try:
             return {"int": int, "float": float}[kind](word)
         except ValueError:

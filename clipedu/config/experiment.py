@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from clipedu.config.intervals import interval_word, parse_interval
 from clipedu.config.presets import PRESETS
 from clipedu.utils.errors import ClipeduError, quoted, unknown_name
 
@@ -28,7 +29,9 @@ FORMAT = 1  # of the JSON; it grows when a field gets another meaning, so that o
 def _setting(default: Any, text: str, **check: Any) -> Any:
     """Make a field with a one-line description and a condition.
 
-    `--help` and the report show the description; the value must fulfil the condition.
+    `--help` and the report show the description; the value must fulfil the condition. Two marks say
+    what may be changed when a run goes on: `how=True`, it changes no result (`HOW`); `rounds=True`, results differ by rounding
+    alone, as they do from machine to machine (`ROUNDS`).
     """
     return field(default=default, metadata={"text": text, **check})
 
@@ -146,10 +149,34 @@ class Experiment:
     warmup: float = _setting(0.1, "share of all steps in which lr rises linearly from 0", at_least=0, at_most=1)
     schedule: str = _setting("cosine", "lr after the warm-up", choices=("cosine", "constant"))
     clip_grad: float | None = _setting(None, "largest global gradient norm; none = no clipping", above=0)
-    norms_every: int = _setting(10, "norms of every layer each so many steps (layers.csv)", at_least=1)
+    ema_decay: float | None = _setting(
+        None,
+        "also keep an exponential moving average of the weights, with this decay a step (0.999), and score it beside them",
+        above=0,
+        below=1,
+    )
+    # what is kept and measured on the way
+    norms_every: int = _setting(10, "norms of every layer each so many steps (layers.csv)", at_least=1, how=True)
+    evaluate_every: int | str | None = _setting(
+        None,
+        "score the model during training, each so many steps (200) or epochs (1epoch), into validation.csv",
+        at_least=1,
+        interval=("epoch",),
+        how=True,
+    )
+    checkpoint_every: int | str = _setting(
+        "1min",
+        "a checkpoint each so many steps (200) or minutes (1min), and after each epoch",
+        at_least=1,
+        interval=("time",),
+        how=True,
+    )
+    keep_checkpoints: int = _setting(
+        2, "how many of the last checkpoints stay; with evaluate_every, the best one too", at_least=1, how=True
+    )
     # the machine
     seed: int = _setting(0, "everything random comes from it", at_least=0, at_most=2**63 - 1)
-    device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps")
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps", rounds=True)
     precision: str = _setting("auto", "auto: bf16 where the device is good at it", choices=("auto", "fp32", "bf16"))
 
     def __new__(cls, **settings: Any) -> Experiment:
@@ -235,6 +262,11 @@ class Experiment:
         }
 
 
+# Names of the settings that change how a run is done, not its results; and of those that change its rounding.
+HOW, ROUNDS = (
+    tuple(spec.name for spec in dataclasses.fields(Experiment) if spec.metadata.get(mark)) for mark in ("how", "rounds")
+)
+
 _TYPES: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "dict": dict}
 
 
@@ -251,9 +283,15 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
     also = spec.metadata.get("also", ())
     if isinstance(value, str) and value in also:
         return value
+    if "interval" in spec.metadata and not isinstance(value, bool) and isinstance(value, (int, str)):
+        value = _checked_interval(spec, value)
+        if isinstance(value, str):
+            return value
     if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
         article = "an" if kind == "int" else "a"
         words = "".join(f" or {word!r}" for word in also)
+        if "interval" in spec.metadata:
+            words = f" of steps or a word such as {'1min' if 'time' in spec.metadata['interval'] else '1epoch'}"
         raise ClipeduError(f"{given} must be {'none or ' if optional else ''}{article} {kind}{words}")
     if kind == "float":
         try:
@@ -271,11 +309,27 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
     rules = {"at_most": LARGEST_WHOLE, **spec.metadata} if kind == "int" else spec.metadata
     if "choices" in rules and value not in rules["choices"]:
         raise unknown_name(spec.name, value, rules["choices"])
-    bounds = {"at_least": lambda v, b: v >= b, "at_most": lambda v, b: v <= b, "above": lambda v, b: v > b}
+    bounds = {
+        "at_least": lambda v, b: v >= b,
+        "at_most": lambda v, b: v <= b,
+        "above": lambda v, b: v > b,
+        "below": lambda v, b: v < b,
+    }
     for word, holds in bounds.items():
         if word in rules and not holds(value, rules[word]):
             raise ClipeduError(f"{given} must be {word.replace('_', ' ')} {rules[word]}")
     return value
+
+
+def _checked_interval(spec: dataclasses.Field, value: int | str) -> int | str:
+    """Return an interval as it is kept. Raises ClipeduError for a word that is none."""
+    word = interval_word(value)
+    if isinstance(word, str):
+        try:
+            parse_interval(word, spec.metadata["interval"])
+        except ValueError as error:
+            raise ClipeduError(f"{spec.name}={quoted(value)} {error}") from None
+    return word
 
 
 def _checked_options(spec: dataclasses.Field, options: dict) -> dict[str, Any]:

@@ -137,6 +137,9 @@ _TABLE = (
 
 METRICS = {metric.key: metric for metric in _TABLE}
 
+# Before the key of a score of averaged weights (`ema_decay`): "averaged/tr@1". The others are of the trained weights themselves.
+AVERAGED_PREFIX = "averaged/"
+
 # Sizes of the test sets, which give the level of chance.
 COUNTS = ("retrieval_images", "retrieval_captions", "zeroshot_images", "zeroshot_classes")
 

@@ -80,6 +80,7 @@ class NormMonitor:
         layers: what is watched (`clipedu.norms.layers.Layer`), in the order of `frame()`.
         parts: names of the parts, "all" first.
         first_step: number given to the first step seen; set it when a run is resumed.
+        latest_gradients: squared norms of the last step's gradients before clipping, [layers], on the device.
     Raises:
         ClipeduError: no parameter requires a gradient, `every` below 1, a head that is not in the model.
     """
@@ -107,6 +108,7 @@ class NormMonitor:
         member = [[part in ("all", layer.part) for layer in self.layers] for part in self.parts]
         self._membership = self._tensor(member)
         self._gradient: Tensor | None = None
+        self.latest_gradients = self._tensor([0.0] * len(self.layers))
         self._lambda = self._tensor([0.0] * len(self.layers))
         self._seen = self._depth = 0
         self._ending = False
@@ -169,6 +171,16 @@ class NormMonitor:
             add_contributions(frame, self._contributions.all((5, len(self.layers))), rows[:, 0])
         return frame
 
+    def take(self) -> pandas.DataFrame:
+        """Return the rows of `frame` since the last call, and forget them.
+
+        A long run thus writes each row once, and holds few.
+        """
+        frame = self.frame()
+        self._rows, self._settings = _Kept(), []
+        self._contributions = None if self._contributions is None else _Kept()
+        return frame
+
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs besides `first_step`.
 
@@ -220,7 +232,7 @@ class NormMonitor:
                 row.append(self._spectral.measure().to(after.dtype))
             self._rows.add(torch.stack(row))
             self._settings.append((self._seen, names, laws, settings[1:]))
-        self._gradient = None
+        self._gradient, self.latest_gradients = None, gradient
         self._seen += 1
 
     def _read_groups(self) -> tuple[list[str], list[str], np.ndarray]:

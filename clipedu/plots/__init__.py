@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "plot_loss": "training",
         "plot_norms": "training",
         "plot_watched": "training",
+        "plot_validation": "validation",
         "plot_embedding_map": "embeddings",
         "plot_similarity": "embeddings",
     },

@@ -13,7 +13,7 @@ from clipedu import plots
 from clipedu.config.course import display_name
 from clipedu.data.prompts import prompts_text
 from clipedu.evaluation.held_out import trained_lines
-from clipedu.evaluation.metrics import BY_RANK, LEGEND, METRICS, SPACE
+from clipedu.evaluation.metrics import AVERAGED_PREFIX, BY_RANK, LEGEND, METRICS, SPACE
 from clipedu.evaluation.uncertainty import chance_levels, standard_errors
 from clipedu.plots.style import shorten
 from clipedu.report.document import Block, Code, Heading, Table, Text
@@ -47,6 +47,7 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
         picture(
             "watched", lambda: plots.plot_watched(run), "Lengths of the embeddings, and what was learned beside them."
         ),
+        *_validation_blocks(run),
         Heading("Embeddings of the retrieval set"),
         picture(
             "similarity",
@@ -91,6 +92,17 @@ def _changed_sets(run: Any) -> list[str]:
 
 def _sentence(line: str) -> str:
     return f"{line[:1].upper()}{line[1:]}."
+
+
+def _validation_blocks(run: Any) -> list[Block]:
+    """Return the curve of scores during training; nothing for a run that was not scored then."""
+    try:
+        if not len(getattr(run, "validation", ())):
+            return []
+    except ClipeduError as error:
+        return [Text(f"No scores during training here: {error}.", warning=True)]
+    note = "Scores during training, on the sets above. Where they decide which model is used, they are no test of it any more."
+    return [picture("validation", lambda: plots.plot_validation(run), note)]
 
 
 def _token_blocks(run: Any) -> list[Block]:
@@ -193,15 +205,24 @@ def _score_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
     m = run.metrics
     chance, errors = chance_levels(m), standard_errors(m)
     unit = METRICS["average"].unit
-    columns = ["score", unit, "± s.e.", "chance"] + ([f"baseline: {baseline['name']}"] if baseline else [])
+    averaged = f"{AVERAGED_PREFIX}average" in m
+    columns = ["score", unit, "± s.e.", "chance", *["averaged weights"] * averaged]
+    columns += [f"baseline: {baseline['name']}"] if baseline else []
     rows = []
     for key in (*BY_RANK, "average"):
         if key in m:
             error = f"±{errors[key]:.2f}" if key in errors else "–"
             row = [METRICS[key].heading, number(m[key]), error, f"{chance[key]:.3g}" if key in chance else "–"]
+            row += [number(m.get(AVERAGED_PREFIX + key))] * averaged
             rows.append(row + ([number(baseline.get(key))] if baseline else []))
     shape = [(METRICS[key].heading, number(m[key], 3), METRICS[key].explanation) for key in SPACE if key in m]
-    blocks: list[Block] = [Table(columns, rows, best={len(rows) - 1}), Text("", items=LEGEND)]
+    legend = list(LEGEND)
+    if averaged:
+        legend.append(
+            f"averaged weights: scores of a moving average of the weights (ema_decay={run.experiment.ema_decay:g}); all else on this "
+            "page is of the trained weights themselves."
+        )
+    blocks: list[Block] = [Table(columns, rows, best={len(rows) - 1}), Text("", items=legend)]
     if at_chance(score_table([run])):
         blocks.insert(0, Text("The average is no better than chance: this model has learned nothing.", warning=True))
     if shape:

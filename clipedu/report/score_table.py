@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clipedu.config.course import in_course_order
 from clipedu.data.prompts import prompts_text
 from clipedu.evaluation.held_out import trained_lines
-from clipedu.evaluation.metrics import FOIL_KEYS, METRICS, SCORES
+from clipedu.evaluation.metrics import AVERAGED_PREFIX, FOIL_KEYS, METRICS, SCORES
 from clipedu.evaluation.uncertainty import chance_levels, standard_errors
 from clipedu.report.format import number
 
@@ -27,6 +27,13 @@ def scores_text(metrics: Mapping[str, float]) -> str:
     for key, heading in SCORES.items():
         if key in metrics:
             lines.append(f"{heading:<9} {number(metrics[key]):>6} {number(chance.get(key)):>7}   {METRICS[key].short}")
+    beside = [
+        f"{heading} {number(metrics[AVERAGED_PREFIX + key])}"
+        for key, heading in SCORES.items()
+        if AVERAGED_PREFIX + key in metrics
+    ]
+    if beside:
+        lines.append(f"with averaged weights (ema_decay): {', '.join(beside)}")
     counts = []
     if "retrieval_images" in metrics:
         counts.append(f"{metrics['retrieval_images']} images with {metrics['retrieval_captions']} captions")

@@ -2,10 +2,12 @@
 
     RUN/checkpoint/step-00000250/model.safetensors    the model's tensors by name
     RUN/checkpoint/step-00000250/state.pt             `Trainer.state()`: tensors and plain values only
-    RUN/checkpoint/step-00000250/checkpoint.json      the SHA-256 of both, and what they belong to (`write_checkpoint`)
+    RUN/checkpoint/step-00000250/averaged.safetensors the moving average of what is trained, where the run keeps one
+    RUN/checkpoint/step-00000250/checkpoint.json      their SHA-256, and what they belong to (`write_checkpoint`)
 
-A checkpoint is written whole or not at all. The last two are kept: where the last one is damaged, a run goes on from the one
-before. Checkpoints of older versions have no checkpoint.json; they are read without a check.
+A checkpoint is written whole or not at all. The last ones are kept, two by default: where the last one is damaged, a run goes on from
+the one before. The best one is kept too, where it is known. Checkpoints of older versions have no checkpoint.json; they are
+read without a check.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-WEIGHTS, STATE, FACTS = "model.safetensors", "state.pt", "checkpoint.json"
+WEIGHTS, STATE, FACTS, AVERAGED = "model.safetensors", "state.pt", "checkpoint.json", "averaged.safetensors"
 CHANGED = "it is not what was written, its SHA-256 is another"
 
 log = logging.getLogger("clipedu")
@@ -47,6 +50,17 @@ def checkpoints(run: Path) -> list[Path]:
 def last_checkpoint(run: Path) -> Path | None:
     """Return the folder of a run's last checkpoint, None if there is none."""
     return next(iter(checkpoints(run)), None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the steps done at a checkpoint, by its name; -1 for another."""
+    found = re.match(r"step-([0-9]+)", checkpoint.name)
+    return int(found[1]) if found else -1
+
+
+def checkpoint_of(run: Path, step: int | None) -> Path | None:
+    """Return the folder of the checkpoint of a step, None without one."""
+    return next((path for path in checkpoints(run) if step is not None and step_of(path) == step), None)
 
 
 def sound_checkpoint(run: Path) -> Path | None:
@@ -76,11 +90,20 @@ def sound_checkpoint(run: Path) -> Path | None:
 
 
 def write_checkpoint(
-    run: Path, step: int, model: nn.Module, state: dict[str, Any], facts: Mapping[str, Any] | None = None
+    run: Path,
+    step: int,
+    model: nn.Module,
+    state: dict[str, Any],
+    facts: Mapping[str, Any] | None = None,
+    *,
+    averaged: Mapping[str, Tensor] | None = None,
+    keep: int = 2,
+    best: int | None = None,
 ) -> None:
     """Write weights and training state as one folder.
 
-    Before it all but the last checkpoint are dropped, so there are never more than two.
+    Old checkpoints are dropped before it, so that there are never more than `keep` beside the best one; the last one stays until
+    the new one is whole, so where `keep` is 1 there are two.
 
     Args:
         run: the run's folder.
@@ -88,6 +111,9 @@ def write_checkpoint(
         model: its state dict is kept.
         state: tensors and plain values only, in dicts and lists (`torch.load(weights_only=True)` reads it).
         facts: what else to keep in checkpoint.json: values that JSON can hold.
+        averaged: a moving average of the model's trained tensors, by name.
+        keep: how many checkpoints there are to be, with the new one.
+        best: the step of one that stays too.
     Raises:
         ClipeduError: it cannot be written; the checkpoint before it is still there.
     """
@@ -96,14 +122,18 @@ def write_checkpoint(
     target = run / "checkpoint" / f"step-{step:08d}"
     while target.exists():  # the same step again: the old one is deleted only after the new one is written
         target = target.with_name(f"{target.name}+")
-    _keep_only(run, last_checkpoint(run))
+    drop_old(run, max(1, keep - 1), best)
     with atomic_folder(target) as partial:
         weights = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
         save_file(weights, partial / WEIGHTS)
+        names = [WEIGHTS, STATE]
+        if averaged is not None:
+            save_file({name: t.detach().cpu().contiguous() for name, t in averaged.items()}, partial / AVERAGED)
+            names.append(AVERAGED)
         _save_state(state, partial / STATE)
         content = {
             "step": step,
-            "sha256": {name: _sha256(partial / name) for name in (WEIGHTS, STATE)},
+            "sha256": {name: _sha256(partial / name) for name in names},
             **(facts or {}),
         }
         write_json(partial / FACTS, {"content": content, "sha256": _sha256_of(content)})
@@ -141,11 +171,18 @@ def _save_state(state: dict[str, Any], path: Path) -> None:
             raise
 
 
-def _keep_only(run: Path, last: Path | None) -> None:
-    """Drop all of a run's checkpoints but the last one, and what kills and damage have left."""
-    folder = run / "checkpoint"
-    for other in folder.iterdir() if folder.is_dir() else ():
-        if other != last and last is not None:
+def drop_old(run: Path, keep: int, best: int | None) -> None:
+    """Drop a run's old checkpoints, and what kills and damage have left.
+
+    Args:
+        run: the run's folder.
+        keep: how many of the last ones stay.
+        best: the step of one that stays too.
+    """
+    folder, found = run / "checkpoint", checkpoints(run)
+    stay = {*found[:keep], checkpoint_of(run, best)}
+    for other in folder.iterdir() if found else ():
+        if other not in stay:
             shutil.rmtree(other, ignore_errors=True)
 
 
@@ -158,7 +195,7 @@ def check_checkpoint(checkpoint: Path) -> dict[str, Any]:
         DamagedCheckpoint: a file is missing, or another than was written.
     """
     facts = read_facts(checkpoint)
-    for name in (WEIGHTS, STATE):
+    for name in facts.get("sha256", (WEIGHTS, STATE)):
         _check_file(checkpoint / name, facts)
     return facts
 
@@ -181,13 +218,17 @@ def read_facts(checkpoint: Path) -> dict[str, Any]:
         raise DamagedCheckpoint(f"{path} cannot be read: {error}") from None
 
 
-def read_weights(checkpoint: Path, prefix: str = "") -> dict[str, Tensor]:
-    """Read the model's tensors by name, those whose name begins with `prefix`.
+def read_weights(checkpoint: Path, prefix: str = "", *, name: str = WEIGHTS) -> dict[str, Tensor]:
+    """Read the model's tensors by name.
 
+    Args:
+        checkpoint: its folder.
+        prefix: only those whose name begins with it.
+        name: of the file; `AVERAGED` has the moving average of those that are trained.
     Raises:
         DamagedCheckpoint: they cannot be read, or are not what was written.
     """
-    path = checkpoint / WEIGHTS
+    path = checkpoint / name
     _check_file(path, read_facts(checkpoint))
     try:
         return read_tensors(path, prefix)

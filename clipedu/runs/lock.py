@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -113,6 +114,7 @@ def _alone(folder: Path) -> Iterator[None]:
                 lock.acquire(timeout=0)
             system = True
         except Timeout:
+            _await_name(folder)
             raise _in_use(folder) from None
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and error.errno not in NO_LOCKS:
@@ -151,6 +153,13 @@ def _claim(folder: Path) -> None:
         raise ClipeduError(f"{_in_use(folder)}. If that process has ended, delete {folder / HOLDER}") from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(this_process(), file)
+
+
+def _await_name(folder: Path, seconds: float = 1.0) -> None:
+    """Wait until the holder of a lock, which has just taken it, has written its name."""
+    end = time.monotonic() + seconds
+    while (not (holder := _holder(folder)) or has_ended(holder)) and time.monotonic() < end:
+        time.sleep(0.02)
 
 
 def _holder(folder: Path) -> dict[str, Any]:

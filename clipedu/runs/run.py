@@ -6,13 +6,15 @@
     status.json, metrics.json  running | stopped | failed | finished, seconds, a note; the scores of a finished run
     history.csv                one row a step: loss, terms, lr, pairs per second
     norms.csv, layers.csv      norms by step and part; what changed each layer's norm, every `norms_every`-th step
+    validation.csv             scores during training, where `evaluate_every` says so: a row a step and set of weights
     tokenizer/, text_encoder/  as trained or fetched; its configuration (the image encoder's is in experiment.json)
-    checkpoint/                the last two: model.safetensors, state.pt (optimizer, loss and random state: tensors and plain
-                               values), and checkpoint.json with their SHA-256 and the experiment
+    checkpoint/                the last two and the best: model.safetensors, averaged.safetensors, state.pt (optimizer, loss and
+                               random state: tensors and plain values), checkpoint.json (their SHA-256, the experiment)
     .lock, .lock.json          held by the process that writes here (`clipedu.runs.lock`)
     embeddings.safetensors, captions.json, tokens.safetensors, tokens.json, plots/, report.html, report.md
 
-Files are renamed into place, and the last checkpoint stays until two after it are complete: a killed run can be read.
+Files are renamed into place or grow by whole lines (`clipedu.runs.rows`), and a checkpoint stays until later ones are complete: a
+killed run can be read.
 """
 
 from __future__ import annotations
@@ -26,13 +28,24 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu.config.command_line import experiment_words
 from clipedu.config.experiment import Experiment
-from clipedu.runs.checkpoint import WEIGHTS, last_checkpoint, read_facts, read_state, read_weights, write_checkpoint
+from clipedu.runs.checkpoint import (
+    AVERAGED,
+    WEIGHTS,
+    checkpoint_of,
+    drop_old,
+    last_checkpoint,
+    read_facts,
+    read_state,
+    read_weights,
+    write_checkpoint,
+)
 from clipedu.runs.kept import tokenizer_sum
+from clipedu.runs.rows import append_rows, cut_rows
 from clipedu.runs.schema import PATHS as PATHS_SPEC
 from clipedu.runs.schema import read_embeddings, read_frame, read_sets
 from clipedu.runs.settings import PATH_FIELDS, check_settings
-from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_write, read_json, write_json, write_text
+from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.files import atomic_write, read_json, write_json
 from clipedu.utils.tensor_files import tensors_misfit
 
 if TYPE_CHECKING:
@@ -58,6 +71,7 @@ class Run:
         history: pandas frame, one row a step.
         norms: tidy pandas frame of norms, one row a step and part (`clipedu.NormMonitor.totals`).
         layers: one row a layer and recorded step (`NormMonitor.frame`); no rows in runs of older versions.
+        validation: scores during training, one row a step (how many are done) and set of weights, "model" or "averaged".
         status: "running", "stopped", "failed" or "finished".
         note: why it has this status.
         seconds: of training, without evaluation.
@@ -91,6 +105,22 @@ class Run:
         return self._frame("layers")
 
     @property
+    def validation(self) -> pandas.DataFrame:
+        return self._frame("validation")
+
+    @property
+    def best_step(self) -> int | None:
+        """After how many steps the average of the scores was best.
+
+        It is that of the weights themselves, by `validation`; None if there is none.
+        """
+        return self._best(self.validation)
+
+    def _best(self, rows: pandas.DataFrame) -> int | None:
+        rows = rows[(rows["weights"] == "model") & rows["average"].notna()]
+        return None if rows.empty else int(rows["step"].loc[rows["average"].idxmax()])
+
+    @property
     def command(self) -> str:
         """The command line that repeats this run, quoted for a shell.
 
@@ -99,19 +129,21 @@ class Run:
         given = read_json(self.folder / PATHS, PATHS_SPEC).get("given", {})
         return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed() | given)])
 
-    def model(self) -> DualEncoder:
+    def model(self, which: str = "last", *, averaged: bool = False) -> DualEncoder:
         """Load the trained model in evaluation mode, on the CPU.
 
         It has its tokenizer and geometry.
 
+        Args:
+            which, averaged: as those of `weights`.
         Raises:
-            ClipeduError: the run has no checkpoint, one that is damaged or does not fit, or settings or a tokenizer that are
+            ClipeduError: the run has no such checkpoint, one that is damaged or does not fit, or settings or a tokenizer that are
                 not those it was trained with.
         """
         from clipedu.data.tokenizer import Tokenizer
         from clipedu.models import build_model
 
-        facts = read_facts(self.checkpoint())
+        facts = read_facts(self.checkpoint(which))
         check_settings(self.folder, self.experiment, facts, allowed=(*PATH_FIELDS, "epochs"))
         tokenizer = Tokenizer.load(self.folder / "tokenizer")
         if facts.get("tokenizer") not in (None, tokenizer_sum(tokenizer)):
@@ -127,7 +159,7 @@ class Run:
                 special_tokens=tokenizer.special_tokens,
                 saved_text=self.saved_text(),  # with no need of a hub
             )
-        model.load_state_dict(self._fitting(model.state_dict()))
+        model.load_state_dict(self._fitting(model.state_dict(), which=which, averaged=averaged))
         model.tokenizer = tokenizer
         return model.eval()
 
@@ -167,24 +199,47 @@ class Run:
             why = next(iter(str(error).splitlines()), type(error).__name__)
             raise ClipeduError(f"{self.folder / 'experiment.json'} cannot be used: {why}") from None
 
-    def _fitting(self, wanted: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    def _fitting(
+        self, wanted: Mapping[str, Tensor], prefix: str = "", *, which: str = "last", averaged: bool = False
+    ) -> dict[str, Tensor]:
         """Read weights that are to fit `wanted`, or raise a ClipeduError."""
-        weights = self.weights(prefix)
+        weights = self.weights(prefix, which=which, averaged=averaged)
         if fault := tensors_misfit(weights, wanted):
+            name = AVERAGED if averaged else WEIGHTS
             raise ClipeduError(
-                f"{self.checkpoint() / WEIGHTS} does not fit its experiment: {fault} by the settings and the tokenizer of the run"
+                f"{self.checkpoint(which) / name} does not fit its experiment: {fault} by the settings and the tokenizer of the run"
             )
         return weights
 
-    def weights(self, prefix: str = "") -> dict[str, Tensor]:
-        """Read the model's tensors by name from the last checkpoint.
+    def weights(self, prefix: str = "", *, which: str = "last", averaged: bool = False) -> dict[str, Tensor]:
+        """Read the model's tensors by name from a checkpoint.
 
         Args:
             prefix: only those whose name begins with it.
+            which: "last", or "best": by the scores during training (`evaluate_every`).
+            averaged: with the moving average of what is trained (`ema_decay`) in its place.
+        Raises:
+            ClipeduError: there is no such checkpoint or average, or it is damaged.
+        """
+        checkpoint = self.checkpoint(which)
+        weights = read_weights(checkpoint, prefix)
+        if averaged:
+            if not (checkpoint / AVERAGED).exists():
+                raise ClipeduError(
+                    f"{checkpoint} has no {AVERAGED}: averaged weights are kept by runs that were trained with ema_decay, "
+                    f"and this one was with ema_decay={self.experiment.ema_decay}"
+                )
+            weights |= read_weights(checkpoint, prefix, name=AVERAGED)
+        return weights
+
+    def averaged(self) -> dict[str, Tensor] | None:
+        """Read the moving average in the last checkpoint, None without one.
+
         Raises:
             ClipeduError: there is no checkpoint, or it is damaged.
         """
-        return read_weights(self.checkpoint(), prefix)
+        checkpoint = self.checkpoint()
+        return read_weights(checkpoint, name=AVERAGED) if (checkpoint / AVERAGED).exists() else None
 
     def training_state(self, device: torch.device | str) -> dict[str, Any]:
         """Read what `Trainer.state` returned at the last checkpoint.
@@ -222,29 +277,49 @@ class Run:
     def has_checkpoint(self) -> bool:
         return last_checkpoint(self.folder) is not None
 
-    def checkpoint(self) -> Path:
-        """Return the folder of the last checkpoint.
+    def checkpoint(self, which: str = "last") -> Path:
+        """Return the folder of a checkpoint.
 
+        Args:
+            which: "last", or "best": by the scores during training.
         Raises:
-            ClipeduError: there is none.
+            ClipeduError: there is none, or another word.
         """
+        if which not in ("last", "best"):
+            raise unknown_name("checkpoint", which, ("last", "best"))
+        if which == "best":
+            if (best := checkpoint_of(self.folder, self.best_step)) is None:
+                raise ClipeduError(
+                    f"{self.folder} has no best checkpoint: it is kept where the model is scored during training, with "
+                    "evaluate_every=1epoch or another interval"
+                )
+            return best
         if (last := last_checkpoint(self.folder)) is None:
             raise ClipeduError(f"{self.folder} has no checkpoint: the run was stopped before its first one")
         return last
 
-    def save_checkpoint(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
+    def save_checkpoint(
+        self, step: int, model: nn.Module, state: dict[str, Any], averaged: Mapping[str, Tensor] | None = None
+    ) -> None:
         """Write a checkpoint into this run's folder.
 
         With it goes what it belongs to: the experiment, and the identity of the model's tokenizer.
 
         Args:
-            step, model, state: as those of `clipedu.runs.checkpoint.write_checkpoint`.
+            step, model, state, averaged: as those of `clipedu.runs.checkpoint.write_checkpoint`.
         Raises:
             ClipeduError: it cannot be written; the checkpoint before it is still there.
         """
         tokenizer = getattr(model, "tokenizer", None)
         facts = {"experiment": asdict(self.experiment), "tokenizer": tokenizer_sum(tokenizer) if tokenizer else None}
-        write_checkpoint(self.folder, step, model, state, facts)
+        keep = self.experiment.keep_checkpoints
+        best = self._best(self.validation[self.validation["step"] < step])  # until the new one is whole
+        write_checkpoint(self.folder, step, model, state, facts, averaged=averaged, keep=keep, best=best)
+        self.drop_old_checkpoints()
+
+    def drop_old_checkpoints(self) -> None:
+        """Drop all checkpoints but the last ones and the best."""
+        drop_old(self.folder, self.experiment.keep_checkpoints, self.best_step)
 
     def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:
         """Write what `embeddings` reads.
@@ -259,17 +334,30 @@ class Run:
         with atomic_write(self.folder / "embeddings.safetensors") as partial:
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
 
-    def save_frames(self, history: pandas.DataFrame, norms: pandas.DataFrame, layers: pandas.DataFrame) -> None:
-        """Write history.csv, norms.csv and layers.csv.
+    def append_rows(self, name: str, frame: pandas.DataFrame) -> None:
+        """Append rows to history.csv, norms.csv, layers.csv or validation.csv.
 
         Args:
-            history, norms, layers: all rows so far, with the columns of the attributes of these names.
+            name: of the table.
+            frame: rows of later steps than those in it, with the columns of the attribute of this name.
         Raises:
-            ClipeduError: they cannot be written.
+            ClipeduError: they cannot be written; the table stays as it was.
         """
-        self._frames = {"history": history, "norms": norms, "layers": layers}
-        for name, frame in self._frames.items():
-            write_text(self.folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.7g"))
+        self._frames.pop(name, None)
+        append_rows(self.folder / f"{name}.csv", frame)
+
+    def cut_rows(self, step: int) -> None:
+        """Drop the rows of what came after a step, which is done again.
+
+        Args:
+            step: number of steps that are done.
+        Raises:
+            ClipeduError: a table is damaged, or cannot be changed.
+        """
+        self._frames.clear()
+        for name in ("history", "norms", "layers"):
+            cut_rows(self.folder / f"{name}.csv", step)
+        cut_rows(self.folder / "validation.csv", step + 1)  # its steps are counts of those done
 
     def save_status(self, status: str, note: str = "") -> None:
         self.status, self.note = status, note

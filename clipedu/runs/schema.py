@@ -38,13 +38,14 @@ class Scores:
 
     def misfit(self, value: Any, name: str) -> str | None:
         sizes = dict.fromkeys(("retrieval_images", "retrieval_captions", "zeroshot_images", "zeroshot_classes"), COUNT)
-        percent = [key for key in value if _PERCENT.fullmatch(key)] if isinstance(value, Mapping) else []
+        found = value if isinstance(value, Mapping) else {}
+        percent = [key for key in found if _PERCENT.fullmatch(_own(key))]
         needed = {
             size: COUNT
             for key in percent
             for size in sizes
-            if size.startswith("zeroshot" if key.startswith("top") else "retrieval")
-            and key[:3] in ("tr@", "ir@", "top")
+            if size.startswith("zeroshot" if _own(key).startswith("top") else "retrieval")
+            and _own(key)[:3] in ("tr@", "ir@", "top")
         }
         return Object(needed, {**sizes, **dict.fromkeys(percent, PERCENT)}, MEASURE).misfit(value, name)
 
@@ -69,6 +70,11 @@ class Tensors:
         if kind_of(value) != self.kind or value.ndim != self.axes:
             return f"field {name!r} is {kind_of(value)} {size_of(value)}, expected {self.expected}"
         return None
+
+
+def _own(key: str) -> str:
+    """Return the key of a score without its prefix, which says of which weights it is: "averaged/tr@1"."""
+    return key.rpartition("/")[2]
 
 
 _PERCENT = re.compile(r"(tr|ir)@[0-9]+|top[0-9]+|average|foil_\w+")
@@ -115,6 +121,7 @@ STATE = Object(
     {
         "monitor": Object({"Lambda": Object(others=Number(optional=True))}),
         "identity": IDENTITY,
+        "average": Object({"steps": Number(at_least=0, at_most=1e15, whole=True)}),
     },  # newer than others
 )
 
@@ -170,7 +177,7 @@ def read_baseline(folder: Path) -> dict[str, Any] | None:
 
 
 def read_frame(folder: Path, name: str) -> pandas.DataFrame:
-    """Read the table "history", "norms" or "layers" of a run.
+    """Read the table "history", "norms", "layers" or "validation" of a run.
 
     It has no rows where nothing was measured yet, or nothing before the run failed.
 
@@ -182,10 +189,11 @@ def read_frame(folder: Path, name: str) -> pandas.DataFrame:
     required, words, key = {
         "history": (("step", "lr", "loss"), (), ("step",)),
         "norms": (("step", "part", "weight", "gradient", "update"), ("part",), ("step", "part")),
+        "validation": (("step", "epoch", "weights", "average"), ("weights",), ("step", "weights")),
         "layers": ([c for c in COLUMNS if c != "law"], ("layer", "part", "kind", "group", "law"), ("step", "layer")),
     }[name]
     try:
-        frame = read_table(folder / f"{name}.csv", required, words=words, counted=("step",), key=key)
+        frame = read_table(folder / f"{name}.csv", required, words=words, counted=("step",), key=key, grows=True)
     except FileNotFoundError:
         import pandas as pd
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from clipedu.config.experiment import Experiment
-from clipedu.utils.errors import ClipeduError
+from clipedu.config.experiment import HOW, ROUNDS, Experiment
+from clipedu.utils.errors import ClipeduError, quoted
 
-MEASURED_ONLY = ("norms_every",)  # says what is written down, not what is trained
 PATH_FIELDS = ("data", "eval_data", "zeroshot_data")  # pairs are compared by their fingerprint, wherever they are
-MACHINE = ("device",)  # another device rounds in another way, as any two do; a run may have to move
+GOING_ON = (*HOW, *ROUNDS)  # what may be changed when a run goes on; it may have to move to another device
 
 
 def differing(experiment: Experiment, facts: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -41,7 +40,7 @@ def check_settings(
 ) -> dict[str, tuple[Any, Any]]:
     """Refuse an experiment.json that is not what the run was trained with.
 
-    `norms_every` and `device` may differ.
+    Those of `GOING_ON` may differ.
 
     Args:
         folder: of the run.
@@ -53,11 +52,11 @@ def check_settings(
         ClipeduError: other fields differ; names each.
     """
     changed = differing(experiment, facts)
-    wrong = {name: pair for name, pair in changed.items() if name not in (*MEASURED_ONLY, *MACHINE, *allowed)}
+    wrong = {name: pair for name, pair in changed.items() if name not in (*GOING_ON, *allowed)}
     if wrong:
         raise ClipeduError(
             f"{folder / 'experiment.json'} is not what the run was trained with: {listed(wrong)}. Put the old values back, "
-            "or train a new run; --resume RUN --epochs N is the one change that can be made"
+            f"or train a new run. With --resume RUN these can be changed: epochs, {', '.join(GOING_ON)}"
         )
     return {name: pair for name, pair in changed.items() if name not in wrong}
 
@@ -65,3 +64,30 @@ def check_settings(
 def listed(changed: dict[str, tuple[Any, Any]]) -> str:
     """Write what `differing` returns as words."""
     return "; ".join(f"{name} was {before!r} and is now {now!r}" for name, (before, now) in changed.items())
+
+
+def differing_results(experiment: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
+    """Return the fields in which two experiments differ that change results.
+
+    Args:
+        experiment, other: with absolute paths (`clipedu.runs.paths.with_absolute_paths`).
+    Returns:
+        field -> (value of the first, value of the second), without those of `HOW`.
+    """
+    before, now = dataclasses.asdict(experiment), dataclasses.asdict(other)
+    return {name: (before[name], now[name]) for name in now if before[name] != now[name] and name not in HOW}
+
+
+def check_going_on(changes: Mapping[str, Any]) -> None:
+    """Check that settings may be changed when a run goes on.
+
+    Args:
+        changes: new values by field name.
+    Raises:
+        ClipeduError: one may not.
+    """
+    if wrong := [name for name in changes if name not in GOING_ON]:
+        raise ClipeduError(
+            f"{wrong[0]}={quoted(changes[wrong[0]])} cannot be changed when a run goes on: it has its own settings. These can be: "
+            f"epochs, {', '.join(GOING_ON)}"
+        )

@@ -14,18 +14,18 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from clipedu.config.course import LOSSES, OPTIMIZERS
-from clipedu.config.experiment import Experiment
+from clipedu.config.experiment import HOW, Experiment
 from clipedu.runs.checkpoint import DamagedCheckpoint
 from clipedu.runs.folders import load_run, make_folder
 from clipedu.runs.lock import locked
 from clipedu.runs.paths import with_absolute_paths
 from clipedu.runs.run import Run
 from clipedu.runs.schema import read_baseline
+from clipedu.runs.settings import differing_results, listed
 from clipedu.runs.trained_rows import check_same_sets
 from clipedu.studies.baseline import ridge_baseline
 from clipedu.training.datasets import Data, load_data
@@ -127,7 +127,8 @@ def _do(experiment: Experiment, folder: Path, run: Run | None, data: Callable[[]
     """Run a cell, or what is missing of it; one that is damaged is set aside and done again."""
     if run is not None:
         try:
-            return resume(folder, data=data(), progress=progress, report=False)
+            how = {name: getattr(experiment, name) for name in HOW}
+            return resume(folder, data=data(), progress=progress, report=False, **how)
         except DamagedCheckpoint as error:
             _set_aside(folder, error)
     elif (folder / "experiment.json").exists():
@@ -188,12 +189,9 @@ def _earlier(folder: Path, experiment: Experiment) -> Run | None:
     except ClipeduError:
         Experiment.from_json(json.dumps(settings))  # raises, if it is the settings that cannot be used
         return None
-    before, now = (asdict(with_absolute_paths(one)[0]) for one in (run.experiment, experiment))
-    differing = [f"{key} was {before[key]!r} and is now {now[key]!r}" for key in now if before[key] != now[key]]
-    if differing:
-        raise ClipeduError(
-            f"{folder} holds this cell with other settings: {'; '.join(differing)}. Give another --folder"
-        )
+    before, now = (with_absolute_paths(one)[0] for one in (run.experiment, experiment))
+    if differing := differing_results(before, now):
+        raise ClipeduError(f"{folder} holds this cell with other settings: {listed(differing)}. Give another --folder")
     return run
 
 

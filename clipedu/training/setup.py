@@ -20,6 +20,7 @@ from clipedu.losses import Loss
 from clipedu.models import DualEncoder, build_model
 from clipedu.norms import NormMonitor
 from clipedu.optim import build_optimizer
+from clipedu.training.averaging import WeightAverage
 from clipedu.training.datasets import TrainingData, load_training_data
 from clipedu.training.memory import check_fits, check_model_memory, step_needs
 from clipedu.training.objective import build_objective
@@ -71,7 +72,8 @@ def prepare(
     optimizer = _optimizer(experiment, model, loss)
     precomputed = _precompute(experiment, model, pairs, progress=progress)
     monitor = NormMonitor(model, optimizer, every=experiment.norms_every, minibatch=True)
-    return Trainer(experiment, device, pairs, model, loss, optimizer, monitor, precomputed)
+    average = None if experiment.ema_decay is None else WeightAverage(model, experiment.ema_decay)
+    return Trainer(experiment, device, pairs, model, loss, optimizer, monitor, precomputed, average)
 
 
 def _optimizer(experiment: Experiment, model: DualEncoder, loss: Loss) -> torch.optim.Optimizer:

@@ -31,6 +31,8 @@ from clipedu.models import DualEncoder
 from clipedu.norms import QUANTITIES, NormMonitor
 from clipedu.optim import learning_rate
 from clipedu.optim.regroup import regroup
+from clipedu.training.averaging import WeightAverage
+from clipedu.training.divergence import gradient_fault, loss_fault
 from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
@@ -73,6 +75,7 @@ class Trainer:
     """All parts of a run, ready to step: made by `prepare`.
 
     Attributes:
+        average: the moving average of the model's weights, where the run keeps one.
         step: number of the next step, from 0.
         seconds: of training so far.
     """
@@ -85,6 +88,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     monitor: NormMonitor
     precomputed: Precomputed = field(default_factory=Precomputed)
+    average: WeightAverage | None = None
     step: int = 0
     seconds: float = 0.0
     _from: str = field(default="", repr=False)  # where the optimizer's state is from, before its first step with it
@@ -167,6 +171,8 @@ class Trainer:
         with _fitting(self._from):  # many an optimizer looks at its state only now
             self.optimizer.step()
         self._from = ""
+        if self.average is not None:
+            self.average.update()
         return output
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -212,10 +218,12 @@ class Trainer:
         """Return the record of the step just done. Raises NotFinite."""
         step, loss = self.step - 1, numbers["loss"]
         norms = {part: {name: numbers[f"{part} {name}"] for name in QUANTITIES} for part in self.monitor.parts}
-        whole = {"the loss": loss, "the gradient": norms["all"]["gradient"]}
-        if unfit := [what for what, value in whole.items() if not math.isfinite(value)]:
+        terms = {name: numbers[f"term {name}"] for name in output.terms}
+        watch = {name: numbers[f"watch {name}"] for name in output.watch}
+        if not (math.isfinite(loss) and math.isfinite(norms["all"]["gradient"])):
+            fault = gradient_fault(self.monitor) if math.isfinite(loss) else loss_fault(terms, watch)
             raise NotFinite(
-                f"{unfit[0]} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
+                f"{fault} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
                 f"a smaller lr, clip_grad=1, or a larger temperature may help"
             )
         if not (math.isfinite(norms["all"]["weight"]) and math.isfinite(norms["all"]["update"])):
@@ -227,8 +235,8 @@ class Trainer:
             steps=self.steps,
             lr=lr,
             loss=loss,
-            terms={name: numbers[f"term {name}"] for name in output.terms},
-            watch={name: numbers[f"watch {name}"] for name in output.watch},
+            terms=terms,
+            watch=watch,
             norms=norms,
             seconds=self.seconds,
             pairs_per_second=self.experiment.batch_size / elapsed,
@@ -267,6 +275,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "loss": self.loss.state_dict(),
             "monitor": self.monitor.state(),
+            **({"average": self.average.state()} if self.average is not None else {}),
             "random": torch.get_rng_state(),
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -284,13 +293,20 @@ class Trainer:
         if "identity" not in state:
             log.warning("the run was stopped by an older version: whether its pictures have changed cannot be told")
 
-    def load_state(self, weights: dict[str, Tensor], state: dict[str, Any], source: object = "the checkpoint") -> None:
+    def load_state(
+        self,
+        weights: dict[str, Tensor],
+        state: dict[str, Any],
+        source: object = "the checkpoint",
+        averaged: dict[str, Tensor] | None = None,
+    ) -> None:
         """Restore what `state` returned, to continue from there.
 
         Args:
             weights: the model's tensors by name.
             state: what `state` returned.
             source: where they are from, for the errors.
+            averaged: what `average.tensors()` returned, where there is an average.
         Raises:
             ClipeduError: the data has changed, or a part does not fit this run.
             NotFinite: a number is NaN or infinite.
@@ -312,6 +328,11 @@ class Trainer:
             regroup(self.optimizer, state["optimizer"]["param_groups"])  # of a version that grouped otherwise
             self.optimizer.load_state_dict(state["optimizer"])
         self.loss.load_state_dict(state["loss"])
+        if self.average is not None:
+            if averaged is None or "average" not in state:
+                raise ClipeduError(f"{source} has no averaged weights, which the run keeps (ema_decay)")
+            with _fitting(str(source)):
+                self.average.load_state(averaged, state["average"])
         self.step, self.seconds = state["step"], state["seconds"]
         try:
             self.check_finite()

@@ -27,6 +27,7 @@ def read_table(
     words: Collection[str] = (),
     counted: Collection[str] = (),
     key: Sequence[str] = (),
+    grows: bool = False,
 ) -> pandas.DataFrame:
     """Read a CSV file as a frame.
 
@@ -36,6 +37,7 @@ def read_table(
         words: columns of text; all others hold numbers, or nothing.
         counted: columns of whole numbers from 0, none of them missing.
         key: columns that are the same in no two rows.
+        grows: rows are appended to it, so that a last line that is not whole is of a write that was broken off: it is left out.
     Returns:
         the frame, with numbers as int or float; the columns of `required` if the file is empty.
     Raises:
@@ -45,6 +47,8 @@ def read_table(
     import pandas as pd
 
     text = read_text(path)
+    if grows and "\n" in text:
+        text = text[: text.rindex("\n") + 1]
     if not text.strip():
         return pd.DataFrame(columns=list(required), dtype=float)
     if fault := _ragged(text):

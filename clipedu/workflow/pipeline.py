@@ -4,7 +4,7 @@
     resume(folder)           a stopped run, from its last checkpoint; the same numbers as if it had never stopped
     score(run, sets)         evaluate a finished or stopped run again
 
-Ctrl-C, a NaN and a crash leave a run whose status says what happened, with all that was done up to its last checkpoint. A run
+Ctrl-C, SIGTERM, a NaN and a crash leave a run whose status says what happened, with all that was done up to its last checkpoint. A run
 is finished when it is trained, scored and reported; `resume` does what is missing of that.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from clipedu.runs.kept import keep_descriptions, keep_text_config, keep_tokenize
 from clipedu.runs.lock import locked
 from clipedu.runs.paths import with_absolute_paths
 from clipedu.runs.run import Run
+from clipedu.runs.settings import check_going_on
 from clipedu.runs.status import record_end
 from clipedu.runs.trained_rows import keep_trained_rows, shared_with_training
 from clipedu.training.datasets import Data, check_held_out, describe, load_data
@@ -35,14 +36,15 @@ from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
 from clipedu.utils.environment import environment
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import remove_partial_files, write_json
+from clipedu.utils.files import remove_partial_files, write_json, write_text
 from clipedu.utils.finite import NotFinite
-from clipedu.utils.interrupts import StopAfterStep
+from clipedu.utils.interrupts import StopAfterStep, by_whom, terminable
 from clipedu.utils.processes import check_one_process
 from clipedu.workflow.extension import history_note
 from clipedu.workflow.recorder import RunRecorder
 from clipedu.workflow.resuming import is_complete, lacks_only_report, prepare_resumed
 from clipedu.workflow.scoring import score
+from clipedu.workflow.validation import Validation
 
 log = logging.getLogger("clipedu")
 
@@ -70,7 +72,7 @@ def fit(
     Raises:
         ClipeduError: the experiment cannot be run; nothing is written.
         NotFinite: training diverged; the message names the step and the last good checkpoint, and the run is kept.
-        KeyboardInterrupt: after the checkpoint is written; `resume` continues.
+        KeyboardInterrupt: after the checkpoint is written; `resume` continues. After SIGTERM it is a `Terminated`.
     """
     check_one_process()
     folder = Path(folder or new_run_folder(experiment))
@@ -80,7 +82,7 @@ def fit(
     experiment, given = with_absolute_paths(experiment)
     data = data or load_data(experiment)
     check_held_out(experiment, data)
-    with hashed_once(data.train, *data.scored):
+    with terminable(), hashed_once(data.train, *data.scored):
         trainer = prepare(experiment, data, progress=progress)
         make_folder(folder)
         with locked(folder):
@@ -95,6 +97,7 @@ def resume(
     data: Data | None = None,
     progress: bool = True,
     report: bool = True,
+    **changes: Any,
 ) -> Run:
     """Do what is missing of a run: training, scores, report.
 
@@ -106,17 +109,22 @@ def resume(
         epochs: the new number of epochs, where it is to be another (see `clipedu.workflow.extension`).
         data: `load_data(run.experiment)`, where a caller has it already.
         progress, report: as those of `fit`.
+        **changes: other values of settings that change no result, such as `checkpoint_every`, or only the rounding, as
+            `device`; the run keeps them.
     Returns:
         the finished run; one that was finished already is returned as it is.
     Raises:
-        ClipeduError: no run, damaged files, settings or data that have changed, or a run that another process has in use.
+        ClipeduError: no run, damaged files, settings or data that have changed, a change that is not allowed, or a run that
+            another process has in use.
         NotFinite, KeyboardInterrupt: as `fit`.
     """
     check_one_process()
+    check_going_on(changes)
     run = load_run(folder)
+    run.experiment.replace(**changes)  # wrong values are refused before anything is changed
     if epochs in (None, run.experiment.epochs) and is_complete(run, report=report):
         return run
-    with locked(run.folder):
+    with terminable(), locked(run.folder):
         run = load_run(folder)  # as whoever held the lock has left it
         remove_partial_files(run.folder)
         if epochs in (None, run.experiment.epochs) and lacks_only_report(run):
@@ -124,6 +132,9 @@ def resume(
                 log.info("%s is trained and scored: drawing its report", run.folder)
             _report(run, report=report)
             return run
+        if (changed := run.experiment.replace(**changes)) != run.experiment:
+            run.experiment = changed
+            write_text(run.folder / "experiment.json", run.experiment.to_json())
         trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=progress)
         with hashed_once(data.train, *data.scored):
             return _finish(run, trainer, data, progress=progress, report=report)
@@ -135,13 +146,16 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
         run.scored = None
         run.save_status("running")
         _keep(run, trainer, data)
-    _train(run, trainer, progress=progress)
+    validation = Validation(run, trainer, data.scored)
+    _train(run, trainer, validation, progress=progress)
     run.seconds = trainer.seconds
     with _end_recorded(run, "while it was scored"):
         if trainer.device.type == "cuda":
             run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
             write_json(run.folder / "environment.json", run.environment)
-        score(run, data.scored, model=trainer.model, progress=progress)
+        averaged = None if trainer.average is None else trainer.average.model()
+        validation.add_final(score(run, data.scored, model=trainer.model, averaged=averaged, progress=progress))
+        run.drop_old_checkpoints()  # the best one may be another now
         run.scored = trainer.step
         run.save_status("running", "trained and scored")
     _report(run, report=report)
@@ -180,8 +194,8 @@ def _end_recorded(run: Run, when: str) -> Iterator[None]:
     """Let the status say how the block has ended, if not well."""
     try:
         yield
-    except KeyboardInterrupt:
-        record_end(run, "stopped", f"by the user {when}")
+    except KeyboardInterrupt as error:
+        record_end(run, "stopped", f"{by_whom(error)} {when}")
         raise
     except NotFinite as error:
         record_end(run, "failed", str(error))
@@ -195,8 +209,8 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _train(run: Run, trainer: Trainer, *, progress: bool) -> None:
-    """Run the training loop, with a checkpoint an epoch.
+def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: bool) -> None:
+    """Run the training loop, with checkpoints and scores on the way.
 
     However it ends, the status says how.
     """
@@ -209,23 +223,32 @@ def _train(run: Run, trainer: Trainer, *, progress: bool) -> None:
         disable=not progress,
         desc=f"{run.experiment.loss} + {run.experiment.optimizer}",
     )
-    saved = None
+    saved, shown = trainer.step if run.has_checkpoint else None, {}
     try:
-        for record in stop.watch(bar):
-            recorder.append(record)
-            bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
-            if trainer.step % trainer.steps_per_epoch == 0:
-                recorder.save()
-                saved = trainer.step
-    except KeyboardInterrupt:
-        how = f"by the user after step {trainer.step} of {trainer.steps}"
+        if validation.due:  # the run was stopped while it was scored
+            shown["average"] = f"{validation.measure():.2f}"
+        with closing(stop.watch(bar)) as records:
+            for record in records:
+                recorder.append(record)
+                shown |= {"loss": f"{record.loss:.3f}", "pairs_s": f"{record.pairs_per_second:.0f}"}
+                bar.set_postfix(shown, refresh=False)
+                best = False
+                if validation.due:
+                    with stop.at_once():
+                        shown["average"] = f"{validation.measure():.2f}"
+                    best = validation.is_best
+                if recorder.due or best:
+                    _save(recorder)
+                    saved = trainer.step
+    except KeyboardInterrupt as error:
+        how = f"{by_whom(error)} after step {trainer.step} of {trainer.steps}"
         try:
             if stop.step_is_whole and trainer.step != saved:
-                recorder.save()
-        except NotFinite as error:
-            raise _failed(run, recorder, error) from None
-        except ClipeduError as error:
-            record_end(run, "stopped", f"{how}; {error}")
+                _save(recorder)
+        except NotFinite as fault:
+            raise _failed(run, recorder, fault) from None
+        except (ClipeduError, KeyboardInterrupt) as fault:
+            record_end(run, "stopped", f"{how}; {fault}" if str(fault) else how)
             raise
         record_end(run, "stopped", how)
         raise
@@ -239,11 +262,29 @@ def _train(run: Run, trainer: Trainer, *, progress: bool) -> None:
         trainer.monitor.close()
 
 
+def _save(recorder: RunRecorder) -> None:
+    """Write rows and a checkpoint.
+
+    Raises:
+        ClipeduError: they cannot be written; the message says what is kept, and how to go on.
+    """
+    try:
+        recorder.save()
+    except NotFinite:
+        raise
+    except ClipeduError as error:
+        run = recorder.run
+        kept = f"{run.checkpoint().name} is kept" if run.has_checkpoint else "There is no checkpoint yet"
+        raise ClipeduError(
+            f"{error}. {kept}. When the disk has room and can be written, go on with: clipedu train --resume {run.folder}"
+        ) from None
+
+
 def _failed(run: Run, recorder: RunRecorder, error: NotFinite) -> NotFinite:
     """Keep a run as failed, and return the error that says which checkpoint is the last good one."""
     with suppress(ClipeduError):  # a full disk must not hide why it failed
         recorder.write_rows()
-    last = run.checkpoint() if run.has_checkpoint else "none, it failed in its first epoch"
+    last = run.checkpoint() if run.has_checkpoint else "none, it failed before its first one"
     note = f"{error}. Last good checkpoint: {last}"
     record_end(run, "failed", note)
     return NotFinite(note)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from clipedu.config.intervals import parse_interval
 from clipedu.runs.run import Run
 from clipedu.training.trainer import Record, Trainer
+
+LARGEST_SHARE = 0.03  # of the time, for checkpoints that are written by the minute
 
 
 class RunRecorder:
     """The records of a run, collected step by step.
 
-    It writes them and the checkpoints into the run's folder. A resumed run begins with the rows of its earlier part, up
-    to the step of the checkpoint.
+    It appends them to the tables in the run's folder with each checkpoint. A resumed run keeps the rows of its earlier part,
+    up to the step of the checkpoint from which it goes on; what came after that is done again, so its rows are dropped.
     """
 
     def __init__(self, run: Run, trainer: Trainer):
         self.run, self.trainer = run, trainer
-        before = [frame[frame["step"] < trainer.step] for frame in (run.history, run.norms, run.layers)]
-        self._history: list[dict[str, Any]] = before[0].to_dict("records")
-        self._norms: list[dict[str, Any]] = before[1].to_dict("records")
-        self._layers_before = before[2]  # too many for dicts
+        self._every = parse_interval(run.experiment.checkpoint_every, ("time",))
+        self._history: list[dict[str, Any]] = []
+        self._norms: list[dict[str, Any]] = []
+        self._recorded = trainer.step  # steps with a record
+        self._saved_at, self._took = time.monotonic(), 0.0
+        run.cut_rows(trainer.step)
 
     def append(self, record: Record) -> None:
         """Add the rows of one step."""
@@ -37,27 +43,46 @@ class RunRecorder:
             }
         )
         self._norms += [{"step": record.step, "part": part, **norms} for part, norms in record.norms.items()]
+        self._recorded = record.step + 1
+
+    @property
+    def due(self) -> bool:
+        """Whether a checkpoint is to be written after the step just done.
+
+        It is after each epoch, and as `checkpoint_every` says. Those by the minute come less often where writing one takes more
+        than a small share of the time.
+        """
+        steps, per_epoch = self.trainer.step, self.trainer.steps_per_epoch
+        if steps % per_epoch == 0:
+            return True
+        if (every := self._every.steps(per_epoch)) is not None:
+            return steps % every == 0
+        return time.monotonic() - self._saved_at >= max(60 * self._every.number, self._took / LARGEST_SHARE)
 
     def write_rows(self) -> None:
-        """Write history.csv, norms.csv and layers.csv.
+        """Append the new rows to history.csv, norms.csv and layers.csv.
 
         The monitor has rows of a step that failed, too; as there is no record of that step, they are left out.
         """
         import pandas as pd
 
-        layers = self.trainer.monitor.frame()
-        layers = layers[layers["step"] <= (self._history[-1]["step"] if self._history else -1)]
-        if len(self._layers_before):
-            layers = pd.concat([self._layers_before, layers], ignore_index=True)
+        layers = self.trainer.monitor.take()
         self.run.seconds = self.trainer.seconds
-        self.run.save_frames(pd.DataFrame(self._history), pd.DataFrame(self._norms), layers)
+        self.run.append_rows("history", pd.DataFrame(self._history))
+        self.run.append_rows("norms", pd.DataFrame(self._norms))
+        self.run.append_rows("layers", layers[layers["step"] < self._recorded])
+        self._history, self._norms = [], []
 
     def save(self) -> None:
-        """Write all rows and a checkpoint.
+        """Append the new rows and write a checkpoint.
 
         Raises:
             NotFinite: a number that a checkpoint would keep is not finite; nothing is written.
         """
+        began = time.monotonic()
         self.trainer.check_finite()
         self.write_rows()
-        self.run.save_checkpoint(self.trainer.step, self.trainer.model, self.trainer.state())
+        averaged = None if self.trainer.average is None else self.trainer.average.tensors()
+        self.run.save_checkpoint(self.trainer.step, self.trainer.model, self.trainer.state(), averaged)
+        self._saved_at = time.monotonic()
+        self._took = self._saved_at - began

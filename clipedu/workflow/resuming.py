@@ -101,7 +101,7 @@ def prepare_resumed(
         trainer = prepare(experiment, data, saved_text=kept_config, progress=progress)
         if checkpoint is not None:
             try:
-                trainer.load_state(run.weights(), run.training_state(trainer.device), checkpoint)
+                trainer.load_state(run.weights(), run.training_state(trainer.device), checkpoint, run.averaged())
             except NotFinite as error:
                 record_end(run, "failed", str(error))
                 raise

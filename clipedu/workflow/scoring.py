@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from clipedu.data.pairs import Pairs
 from clipedu.evaluation.embedding_space import Space, embed_space
 from clipedu.evaluation.held_out import trained_counts
+from clipedu.evaluation.metrics import AVERAGED_PREFIX, METRICS
 from clipedu.evaluation.scoring import average, evaluate, score_pairs
 from clipedu.inference.embed import embed_pairs
 from clipedu.models.dual_encoder import DualEncoder
@@ -25,17 +26,24 @@ KEPT_EMBEDDINGS, KEPT_CHAINS = 1000, 200
 
 
 def score(
-    run: Run, sets: Sequence[Pairs], *, model: DualEncoder | None = None, progress: bool = True
+    run: Run,
+    sets: Sequence[Pairs],
+    *,
+    model: DualEncoder | None = None,
+    averaged: DualEncoder | None = None,
+    progress: bool = True,
 ) -> dict[str, float]:
     """Evaluate a run's model, and write the results into the run's folder.
 
     The results are metrics, embeddings and tokens. Of each set the rows are counted that the run was trained on. A set that
-    has changed since the training is named by a warning, and in data.json.
+    has changed since the training is named by a warning, and in data.json. Where the run keeps averaged weights
+    (`ema_decay`), a model with these is scored beside its own; its scores have the prefix `AVERAGED_PREFIX`.
 
     Args:
         run: stopped or finished, with a checkpoint.
         sets: what to score on: `evaluation_sets(run.experiment)`, or the sets that a caller has opened already.
-        model: the run's model, where a caller has it; None loads the last checkpoint.
+        model: the run's model, where a caller has it; None loads the last checkpoint, the averaged weights too.
+        averaged: the model with averaged weights, where a caller has one.
         progress: show progress bars.
     Returns:
         the metrics, as `clipedu.evaluate` names them.
@@ -44,24 +52,49 @@ def score(
         NotFinite: a weight or an embedding is not finite; the scores in the folder stay as they are.
     """
     with locked(run.folder):
-        model = model or run.model().to(pick_device(run.experiment.device))
-        check_model(model)
+        if model is None:
+            device = pick_device(run.experiment.device)
+            model = run.model().to(device)
+            averaged = run.model(averaged=True).to(device) if run.averaged() is not None else None
         metrics: dict[str, float] = {}
+        beside: dict[str, float] = {}
         for pairs in sets:
-            if pairs.split == "zeroshot":
-                metrics |= evaluate(model, pairs, progress=progress)
-            else:
-                embeddings = embed_pairs(model, pairs, progress=progress)
-                space = embed_space(model, pairs, embeddings)
-                metrics |= score_pairs(pairs, embeddings, space, model)
+            scores, space = score_set(model, pairs, progress=progress)
+            metrics |= scores
+            if space is not None:
                 _keep_embeddings(run, space)
                 keep_tokens(run.folder, model, pairs)
+            if averaged is not None:
+                beside |= score_set(averaged, pairs, progress=progress)[0]
             metrics |= trained_counts(pairs, shared_with_training(run.folder, pairs))
         metrics["average"] = average(metrics)
+        if averaged is not None:
+            beside["average"] = average(beside)
+            metrics |= {AVERAGED_PREFIX + key: beside[key] for key in METRICS if key in beside}
         run.save_metrics(metrics)
         for line in note_changes(run.folder, [(pairs, describe(pairs)) for pairs in sets]):
             log.warning(line)
     return metrics
+
+
+def score_set(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> tuple[dict[str, float], Space | None]:
+    """Score a model on one of the sets of a run.
+
+    Args:
+        model: with its tokenizer.
+        pairs: a retrieval set, or the zero-shot set (split "zeroshot").
+        progress: show progress bars.
+    Returns:
+        the scores, without an average over the sets; and the embeddings of a retrieval set.
+    Raises:
+        NotFinite: a weight or an embedding is not finite.
+    """
+    if pairs.split == "zeroshot":
+        return evaluate(model, pairs, progress=progress), None
+    check_model(model)
+    embeddings = embed_pairs(model, pairs, progress=progress)
+    space = embed_space(model, pairs, embeddings)
+    return score_pairs(pairs, embeddings, space, model), space
 
 
 def _keep_embeddings(run: Run, space: Space) -> None:

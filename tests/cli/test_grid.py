@@ -1,8 +1,11 @@
 """`clipedu grid`."""
 
+import signal
 from types import SimpleNamespace
 
+from clipedu import load_run
 from clipedu.cli.parser import main
+from clipedu.training.trainer import Trainer
 from tests.cli.options import TINY
 
 
@@ -36,3 +39,22 @@ def test_cells_without_scores_and_the_baseline_have_a_line(tmp_path, monkeypatch
         "",
         "Report: 2, ridge",
     ]
+
+
+def test_sigterm_keeps_what_is_done_of_a_grid(tmp_path, monkeypatch, capsys):
+    original, folder = Trainer._train_on, tmp_path / "grid"
+
+    def terminate(self, *arguments):
+        if (self.experiment.loss, self.step) == ("vicreg", 1):
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train_on", terminate)
+    words = ["grid", *TINY, "--losses", "clip", "vicreg", "--optimizers", "adamw", "--folder", str(folder)]
+    words[words.index("--epochs") + 1] = "2"
+    assert main(words) == 143
+    assert "stopped by SIGTERM; what was done is kept. The same command continues" in capsys.readouterr().err
+    assert load_run(folder / "adamw-clip").status == "finished"
+    run = load_run(folder / "adamw-vicreg")
+    assert run.status == "stopped" and run.note == "by SIGTERM after step 2 of 4" and len(run.history) == 2
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

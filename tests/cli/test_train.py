@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from clipedu import load_run
 from clipedu.cli.parser import main
 from clipedu.config.experiment import Experiment
@@ -108,3 +110,34 @@ def test_ctrl_c_then_resume(tmp_path):
     epochs = len(stopped.history) // 16 + 1
     assert main(["train", "--resume", str(run), "--epochs", str(epochs)]) == 0
     assert load_run(run).status == "finished"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_sigterm_of_a_scheduler_in_the_middle_of_an_epoch(tmp_path):
+    """A process of its own; the signal comes twice, as some send it. The checkpoint is of the last step with a record."""
+    run = tmp_path / "run"
+    own = make_shards(tmp_path / "own", 64)
+    make_shards(own, 4, name="own", split="val")
+    text = ["--text-options", "dim=16", "n_heads=2", "n_layers=1", "hidden_dim=32"]
+    words = [*("--data", str(own)), *("--batch-size", "2"), *("--epochs", "999"), *("--checkpoint-every", "5"), *text]
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(tmp_path / "errors", os.O_CREAT | os.O_WRONLY), 2)
+        sys.stderr = os.fdopen(2, "w")
+        code = main(["train", *words, "--image-size", "16", "--folder", str(run)])
+        sys.stderr.flush()
+        os._exit(code)
+    for _ in range(6000):
+        if list(run.glob("checkpoint/step-*")) or os.waitpid(child, os.WNOHANG)[0]:
+            break
+        time.sleep(0.02)
+    for _ in range(2):
+        os.kill(child, signal.SIGTERM)
+    code, errors = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), (tmp_path / "errors").read_text()
+    assert code == 143, errors
+    assert "clipedu: stopped by SIGTERM; what was done is kept" in errors and f"--resume {run}" in errors
+    assert "Traceback" not in errors
+    stopped = load_run(run)
+    steps = int(stopped.checkpoint().name.removeprefix("step-"))
+    assert (stopped.status, stopped.note) == ("stopped", f"by SIGTERM after step {steps} of {32 * 999}")
+    assert len(stopped.history) == steps > 0

@@ -43,12 +43,16 @@ def values_of(spec: dataclasses.Field) -> list:
     kind = kind.partition(" | ")[0]
     rules = spec.metadata
     bounds = [rules[word] for word in ("at_least", "at_most") if word in rules]
+    below = rules.get("below", float("inf"))
     inside = [
         value
         for value in [*AWKWARD[kind.split("[")[0]], *bounds]
-        if kind not in ("int", "float") or not bounds or min(bounds) <= value <= rules.get("at_most", value)
+        if kind not in ("int", "float")
+        or (min(bounds, default=value) <= value <= rules.get("at_most", value) and value < below)
     ]
-    return [*rules.get("choices", inside), *rules.get("also", ()), *([None] if optional else [])]
+    words = {"time": ["1min", "0.5h"], "epoch": ["1epoch"]}
+    also = [*rules.get("also", ()), *(word for kind in rules.get("interval", ()) for word in words[kind])]
+    return [*rules.get("choices", inside), *also, *([None] if optional else [])]
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -55,7 +55,10 @@ def test_none_only_where_it_means_something(name):
 
 
 BOUNDED = [
-    (name, word) for name, spec in FIELDS.items() for word in ("at_least", "at_most", "above") if word in spec.metadata
+    (name, word)
+    for name, spec in FIELDS.items()
+    for word in ("at_least", "at_most", "above", "below")
+    if word in spec.metadata
 ]
 
 
@@ -63,8 +66,8 @@ BOUNDED = [
 def test_bounds_hold_exactly(name, word):
     bound = FIELDS[name].metadata[word]
     step = 1 if kind_of(FIELDS[name])[0] == "int" else 1e-9
-    beyond = {"at_least": bound - step, "at_most": bound + step, "above": bound}[word]
-    inside = {"at_least": bound, "at_most": bound, "above": bound + step}[word]
+    beyond = {"at_least": bound - step, "at_most": bound + step, "above": bound, "below": bound}[word]
+    inside = {"at_least": bound, "at_most": bound, "above": bound + step, "below": bound - step}[word]
     room = {"train_size": 10**9} if name != "train_size" else {"batch_size": 2}
     assert getattr(Experiment(**{**room, name: inside}), name) == inside
     message = message_of(**{**room, name: beyond})

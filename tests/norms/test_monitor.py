@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -180,6 +181,26 @@ def test_the_frame_is_tidy_and_counts_from_first_step():
     assert frame["part"].tolist() == ["all", "image", "text", "unused"] * 2
     assert monitor.latest.shape == (3, 4)
     assert monitor.latest[:, 0].tolist() == frame.iloc[4][list(QUANTITIES)].tolist()
+
+
+def test_taken_in_parts_the_frame_is_the_same():
+    frames = []
+    for parts in (False, True):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        monitor = NormMonitor(model, torch.optim.AdamW(model.parameters(), lr=0.1), every=2, minibatch=True)
+        taken = []
+        for step in range(7):
+            model(torch.full((4, 3), float(step))).square().sum().backward()
+            monitor._optimizer.step()
+            monitor._optimizer.zero_grad()
+            if parts and step in (0, 1, 4):
+                taken.append(monitor.take())
+        taken.append(monitor.take())
+        assert not len(monitor.frame()) and len(monitor.totals()) == 7 * len(monitor.parts)
+        frames.append(pd.concat(taken, ignore_index=True))
+    pd.testing.assert_frame_equal(*frames, check_dtype=False)
+    assert frames[0]["step"].unique().tolist() == [0, 2, 4, 6]
 
 
 def test_any_optimizer_and_any_model():

@@ -65,3 +65,18 @@ def test_the_shape_of_the_embeddings_is_named_and_explained_as_everywhere(tmp_pa
     for key in SPACE:
         (row,) = rows(markdown, METRICS[key].heading.replace("_", r"\_"))
         assert row[1:] == ["0.125", METRICS[key].explanation]
+
+
+def test_averaged_weights_have_a_column_and_the_page_says_which_is_which(tmp_path):
+    import pandas as pd
+
+    run = fake_run(steps=2, rows=2, average=20.0, ema_decay=0.99)
+    run.metrics |= {"averaged/tr@1": 25.0, "averaged/average": 24.5}
+    run.validation = pd.DataFrame(
+        [{"step": s, "epoch": 1.0, "weights": "model", "tr@1": 1.0 * s, "average": 2.0 * s} for s in (1, 2)]
+    )
+    text, markdown = read(run, tmp_path, baseline={"name": "ridge", "tr@1": 8.61})
+    assert rows(markdown, "TR@1") == [["TR@1", "20.00", "±6.32", "2.5", "25.00", "8.61"]]
+    assert rows(markdown, "IR@1")[0][-2:] == ["–", "–"] and rows(markdown, "average")[0][4] == "24.50"
+    assert "moving average of the weights (ema_decay=0.99); all else on this page is of the trained weights" in text
+    assert "validation.png" in markdown and "Scores during training" in text

@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -51,6 +52,38 @@ def test_there_are_never_more_than_two_even_while_one_is_written(run, model, mon
     monkeypatch.setattr(torch, "save", lambda *args: seen.append(kept(run)))
     run.save_checkpoint(3, model, state_of(3))
     assert [name for name in seen[0] if not name.startswith(".")] == ["step-00000002"] and len(seen[0]) == 2
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_as_many_are_kept_as_asked_for_and_the_best(run, model, monkeypatch, keep):
+    run.experiment = run.experiment.replace(keep_checkpoints=keep)
+    seen = []
+    original = torch.save
+    monkeypatch.setattr(torch, "save", lambda *args: (seen.append(kept(run)), original(*args)))
+    for step in range(1, 7):
+        if step in (2, 5):
+            row = {"step": step, "epoch": 0.5, "weights": "model", "average": 10.0 * step}
+            run.append_rows("validation", pd.DataFrame([row]))
+        run.save_checkpoint(step, model, state_of(step))
+        best = [2] * (2 <= step < 5) + [5] * (step >= 5)
+        stay = sorted({*range(max(1, step - keep + 1), step + 1), *best})
+        assert kept(run) == [f"step-{n:08d}" for n in stay]
+    assert max(len([name for name in names if name.startswith("step")]) for names in seen) <= max(2, keep)
+    assert run.checkpoint("best").name == "step-00000005" and set(run.weights(which="best"))
+    assert "step-00000002" in seen[4], "the best one goes only after the better one is whole"
+
+
+def test_an_average_is_kept_beside_the_weights_and_checked(run, model):
+    run.save_checkpoint(1, model, state_of(1))
+    assert run.averaged() is None
+    assert "step-00000001 has no averaged.safetensors" in message_of(run.weights, averaged=True)
+    name, tensor = next(iter(model.state_dict().items()))
+    run.save_checkpoint(2, model, state_of(2), {name: tensor + 1})
+    assert torch.equal(run.weights(averaged=True)[name], tensor + 1) and torch.equal(run.weights()[name], tensor)
+    assert run.weights().keys() == run.weights(averaged=True).keys() and set(run.averaged()) == {name}
+    flip(run.checkpoint() / "averaged.safetensors")
+    assert "averaged.safetensors cannot be read: it is not what was written" in message_of(run.averaged)
+    assert sound_checkpoint(run.folder).name == "step-00000001"
 
 
 def test_the_state_is_plain(run, model):

@@ -50,6 +50,18 @@ def test_the_second_is_told_who_holds_it(other, tmp_path):
     assert json.loads((tmp_path / HOLDER).read_text())["pid"] == other.pid, "who was refused changes nothing"
 
 
+def test_one_that_has_just_taken_it_is_named_and_not_the_one_that_was_killed_before(other, tmp_path):
+    named = (tmp_path / HOLDER).read_text()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for before in (json.dumps({**json.loads(named), "pid": ended.pid}), ""):
+        (tmp_path / HOLDER).write_text(before)
+        timer = threading.Timer(0.2, lambda: (tmp_path / HOLDER).write_text(named))
+        timer.start()
+        assert f"in use by process {other.pid} on " in message_of(take, tmp_path)
+        timer.join()
+
+
 def test_a_kill_leaves_no_lock(other, tmp_path):
     assert not was_killed(tmp_path)
     os.kill(other.pid, signal.SIGKILL)

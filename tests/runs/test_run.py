@@ -19,6 +19,13 @@ from clipedu.runs.run import Run
 from tests.helpers.errors import message_of
 from tests.runs.example_run import EX, everything, frames, state_of
 
+TABLES = ("history", "norms", "layers")
+
+
+def write(run: Run, *tables: pd.DataFrame) -> None:
+    for name, table in zip(TABLES, tables, strict=True):
+        run.append_rows(name, table)
+
 
 def test_everything_is_read_back(run):
     run.seconds = 12.345
@@ -26,7 +33,7 @@ def test_everything_is_read_back(run):
     run.save_metrics({"modality_gap": 12.5, "retrieval_images": 30})
     history, norms, layers = frames()
     history = history.assign(loss=[0.1234567, 1e-9], **{"loss/cyclic": [1.0, 2.0]})
-    run.save_frames(history, norms, layers)
+    write(run, history, norms, layers)
     image, text = torch.randn(4, 16), torch.randn(4, 8)
     run.save_embeddings({"image": image[:, ::2], "text": text}, {"captions": ["ein Hündchen", "b", "c", "d"]})
     again = load_run(run.folder)
@@ -36,34 +43,49 @@ def test_everything_is_read_back(run):
     pd.testing.assert_frame_equal(again.norms, norms)
     pd.testing.assert_frame_equal(again.layers[list(COLUMNS)], layers, check_dtype=False)
     assert again.layers["contribution"].isna().all()  # older versions did not measure them
-    pd.testing.assert_frame_equal(run.history, history)
+    pd.testing.assert_frame_equal(run.history, again.history)
     kept = again.embeddings()
     assert torch.equal(kept["image"], image[:, ::2]) and torch.equal(kept["text"], text)
     assert kept["captions"] == ["ein Hündchen", "b", "c", "d"]
     assert not [name for name in everything(run.folder) if "partial" in name]
 
 
-def test_frames_written_twice_are_the_same_file(run):
-    """So that a resumed run, which reads the rows before its checkpoint, writes what an uninterrupted one does."""
+def test_rows_in_parts_are_the_same_file(run):
+    """So that a run with many checkpoints, or one that goes on, writes what another does."""
     history, norms, layers = frames(50)
     history["loss"] = torch.rand(50).double().numpy() ** 20
-    run.save_frames(history, norms, layers)
-    first = (run.folder / "history.csv").read_bytes()
-    again = load_run(run.folder)
-    again.save_frames(again.history, again.norms, again.layers)
-    assert (run.folder / "history.csv").read_bytes() == first
+    write(run, history, norms, layers)
+    first = {name: (run.folder / f"{name}.csv").read_bytes() for name in TABLES}
+    run.cut_rows(20)
+    assert [len(getattr(run, name)) for name in TABLES] == [20, 20, 20]
+    for start, end in ((20, 21), (21, 21), (21, 50)):
+        write(run, *(frame[start:end] for frame in (history, norms, layers)))
+    assert {name: (run.folder / f"{name}.csv").read_bytes() for name in TABLES} == first
+    pd.testing.assert_frame_equal(run.history, load_run(run.folder).history)
 
 
 def test_a_run_that_failed_in_its_first_step_can_be_read(run):
-    run.save_frames(pd.DataFrame([]), pd.DataFrame([]), pd.DataFrame([]))
+    write(run, *[pd.DataFrame([])] * 3)
     again = load_run(run.folder)
     assert len(again.history) == len(again.norms) == 0 and "step" in again.history
 
 
 def test_a_run_of_an_older_version_has_layers_without_rows(run):
-    run.save_frames(*frames())
+    write(run, *frames())
     (run.folder / "layers.csv").unlink()
     assert len(load_run(run.folder).layers) == 0 and set(load_run(run.folder).layers.columns) == set(COLUMNS)
+
+
+def test_the_best_step_is_that_of_the_weights_themselves(run):
+    assert run.best_step is None
+    rows = [(4, "model", 10.0), (4, "averaged", 99.0), (8, "model", 20.0), (12, "model", 20.0), (16, "model", None)]
+    table = pd.DataFrame([{"step": s, "epoch": s / 4, "weights": w, "average": a} for s, w, a in rows])
+    run.append_rows("validation", table)
+    assert run.best_step == 8 and load_run(run.folder).best_step == 8
+    run.cut_rows(4)
+    assert run.best_step == 4 and len(run.validation) == 2
+    assert "has no best checkpoint: it is kept where" in message_of(run.checkpoint, "best")
+    assert "unknown checkpoint 'first'" in message_of(run.weights, which="first").lower()
 
 
 def test_a_damaged_table_is_named(run):

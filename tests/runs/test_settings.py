@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from clipedu.runs.settings import check_settings, differing, listed
+from clipedu.config.experiment import HOW
+from clipedu.runs.settings import check_going_on, check_settings, differing, differing_results, listed
 from tests.helpers.errors import message_of
 from tests.runs.example_run import EX
 
@@ -27,3 +28,13 @@ def test_what_may_differ_and_what_may_not(tmp_path):
     assert f"{tmp_path}/experiment.json is not what the run was trained with: " in message
     assert "lr was 0.003 and is now 0.5; epochs was 2 and is now 9. Put the old values back" in message
     assert listed({"lr": (1, 2)}) == "lr was 1 and is now 2"
+
+
+def test_what_changes_no_result_is_one_set_of_settings(tmp_path):
+    how = EX.replace(norms_every=3, checkpoint_every=7, keep_checkpoints=1, evaluate_every="1epoch")
+    assert check_settings(tmp_path, how, {"experiment": dataclasses.asdict(EX)}).keys() == set(HOW)
+    assert differing_results(EX, how) == {}
+    assert differing_results(EX, how.replace(device="cpu", ema_decay=0.9)).keys() == {"device", "ema_decay"}
+    check_going_on({name: getattr(how, name) for name in (*HOW, "device")})
+    message = message_of(check_going_on, {"device": "cpu", "seed": 7})
+    assert "seed=7 cannot be changed when a run goes on" in message and "checkpoint_every" in message

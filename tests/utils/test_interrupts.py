@@ -1,4 +1,4 @@
-"""Ctrl-C during a step: a real signal."""
+"""Ctrl-C and SIGTERM during a step: real signals."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from clipedu.utils.interrupts import StopAfterStep, interruptible
+from clipedu.utils.interrupts import StopAfterStep, Terminated, by_whom, interruptible, terminable
 
 
 def steps(count, press=()):
@@ -67,3 +67,73 @@ def test_work_in_a_thread_returns_raises_and_leaves_at_ctrl_c():
         interruptible(lambda: end.wait(60))
     assert time.perf_counter() - before < 30
     end.set()
+
+
+def test_sigterm_lets_the_step_end_too_and_a_second_one_is_ignored():
+    before, stop, seen = signal.getsignal(signal.SIGTERM), StopAfterStep(), []
+
+    def terminated():
+        for step in range(5):
+            for _ in range(2 * (step == 1)):
+                signal.raise_signal(signal.SIGTERM)
+            yield step
+
+    with pytest.raises(Terminated) as caught:
+        for record in stop.watch(terminated()):
+            seen.append(record)
+    assert seen == [0, 1] and stop.step_is_whole and by_whom(caught.value) == "by SIGTERM"
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert by_whom(KeyboardInterrupt()) == "by the user"
+    with pytest.raises(Terminated):  # another loop hears it again
+        list(StopAfterStep().watch(terminated()))
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_between_steps_a_signal_is_heard_at_once(number, error):
+    stop, seen = StopAfterStep(), []
+    with pytest.raises(error):
+        for record in stop.watch(range(3)):
+            seen.append(record)
+            with stop.at_once():
+                signal.raise_signal(number)
+                seen.append("not reached")
+    assert seen == [0] and stop.step_is_whole
+
+
+def test_a_signal_during_the_step_is_heard_before_what_comes_between():
+    stop, seen = StopAfterStep(), []
+    with pytest.raises(KeyboardInterrupt):
+        for record in stop.watch(steps(3, press=[1])):
+            with stop.at_once():
+                seen.append(record)
+    assert seen == [0] and stop.step_is_whole
+
+
+def test_sigterm_is_a_ctrl_c_in_the_block_alone():
+    with pytest.raises(Terminated), terminable(), terminable():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)  # while what is done is being kept
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_the_handler_of_somebody_else_stays():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    try:
+        with terminable():
+            list(StopAfterStep().watch(signal.raise_signal(signal.SIGTERM) for _ in range(2)))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [1, 1]
+
+
+def test_a_child_that_was_forked_ends_as_ever():
+    with terminable():
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM

@@ -14,6 +14,7 @@ from clipedu import ClipeduError, fit, load_run, resume, workflow
 from clipedu.runs.folders import new_run
 from clipedu.training.datasets import evaluation_sets
 from clipedu.training.trainer import NotFinite, Trainer
+from tests.helpers.small_runs import assert_same_tables
 
 
 def test_three_lines_of_python(finished):
@@ -80,15 +81,14 @@ def test_stopped_and_resumed_equals_never_stopped(quick, tmp_path, monkeypatch):
     resumed = resume(tmp_path / "stopped", progress=False, report=False)
     assert resumed.status == "finished"
     assert list(resumed.history["step"]) == list(range(8)) and list(resumed.norms["step"].unique()) == list(range(8))
-    # up to float formatting of the rows that were read back from disk, and exactly for those after the stop
-    assert list(resumed.history["loss"][6:]) == list(whole.history["loss"][6:])
+    assert_same_tables(resumed.folder, whole.folder)
     assert resumed.layers["step"].unique().tolist() == [0, 3, 6]
     assert resumed.layers["layer"].tolist() == whole.layers["layer"].tolist()
     last = [run.layers[run.layers["step"] == 6].reset_index(drop=True) for run in (resumed, whole)]
     pd.testing.assert_frame_equal(*last, check_exact=True)
     decayed = last[0].query("layer == 'image_projection.weight'")
     shrinks = whole.history["lr"][:7] * experiment.weight_decay
-    assert decayed["Lambda"].item() == pytest.approx(2 * shrinks.sum(), rel=1e-9)
+    assert decayed["Lambda"].item() == pytest.approx(2 * shrinks.sum(), rel=1e-6)
     assert resumed.metrics == whole.metrics
     assert resume(tmp_path / "stopped").metrics == resumed.metrics  # a finished run is not run again
 

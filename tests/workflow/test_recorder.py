@@ -58,6 +58,32 @@ def test_layers_of_a_step_that_failed_are_left_out(trainer, tmp_path):
     assert run.layers["step"].unique().tolist() == [0]
 
 
+def test_checkpoints_by_steps_and_after_epochs(trainer, tmp_path):
+    run = new_run(trainer.experiment.replace(checkpoint_every=3), tmp_path / "run")
+    recorder, due = RunRecorder(run, trainer), []
+    for record in trainer.run():
+        recorder.append(record)
+        if recorder.due:
+            recorder.save()
+            due.append(trainer.step)
+    assert due == [3, 4, 6, 8] and load_run(run.folder).history["step"].tolist() == list(range(8))
+
+
+def test_checkpoints_by_the_minute_take_a_small_share_of_the_time(trainer, tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("clipedu.workflow.recorder.time.monotonic", lambda: now[0])
+    recorder = RunRecorder(new_run(trainer.experiment.replace(checkpoint_every="2min"), tmp_path / "run"), trainer)
+    trainer.step = 1
+    for seconds, due in ((0, False), (119, False), (120, True)):
+        now[0] = 1000.0 + seconds
+        assert recorder.due is due
+    monkeypatch.setattr(type(recorder), "write_rows", lambda self: now.__setitem__(0, now[0] + 9))  # it takes 9 s
+    recorder.save()
+    for seconds, due in ((0, False), (299, False), (301, True)):
+        now[0] = 1129.0 + seconds
+        assert recorder.due is due
+
+
 def test_nothing_measured_yet(trainer, tmp_path):
     run = new_run(trainer.experiment, tmp_path / "run")
     RunRecorder(run, trainer).write_rows()

@@ -1,5 +1,6 @@
 """A run that was stopped, killed, damaged or out of room goes on to the numbers of one that was not."""
 
+import errno
 import json
 import logging
 import os
@@ -10,12 +11,13 @@ import pytest
 
 from clipedu import ClipeduError, fit, load_run, resume
 from clipedu.cli.parser import main
+from clipedu.runs.checkpoint import checkpoints, step_of
 from clipedu.runs.lock import locked
 from clipedu.studies.grid import run_grid
 from clipedu.training.datasets import load_data
 from clipedu.training.trainer import Trainer
 from tests.helpers.errors import message_of
-from tests.helpers.failing_writes import full_at, killed_at
+from tests.helpers.failing_writes import ROOM, acting_at, full_at, killed_at
 from tests.helpers.shard_maker import make_shards
 from tests.helpers.small_runs import QUIET, assert_same, stop_at
 
@@ -71,6 +73,37 @@ def test_a_disk_that_stays_full_leaves_a_status_that_says_so(stopped, whole, mon
     run = load_run(stopped)
     assert run.status == "stopped" and f"{stopped / 'history.csv'} cannot be written" in run.note
     assert_same(resume(stopped, **QUIET), whole)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_disk_that_fails_in_the_middle_of_an_epoch_loses_nothing(small, whole, tmp_path, monkeypatch, number, before):
+    """The tables, of which an append has begun, are those of the last checkpoint; and the line says how to go on."""
+    folder, original = tmp_path / "run", Trainer._train_on
+
+    def refuse():
+        raise OSError(number, os.strerror(number))
+
+    disk = acting_at(None, folder, refuse, ROOM)
+
+    def fail(self, *arguments):
+        if self.step == before:
+            disk.__enter__()
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_on", fail)
+        try:
+            message = message_of(fit, small.replace(checkpoint_every=3), folder, **QUIET)
+        finally:
+            disk.__exit__(None, None, None)
+    assert f"{folder / 'history.csv'} cannot be written: {os.strerror(number)}. " in message
+    kept = "step-00000003 is kept" if before else "There is no checkpoint yet"
+    assert f"{kept}. When the disk has room and can be written, go on with: clipedu train --resume {folder}" in message
+    run = load_run(folder)
+    assert len(run.history) == before
+    assert run.status == "stopped" and "cannot be written" in run.note
+    assert_same(resume(folder, **QUIET), whole)
 
 
 def test_killed_at_any_moment_a_cell_is_done_by_the_same_command(small, whole, tmp_path):
@@ -247,9 +280,28 @@ def test_a_field_taken_out_of_the_experiment_is_noticed(stopped):
 
 def test_what_changes_no_result_may_be_changed(stopped, whole, small, caplog):
     moved = shutil.copytree(small.data, stopped.parent / "elsewhere" / "own")
-    edit(stopped / "experiment.json", norms_every=1, data=str(moved))
-    assert_same(resume(stopped, **QUIET), whole)
+    edit(stopped / "experiment.json", norms_every=1, checkpoint_every=1, keep_checkpoints=3, data=str(moved))
+    assert_same(resume(stopped, **QUIET), whole, ("history", "norms"))
+    assert [step_of(path) for path in checkpoints(stopped)] == [8, 7, 6]
     assert "norms_every was 3 and is now 1" in caplog.text and f"and is now {str(moved)!r}" in caplog.text
+
+
+def test_what_changes_no_result_may_be_given_when_a_run_goes_on(stopped, whole, caplog, capsys, monkeypatch):
+    monkeypatch.setattr("clipedu.report.writer.write_report", lambda runs, folder: None)
+    before = (stopped / "experiment.json").read_text()
+    assert "lr=0.5 cannot be changed when a run goes on" in message_of(resume, stopped, lr=0.5, **QUIET)
+    assert "checkpoint_every='often' must be a number of steps" in message_of(
+        resume, stopped, checkpoint_every="often", **QUIET
+    )
+    assert (stopped / "experiment.json").read_text() == before
+    words = ["train", "--resume", str(stopped), "--keep-checkpoints", "1", "--checkpoint-every", "5", "--device", "cpu"]
+    assert main(words) == 0, capsys.readouterr()
+    run = load_run(stopped)
+    assert (run.experiment.keep_checkpoints, run.experiment.checkpoint_every) == (1, 5)
+    assert "goes on with other settings: checkpoint_every was '1min' and is now 5" in caplog.text
+    assert_same(run, whole)
+    assert [step_of(path) for path in checkpoints(stopped)] == [8]
+    assert resume(stopped, keep_checkpoints=4, **QUIET).experiment.keep_checkpoints == 1  # nothing is left to do
 
 
 def test_other_pairs_are_refused(stopped, tmp_path):
@@ -296,6 +348,19 @@ def test_a_cell_of_other_settings_or_of_a_newer_version_is_not_set_aside(small, 
         with pytest.raises(ClipeduError, match=said):
             list(run_grid({unreported.name: small}, unreported.parent, progress=False))
         (unreported / "experiment.json").write_text(original)
+
+
+def test_a_cell_goes_on_with_new_settings_that_change_no_result(small, whole, stopped, unreported, caplog):
+    often = small.replace(checkpoint_every=1, keep_checkpoints=5, norms_every=3)
+    cells = {stopped.name: often, unreported.name: often}
+    there = stopped.parent
+    runs = list(run_grid(cells, there, progress=False))
+    for run in runs:
+        assert_same(run, whole)
+    assert runs[0].experiment == load_run(stopped).experiment != small and len(checkpoints(stopped)) == 4
+    assert load_run(unreported).experiment.checkpoint_every == "1min"  # it was finished
+    with pytest.raises(ClipeduError, match="with other settings: device was 'cpu'"):
+        list(run_grid({stopped.name: small.replace(device="auto")}, there, progress=False))
 
 
 def test_a_run_of_a_relative_folder_is_resumed_and_scored_from_anywhere(small, whole, tmp_path, monkeypatch, capsys):
