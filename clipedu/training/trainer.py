@@ -161,8 +161,8 @@ class Trainer:
             output.total.backward()
         else:
             output = self._backward_in_parts(batch)
-        self.monitor.observe_gradients()
         if ex.clip_grad is not None:
+            self.monitor.observe_gradients()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), ex.clip_grad)
         with _fitting(self._from):  # many an optimizer looks at its state only now
             self.optimizer.step()

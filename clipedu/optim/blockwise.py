@@ -1,0 +1,378 @@
+"""`BlockAdam`, `BlockAdamW`: torch's Adam on a CPU, bit by bit, faster.
+
+torch's own step makes eight passes over each tensor, one for each operation; of a large tensor each pass comes from memory
+and goes back, of a small one each is a call. Here the same operations, in the same order, are done with one piece after
+the other: a block of a large tensor that fits into the cache, or many small tensors side by side in one array. Every
+operation is elementwise, so each number is what torch's default gives, to the last bit. (`fused=True` is faster still,
+and rounds otherwise: its square roots are right to the last bit, MKL's are not.)
+
+While a piece is in the cache it can be measured at little cost: `StepSums` (`step_sums.py`), which `NormMonitor` sets.
+
+A block of which no number has had a gradient so far is only decayed: all else would leave it as it is. So rows of a word
+embedding that never occurred cost little.
+
+What is not float32 on a CPU, and options such as amsgrad, go torch's way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+from clipedu.optim.step_sums import ROW, StepSums
+
+BLOCK = 2**16  # numbers a thread: several arrays of them fit into a core's cache
+SMALL = 2**14  # numbers: smaller tensors are put side by side
+ALIGN = 64  # numbers: a small tensor begins at a multiple of it
+
+Lists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+
+
+class _ByBlocks(torch.optim.Adam):
+    """What both classes share: a `step` by blocks where that is possible.
+
+    Attributes:
+        sums: measures the steps; None measures nothing.
+    """
+
+    sums: StepSums | None = None
+    _plan: _Plan | None = None
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make one step, as torch's Adam does.
+
+        Args:
+            closure: computes the loss again, as torch's optimizers have it.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            self._step()
+        return loss
+
+    def _step(self) -> None:
+        members: list[tuple[dict[str, Any], Lists, bool]] = []
+        for group in self.param_groups:
+            lists: Lists = ([], [], [], [], [], [])
+            members.append((group, lists, self._init_group(group, *lists)))
+        if any(lists[0] for _, lists, _ in members) and all(_possible(group, lists) for group, lists, _ in members):
+            steps = [t for _, lists, _ in members for t in lists[5]]
+            count = float(steps[0])
+            if all(float(t) == count for t in steps):
+                torch._foreach_add_(steps, 1)
+                self._by_blocks([(group, lists) for group, lists, _ in members if lists[0]], count + 1)
+                return
+        if self.sums is not None:
+            self.sums.elsewhere()
+        for group, lists, has_complex in members:
+            _as_torch(self, group, lists, has_complex)
+
+    def _by_blocks(self, members: list[tuple[dict[str, Any], Lists]], step: float) -> None:
+        for _, (parameters, gradients, averages, squares, *_) in members:
+            for k, p in enumerate(parameters):
+                if gradients[k].stride() != p.stride():
+                    gradients[k] = torch.empty_like(p).copy_(gradients[k])
+                for name, tensors in (("exp_avg", averages), ("exp_avg_sq", squares)):
+                    if tensors[k].stride() != p.stride():  # as a checkpoint may have it
+                        tensors[k] = self.state[p][name] = torch.empty_like(p).copy_(tensors[k])
+        key = [t.data_ptr() for _, lists in members for tensors in (lists[0], *lists[2:4]) for t in tensors]
+        key += [len(lists[0]) for _, lists in members] + [torch.get_num_threads()]
+        if self._plan is None or self._plan.key != key:
+            self._plan = _Plan(key, [lists for _, lists in members], fresh=step == 1)
+        self._plan.run([_Rates.of(group, step) for group, _ in members], [lists[1] for _, lists in members], self.sums)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in super().__getstate__().items() if key not in ("sums", "_plan")}
+
+
+class BlockAdam(_ByBlocks):
+    """`torch.optim.Adam` by blocks."""
+
+
+class BlockAdamW(_ByBlocks, torch.optim.AdamW):
+    """`torch.optim.AdamW` by blocks."""
+
+
+def _possible(group: dict[str, Any], lists: Lists) -> bool:
+    """Return whether a group's step can go by blocks."""
+    numbers = [group["lr"], group["eps"], group["weight_decay"], *group["betas"]]
+    other = ("amsgrad", "maximize", "capturable", "differentiable", "foreach", "fused")
+    return (
+        not any(group[key] for key in other)
+        and not any(isinstance(x, Tensor) for x in numbers)
+        and group["eps"] > 0
+        and all(p.numel() and p.dtype is torch.float32 and p.device.type == "cpu" and _is_dense(p) for p in lists[0])
+        and all(g.dtype is torch.float32 and g.layout is torch.strided for g in lists[1])
+    )
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and (tensor.is_contiguous() or _in_memory(tensor).is_contiguous())
+
+
+def _in_memory(tensor: Tensor) -> Tensor:
+    """Return a tensor with its axes in the order of its memory."""
+    return tensor.permute(sorted(range(tensor.ndim), key=tensor.stride, reverse=True))
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Return all numbers of a dense tensor in the order of its memory, [n]."""
+    tensor = tensor.detach()
+    return (tensor if tensor.is_contiguous() else _in_memory(tensor)).view(-1)
+
+
+def _as_torch(optimizer: torch.optim.Optimizer, group: dict[str, Any], lists: Lists, has_complex: bool) -> None:
+    """Make the step of a group as torch's Adam would."""
+    same = ("amsgrad", "weight_decay", "eps", "maximize", "foreach", "capturable", "differentiable", "fused")
+    adam(
+        *lists,
+        has_complex=has_complex,
+        lr=group["lr"],
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        grad_scale=getattr(optimizer, "grad_scale", None),
+        found_inf=getattr(optimizer, "found_inf", None),
+        decoupled_weight_decay=group["decoupled_weight_decay"],
+        **{key: group[key] for key in same},
+    )
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """What the step of a group multiplies with."""
+
+    kept: float  # of a weight, by decoupled decay
+    coupled: float
+    beta1: float
+    beta2: float
+    eps: float
+    root: float
+    size: float
+
+    @classmethod
+    def of(cls, group: dict[str, Any], step: float) -> _Rates:
+        lr, decay, (beta1, beta2) = float(group["lr"]), group["weight_decay"], group["betas"]
+        decoupled = group["decoupled_weight_decay"]
+        return cls(
+            kept=1 - lr * decay if decoupled else 1.0,
+            coupled=0.0 if decoupled else decay,
+            beta1=beta1,
+            beta2=beta2,
+            eps=group["eps"],
+            root=(1 - beta2**step) ** 0.5,
+            size=lr / (1 - beta1**step),
+        )
+
+    def update(self, w: Tensor, g: Tensor, m: Tensor, v: Tensor, d: Tensor) -> None:
+        """Make the step of a piece, all [n]; `d` is the denominator afterwards."""
+        if self.coupled != 0:
+            g = torch.add(g, w, alpha=self.coupled, out=d)
+        if self.kept != 1:
+            w.mul_(self.kept)
+        m.lerp_(g, 1 - self.beta1)
+        v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
+        torch.sqrt(v, out=d)
+        d.div_(self.root).add_(self.eps)
+        w.addcdiv_(m, d, value=-self.size)
+
+
+class _Piece:
+    """Numbers that are updated at once: arrays w, m, v [n], and of what rows they are.
+
+    Args:
+        group: number of the group they belong to.
+        arrays: w, m, v; without padding a block of a tensor.
+        row: numbers in a row of sums.
+        first: number of the first row.
+        scratch: two arrays to write to, at least [n].
+        used: whether any number has had a gradient.
+    """
+
+    wide = False  # take all sums of a whole step in float64
+
+    def __init__(self, group: int, arrays: tuple[Tensor, ...], row: int, first: int, scratch: Tensor, *, used: bool):
+        self.group, self.arrays, self.used = group, arrays, used
+        size = len(arrays[0])
+        self.d, self.old = scratch[0, :size], scratch[1, :size]
+        whole = size // row
+        cuts = [(0, whole * row, (whole, row))] * (whole > 0) + [(whole * row, size, (1, size % row))] * (size % row > 0)
+        self.rows = (first, first + sum(shape[0] for _, _, shape in cuts))
+        self._cuts = []  # of each: first row, last row, and a function that shapes an array
+        for start, stop, shape in cuts:
+            self._cuts.append((start, stop, shape, first, first + shape[0]))
+            first += shape[0]
+        self._shaped = {id(x): self._shape(x) for x in (arrays[0], arrays[2], self.d, self.old)}
+
+    def _shape(self, x: Tensor) -> list[Tensor]:
+        return [x[start:stop].view(shape) for start, stop, shape, _, _ in self._cuts]
+
+    def _of(self, x: Tensor) -> list[Tensor]:
+        return self._shaped.get(id(x)) or self._shape(x)
+
+    def length(self, x: Tensor, out: Tensor) -> None:
+        """Write the length of each row of x [n]."""
+        for part, (_, _, _, a, b) in zip(self._of(x), self._cuts, strict=True):
+            if out.dtype is x.dtype or self.wide:
+                torch.linalg.vector_norm(part, dim=1, dtype=out.dtype, out=out[a:b])
+            else:
+                out[a:b] = torch.linalg.vector_norm(part, dim=1)
+
+    def product(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+        """Write the inner product of each row of x and y [n]; x is overwritten."""
+        if self.wide:
+            out[slice(*self.rows)] = (x.double() * y).view(-1, ALIGN).sum(1)
+            return
+        for part, (_, _, _, a, b) in zip(self._of(x.mul_(y)), self._cuts, strict=True):
+            out[a:b] = part.sum(1)
+
+    def step(self, rates: _Rates, g: Tensor, rows: Tensor | None) -> None:
+        """Make the step, and write its sums to `rows` [sums, rows]."""
+        w, m, v = self.arrays
+        if not self.used:
+            low, high = g.aminmax()
+            self.used = not (low == 0 == high)  # True for NaN
+        if rows is None:
+            self._update(rates, g)
+            return
+        self.length(g, rows[0])
+        self.old.copy_(w)
+        self._update(rates, g)
+        whole = len(rows) > 3
+        if whole:
+            self._sums_along(g, rows)
+        self.length(w, rows[1])
+        torch.sub(w, self.old, out=self.d)
+        self.length(self.d, rows[2])
+        if whole:
+            self.product(self.d, self.old, rows[5])
+
+    def _update(self, rates: _Rates, g: Tensor) -> None:
+        if self.used or rates.coupled:
+            self.used = True
+            rates.update(self.arrays[0], g, *self.arrays[1:], self.d)
+        elif rates.kept != 1:
+            self.arrays[0].mul_(rates.kept)
+
+    def _sums_along(self, g: Tensor, rows: Tensor) -> None:
+        old, d = self.old, self.d
+        self.length(old, rows[3])
+        if self.used:
+            torch.div(g, d, out=d)
+            self.length(d, rows[4])
+            self.product(d, old, rows[6])
+            self.product(d.copy_(g), old, rows[7])
+            torch.gt(self.arrays[2], 0, out=d)
+            self.product(d, d, rows[8])
+        else:
+            for k in (4, 6, 7, 8):
+                rows[k, slice(*self.rows)] = 0
+
+
+class _Packed(_Piece):
+    """Many small tensors side by side: copied in, updated, copied back."""
+
+    wide = True
+
+    def __init__(self, group: int, tensors: list[tuple[Tensor, ...]], first: int, scratch: Tensor):
+        starts = np.cumsum([0, *(-(-w.numel() // ALIGN) * ALIGN for w, _, _ in tensors)])
+        flat = torch.zeros(4, int(starts[-1]))
+        self.tensors = list(zip(*tensors, strict=True))
+        places = zip(starts, self.tensors[0], strict=False)
+        views = [
+            [row[a : a + w.numel()].as_strided(w.shape, w.stride(), int(row.storage_offset() + a)) for row in flat]
+            for a, w in places
+        ]
+        self.views = list(zip(*views, strict=True))  # of w, m, v, g
+        self.g = flat[3]
+        self.starts = first + starts[:-1] // ALIGN
+        super().__init__(group, tuple(flat[:3]), ALIGN, first, scratch, used=True)
+
+    def run(self, rates: _Rates, gradients: list[Tensor], rows: Tensor | None) -> None:
+        """Make the step of these tensors."""
+        for there, here in zip(self.views, (*self.tensors, gradients), strict=True):
+            torch._foreach_copy_(there, here)
+        self.step(rates, self.g, rows)
+        for there, here in zip(self.tensors, self.views, strict=False):
+            torch._foreach_copy_(there, here)
+
+
+class _Plan:
+    """Which pieces a step has, as long as all tensors stay where they are.
+
+    Args:
+        key: what they stay by.
+        groups: of each group its parameters, gradients, averages, squares, ...
+        fresh: nothing has had a gradient yet.
+    """
+
+    def __init__(self, key: list[int], groups: list[Lists], *, fresh: bool):
+        self.key = key
+        size = BLOCK * torch.get_num_threads()
+        scratch = torch.empty(2, size)
+        self.packs: list[tuple[_Packed, list[int]]] = []
+        self.blocks: list[tuple[int, int, list[_Piece]]] = []  # group, number in the group, pieces
+        self.parameters: list[Tensor] = []
+        first: list[int] = []
+        row = 0
+        for number, (parameters, _, averages, squares, *_) in enumerate(groups):
+            all_of_it = [tuple(map(torch.Tensor.detach, t)) for t in zip(parameters, averages, squares, strict=True)]
+            small = [k for k, p in enumerate(parameters) if p.numel() < SMALL]
+            for some in _portions(small, [p.numel() for p in parameters], size):
+                pack = _Packed(number, [all_of_it[k] for k in some], row, scratch)
+                self.packs.append((pack, some))
+                self.parameters += [parameters[k] for k in some]
+                first += pack.starts.tolist()
+                row = pack.rows[1]
+            for k, p in enumerate(parameters):
+                if p.numel() < SMALL:
+                    continue
+                pieces = []
+                self.parameters.append(p)
+                first.append(row)
+                for arrays in zip(*(_flat(t).split(size) for t in all_of_it[k]), strict=True):
+                    used = not fresh and bool(arrays[1].any() or arrays[2].any())
+                    pieces.append(_Piece(number, arrays, ROW, row, scratch, used=used))
+                    row = pieces[-1].rows[1]
+                self.blocks.append((number, k, pieces))
+        self.rows, self.first = row, np.array(first)
+        self.found = {p: k for k, p in enumerate(self.parameters)}
+
+    def run(self, rates: list[_Rates], gradients: list[list[Tensor]], sums: StepSums | None) -> None:
+        """Make a step.
+
+        Args:
+            rates: of each group.
+            gradients: of each group's parameters.
+            sums: what to measure with, if at all.
+        """
+        rows = None if sums is None else sums.begin(self.rows)
+        for pack, members in self.packs:
+            of_group = gradients[pack.group]
+            pack.run(rates[pack.group], [of_group[k] for k in members], rows)
+        for number, k, pieces in self.blocks:
+            for piece, g in zip(pieces, _flat(gradients[number][k]).split(len(pieces[0].arrays[0])), strict=True):
+                piece.step(rates[number], g, rows)
+        if sums is not None:
+            sums.end(self.found, self.first)
+
+
+def _portions(members: list[int], sizes: list[int], most: int) -> list[list[int]]:
+    """Divide members into portions of at most `most` numbers each."""
+    portions: list[list[int]] = []
+    room = 0
+    for k in members:
+        padded = -(-sizes[k] // ALIGN) * ALIGN
+        if padded > room:
+            portions.append([])
+            room = most
+        portions[-1].append(k)
+        room -= padded
+    return portions
