@@ -24,7 +24,7 @@ _NOTHING: dict[Tensor, int] = {}  # has been stepped
 
 @dataclass(frozen=True)
 class Sums:
-    """What a step did to each parameter, [parameters] each, on their device.
+    """What a step did to each parameter, [parameters] each: arrays for a CPU, else tensors on the device.
 
     Attributes:
         gradient: ||g||^2.
@@ -34,12 +34,12 @@ class Sums:
         minibatch: of `clipedu.norms.minibatch`, [5, parameters]; None unless wanted.
     """
 
-    gradient: Tensor
-    after: Tensor
-    change: Tensor
-    before: Tensor | None = None
-    along: Tensor | None = None
-    minibatch: Tensor | None = None
+    gradient: Any
+    after: Any
+    change: Any
+    before: Any = None
+    along: Any = None
+    minibatch: Any = None
 
 
 class StepMeasure:
@@ -111,8 +111,11 @@ class StepMeasure:
         minibatch = None
         if whole and self._minibatch:
             minibatch = minibatches(self._optimizer, self._parameters, self._snapshot.copies, wide(self.device))
-        after, change, *more = self._snapshot.compare(whole=whole)
-        return Sums(self._gradient, after, change, *more, minibatch=minibatch)
+        sums = (self._gradient, *self._snapshot.compare(whole=whole)[: 4 if whole else 2])
+        if self.device.type == "cpu":
+            minibatch = None if minibatch is None else minibatch.numpy()
+            sums = tuple(x.numpy() for x in sums)
+        return Sums(*sums, minibatch=minibatch)
 
     def _inside_step(self, whole: bool, laws: Sequence[str]) -> Sums:
         inside: Any = self._inside
@@ -121,30 +124,31 @@ class StepMeasure:
             self._column = np.array([inside.found.get(p, -1) for p in self._parameters])
             self._still = np.flatnonzero(self._column < 0)
         if not len(self._still):
-            values = torch.from_numpy(inside.values[:, self._column])
+            values = inside.values[:, self._column]
         else:
-            values = torch.empty(WHOLE if whole else EACH_STEP, len(self._column), dtype=torch.float64)
+            values = np.empty((WHOLE if whole else EACH_STEP, len(self._column)))
             stepped = np.flatnonzero(self._column >= 0)
-            values[:, stepped] = torch.from_numpy(inside.values[: len(values), self._column[stepped]])
+            values[:, stepped] = inside.values[: len(values), self._column[stepped]]
             values[:, self._still] = self._of_still(whole)
-        gradient, after, change, *more = values.unbind()
+        gradient, after, change, *more = values
         if self._gradient is not None:
-            gradient = self._gradient
+            gradient = self._gradient.numpy()
         if not whole:
             return Sums(gradient, after, change)
         before, contribution, along, along_contribution, along_gradient, active = more
         minibatch = None
         if self._minibatch:
-            minibatch = torch.stack([contribution, along_contribution, along_gradient, values[0], active])
-            minibatch[:2, [law == "coupled" for law in laws]] = torch.nan  # no simple form
+            minibatch = np.stack([contribution, along_contribution, along_gradient, values[0], active])
+            minibatch[:2, [law == "coupled" for law in laws]] = np.nan  # no simple form
             if len(self._still):
                 some = [self._parameters[k] for k in self._still]
-                minibatch[:, self._still] = minibatches(self._optimizer, some, some, wide(self.device))
+                minibatch[:, self._still] = minibatches(self._optimizer, some, some, wide(self.device)).numpy()
         return Sums(gradient, after, change, before, along, minibatch)
 
-    def _of_still(self, whole: bool) -> Tensor:
+    def _of_still(self, whole: bool) -> np.ndarray:
         """Return the sums of parameters that took no part: [3 or 9, n]."""
         still = [self._parameters[k] for k in self._still]
-        length, gradient = squares(still, self.device), squares([p.grad for p in still], self.device)
-        zero = torch.zeros_like(length)
-        return torch.stack([gradient, length, zero, *([length, zero, zero, zero, zero, zero] if whole else [])])
+        length = squares(still, self.device).numpy()
+        gradient = squares([p.grad for p in still], self.device).numpy()
+        zero = np.zeros_like(length)
+        return np.stack([gradient, length, zero, *([length, zero, zero, zero, zero, zero] if whole else [])])

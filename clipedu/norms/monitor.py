@@ -105,8 +105,9 @@ class NormMonitor:
         self._device = self._measure.device
         self._spectral = SpectralNorms(self._parameters) if spectral else None
         member = [[part in ("all", layer.part) for layer in self.layers] for part in self.parts]
-        self._membership = self._tensor(member)
-        self._lambda = self._tensor([0.0] * len(self.layers))
+        self._xp: Any = np if self._device.type == "cpu" else torch  # on the host numpy's calls are much shorter
+        self._members = self._array(np.array(member).T)
+        self._lambda = self._array(np.zeros(len(self.layers)))
         self._seen = self._depth = 0
         self._ending = False
         self._totals, self._rows, self._contributions = _Kept(), _Kept(), _Kept() if minibatch else None
@@ -143,7 +144,7 @@ class NormMonitor:
 
         They are [3, parts] in the order of `QUANTITIES` and `parts`.
         """
-        return self._totals.last
+        return torch.as_tensor(self._totals.last)
 
     def totals(self) -> pandas.DataFrame:
         """Return the norms of each part as a tidy frame.
@@ -181,10 +182,13 @@ class NormMonitor:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` gave; layers missing there begin at 0."""
         before = {bare_name(name): math.nan if v is None else v for name, v in state["Lambda"].items()}
-        self._lambda = self._tensor([before.get(layer.name, 0.0) for layer in self.layers])
+        self._lambda = self._array(np.array([before.get(layer.name, 0.0) for layer in self.layers]))
 
-    def _tensor(self, values: list) -> Tensor:
-        return torch.tensor(values, dtype=wide(self._device)).to(self._device, non_blocking=True)
+    def _array(self, values: Any) -> Any:
+        """Return numbers as the monitor computes with them: an array on the host, else a tensor on the device."""
+        if self._xp is np:
+            return np.asarray(values, np.float64)
+        return torch.as_tensor(values, dtype=wide(self._device)).to(self._device, non_blocking=True)
 
     def _pre(self, *_: object) -> None:
         if self._ending:  # fewer ends than beginnings: an earlier step was broken off by an error
@@ -204,15 +208,17 @@ class NormMonitor:
         recorded = self._recorded
         settings = self._group_settings.read()
         sums = self._measure.after(settings.laws, whole=recorded)
-        shares = torch.where(sums.change > 0, self._tensor(settings.shares.tolist()), 0.0)
-        self._lambda = self._lambda + 2 * shares
-        self._totals.add((torch.stack([sums.after, sums.gradient, sums.change]) @ self._membership.T).sqrt())
+        xp = self._xp
+        with np.errstate(all="ignore"):
+            shares = xp.where(sums.change > 0, self._array(settings.shares), 0.0)
+            self._lambda = self._lambda + 2 * shares
+            self._totals.add((xp.stack([sums.after, sums.gradient, sums.change]) @ self._members) ** 0.5)
         if recorded:
             assert sums.before is not None and sums.along is not None
             row = [sums.before, sums.along, sums.change, sums.after, sums.gradient, shares, self._lambda]
             if self._spectral:
-                row.append(self._spectral.measure().to(sums.after.dtype))
-            self._rows.add(torch.stack(row))
+                row.append(self._array(self._spectral.measure()))
+            self._rows.add(xp.stack(row))
             self._settings.append((self._seen, settings.groups, settings.laws, settings.rates))
             if self._contributions is not None and sums.minibatch is not None:
                 self._contributions.add(sums.minibatch)
@@ -220,18 +226,18 @@ class NormMonitor:
 
 
 class _Kept:
-    """Small tensors, one a step, kept on the device.
+    """Small tensors, one a step, kept on the device; on the host arrays.
 
     They are copied to the host when they are read, or when there are many of them.
     """
 
-    last: Tensor
+    last: Any
 
     def __init__(self) -> None:
-        self._on_device: list[Tensor] = []
+        self._on_device: list[Any] = []
         self._on_host: list[np.ndarray] = []
 
-    def add(self, value: Tensor) -> None:
+    def add(self, value: Any) -> None:
         self.last = value
         self._on_device.append(value)
         if len(self._on_device) == _KEPT_ON_DEVICE:
@@ -244,5 +250,8 @@ class _Kept:
 
     def _flush(self) -> None:
         if self._on_device:
-            self._on_host.append(torch.stack(self._on_device).cpu().double().numpy())
+            if isinstance(self._on_device[0], Tensor):
+                self._on_host.append(torch.stack(self._on_device).cpu().double().numpy())
+            else:
+                self._on_host.append(np.stack(self._on_device))
             self._on_device = []

@@ -28,7 +28,8 @@ from torch.optim.adam import adam
 from clipedu.optim.step_sums import ROW, StepSums
 
 BLOCK = 2**16  # numbers a thread: several arrays of them fit into a core's cache
-SMALL = 2**14  # numbers: smaller tensors are put side by side
+SMALL = 2**16  # numbers: smaller tensors are put side by side
+AVERAGES = ("exp_avg", "exp_avg_sq")
 ALIGN = 64  # numbers: a small tensor begins at a multiple of it
 
 Lists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
@@ -55,39 +56,26 @@ class _ByBlocks(torch.optim.Adam):
             with torch.enable_grad():
                 loss = closure()
         with torch.no_grad():
-            self._step()
+            if self._plan is None or not self._plan.holds(self):
+                self._plan = self._made_plan()
+            if self._plan is not None:
+                self._plan.run(self.param_groups, self.sums)
         return loss
 
-    def _step(self) -> None:
+    def _made_plan(self) -> _Plan | None:
+        """Return how to step by blocks; None after a step made in torch's way, where that is not possible."""
         members: list[tuple[dict[str, Any], Lists, bool]] = []
         for group in self.param_groups:
             lists: Lists = ([], [], [], [], [], [])
             members.append((group, lists, self._init_group(group, *lists)))
-        if any(lists[0] for _, lists, _ in members) and all(_possible(group, lists) for group, lists, _ in members):
-            steps = [t for _, lists, _ in members for t in lists[5]]
-            count = float(steps[0])
-            if all(float(t) == count for t in steps):
-                torch._foreach_add_(steps, 1)
-                self._by_blocks([(group, lists) for group, lists, _ in members if lists[0]], count + 1)
-                return
+        counts = {float(t) for _, lists, _ in members for t in lists[5]}
+        if len(counts) == 1 and all(_possible(group, lists) for group, lists, _ in members):
+            return _Plan(self, [lists[0] for _, lists, _ in members], counts.pop())
         if self.sums is not None:
             self.sums.elsewhere()
         for group, lists, has_complex in members:
             _as_torch(self, group, lists, has_complex)
-
-    def _by_blocks(self, members: list[tuple[dict[str, Any], Lists]], step: float) -> None:
-        for _, (parameters, gradients, averages, squares, *_) in members:
-            for k, p in enumerate(parameters):
-                if gradients[k].stride() != p.stride():
-                    gradients[k] = torch.empty_like(p).copy_(gradients[k])
-                for name, tensors in (("exp_avg", averages), ("exp_avg_sq", squares)):
-                    if tensors[k].stride() != p.stride():  # as a checkpoint may have it
-                        tensors[k] = self.state[p][name] = torch.empty_like(p).copy_(tensors[k])
-        key = [t.data_ptr() for _, lists in members for tensors in (lists[0], *lists[2:4]) for t in tensors]
-        key += [len(lists[0]) for _, lists in members] + [torch.get_num_threads()]
-        if self._plan is None or self._plan.key != key:
-            self._plan = _Plan(key, [lists for _, lists in members], fresh=step == 1)
-        self._plan.run([_Rates.of(group, step) for group, _ in members], [lists[1] for _, lists in members], self.sums)
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in super().__getstate__().items() if key not in ("sums", "_plan")}
@@ -101,14 +89,17 @@ class BlockAdamW(_ByBlocks, torch.optim.AdamW):
     """`torch.optim.AdamW` by blocks."""
 
 
+def _plain(group: dict[str, Any]) -> bool:
+    """Return whether a group has settings for which a step by blocks is written."""
+    numbers = (group["lr"], group["eps"], group["weight_decay"], *group["betas"])
+    other = ("amsgrad", "maximize", "capturable", "differentiable", "foreach", "fused")
+    return not any([group[key] for key in other]) and not any([isinstance(x, Tensor) for x in numbers]) and numbers[1] > 0
+
+
 def _possible(group: dict[str, Any], lists: Lists) -> bool:
     """Return whether a group's step can go by blocks."""
-    numbers = [group["lr"], group["eps"], group["weight_decay"], *group["betas"]]
-    other = ("amsgrad", "maximize", "capturable", "differentiable", "foreach", "fused")
     return (
-        not any(group[key] for key in other)
-        and not any(isinstance(x, Tensor) for x in numbers)
-        and group["eps"] > 0
+        _plain(group)
         and all(p.numel() and p.dtype is torch.float32 and p.device.type == "cpu" and _is_dense(p) for p in lists[0])
         and all(g.dtype is torch.float32 and g.layout is torch.strided for g in lists[1])
     )
@@ -277,102 +268,167 @@ class _Piece:
 
 
 class _Packed(_Piece):
-    """Many small tensors side by side: copied in, updated, copied back."""
+    """Many small tensors side by side.
+
+    Their averages are kept so for good, as parts of one array; weights are copied in and back in each step.
+
+    Args:
+        group: number of the group they belong to.
+        parameters: the tensors.
+        states: of each, what the optimizer keeps; its averages become parts of the arrays.
+        first: number of the first row.
+        scratch: see `_Piece`.
+    """
 
     wide = True
 
-    def __init__(self, group: int, tensors: list[tuple[Tensor, ...]], first: int, scratch: Tensor):
-        starts = np.cumsum([0, *(-(-w.numel() // ALIGN) * ALIGN for w, _, _ in tensors)])
-        flat = torch.zeros(4, int(starts[-1]))
-        self.tensors = list(zip(*tensors, strict=True))
-        places = zip(starts, self.tensors[0], strict=False)
+    def __init__(
+        self, group: int, parameters: list[Tensor], states: list[dict[str, Tensor]], first: int, scratch: Tensor
+    ):
+        starts = np.cumsum([0, *(-(-p.numel() // ALIGN) * ALIGN for p in parameters)])
+        w, m, v, self.g = arrays = [torch.zeros(int(starts[-1])) for _ in range(4)]
         views = [
-            [row[a : a + w.numel()].as_strided(w.shape, w.stride(), int(row.storage_offset() + a)) for row in flat]
-            for a, w in places
+            [x.as_strided(p.shape, p.stride(), int(a)) for a, p in zip(starts, parameters, strict=False)] for x in arrays
         ]
-        self.views = list(zip(*views, strict=True))  # of w, m, v, g
-        self.g = flat[3]
+        self.parameters, (self.weights, _, _, self.gradients) = [p.detach() for p in parameters], views
+        for name, parts in zip(AVERAGES, views[1:3], strict=True):
+            for state, part in zip(states, parts, strict=True):
+                state[name] = part.copy_(state[name])
         self.starts = first + starts[:-1] // ALIGN
-        super().__init__(group, tuple(flat[:3]), ALIGN, first, scratch, used=True)
+        super().__init__(group, (w, m, v), ALIGN, first, scratch, used=True)
 
     def run(self, rates: _Rates, gradients: list[Tensor], rows: Tensor | None) -> None:
         """Make the step of these tensors."""
-        for there, here in zip(self.views, (*self.tensors, gradients), strict=True):
-            torch._foreach_copy_(there, here)
+        torch._foreach_copy_(self.weights, self.parameters)
+        torch._foreach_copy_(self.gradients, gradients)
         self.step(rates, self.g, rows)
-        for there, here in zip(self.tensors, self.views, strict=False):
-            torch._foreach_copy_(there, here)
+        torch._foreach_copy_(self.parameters, self.weights)
+
+
+class _Large:
+    """One large tensor, block by block.
+
+    Args:
+        group: number of the group it belongs to.
+        parameter: the tensor.
+        state: what the optimizer keeps of it; averages are put into the order of its memory.
+        first: number of the first row.
+        scratch: see `_Piece`; its width is that of the blocks.
+        fresh: nothing has had a gradient yet.
+    """
+
+    def __init__(
+        self, group: int, parameter: Tensor, state: dict[str, Tensor], first: int, scratch: Tensor, *, fresh: bool
+    ):
+        self.group, self.stride, self.size = group, parameter.stride(), scratch.shape[1]
+        for name in AVERAGES:
+            if state[name].stride() != self.stride:  # as a checkpoint may have it
+                state[name] = torch.empty_like(parameter).copy_(state[name])
+        tensors = (parameter, *(state[name] for name in AVERAGES))
+        self.pieces: list[_Piece] = []
+        for arrays in zip(*(_flat(t).split(self.size) for t in tensors), strict=True):
+            used = not fresh and bool(arrays[1].any() or arrays[2].any())
+            self.pieces.append(_Piece(group, arrays, ROW, first, scratch, used=used))
+            first = self.pieces[-1].rows[1]
+
+    def run(self, rates: _Rates, gradient: Tensor, rows: Tensor | None) -> None:
+        """Make the step of this tensor."""
+        if gradient.stride() != self.stride:
+            gradient = torch.empty_strided(gradient.shape, self.stride).copy_(gradient)
+        for piece, g in zip(self.pieces, _flat(gradient).split(self.size), strict=True):
+            piece.step(rates, g, rows)
 
 
 class _Plan:
     """Which pieces a step has, as long as all tensors stay where they are.
 
     Args:
-        key: what they stay by.
-        groups: of each group its parameters, gradients, averages, squares, ...
-        fresh: nothing has had a gradient yet.
+        optimizer: whose steps they are; its state is arranged for them.
+        groups: of each group the parameters that have a gradient, at least one altogether.
+        count: steps made so far.
     """
 
-    def __init__(self, key: list[int], groups: list[Lists], *, fresh: bool):
-        self.key = key
-        size = BLOCK * torch.get_num_threads()
-        scratch = torch.empty(2, size)
-        self.packs: list[tuple[_Packed, list[int]]] = []
-        self.blocks: list[tuple[int, int, list[_Piece]]] = []  # group, number in the group, pieces
-        self.parameters: list[Tensor] = []
+    def __init__(self, optimizer: torch.optim.Optimizer, groups: list[list[Tensor]], count: float):
+        self._count, self._threads = count, torch.get_num_threads()
+        self._state = optimizer.state
+        self._sizes = [len(group["params"]) for group in optimizer.param_groups]
+        self.parameters = [p for group in groups for p in group]
+        without = {p for group in optimizer.param_groups for p in group["params"]} - set(self.parameters)
+        self._without: list[Tensor] = list(without)
+        states: dict[Tensor, dict[str, Tensor]] = {p: optimizer.state[p] for p in self.parameters}
+        self._steps = torch.full((len(states),), count, dtype=next(iter(states.values()))["step"].dtype)
+        for state, step in zip(states.values(), self._steps.unbind(), strict=True):
+            state["step"] = step
+        scratch = torch.empty(2, BLOCK * self._threads)
+        self._packs: list[tuple[_Packed, list[int]]] = []
+        self._large: list[tuple[_Large, int]] = []
+        number = {p: k for k, p in enumerate(self.parameters)}
+        order: list[Tensor] = []
         first: list[int] = []
         row = 0
-        for number, (parameters, _, averages, squares, *_) in enumerate(groups):
-            all_of_it = [tuple(map(torch.Tensor.detach, t)) for t in zip(parameters, averages, squares, strict=True)]
-            small = [k for k, p in enumerate(parameters) if p.numel() < SMALL]
-            for some in _portions(small, [p.numel() for p in parameters], size):
-                pack = _Packed(number, [all_of_it[k] for k in some], row, scratch)
-                self.packs.append((pack, some))
-                self.parameters += [parameters[k] for k in some]
+        for group, parameters in enumerate(groups):
+            small = [p for p in parameters if p.numel() < SMALL]
+            for some in _portions(small, scratch.shape[1]):
+                pack = _Packed(group, some, [states[p] for p in some], row, scratch)
+                self._packs.append((pack, [number[p] for p in some]))
+                order += some
                 first += pack.starts.tolist()
                 row = pack.rows[1]
-            for k, p in enumerate(parameters):
-                if p.numel() < SMALL:
-                    continue
-                pieces = []
-                self.parameters.append(p)
-                first.append(row)
-                for arrays in zip(*(_flat(t).split(size) for t in all_of_it[k]), strict=True):
-                    used = not fresh and bool(arrays[1].any() or arrays[2].any())
-                    pieces.append(_Piece(number, arrays, ROW, row, scratch, used=used))
-                    row = pieces[-1].rows[1]
-                self.blocks.append((number, k, pieces))
-        self.rows, self.first = row, np.array(first)
-        self.found = {p: k for k, p in enumerate(self.parameters)}
+            for p in parameters:
+                if p.numel() >= SMALL:
+                    large = _Large(group, p, states[p], row, scratch, fresh=count == 0)
+                    self._large.append((large, number[p]))
+                    order.append(p)
+                    first.append(row)
+                    row = large.pieces[-1].rows[1]
+        self._rows, self._first = row, np.array(first)
+        self._found = {p: k for k, p in enumerate(order)}
+        self._places = [p.data_ptr() for p in self.parameters]
+        self._kept = [(state, *(state[name] for name in ("step", *AVERAGES))) for state in states.values()]
 
-    def run(self, rates: list[_Rates], gradients: list[list[Tensor]], sums: StepSums | None) -> None:
+    def holds(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Return whether the coming step has these pieces."""
+        gradients = [p.grad for p in self.parameters]
+        return (
+            optimizer.state is self._state
+            and self._threads == torch.get_num_threads()
+            and self._sizes == [len(group["params"]) for group in optimizer.param_groups]
+            and all([g is not None and g.layout is torch.strided for g in gradients])
+            and not any([p.grad is not None for p in self._without])
+            and self._places == [p.data_ptr() for p in self.parameters]
+            and all([s["step"] is t and s["exp_avg"] is m and s["exp_avg_sq"] is v for s, t, m, v in self._kept])
+            and all(map(_plain, optimizer.param_groups))
+        )
+
+    def run(self, groups: list[dict[str, Any]], sums: StepSums | None) -> None:
         """Make a step.
 
         Args:
-            rates: of each group.
-            gradients: of each group's parameters.
+            groups: of the optimizer, with the settings of the step.
             sums: what to measure with, if at all.
         """
-        rows = None if sums is None else sums.begin(self.rows)
-        for pack, members in self.packs:
-            of_group = gradients[pack.group]
-            pack.run(rates[pack.group], [of_group[k] for k in members], rows)
-        for number, k, pieces in self.blocks:
-            for piece, g in zip(pieces, _flat(gradients[number][k]).split(len(pieces[0].arrays[0])), strict=True):
-                piece.step(rates[number], g, rows)
+        self._steps += 1
+        self._count += 1
+        gradients: Any = [p.grad for p in self.parameters]
+        rates = [_Rates.of(group, self._count) for group in groups]
+        rows = None if sums is None else sums.begin(self._rows)
+        for pack, members in self._packs:
+            pack.run(rates[pack.group], [gradients[k] for k in members], rows)
+        for large, k in self._large:
+            large.run(rates[large.group], gradients[k], rows)
         if sums is not None:
-            sums.end(self.found, self.first)
+            sums.end(self._found, self._first)
 
 
-def _portions(members: list[int], sizes: list[int], most: int) -> list[list[int]]:
-    """Divide members into portions of at most `most` numbers each."""
-    portions: list[list[int]] = []
+def _portions(tensors: list[Tensor], most: int) -> list[list[Tensor]]:
+    """Divide small tensors into portions of at most `most` numbers each, padding included."""
+    portions: list[list[Tensor]] = []
     room = 0
-    for k in members:
-        padded = -(-sizes[k] // ALIGN) * ALIGN
+    for tensor in tensors:
+        padded = -(-tensor.numel() // ALIGN) * ALIGN
         if padded > room:
             portions.append([])
             room = most
-        portions[-1].append(k)
+        portions[-1].append(tensor)
         room -= padded
     return portions

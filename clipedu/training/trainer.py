@@ -87,6 +87,7 @@ class Trainer:
     precomputed: Precomputed = field(default_factory=Precomputed)
     step: int = 0
     seconds: float = 0.0
+    _modes: list[tuple[torch.nn.Module, bool]] | None = field(default=None, repr=False)  # of modules in training
     _from: str = field(default="", repr=False)  # where the optimizer's state is from, before its first step with it
 
     @property
@@ -149,8 +150,7 @@ class Trainer:
         ex = self.experiment
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.model.train()
-        self.loss.train()
+        self._in_training_mode()
         self.loss.progress = self.step / self.steps
         if "image" not in self.model.frozen:
             pixels = augment(batch.image[0], ex.augment, seed=ex.seed, step=self.step, first=batch.first, of=batch.of)
@@ -168,6 +168,13 @@ class Trainer:
             self.optimizer.step()
         self._from = ""
         return output
+
+    def _in_training_mode(self) -> None:
+        """Put model and loss in training mode, unless all their modules are as that leaves them."""
+        if self._modes is None or any(module.training is not mode for module, mode in self._modes):
+            self.model.train()
+            self.loss.train()
+            self._modes = [(module, module.training) for part in (self.model, self.loss) for module in part.modules()]
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast(self.experiment.precision, self.device):
@@ -205,6 +212,8 @@ class Trainer:
         }
         norms = self.monitor.latest  # [quantities, parts]
         names = [*named, *(f"{part} {quantity}" for quantity in QUANTITIES for part in self.monitor.parts)]
+        if norms.device.type == "cpu":  # no transfer: as quick as can be
+            return dict(zip(names, [*map(float, named.values()), *norms.flatten().tolist()], strict=True))
         scalars = torch.stack(list(named.values())).to(norms.dtype)
         return dict(zip(names, torch.cat([scalars, norms.flatten()]).tolist(), strict=True))
 
