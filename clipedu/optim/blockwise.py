@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from clipedu.optim.step_sums import ROW, StepSums
+from clipedu.optim.step_sums import EACH_STEP, NORMS, ROW, WHOLE, StepSums
 
 BLOCK = 2**16  # numbers a thread: several arrays of them fit into a core's cache
 SMALL = 2**16  # numbers: smaller tensors are put side by side
@@ -187,84 +187,84 @@ class _Piece:
         used: whether any number has had a gradient.
     """
 
-    wide = False  # take all sums of a whole step in float64
-
     def __init__(self, group: int, arrays: tuple[Tensor, ...], row: int, first: int, scratch: Tensor, *, used: bool):
         self.group, self.arrays, self.used = group, arrays, used
         size = len(arrays[0])
         self.d, self.old = scratch[0, :size], scratch[1, :size]
         whole = size // row
-        cuts = [(0, whole * row, (whole, row))] * (whole > 0) + [(whole * row, size, (1, size % row))] * (size % row > 0)
-        self.rows = (first, first + sum(shape[0] for _, _, shape in cuts))
-        self._cuts = []  # of each: first row, last row, and a function that shapes an array
-        for start, stop, shape in cuts:
-            self._cuts.append((start, stop, shape, first, first + shape[0]))
-            first += shape[0]
-        self._shaped = {id(x): self._shape(x) for x in (arrays[0], arrays[2], self.d, self.old)}
+        shapes = [(whole, row)] * (whole > 0) + [(1, size % row)] * (size % row > 0)
+        self._cuts: list[tuple[int, int, tuple[int, int], int, int]] = []  # numbers, their shape, rows
+        start = 0
+        for count, length in shapes:
+            self._cuts.append((start, start + count * length, (count, length), first, first + count))
+            start, first = self._cuts[-1][1], first + count
+        self.rows = (self._cuts[0][3], first)
+        self._shaped = {id(x): self._shape(x) for x in (arrays[0], self.d, self.old)}
+        self._outs: dict[int, tuple[Tensor, list[list[Tensor]]]] = {}
 
     def _shape(self, x: Tensor) -> list[Tensor]:
         return [x[start:stop].view(shape) for start, stop, shape, _, _ in self._cuts]
 
-    def _of(self, x: Tensor) -> list[Tensor]:
-        return self._shaped.get(id(x)) or self._shape(x)
+    def _out(self, rows: Tensor) -> list[list[Tensor]]:
+        """Return where the rows of this piece are in each of the sums."""
+        kept = self._outs.get(len(rows))
+        if kept is None or kept[0] is not rows:
+            kept = self._outs[len(rows)] = (rows, [[out[a:b] for *_, a, b in self._cuts] for out in rows])
+        return kept[1]
 
-    def length(self, x: Tensor, out: Tensor) -> None:
-        """Write the length of each row of x [n]."""
-        for part, (_, _, _, a, b) in zip(self._of(x), self._cuts, strict=True):
-            if out.dtype is x.dtype or self.wide:
-                torch.linalg.vector_norm(part, dim=1, dtype=out.dtype, out=out[a:b])
+    def length(self, x: Tensor, out: list[Tensor], dtype: torch.dtype = torch.float32) -> None:
+        """Write the length of each row of x [n], summed in `dtype`."""
+        for part, there in zip(self._shaped.get(id(x)) or self._shape(x), out, strict=True):
+            if there.dtype is dtype:
+                torch.linalg.vector_norm(part, dim=1, dtype=dtype, out=there)
             else:
-                out[a:b] = torch.linalg.vector_norm(part, dim=1)
+                there.copy_(torch.linalg.vector_norm(part, dim=1, dtype=dtype))
 
-    def product(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+    def product(self, x: Tensor, y: Tensor, out: list[Tensor]) -> None:
         """Write the inner product of each row of x and y [n]; x is overwritten."""
-        if self.wide:
-            out[slice(*self.rows)] = (x.double() * y).view(-1, ALIGN).sum(1)
-            return
-        for part, (_, _, _, a, b) in zip(self._of(x.mul_(y)), self._cuts, strict=True):
-            out[a:b] = part.sum(1)
+        for part, there in zip(self._shape(x.mul_(y)), out, strict=True):
+            there.copy_(part.sum(1))
 
     def step(self, rates: _Rates, g: Tensor, rows: Tensor | None) -> None:
         """Make the step, and write its sums to `rows` [sums, rows]."""
-        w, m, v = self.arrays
         if not self.used:
             low, high = g.aminmax()
-            self.used = not (low == 0 == high)  # True for NaN
+            self.used = bool(rates.coupled) or not (low == 0 == high)  # True for NaN
         if rows is None:
             self._update(rates, g)
             return
-        self.length(g, rows[0])
+        w, out = self.arrays[0], self._out(rows)
+        self.length(g, out[0])
         self.old.copy_(w)
         self._update(rates, g)
-        whole = len(rows) > 3
-        if whole:
-            self._sums_along(g, rows)
-        self.length(w, rows[1])
+        if len(rows) == WHOLE:
+            self._sums_along(g, out)
+        self.length(w, out[1])
         torch.sub(w, self.old, out=self.d)
-        self.length(self.d, rows[2])
-        if whole:
-            self.product(self.d, self.old, rows[5])
+        self.length(self.d, out[2])
+        if len(rows) == WHOLE:
+            self.product(self.d, self.old, out[5])
 
     def _update(self, rates: _Rates, g: Tensor) -> None:
-        if self.used or rates.coupled:
-            self.used = True
+        if self.used:
             rates.update(self.arrays[0], g, *self.arrays[1:], self.d)
         elif rates.kept != 1:
             self.arrays[0].mul_(rates.kept)
 
-    def _sums_along(self, g: Tensor, rows: Tensor) -> None:
+    def _sums_along(self, g: Tensor, out: list[list[Tensor]]) -> None:
+        """Write the sums that only a whole step has, but the product of the weight with its change."""
         old, d = self.old, self.d
-        self.length(old, rows[3])
+        self.length(old, out[3])
         if self.used:
             torch.div(g, d, out=d)
-            self.length(d, rows[4])
-            self.product(d, old, rows[6])
-            self.product(d.copy_(g), old, rows[7])
+            self.length(d, out[4])
+            self.product(d, old, out[6])
+            self.product(d.copy_(g), old, out[7])
             torch.gt(self.arrays[2], 0, out=d)
-            self.product(d, d, rows[8])
+            self.product(d, d, out[8])
         else:
-            for k in (4, 6, 7, 8):
-                rows[k, slice(*self.rows)] = 0
+            for there in (*out[4], *out[6], *out[7], *out[8]):
+                there.zero_()
 
 
 class _Packed(_Piece):
@@ -280,15 +280,17 @@ class _Packed(_Piece):
         scratch: see `_Piece`.
     """
 
-    wide = True
-
     def __init__(
         self, group: int, parameters: list[Tensor], states: list[dict[str, Tensor]], first: int, scratch: Tensor
     ):
         starts = np.cumsum([0, *(-(-p.numel() // ALIGN) * ALIGN for p in parameters)])
-        w, m, v, self.g = arrays = [torch.zeros(int(starts[-1])) for _ in range(4)]
+        self._measured = torch.zeros(3, int(starts[-1]))  # g, w, and what is taken last: the change of w
+        self.g, w, change = self._measured
+        m, v = torch.zeros(2, int(starts[-1]))
+        arrays = (w, m, v, self.g)
         views = [
-            [x.as_strided(p.shape, p.stride(), int(a)) for a, p in zip(starts, parameters, strict=False)] for x in arrays
+            [x.as_strided(p.shape, p.stride(), x.storage_offset() + int(a)) for a, p in zip(starts, parameters, strict=False)]
+            for x in arrays
         ]
         self.parameters, (self.weights, _, _, self.gradients) = [p.detach() for p in parameters], views
         for name, parts in zip(AVERAGES, views[1:3], strict=True):
@@ -296,13 +298,31 @@ class _Packed(_Piece):
                 state[name] = part.copy_(state[name])
         self.starts = first + starts[:-1] // ALIGN
         super().__init__(group, (w, m, v), ALIGN, first, scratch, used=True)
+        self.d = change
+        self._in_rows = self._measured.view(3, -1, ALIGN)
 
     def run(self, rates: _Rates, gradients: list[Tensor], rows: Tensor | None) -> None:
         """Make the step of these tensors."""
         torch._foreach_copy_(self.weights, self.parameters)
         torch._foreach_copy_(self.gradients, gradients)
-        self.step(rates, self.g, rows)
+        if rows is None:
+            self._update(rates, self.g)
+        else:
+            self._measured_step(rates, rows)
         torch._foreach_copy_(self.parameters, self.weights)
+
+    def _measured_step(self, rates: _Rates, rows: Tensor) -> None:
+        w, whole = self.arrays[0], len(rows) == WHOLE
+        self.old.copy_(w)
+        self._update(rates, self.g)
+        if whole:
+            self._sums_along(self.g, self._out(rows))
+        torch.sub(w, self.old, out=self.d)
+        rows[:EACH_STEP, slice(*self.rows)] = torch.linalg.vector_norm(self._in_rows, dim=2)
+        if whole:  # what may nearly cancel
+            change, old = (x.double().view(-1, ALIGN) for x in (self.d, self.old))
+            for k, product in ((2, change.square()), (3, old.square()), (5, change.mul_(old))):
+                rows[k, slice(*self.rows)] = product.sum(1).sqrt_() if k < len(NORMS) else product.sum(1)
 
 
 class _Large:

@@ -87,7 +87,7 @@ class Trainer:
     precomputed: Precomputed = field(default_factory=Precomputed)
     step: int = 0
     seconds: float = 0.0
-    _modes: list[tuple[torch.nn.Module, bool]] | None = field(default=None, repr=False)  # of modules in training
+    _modes: tuple[list[torch.nn.Module], list[bool]] | None = field(default=None, repr=False)  # modules in training
     _from: str = field(default="", repr=False)  # where the optimizer's state is from, before its first step with it
 
     @property
@@ -148,14 +148,15 @@ class Trainer:
         Nothing in it waits for the device.
         """
         ex = self.experiment
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         self._in_training_mode()
         self.loss.progress = self.step / self.steps
         if "image" not in self.model.frozen:
             pixels = augment(batch.image[0], ex.augment, seed=ex.seed, step=self.step, first=batch.first, of=batch.of)
             batch = replace(batch, image=(pixels,))
-        self.optimizer.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+            for parameter in group["params"]:
+                parameter.grad = None
         if ex.accumulate == 1:
             output = self._loss_of(*self._encode(batch), batch.index)
             output.total.backward()
@@ -171,10 +172,11 @@ class Trainer:
 
     def _in_training_mode(self) -> None:
         """Put model and loss in training mode, unless all their modules are as that leaves them."""
-        if self._modes is None or any(module.training is not mode for module, mode in self._modes):
+        if self._modes is None or [module.training for module in self._modes[0]] != self._modes[1]:
             self.model.train()
             self.loss.train()
-            self._modes = [(module, module.training) for part in (self.model, self.loss) for module in part.modules()]
+            modules = [*self.model.modules(), *self.loss.modules()]
+            self._modes = (modules, [module.training for module in modules])
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast(self.experiment.precision, self.device):
@@ -187,7 +189,10 @@ class Trainer:
         """
         image, text = image.float(), text.float()
         output = self.loss(image, text, index)
-        norms = {f"{side}_norm": x.detach().norm(dim=1).median() for side, x in (("image", image), ("text", text))}
+        norms = {
+            f"{side}_norm": torch.linalg.vector_norm(x.detach(), dim=1).median()
+            for side, x in (("image", image), ("text", text))
+        }
         return replace(output, watch=norms | output.watch | self.model.geometry.watched())
 
     def _backward_in_parts(self, batch: Batch) -> LossOutput:
