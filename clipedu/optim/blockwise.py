@@ -3,8 +3,9 @@
 torch's own step makes eight passes over each tensor, one for each operation; of a large tensor each pass comes from memory
 and goes back, of a small one each is a call. Here the same operations, in the same order, are done with one piece after
 the other: a block of a large tensor that fits into the cache, or many small tensors side by side in one array. Every
-operation is elementwise, so each number is what torch's default gives, to the last bit. (`fused=True` is faster still,
-and rounds otherwise: its square roots are right to the last bit, MKL's are not.)
+operation is elementwise, so each number is what torch's default gives, to the last bit. With `fused=True` torch's fused
+kernel makes the step of each piece: faster still, and rounded otherwise (its square roots are right to the last bit, those of
+`torch.sqrt` by MKL are not).
 
 While a piece is in the cache it can be measured at little cost: `StepSums` (`step_sums.py`), which `NormMonitor` sets.
 
@@ -92,7 +93,7 @@ class BlockAdamW(_ByBlocks, torch.optim.AdamW):
 def _plain(group: dict[str, Any]) -> bool:
     """Return whether a group has settings for which a step by blocks is written."""
     numbers = (group["lr"], group["eps"], group["weight_decay"], *group["betas"])
-    other = ("amsgrad", "maximize", "capturable", "differentiable", "foreach", "fused")
+    other = ("amsgrad", "maximize", "capturable", "differentiable", "foreach")
     return not any([group[key] for key in other]) and not any([isinstance(x, Tensor) for x in numbers]) and numbers[1] > 0
 
 
@@ -140,39 +141,65 @@ def _as_torch(optimizer: torch.optim.Optimizer, group: dict[str, Any], lists: Li
 class _Rates:
     """What the step of a group multiplies with."""
 
-    kept: float  # of a weight, by decoupled decay
+    decay: float  # decoupled
+    kept: float  # of a weight, by it
     coupled: float
     beta1: float
     beta2: float
     eps: float
     root: float
     size: float
+    lr: float
+    fused: Tensor | None  # number of the step, for torch's fused kernel
 
     @classmethod
-    def of(cls, group: dict[str, Any], step: float) -> _Rates:
+    def of(cls, group: dict[str, Any], step: Tensor) -> _Rates:
+        """Return the rates of step number `step`, from 1."""
         lr, decay, (beta1, beta2) = float(group["lr"]), group["weight_decay"], group["betas"]
         decoupled = group["decoupled_weight_decay"]
+        count = float(step)
         return cls(
+            decay=decay if decoupled else 0.0,
             kept=1 - lr * decay if decoupled else 1.0,
             coupled=0.0 if decoupled else decay,
             beta1=beta1,
             beta2=beta2,
             eps=group["eps"],
-            root=(1 - beta2**step) ** 0.5,
-            size=lr / (1 - beta1**step),
+            root=(1 - beta2**count) ** 0.5,
+            size=lr / (1 - beta1**count),
+            lr=lr,
+            fused=step if group["fused"] else None,
         )
 
     def update(self, w: Tensor, g: Tensor, m: Tensor, v: Tensor, d: Tensor) -> None:
-        """Make the step of a piece, all [n]; `d` is the denominator afterwards."""
+        """Make the step of a piece, all [n], with `d` to write to."""
+        if self.fused is not None:
+            self._fused(w, g, m, v)
+            return
         if self.coupled != 0:
             g = torch.add(g, w, alpha=self.coupled, out=d)
         if self.kept != 1:
             w.mul_(self.kept)
         m.lerp_(g, 1 - self.beta1)
         v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
-        torch.sqrt(v, out=d)
-        d.div_(self.root).add_(self.eps)
-        w.addcdiv_(m, d, value=-self.size)
+        w.addcdiv_(m, self.denominator(v, d), value=-self.size)
+
+    def denominator(self, v: Tensor, d: Tensor) -> Tensor:
+        """Return what the average gradient is divided by, written to `d`."""
+        return torch.sqrt(v, out=d).div_(self.root).add_(self.eps)
+
+    def _fused(self, w: Tensor, g: Tensor, m: Tensor, v: Tensor) -> None:
+        kernel = torch._fused_adam_ if self.coupled else torch._fused_adamw_
+        kernel(
+            *([w], [g], [m], [v], [], [self.fused]),
+            lr=self.lr,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            weight_decay=self.coupled or self.decay,
+            eps=self.eps,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 class _Piece:
@@ -238,7 +265,7 @@ class _Piece:
         self.old.copy_(w)
         self._update(rates, g)
         if len(rows) == WHOLE:
-            self._sums_along(g, out)
+            self._sums_along(rates, g, out)
         self.length(w, out[1])
         torch.sub(w, self.old, out=self.d)
         self.length(self.d, out[2])
@@ -251,12 +278,12 @@ class _Piece:
         elif rates.kept != 1:
             self.arrays[0].mul_(rates.kept)
 
-    def _sums_along(self, g: Tensor, out: list[list[Tensor]]) -> None:
+    def _sums_along(self, rates: _Rates, g: Tensor, out: list[list[Tensor]]) -> None:
         """Write the sums that only a whole step has, but the product of the weight with its change."""
         old, d = self.old, self.d
         self.length(old, out[3])
         if self.used:
-            torch.div(g, d, out=d)
+            torch.div(g, rates.denominator(self.arrays[2], d), out=d)
             self.length(d, out[4])
             self.product(d, old, out[6])
             self.product(d.copy_(g), old, out[7])
@@ -316,7 +343,7 @@ class _Packed(_Piece):
         self.old.copy_(w)
         self._update(rates, self.g)
         if whole:
-            self._sums_along(self.g, self._out(rows))
+            self._sums_along(rates, self.g, self._out(rows))
         torch.sub(w, self.old, out=self.d)
         rows[:EACH_STEP, slice(*self.rows)] = torch.linalg.vector_norm(self._in_rows, dim=2)
         if whole:  # what may nearly cancel
@@ -369,7 +396,7 @@ class _Plan:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, groups: list[list[Tensor]], count: float):
-        self._count, self._threads = count, torch.get_num_threads()
+        self._threads = torch.get_num_threads()
         self._state = optimizer.state
         self._sizes = [len(group["params"]) for group in optimizer.param_groups]
         self.parameters = [p for group in groups for p in group]
@@ -428,9 +455,8 @@ class _Plan:
             sums: what to measure with, if at all.
         """
         self._steps += 1
-        self._count += 1
         gradients: Any = [p.grad for p in self.parameters]
-        rates = [_Rates.of(group, self._count) for group in groups]
+        rates = [_Rates.of(group, self._steps[0]) for group in groups]
         rows = None if sums is None else sums.begin(self._rows)
         for pack, members in self._packs:
             pack.run(rates[pack.group], [gradients[k] for k in members], rows)
