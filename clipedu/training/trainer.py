@@ -75,6 +75,7 @@ class Trainer:
     Attributes:
         step: number of the next step, from 0.
         seconds: of training so far.
+        waited: seconds of this process's steps that went by until their batches were there.
     """
 
     experiment: Experiment
@@ -87,6 +88,7 @@ class Trainer:
     precomputed: Precomputed = field(default_factory=Precomputed)
     step: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     _modes: tuple[list[torch.nn.Module], list[bool]] | None = field(default=None, repr=False)  # modules in training
     _from: str = field(default="", repr=False)  # where the optimizer's state is from, before its first step with it
 
@@ -125,6 +127,7 @@ class Trainer:
             )
             with closing(feed(source, self.device)) as ahead:
                 for batch in ahead:
+                    self.waited += time.perf_counter() - began
                     lr = learning_rate(
                         self.step,
                         peak=ex.lr,
