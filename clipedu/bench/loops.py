@@ -49,7 +49,7 @@ def bare_loop(
     ids, mask, owner = pairs.all_tokens()
     lengths, first = mask.sum(1), torch.searchsorted(owner, torch.arange(len(pairs) + 1))
     optimizer = torch.optim.AdamW(_groups(model, ex.weight_decay), lr=ex.lr, fused=True)
-    loss, scale = _clip_loss(), torch.tensor(1 / temperature, device=device)
+    loss, scale = clip_loss(), torch.tensor(1 / temperature, device=device)
     step = 0
     model.train()
     while True:
@@ -82,7 +82,7 @@ def open_clip_loop(
     ex, device = experiment, model.device
     scale = nn.Parameter(torch.tensor(1 / temperature).log().to(device))
     groups = [*_groups(model, ex.weight_decay), {"params": [scale], "weight_decay": 0.0}]
-    optimizer, loss = torch.optim.AdamW(groups, lr=ex.lr), _clip_loss()
+    optimizer, loss = torch.optim.AdamW(groups, lr=ex.lr), clip_loss()
     model.train()
     for pixels, (ids, mask) in _decoded(pairs, ex, model.tokenizer):
         image = pixels.to(device, non_blocking=True)
@@ -105,7 +105,7 @@ def course_loop(
     ex, device = experiment, model.device
     optimizer = torch.optim.AdamW(_groups(model, ex.weight_decay), lr=ex.lr)
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
-    loss, scale, seen = _clip_loss(), 1 / temperature, 0.0
+    loss, scale, seen = clip_loss(), 1 / temperature, 0.0
     model.train()
     for pixels, captions in _decoded(pairs, ex):
         image = pixels.to(device)
@@ -131,7 +131,12 @@ def _bf16(experiment: Experiment, device: torch.device) -> bool:
     return experiment.precision == "bf16" or (experiment.precision == "auto" and device.type == "cuda")
 
 
-def _clip_loss() -> nn.Module:
+def clip_loss() -> nn.Module:
+    """Return open_clip's `ClipLoss`.
+
+    Raises:
+        ClipeduError: it is not installed.
+    """
     try:
         from open_clip.loss import ClipLoss
     except ImportError:
@@ -181,7 +186,9 @@ class _Collate:
 
     def __call__(self, rows: list[tuple[Tensor, str]]) -> tuple[Tensor, Any]:
         captions = [caption for _, caption in rows]
-        return torch.stack([pixels for pixels, _ in rows]), _tokens(self.tokenizer, captions) if self.tokenizer else captions
+        return torch.stack([pixels for pixels, _ in rows]), _tokens(
+            self.tokenizer, captions
+        ) if self.tokenizer else captions
 
 
 def _decoded(pairs: Pairs, experiment: Experiment, tokenizer: Tokenizer | None = None) -> Iterator[tuple[Tensor, Any]]:

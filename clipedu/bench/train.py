@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from clipedu.bench.loops import Loop, bare_loop, course_loop, open_clip_loop
+from clipedu.bench.loops import Loop, bare_loop, clip_loss, course_loop, open_clip_loop
 from clipedu.bench.measure import machine, print_line
 from clipedu.config.experiment import Experiment
 from clipedu.data.scenes.dataset import Scenes
@@ -79,9 +79,7 @@ CASES = {
         threads=2,
         words=WORDS,
     ),
-    "frozen": Case(
-        {"train_size": 4000, "image_frozen": True, "text_frozen": True}, _BARE, steps=100, rounds=20
-    ),
+    "frozen": Case({"train_size": 4000, "image_frozen": True, "text_frozen": True}, _BARE, steps=100, rounds=20),
     "course": Case(
         {**_TOWERS, "image_size": 224, "batch_size": 128, "train_size": 2048, "augment": "crop-flip"},
         {"course's way": course_loop, "open_clip's loop": open_clip_loop, "bare loop": bare_loop},
@@ -98,7 +96,7 @@ def bench_train(
     cases: Sequence[str] | None = None,
     *,
     rounds: int | None = None,
-    settings: dict[str, Any] | None = None,
+    fused: bool = False,
     write: Callable[[str], None] = print_line,
 ) -> list[dict[str, Any]]:
     """Measure, write a Markdown table line by line, and return its rows.
@@ -106,7 +104,7 @@ def bench_train(
     Args:
         cases: names in `CASES`; None takes all that fit the machine.
         rounds: how often each loop has its turn; None as the case has it.
-        settings: changes to the experiments of all cases, e.g. {"optimizer_options": {"fused": True}}.
+        fused: give our optimizer torch's fused kernel too, which rounds otherwise than its default.
         write: called with each line; prints by default.
 
     Returns:
@@ -114,25 +112,42 @@ def bench_train(
         the processor's seconds), waited (share of our time) and ceiling (share of a matrix product's speed).
 
     Raises:
-        ClipeduError: an unknown case, no round, open_clip is not installed, or a setting that does not fit.
+        ClipeduError: an unknown case, one for another device, no round, or open_clip is not installed.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = [name for name, case in CASES.items() if case.device == device] if cases is None else list(cases)
     for name in chosen:
         if name not in CASES:
             raise unknown_name("case", name, CASES)
+        if CASES[name].device == "cuda" and device == "cpu":
+            raise ClipeduError(
+                f"case {name!r} needs a GPU with CUDA; without one there are laptop, photographs and frozen"
+            )
     if rounds is not None and rounds < 1:
         raise ClipeduError(f"rounds={rounds} must be at least 1")
+    clip_loss()  # raises if open_clip is missing
     before = torch.get_num_threads()
+    settings = {"optimizer_options": {"fused": True}} if fused else {}
     write(_header(device))
-    columns = ["case", "threads", "ours, ms", "against", "theirs, ms", "ratio", "quartiles", "processor", "waited", "ceiling"]
+    columns = [
+        "case",
+        "threads",
+        "ours, ms",
+        "against",
+        "theirs, ms",
+        "ratio",
+        "quartiles",
+        "processor",
+        "waited",
+        "ceiling",
+    ]
     write(markdown_table(columns, []))
     rows = []
     try:
         for name in chosen:
             case = CASES[name]
             torch.set_num_threads(case.threads or before)
-            for row in _measure(case, case.rounds if rounds is None else rounds, settings or {}):
+            for row in _measure(case, case.rounds if rounds is None else rounds, settings):
                 rows.append({"case": name, **row})
                 write(_line(rows[-1]))
     finally:

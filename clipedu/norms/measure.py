@@ -108,22 +108,19 @@ class StepMeasure:
 
     def _around_step(self, whole: bool) -> Sums:
         assert self._snapshot is not None and self._gradient is not None  # by `_copy`
-        minibatch = None
+        sums: list[Any] = []
         if whole and self._minibatch:
-            minibatch = minibatches(self._optimizer, self._parameters, self._snapshot.copies, wide(self.device))
-        sums = (self._gradient, *self._snapshot.compare(whole=whole)[: 4 if whole else 2])
-        if self.device.type == "cpu":
-            minibatch = None if minibatch is None else minibatch.numpy()
-            sums = tuple(x.numpy() for x in sums)
-        return Sums(*sums, minibatch=minibatch)
+            sums = [minibatches(self._optimizer, self._parameters, self._snapshot.copies, wide(self.device))]
+        sums = [self._gradient, *self._snapshot.compare(whole=whole), *sums]
+        return Sums(*(x.numpy() for x in sums) if self.device.type == "cpu" else sums)
 
     def _inside_step(self, whole: bool, laws: Sequence[str]) -> Sums:
         inside: Any = self._inside
         if inside.found is not self._found:  # other tensors take part than in the last step
             self._found = inside.found
             self._column = np.array([inside.found.get(p, -1) for p in self._parameters])
-            self._still = np.flatnonzero(self._column < 0)
-        if not len(self._still):
+            self._still: list[int] = np.flatnonzero(self._column < 0).tolist()
+        if not self._still:
             values = inside.values[:, self._column]
         else:
             values = np.empty((WHOLE if whole else EACH_STEP, len(self._column)))
@@ -140,7 +137,7 @@ class StepMeasure:
         if self._minibatch:
             minibatch = np.stack([contribution, along_contribution, along_gradient, values[0], active])
             minibatch[:2, [law == "coupled" for law in laws]] = np.nan  # no simple form
-            if len(self._still):
+            if self._still:
                 some = [self._parameters[k] for k in self._still]
                 minibatch[:, self._still] = minibatches(self._optimizer, some, some, wide(self.device)).numpy()
         return Sums(gradient, after, change, before, along, minibatch)

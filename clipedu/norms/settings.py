@@ -54,12 +54,10 @@ class GroupSettings:
         Call it after the step: a hook that sets them (`clipedu.optim.follow`) may run after the monitor's.
         """
         rows = self._rows()
-        groups, laws, values = zip(*rows, strict=True)
-        table = np.array(values).T
+        table = np.array([values for *_, values in rows]).T
         if len(rows) != len(self._parameters):  # one for each group
-            groups, laws = ([column[k] for k in self._row] for column in (groups, laws))
-            table = table[:, self._row]
-        return Settings(list(groups), list(laws), table[0], table[1:])
+            rows, table = [rows[k] for k in self._row], table[:, self._row]
+        return Settings([group for group, *_ in rows], [law for _, law, _ in rows], table[0], table[1:])
 
     def _rows(self) -> list[tuple[str, str, tuple[float, ...]]]:
         """Return a row for each parameter, or for each group where a group is all of one kind."""

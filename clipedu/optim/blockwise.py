@@ -94,7 +94,9 @@ def _plain(group: dict[str, Any]) -> bool:
     """Return whether a group has settings for which a step by blocks is written."""
     numbers = (group["lr"], group["eps"], group["weight_decay"], *group["betas"])
     other = ("amsgrad", "maximize", "capturable", "differentiable", "foreach")
-    return not any([group[key] for key in other]) and not any([isinstance(x, Tensor) for x in numbers]) and numbers[1] > 0
+    return (
+        not any([group[key] for key in other]) and not any([isinstance(x, Tensor) for x in numbers]) and numbers[1] > 0
+    )
 
 
 def _possible(group: dict[str, Any], lists: Lists) -> bool:
@@ -273,10 +275,11 @@ class _Piece:
             self.product(self.d, self.old, out[5])
 
     def _update(self, rates: _Rates, g: Tensor) -> None:
+        w, m, v = self.arrays
         if self.used:
-            rates.update(self.arrays[0], g, *self.arrays[1:], self.d)
+            rates.update(w, g, m, v, self.d)
         elif rates.kept != 1:
-            self.arrays[0].mul_(rates.kept)
+            w.mul_(rates.kept)
 
     def _sums_along(self, rates: _Rates, g: Tensor, out: list[list[Tensor]]) -> None:
         """Write the sums that only a whole step has, but the product of the weight with its change."""
@@ -316,7 +319,10 @@ class _Packed(_Piece):
         m, v = torch.zeros(2, int(starts[-1]))
         arrays = (w, m, v, self.g)
         views = [
-            [x.as_strided(p.shape, p.stride(), x.storage_offset() + int(a)) for a, p in zip(starts, parameters, strict=False)]
+            [
+                x.as_strided(p.shape, p.stride(), x.storage_offset() + int(a))
+                for a, p in zip(starts, parameters, strict=False)
+            ]
             for x in arrays
         ]
         self.parameters, (self.weights, _, _, self.gradients) = [p.detach() for p in parameters], views

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,7 @@ from clipedu.models import DualEncoder
 from clipedu.norms import QUANTITIES, NormMonitor
 from clipedu.optim import learning_rate
 from clipedu.optim.regroup import regroup
-from clipedu.training.gradient_cache import backward_in_parts
+from clipedu.training.gradient_cache import backward_in_parts, statistics_kept
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import NotFinite, first_non_finite, model_fault, optimizer_fault
@@ -162,7 +162,8 @@ class Trainer:
                 parameter.grad = None
         if ex.accumulate == 1:
             output = self._loss_of(*self._encode(batch), batch.index)
-            output.total.backward()
+            with statistics_kept(self.model) if ex.checkpointing else nullcontext():
+                output.total.backward()
         else:
             output = self._backward_in_parts(batch)
         if ex.clip_grad is not None:
@@ -205,7 +206,8 @@ class Trainer:
             outputs.append(self._loss_of(image, text, batch.index))
             return outputs[-1].total
 
-        backward_in_parts(self._encode, batch.split(self.experiment.accumulate), loss, self.model)
+        parts = batch.split(self.experiment.accumulate)
+        backward_in_parts(self._encode, parts, loss, self.model, checkpointing=self.experiment.checkpointing)
         return outputs[-1]
 
     def _on_host(self, output: LossOutput) -> dict[str, float]:
