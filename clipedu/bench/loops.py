@@ -1,4 +1,4 @@
-"""The training loops that ours is measured against, as generators of steps.
+"""Training loops that ours is measured against, generators of steps.
 
     bare         what one writes first: batches by indexing, the towers, open_clip's `ClipLoss`, `AdamW(fused=True)`. It
                  records nothing, and its data lie ready in memory
@@ -78,7 +78,10 @@ def bare_loop(
 def open_clip_loop(
     experiment: Experiment, pairs: Pairs, model: DualEncoder, precomputed: Precomputed, temperature: float
 ) -> Iterator[None]:
-    """Make the steps of open_clip's loop, without end; arguments as of `bare_loop`."""
+    """Make the steps of open_clip's loop, without end.
+
+    The arguments are those of `bare_loop`.
+    """
     ex, device = experiment, model.device
     scale = nn.Parameter(torch.tensor(1 / temperature).log().to(device))
     groups = [*_groups(model, ex.weight_decay), {"params": [scale], "weight_decay": 0.0}]
@@ -101,7 +104,10 @@ def open_clip_loop(
 def course_loop(
     experiment: Experiment, pairs: Pairs, model: DualEncoder, precomputed: Precomputed, temperature: float
 ) -> Iterator[None]:
-    """Make the steps of the course's loop, without end; arguments as of `bare_loop`."""
+    """Make the steps of the course's loop, without end.
+
+    The arguments are those of `bare_loop`.
+    """
     ex, device = experiment, model.device
     optimizer = torch.optim.AdamW(_groups(model, ex.weight_decay), lr=ex.lr)
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")

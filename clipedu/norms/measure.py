@@ -1,4 +1,4 @@
-"""`StepMeasure`: the sums of a step, taken inside it where the optimizer can, else around it.
+"""`StepMeasure`: the sums of a step, taken inside it or around it.
 
 An optimizer that can has an attribute `sums` (`clipedu.optim.blockwise`), which is given a `StepSums` to fill. Of all others
 the weights are copied before the step and compared after it (`snapshot.py`). The second way is taken too while something
@@ -24,7 +24,9 @@ _NOTHING: dict[Tensor, int] = {}  # has been stepped
 
 @dataclass(frozen=True)
 class Sums:
-    """What a step did to each parameter, [parameters] each: arrays for a CPU, else tensors on the device.
+    """What a step did to each parameter, [parameters] each.
+
+    They are arrays for a CPU, else tensors on the device.
 
     Attributes:
         gradient: ||g||^2.

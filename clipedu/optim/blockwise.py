@@ -191,9 +191,10 @@ class _Rates:
         return torch.sqrt(v, out=d).div_(self.root).add_(self.eps)
 
     def _fused(self, w: Tensor, g: Tensor, m: Tensor, v: Tensor) -> None:
+        tensors: Any = ([w], [g], [m], [v], [], [self.fused])
         kernel = torch._fused_adam_ if self.coupled else torch._fused_adamw_
         kernel(
-            *([w], [g], [m], [v], [], [self.fused]),
+            *tensors,
             lr=self.lr,
             beta1=self.beta1,
             beta2=self.beta2,
@@ -437,7 +438,9 @@ class _Plan:
         self._rows, self._first = row, np.array(first)
         self._found = {p: k for k, p in enumerate(order)}
         self._places = [p.data_ptr() for p in self.parameters]
-        self._kept = [(state, *(state[name] for name in ("step", *AVERAGES))) for state in states.values()]
+        self._kept: list[tuple[Any, ...]] = [
+            (state, *(state[name] for name in ("step", *AVERAGES))) for state in states.values()
+        ]
 
     def holds(self, optimizer: torch.optim.Optimizer) -> bool:
         """Return whether the coming step has these pieces."""

@@ -1,4 +1,6 @@
-"""`StepSums`: what a step of `blockwise.py` does to each tensor, summed while it is made.
+"""`StepSums`: what a step does to each tensor, summed while it is made.
+
+The steps are those of `blockwise.py`.
 
 With w and w' the weights before and after, d = w' - w, g the gradient, and q the contribution of the minibatch (for Adam
 g / (sqrt(v) + eps), `clipedu.norms.minibatch`):

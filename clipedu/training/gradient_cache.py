@@ -79,7 +79,10 @@ def running_averages_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Keep batch norms from counting a batch again, where a forward pass is repeated inside."""
+    """Keep batch norms from counting a batch again.
+
+    For the time that parts of a forward pass are repeated.
+    """
     counts = [m.num_batches_tracked for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
     kept = [(count, count.clone()) for count in counts if count is not None]
     with running_averages_kept(model):

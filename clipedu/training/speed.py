@@ -1,4 +1,7 @@
-"""Encoders that need less memory, or less time: gradient checkpointing, and `torch.compile`."""
+"""Encoders that need less memory, or less time.
+
+These are gradient checkpointing and `torch.compile`.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def checkpoint_encoders(model: DualEncoder, experiment: Experiment) -> None:
 
 
 def compile_encoders(model: DualEncoder, experiment: Experiment, *, backend: str | Any = "inductor") -> None:
-    """Compile the encoders that are trained, or log why one cannot be compiled.
+    """Compile the encoders that are trained, or log why that fails.
 
     It is tried on a copy, with a step on random numbers, so that nothing of the model changes but its speed.
 
