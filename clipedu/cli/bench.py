@@ -12,13 +12,14 @@ OPTIONS = {
     "norms": ("batch_size", "image_size", "tokens", "threads"),
     "data": ("images", "image_size", "batch_size"),
     "retrieval": ("images", "dim", "threads"),
+    "train": ("cases", "rounds", "fused"),
 }
 """The options of each benchmark. Others are refused."""
 
 
 def add_bench(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
     """Add `bench` to the commands of a parser; `args.command(args)` runs it."""
-    text = "measure speed and memory against named peers, in one run (losses: needs open_clip_torch)"
+    text = "measure speed and memory against named peers, in one run (losses, train: need open_clip_torch)"
     parser = commands.add_parser("bench", help=text, description=text)
     parser.add_argument("what", choices=list(OPTIONS))
     losses = parser.add_argument_group("losses and retrieval")
@@ -42,12 +43,21 @@ def add_bench(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
     parser.add_argument(
         "--threads", type=whole(), help="of losses, norms and retrieval: threads of torch (default: torch's own choice)"
     )
+    train = parser.add_argument_group("train")
+    train.add_argument(
+        "--cases",
+        nargs="+",
+        metavar="NAME",
+        help="laptop, photographs, frozen, course (default: those that fit the machine)",
+    )
+    train.add_argument("--rounds", type=whole(), help="how often each loop has its turn (default: 3 to 20)")
+    train.add_argument("--fused", action="store_true", default=None, help="ours with AdamW(fused=True) too")
     parser.set_defaults(command=run_bench)
     return parser
 
 
 def run_bench(args: argparse.Namespace) -> None:
-    """Measure losses, the norm monitor, data loading or retrieval.
+    """Measure losses, the norm monitor, data loading, retrieval or training.
 
     Raises:
         ClipeduError: an option that has no effect on what is measured.
@@ -65,6 +75,10 @@ def run_bench(args: argparse.Namespace) -> None:
         from clipedu.bench.retrieval import bench_retrieval
 
         bench_retrieval(**given)
+    elif args.what == "train":
+        from clipedu.bench.train import bench_train
+
+        bench_train(**given)
     else:
         from clipedu.bench.losses import bench_losses
 

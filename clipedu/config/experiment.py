@@ -178,6 +178,14 @@ class Experiment:
     seed: int = _setting(0, "everything random comes from it", at_least=0, at_most=2**63 - 1)
     device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps", rounds=True)
     precision: str = _setting("auto", "auto: bf16 where the device is good at it", choices=("auto", "fp32", "bf16"))
+    checkpointing: bool = _setting(
+        False, "keep less for the backward pass and compute it again there: less memory, more time, the same numbers"
+    )
+    compile: str = _setting(
+        "none",
+        "torch.compile of the encoders, by its mode; rounds otherwise and draws other dropout masks",
+        choices=("none", "default", "reduce-overhead", "max-autotune"),
+    )
 
     def __new__(cls, **settings: Any) -> Experiment:
         for name in settings:

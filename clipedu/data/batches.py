@@ -143,13 +143,15 @@ def batches(
     own = share(batch_size, rank, ranks)
     order = epoch_order(rows, seed=seed, epoch=epoch)
     choice = caption_choice(rows, seed=seed, epoch=epoch)
-    image, text = precomputed.image, precomputed.text
+    image = precomputed.image
+    if precomputed.text is not None:
+        features, first = precomputed.text
+        caption = first[:-1] + choice % first.diff()  # of each row
     for start in range(skip * batch_size, rows - batch_size + 1, batch_size):
         index = order[start + own.start : start + own.stop]
         seen = pairs.pixels(index) if image is None else image[index.to(image.device)]
-        if text is None:
+        if precomputed.text is None:
             read: tuple[Tensor, ...] = pairs.tokens(index, choice[index])
         else:
-            features, first = text
-            read = (features[first[index] + choice[index] % (first[index + 1] - first[index])],)
+            read = (features[caption[index]],)
         yield Batch(index, (seen,), read, own.start, batch_size)

@@ -17,8 +17,9 @@ decay s is 0, and what L2 does is a part of u.
     monitor.frame()               # one row a layer and recorded step: norms, angle, alignment, injection, decay, ...
     monitor.totals()              # one row a part of the model and step: weight, gradient, update
 
-It holds one extra copy of the trained weights. Results stay on the device, and reach the host when they are read (or
-every 256 steps), in one transfer. In `frame()`, with cos and angle of the whole tensor:
+Optimizers that sum while they step (`clipedu.optim.step_sums`: adam, adamw and adamc on a CPU) are asked for the sums; around
+the steps of others a copy of the trained weights is kept. Results stay on the device, and reach the host when they are
+read (or every 256 steps), in one transfer. In `frame()`, with cos and angle of the whole tensor:
 
     weight ||w'||     gradient ||g|| before clipping     update ||w' - w||, decay included     cosine cos(w, u)
     angle between w and w', radians     relative_update ||lr u|| / ||w||     effective_lr lr sqrt((2 - alpha) / alpha)
@@ -46,13 +47,12 @@ import torch
 from torch import Tensor, nn
 
 from clipedu.norms.layers import Layer, watched_layers
-from clipedu.norms.minibatch import minibatches
-from clipedu.norms.shares import Shares
-from clipedu.norms.snapshot import Snapshot, squares, wide
+from clipedu.norms.measure import StepMeasure
+from clipedu.norms.settings import GroupSettings
+from clipedu.norms.snapshot import wide
 from clipedu.norms.spectral import SpectralNorms
 from clipedu.norms.table import QUANTITIES, add_contributions, layer_table
 from clipedu.optim.param_groups import HEADS
-from clipedu.optim.shrinkage import newest_weight
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.wrappers import bare_name
 
@@ -101,15 +101,15 @@ class NormMonitor:
         self.first_step, self.every = 0, every
         self._optimizer = optimizer
         self._parameters = [layer.parameter for layer in self.layers]
-        self._snapshot = Snapshot(self._parameters)
-        self._shares = Shares(optimizer, self._parameters)
-        self._device = self._snapshot.device
+        self._measure = StepMeasure(optimizer, self._parameters, minibatch=minibatch)
+        self._group_settings = GroupSettings(optimizer, self._parameters)
+        self._device = self._measure.device
         self._spectral = SpectralNorms(self._parameters) if spectral else None
         member = [[part in ("all", layer.part) for layer in self.layers] for part in self.parts]
-        self._membership = self._tensor(member)
-        self._gradient: Tensor | None = None
-        self.latest_gradients = self._tensor([0.0] * len(self.layers))
-        self._lambda = self._tensor([0.0] * len(self.layers))
+        self._xp: Any = np if self._device.type == "cpu" else torch  # on the host numpy's calls are much shorter
+        self._members = self._array(np.array(member).T)
+        self._lambda = self._array(np.zeros(len(self.layers)))
+        self.latest_gradients: Any = self._array(np.zeros(len(self.layers)))
         self._seen = self._depth = 0
         self._ending = False
         self._totals, self._rows, self._contributions = _Kept(), _Kept(), _Kept() if minibatch else None
@@ -126,13 +126,14 @@ class NormMonitor:
         """Take the hooks off the optimizer; what was measured stays."""
         for hook in self._hooks:
             hook.remove()
+        self._measure.close()
 
     def observe_gradients(self) -> None:
         """Measure the gradients now; call it before clipping.
 
         Without it they are measured when the step begins.
         """
-        self._gradient = squares([p.grad for p in self._parameters], self._device)
+        self._measure.observe_gradients()
 
     @property
     def _recorded(self) -> bool:
@@ -145,7 +146,7 @@ class NormMonitor:
 
         They are [3, parts] in the order of `QUANTITIES` and `parts`.
         """
-        return self._totals.last
+        return torch.as_tensor(self._totals.last)
 
     def totals(self) -> pandas.DataFrame:
         """Return the norms of each part as a tidy frame.
@@ -193,10 +194,13 @@ class NormMonitor:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` gave; layers missing there begin at 0."""
         before = {bare_name(name): math.nan if v is None else v for name, v in state["Lambda"].items()}
-        self._lambda = self._tensor([before.get(layer.name, 0.0) for layer in self.layers])
+        self._lambda = self._array(np.array([before.get(layer.name, 0.0) for layer in self.layers]))
 
-    def _tensor(self, values: list) -> Tensor:
-        return torch.tensor(values, dtype=wide(self._device)).to(self._device, non_blocking=True)
+    def _array(self, values: Any) -> Any:
+        """Return numbers as the monitor computes with them: an array on the host, else a tensor on the device."""
+        if self._xp is np:
+            return np.asarray(values, np.float64)
+        return torch.as_tensor(values, dtype=wide(self._device)).to(self._device, non_blocking=True)
 
     def _pre(self, *_: object) -> None:
         if self._ending:  # fewer ends than beginnings: an earlier step was broken off by an error
@@ -204,10 +208,9 @@ class NormMonitor:
         self._depth, self._ending = self._depth + 1, False
         if self._depth > 1:  # an optimizer whose `step` calls that of its parent runs the hooks of both
             return
-        if self._gradient is None:
-            self.observe_gradients()
-        self._snapshot.take()
-        self._shares.before(self._recorded)
+        hooks = self._optimizer._optimizer_step_post_hooks  # torch has no public way to ask
+        self._measure.before(whole=self._recorded, alone=len(hooks) == 1)
+        self._group_settings.before(self._recorded)
 
     @torch.no_grad()
     def _post(self, *_: object) -> None:
@@ -215,63 +218,39 @@ class NormMonitor:
         if self._depth > 0:
             return
         recorded = self._recorded
-        if recorded and self._contributions is not None:
-            self._contributions.add(
-                minibatches(self._optimizer, self._parameters, self._snapshot.copies, wide(self._device))
-            )
-        gradient = self._gradient
-        assert gradient is not None  # measured before the step, by `_pre` at the latest
-        after, change, *products = self._snapshot.compare(whole=recorded)
-        names, laws, settings = self._read_groups()
-        shares = torch.where(change > 0, self._tensor(settings[0].tolist()), 0.0)
-        self._lambda = self._lambda + 2 * shares
-        self._totals.add((torch.stack([after, gradient, change]) @ self._membership.T).sqrt())
+        settings = self._group_settings.read()
+        sums = self._measure.after(settings.laws, whole=recorded)
+        xp = self._xp
+        with np.errstate(all="ignore"):
+            shares = xp.where(sums.change > 0, self._array(settings.shares), 0.0)
+            self._lambda = self._lambda + 2 * shares
+            self._totals.add((xp.stack([sums.after, sums.gradient, sums.change]) @ self._members) ** 0.5)
         if recorded:
-            row = [*products, change, after, gradient, shares, self._lambda]
+            assert sums.before is not None and sums.along is not None
+            row = [sums.before, sums.along, sums.change, sums.after, sums.gradient, shares, self._lambda]
             if self._spectral:
-                row.append(self._spectral.measure().to(after.dtype))
-            self._rows.add(torch.stack(row))
-            self._settings.append((self._seen, names, laws, settings[1:]))
-        self._gradient, self.latest_gradients = None, gradient
+                row.append(self._array(self._spectral.measure()))
+            self._rows.add(xp.stack(row))
+            self._settings.append((self._seen, settings.groups, settings.laws, settings.rates))
+            if self._contributions is not None and sums.minibatch is not None:
+                self._contributions.add(sums.minibatch)
+        self.latest_gradients = sums.gradient
         self._seen += 1
-
-    def _read_groups(self) -> tuple[list[str], list[str], np.ndarray]:
-        """Read each layer's group, its law, and its values in this step, [4, layers].
-
-        They are shrink, lr, lambda and effective lr.
-
-        Call it after the step: a hook that sets them (`clipedu.optim.follow`) may run after the monitor's.
-        """
-        groups = {p: (n, group) for n, group in enumerate(self._optimizer.param_groups) for p in group["params"]}
-        names, laws, values = [], [], []
-        for parameter in self._parameters:
-            if parameter not in groups:
-                names.append("not in the optimizer")
-                laws.append("none")
-                values.append((0.0, 0.0, 0.0, 0.0))
-                continue
-            number, group = groups[parameter]
-            lr, alpha = float(group["lr"]), newest_weight(self._optimizer, group, parameter)
-            law, share = self._shares.of(group, parameter)
-            names.append(group.get("name", f"group {number}"))
-            laws.append(law)
-            values.append((share, lr, float(group.get("weight_decay") or 0.0), lr * ((2 - alpha) / alpha) ** 0.5))
-        return names, laws, np.array(values).T
 
 
 class _Kept:
-    """Small tensors, one a step, kept on the device.
+    """Small tensors, one a step, kept on the device; on the host arrays.
 
     They are copied to the host when they are read, or when there are many of them.
     """
 
-    last: Tensor
+    last: Any
 
     def __init__(self) -> None:
-        self._on_device: list[Tensor] = []
+        self._on_device: list[Any] = []
         self._on_host: list[np.ndarray] = []
 
-    def add(self, value: Tensor) -> None:
+    def add(self, value: Any) -> None:
         self.last = value
         self._on_device.append(value)
         if len(self._on_device) == _KEPT_ON_DEVICE:
@@ -284,5 +263,8 @@ class _Kept:
 
     def _flush(self) -> None:
         if self._on_device:
-            self._on_host.append(torch.stack(self._on_device).cpu().double().numpy())
+            if isinstance(self._on_device[0], Tensor):
+                self._on_host.append(torch.stack(self._on_device).cpu().double().numpy())
+            else:
+                self._on_host.append(np.stack(self._on_device))
             self._on_device = []

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from clipedu.optim.blockwise import BlockAdam, BlockAdamW
 from clipedu.optim.decay_laws import DECAY_LAWS, follow
 from clipedu.optim.muon_groups import muon_groups
 from clipedu.optim.option_checks import check_heads, check_ranges, refused
@@ -63,8 +64,8 @@ _SGDW, _LION, _MUON = _of_timm("sgdw"), _of_timm("lion"), _of_timm("muon")
 _MUON_OPTIONS = {"momentum": 0.95, "nesterov": True, "orthogonalise": "hidden"}
 _ENTRIES: list[tuple[str, Callable[..., torch.optim.Optimizer], str, str, dict[str, Any]]] = [
     ("sgd", torch.optim.SGD, "SGD with Nesterov momentum 0.9; L2 in the gradient", "", _SGD),
-    ("adam", torch.optim.Adam, "Adam with L2 coupled into the gradient, as the course ran it", "1412.6980", _ADAM),
-    ("adamw", torch.optim.AdamW, "Adam with decoupled weight decay", "1711.05101", _ADAM | _CONSTANT),
+    ("adam", BlockAdam, "Adam with L2 coupled into the gradient, as the course ran it", "1412.6980", _ADAM),
+    ("adamw", BlockAdamW, "Adam with decoupled weight decay", "1711.05101", _ADAM | _CONSTANT),
     ("sgdw", _SGDW, "SGD with Nesterov momentum 0.9 and decoupled weight decay", "1711.05101", _SGD | _CONSTANT),
     ("lion", _LION, "sign of an average of gradients; wants a tenth of AdamW's lr", "2302.06675", _CONSTANT),
     (
@@ -106,7 +107,7 @@ _ENTRIES: list[tuple[str, Callable[..., torch.optim.Optimizer], str, str, dict[s
     ("adan", _of_timm("adanw"), "Nesterov by differences of gradients; decoupled decay", "2208.06677", _CONSTANT),
     ("adopt", _of_timm("adoptw"), "converges for any beta2; its first step moves nothing", "2411.02853", _CONSTANT),
     ("sgdc", _SGDW, "sgdw with corrected weight decay", "2512.08217", _SGD | _CORRECTED),
-    ("adamc", torch.optim.AdamW, "adamw with corrected weight decay", "2506.02285", _ADAM | _CORRECTED),
+    ("adamc", BlockAdamW, "adamw with corrected weight decay", "2506.02285", _ADAM | _CORRECTED),
     ("lionc", _LION, "lion with corrected weight decay", "2512.08217", _CORRECTED),
     ("muonc", _MUON, "muon with corrected weight decay", "2512.08217", _MUON_OPTIONS | _CORRECTED),
     ("scion", Scion, "steps of a chosen size in each layer's own norm; its lr is its own", "2502.07529", _CONSTANT),

@@ -31,6 +31,7 @@ _TORCH = {
     **dict.fromkeys(("SGD", "ASGD", "Adagrad", "Adadelta", "Adamax", "RMSprop", "Adam", "NAdam", "RAdam"), "coupled"),
     **dict.fromkeys(("Rprop", "SparseAdam", "LBFGS"), "none"),
 }
+_OURS = {"BlockAdamW": "decoupled", "BlockAdam": "coupled"}  # Scion says it itself
 _TIMM = {
     **dict.fromkeys(("AdamWLegacy", "NAdamW", "SGDW", "Lion", "LaProp", "Adan", "Muon"), "decoupled"),
     **dict.fromkeys(("AdafactorBigVision", "AdaBelief"), "decoupled"),
@@ -112,10 +113,28 @@ def known_class(optimizer: torch.optim.Optimizer) -> str | None:
 def _known(kind: type) -> str | None:
     runs = _step_of(kind)
     for base in kind.__mro__:
-        table = {"torch": _TORCH, "timm": _TIMM}.get(base.__module__.partition(".")[0], {})
+        table = {"torch": _TORCH, "timm": _TIMM, "clipedu": _OURS}.get(base.__module__.partition(".")[0], {})
         if base.__name__ in table and _step_of(base) is runs:
             return table[base.__name__]
     return None
+
+
+def same_in_group(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether all parameters of a group are decayed alike.
+
+    It is so of torch's optimizers and of ours that are theirs by other means; some of timm's decide for each parameter.
+    """
+    return not hasattr(optimizer, "shrink") and _of_one_kind(type(optimizer))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _of_one_kind(kind: type) -> bool:
+    runs = _step_of(kind)
+    tables = {"torch": _TORCH, "clipedu": _OURS}
+    return any(
+        base.__name__ in tables.get(base.__module__.partition(".")[0], {}) and _step_of(base) is runs
+        for base in kind.__mro__
+    )
 
 
 def newest_weight(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: Tensor) -> float:

@@ -15,7 +15,7 @@ part, and its running averages are updated in the second pass only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ def backward_in_parts(
     parts: Sequence[Any],
     loss: Callable[[Tensor, Tensor], Tensor],
     model: nn.Module,
+    *,
+    checkpointing: bool = False,
 ) -> None:
     """Add the gradient of the whole batch's loss to all parameters' `.grad`.
 
@@ -36,6 +38,7 @@ def backward_in_parts(
         parts: of the batch, in order.
         loss: image and text embeddings of the batch, [B, D] each -> scalar loss.
         model: what `encode` runs, for its batch norms and its device.
+        checkpointing: the backward pass repeats parts of `encode`.
     """
     device = next(model.parameters()).device
     states, embeddings = [], []
@@ -51,7 +54,9 @@ def backward_in_parts(
     gradients = zip(image.grad.split(sizes), text.grad.split(sizes), strict=True)
     for part, state, gradient in zip(parts, states, gradients, strict=True):
         _set_random_state(device, state)
-        torch.autograd.backward(encode(part), gradient)
+        again = encode(part)
+        with statistics_kept(model) if checkpointing else nullcontext():
+            torch.autograd.backward(again, gradient)
     _set_random_state(device, after)
 
 
@@ -70,6 +75,20 @@ def running_averages_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, before, strict=True):
             norm.momentum = momentum
+
+
+@contextmanager
+def statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Keep batch norms from counting a batch again.
+
+    For the time that parts of a forward pass are repeated.
+    """
+    counts = [m.num_batches_tracked for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    kept = [(count, count.clone()) for count in counts if count is not None]
+    with running_averages_kept(model):
+        yield
+    for count, before in kept:
+        count.copy_(before)
 
 
 def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:

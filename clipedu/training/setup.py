@@ -24,6 +24,7 @@ from clipedu.training.averaging import WeightAverage
 from clipedu.training.datasets import TrainingData, load_training_data
 from clipedu.training.memory import check_fits, check_model_memory, step_needs
 from clipedu.training.objective import build_objective
+from clipedu.training.speed import checkpoint_encoders, compile_encoders
 from clipedu.training.trainer import Record, Trainer
 from clipedu.training.trial import try_step
 from clipedu.utils.device import pick_device
@@ -64,10 +65,14 @@ def prepare(
     model = build_model(
         experiment, tokenizer.vocab_size, special_tokens=tokenizer.special_tokens, saved_text=saved_text
     ).to(device)
+    if experiment.checkpointing:
+        checkpoint_encoders(model, experiment)
     loss = build_objective(experiment, model.geometry, len(pairs)).to(device)
     build = partial(_optimizer, experiment)
     needs = step_needs(experiment, model, loss, *try_step(experiment, model, loss, build, tokenizer.vocab_size))
     check_fits(needs, device)
+    if experiment.compile != "none":
+        compile_encoders(model, experiment)
     model.tokenizer = tokenizer
     optimizer = _optimizer(experiment, model, loss)
     precomputed = _precompute(experiment, model, pairs, progress=progress)

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -33,7 +33,7 @@ from clipedu.optim import learning_rate
 from clipedu.optim.regroup import regroup
 from clipedu.training.averaging import WeightAverage
 from clipedu.training.divergence import gradient_fault, loss_fault
-from clipedu.training.gradient_cache import backward_in_parts
+from clipedu.training.gradient_cache import backward_in_parts, statistics_kept
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import NotFinite, first_non_finite, model_fault, optimizer_fault
@@ -78,6 +78,7 @@ class Trainer:
         average: the moving average of the model's weights, where the run keeps one.
         step: number of the next step, from 0.
         seconds: of training so far.
+        waited: seconds of this process's steps that went by until their batches were there.
     """
 
     experiment: Experiment
@@ -91,6 +92,8 @@ class Trainer:
     average: WeightAverage | None = None
     step: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
+    _modes: tuple[list[torch.nn.Module], list[bool]] | None = field(default=None, repr=False)  # modules in training
     _from: str = field(default="", repr=False)  # where the optimizer's state is from, before its first step with it
 
     @property
@@ -128,6 +131,7 @@ class Trainer:
             )
             with closing(feed(source, self.device)) as ahead:
                 for batch in ahead:
+                    self.waited += time.perf_counter() - began
                     lr = learning_rate(
                         self.step,
                         peak=ex.lr,
@@ -151,22 +155,23 @@ class Trainer:
         Nothing in it waits for the device.
         """
         ex = self.experiment
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.model.train()
-        self.loss.train()
+        self._in_training_mode()
         self.loss.progress = self.step / self.steps
         if "image" not in self.model.frozen:
             pixels = augment(batch.image[0], ex.augment, seed=ex.seed, step=self.step, first=batch.first, of=batch.of)
             batch = replace(batch, image=(pixels,))
-        self.optimizer.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+            for parameter in group["params"]:
+                parameter.grad = None
         if ex.accumulate == 1:
             output = self._loss_of(*self._encode(batch), batch.index)
-            output.total.backward()
+            with statistics_kept(self.model) if ex.checkpointing else nullcontext():
+                output.total.backward()
         else:
             output = self._backward_in_parts(batch)
-        self.monitor.observe_gradients()
         if ex.clip_grad is not None:
+            self.monitor.observe_gradients()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), ex.clip_grad)
         with _fitting(self._from):  # many an optimizer looks at its state only now
             self.optimizer.step()
@@ -174,6 +179,14 @@ class Trainer:
         if self.average is not None:
             self.average.update()
         return output
+
+    def _in_training_mode(self) -> None:
+        """Put model and loss in training mode, unless all their modules are as that leaves them."""
+        if self._modes is None or [module.training for module in self._modes[0]] != self._modes[1]:
+            self.model.train()
+            self.loss.train()
+            modules = [*self.model.modules(), *self.loss.modules()]
+            self._modes = (modules, [module.training for module in modules])
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast(self.experiment.precision, self.device):
@@ -186,7 +199,10 @@ class Trainer:
         """
         image, text = image.float(), text.float()
         output = self.loss(image, text, index)
-        norms = {f"{side}_norm": x.detach().norm(dim=1).median() for side, x in (("image", image), ("text", text))}
+        norms = {
+            f"{side}_norm": torch.linalg.vector_norm(x.detach(), dim=1).median()
+            for side, x in (("image", image), ("text", text))
+        }
         return replace(output, watch=norms | output.watch | self.model.geometry.watched())
 
     def _backward_in_parts(self, batch: Batch) -> LossOutput:
@@ -196,7 +212,8 @@ class Trainer:
             outputs.append(self._loss_of(image, text, batch.index))
             return outputs[-1].total
 
-        backward_in_parts(self._encode, batch.split(self.experiment.accumulate), loss, self.model)
+        parts = batch.split(self.experiment.accumulate)
+        backward_in_parts(self._encode, parts, loss, self.model, checkpointing=self.experiment.checkpointing)
         return outputs[-1]
 
     def _on_host(self, output: LossOutput) -> dict[str, float]:
@@ -211,6 +228,8 @@ class Trainer:
         }
         norms = self.monitor.latest  # [quantities, parts]
         names = [*named, *(f"{part} {quantity}" for quantity in QUANTITIES for part in self.monitor.parts)]
+        if norms.device.type == "cpu":  # no transfer: as quick as can be
+            return dict(zip(names, [*map(float, named.values()), *norms.flatten().tolist()], strict=True))
         scalars = torch.stack(list(named.values())).to(norms.dtype)
         return dict(zip(names, torch.cat([scalars, norms.flatten()]).tolist(), strict=True))
 

@@ -39,6 +39,9 @@ def test_options_are_passed_on(monkeypatch):
     seen.clear()
     run("bench retrieval --images 50 --dim 8 --threads 1")
     assert seen == {"sizes": (), "images": 50, "dim": 8, "threads": 1}
+    seen.clear()
+    run("bench train --cases laptop frozen --rounds 2 --fused")
+    assert seen == {"sizes": (), "cases": ["laptop", "frozen"], "rounds": 2, "fused": True}
 
 
 EVERY = {
@@ -50,6 +53,9 @@ EVERY = {
     "images": "9",
     "tokens": "5",
     "threads": "1",
+    "cases": "laptop frozen",
+    "rounds": "2",
+    "fused": "",
 }
 
 

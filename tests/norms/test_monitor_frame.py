@@ -399,7 +399,7 @@ def test_no_transfer_to_the_host_inside_a_step(monkeypatch):
 
     monkeypatch.setattr(snapshot, "_by_blocks", lambda tensor: False)
     model = Model()
-    optimizer = build_optimizer(model, "adamw", lr=0.03, weight_decay=0.7, foreach=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.03, weight_decay=0.7, foreach=True)
     monitor = NormMonitor(model, optimizer)
     model.loss(0).backward()
     optimizer.step()  # makes its state

@@ -246,7 +246,7 @@ def test_a_constant_law_leaves_all_as_it_was():
     assert list(groups_of(optimizer)) == ["decayed", "not decayed"]
     assert not optimizer._optimizer_step_pre_hooks
     assert not any({"decay_law", "lr_max"} & set(group) for group in optimizer.param_groups)
-    assert type(optimizer) is torch.optim.AdamW
+    assert isinstance(optimizer, torch.optim.AdamW)
 
 
 @pytest.mark.parametrize("name", DECOUPLED)
