@@ -15,7 +15,7 @@ part, and its running averages are updated in the second pass only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ def backward_in_parts(
     parts: Sequence[Any],
     loss: Callable[[Tensor, Tensor], Tensor],
     model: nn.Module,
+    but_last: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Add the gradient of the whole batch's loss to all parameters' `.grad`.
 
@@ -36,6 +37,7 @@ def backward_in_parts(
         parts: of the batch, in order.
         loss: image and text embeddings of the batch, [B, D] each -> scalar loss.
         model: what `encode` runs, for its batch norms and its device.
+        but_last: makes the context in which every part but the last is encoded for the gradient.
     """
     device = next(model.parameters()).device
     states, embeddings = [], []
@@ -49,9 +51,11 @@ def backward_in_parts(
     loss(image, text).backward()
     assert image.grad is not None and text.grad is not None  # leaves, so backward has set them
     gradients = zip(image.grad.split(sizes), text.grad.split(sizes), strict=True)
-    for part, state, gradient in zip(parts, states, gradients, strict=True):
+    contexts = [*(but_last for _ in parts[1:]), nullcontext]
+    for part, state, gradient, context in zip(parts, states, gradients, contexts, strict=True):
         _set_random_state(device, state)
-        torch.autograd.backward(encode(part), gradient)
+        with context():
+            torch.autograd.backward(encode(part), gradient)
     _set_random_state(device, after)
 
 

@@ -33,10 +33,12 @@ from clipedu.optim import learning_rate
 from clipedu.optim.regroup import regroup
 from clipedu.training.averaging import WeightAverage
 from clipedu.training.divergence import gradient_fault, loss_fault
+from clipedu.training.distributed import average_gradients, draw_own_numbers, in_parallel, not_averaged, of_all
 from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import NotFinite, first_non_finite, model_fault, optimizer_fault
+from clipedu.utils.ranks import rank, world
 from clipedu.utils.tensor_files import tensors_misfit
 
 log = logging.getLogger("clipedu")
@@ -76,6 +78,7 @@ class Trainer:
 
     Attributes:
         average: the moving average of the model's weights, where the run keeps one.
+        unused: whether a trained weight of the model may have no part in a step (see `in_parallel`).
         step: number of the next step, from 0.
         seconds: of training so far.
     """
@@ -89,6 +92,7 @@ class Trainer:
     monitor: NormMonitor
     precomputed: Precomputed = field(default_factory=Precomputed)
     average: WeightAverage | None = None
+    unused: bool = True
     step: int = 0
     seconds: float = 0.0
     _from: str = field(default="", repr=False)  # where the optimizer's state is from, before its first step with it
@@ -106,6 +110,11 @@ class Trainer:
         """What the training pairs consist of (`Pairs.identity`), computed once."""
         return self.pairs.identity()
 
+    @cached_property
+    def encoders(self) -> torch.nn.Module:
+        """What a step calls: the model, or in one of several processes its `DistributedDataParallel`."""
+        return in_parallel(self.model, unused=self.unused)
+
     def run(self) -> Iterator[Record]:
         """Make the steps that are left of the run, and yield a record of each.
 
@@ -115,6 +124,7 @@ class Trainer:
             NotFinite: the loss, the gradient, a weight or a buffer became NaN or infinite; names the step.
         """
         ex = self.experiment
+        draw_own_numbers(ex.seed, self.step)
         while self.step < self.steps:
             epoch, skip = divmod(self.step, self.steps_per_epoch)
             began = time.perf_counter()
@@ -124,6 +134,8 @@ class Trainer:
                 seed=ex.seed,
                 epoch=epoch,
                 skip=skip,
+                rank=rank(),
+                ranks=world(),
                 precomputed=self.precomputed,
             )
             with closing(feed(source, self.device)) as ahead:
@@ -165,6 +177,7 @@ class Trainer:
             output.total.backward()
         else:
             output = self._backward_in_parts(batch)
+        average_gradients([*self.loss.parameters(), *self.model.geometry.parameters()])
         self.monitor.observe_gradients()
         if ex.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), ex.clip_grad)
@@ -177,7 +190,7 @@ class Trainer:
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast(self.experiment.precision, self.device):
-            return self.model(batch.image, batch.text)
+            return self.encoders(batch.image, batch.text)
 
     def _loss_of(self, image: Tensor, text: Tensor, index: Tensor) -> LossOutput:
         """Compute the loss of a batch, and what to watch.
@@ -186,7 +199,7 @@ class Trainer:
         """
         image, text = image.float(), text.float()
         output = self.loss(image, text, index)
-        norms = {f"{side}_norm": x.detach().norm(dim=1).median() for side, x in (("image", image), ("text", text))}
+        norms = {f"{side}_norm": of_all(x.detach().norm(dim=1)).median() for side, x in (("image", image), ("text", text))}
         return replace(output, watch=norms | output.watch | self.model.geometry.watched())
 
     def _backward_in_parts(self, batch: Batch) -> LossOutput:
@@ -196,7 +209,7 @@ class Trainer:
             outputs.append(self._loss_of(image, text, batch.index))
             return outputs[-1].total
 
-        backward_in_parts(self._encode, batch.split(self.experiment.accumulate), loss, self.model)
+        backward_in_parts(self._encode, batch.split(self.experiment.accumulate), loss, self.model, not_averaged(self.encoders))
         return outputs[-1]
 
     def _on_host(self, output: LossOutput) -> dict[str, float]:
