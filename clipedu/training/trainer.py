@@ -32,8 +32,8 @@ from clipedu.norms import QUANTITIES, NormMonitor
 from clipedu.optim import learning_rate
 from clipedu.optim.regroup import regroup
 from clipedu.training.averaging import WeightAverage
-from clipedu.training.divergence import gradient_fault, loss_fault
 from clipedu.training.distributed import average_gradients, draw_own_numbers, in_parallel, not_averaged, of_all
+from clipedu.training.divergence import gradient_fault, loss_fault
 from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
@@ -199,7 +199,9 @@ class Trainer:
         """
         image, text = image.float(), text.float()
         output = self.loss(image, text, index)
-        norms = {f"{side}_norm": of_all(x.detach().norm(dim=1)).median() for side, x in (("image", image), ("text", text))}
+        norms = {
+            f"{side}_norm": of_all(x.detach().norm(dim=1)).median() for side, x in (("image", image), ("text", text))
+        }
         return replace(output, watch=norms | output.watch | self.model.geometry.watched())
 
     def _backward_in_parts(self, batch: Batch) -> LossOutput:
@@ -209,7 +211,9 @@ class Trainer:
             outputs.append(self._loss_of(image, text, batch.index))
             return outputs[-1].total
 
-        backward_in_parts(self._encode, batch.split(self.experiment.accumulate), loss, self.model, not_averaged(self.encoders))
+        backward_in_parts(
+            self._encode, batch.split(self.experiment.accumulate), loss, self.model, not_averaged(self.encoders)
+        )
         return outputs[-1]
 
     def _on_host(self, output: LossOutput) -> dict[str, float]:

@@ -28,7 +28,9 @@ PARTS, PAIRS = 2, 4  # parts at most, and pairs of all of them (or more, where a
 Build = Callable[[DualEncoder, Loss], torch.optim.Optimizer]
 
 
-def try_step(experiment: Experiment, model: DualEncoder, loss: Loss, build: Build, vocab_size: int) -> tuple[int, int, bool]:
+def try_step(
+    experiment: Experiment, model: DualEncoder, loss: Loss, build: Build, vocab_size: int
+) -> tuple[int, int, bool]:
     """Make a training step with a copy of model and loss, on random numbers.
 
     It has up to four pairs, or two parts of one pair each where `accumulate` leaves as few.

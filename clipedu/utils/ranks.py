@@ -277,7 +277,10 @@ def _alive() -> Iterator[None]:
 
 def _is_of_the_network(error: RuntimeError) -> bool:
     kinds = tuple(kind for name in ("DistError", "DistBackendError") if (kind := getattr(_dist(), name, None)))
-    return isinstance(error, kinds) or re.search(r"gloo|nccl|connection (was )?(closed|reset)", str(error), re.I) is not None
+    return (
+        isinstance(error, kinds)
+        or re.search(r"gloo|nccl|connection (was )?(closed|reset)", str(error), re.I) is not None
+    )
 
 
 def _who_was_lost() -> str:

@@ -2,7 +2,6 @@
 
 import os
 import socket
-from datetime import timedelta
 
 import pytest
 import torch
@@ -142,7 +141,9 @@ def scores(path):
 def test_one_folder_that_goes_from_one_to_two_processes_and_back(folder, seen, name):
     run, alone = load_run(folder / name), load_run(folder / "alone")
     assert run.status == "finished" and len(run.history) == 6
-    torch.testing.assert_close(torch.tensor(run.history["loss"]), torch.tensor(alone.history["loss"]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        torch.tensor(run.history["loss"]), torch.tensor(alone.history["loss"]), rtol=1e-4, atol=1e-4
+    )
     assert list(run.history) == list(alone.history) and len(run.layers) == len(alone.layers)
     assert not list(run.folder.rglob("*.partial"))
     again = resume(run.folder, epochs=4, **QUIET)  # in one process

@@ -61,7 +61,9 @@ def test_the_trial_leaves_model_loss_and_random_state(base, data):
     def build(model, loss):
         return torch.optim.AdamW([*model.parameters()], lr=1.0)
 
-    optimizer, pair, unused = try_step(trainer.experiment, trainer.model, trainer.loss, build, data.tokenizer.vocab_size)
+    optimizer, pair, unused = try_step(
+        trainer.experiment, trainer.model, trainer.loss, build, data.tokenizer.vocab_size
+    )
     after = {name: t for m in (trainer.model, trainer.loss) for name, t in m.state_dict().items()}
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert torch.equal(torch.get_rng_state(), random) and trainer.model.training == mode

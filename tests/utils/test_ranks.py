@@ -1,16 +1,27 @@
 """Several processes: who they are, what they agree on, and how they end."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
 from clipedu.utils import ranks
-from clipedu.utils.ranks import check_one_process, first_alone, is_first, joined, launched, meet, most, of_first
-from clipedu.utils.ranks import rank, together, world
+from clipedu.utils.ranks import (
+    check_one_process,
+    first_alone,
+    is_first,
+    joined,
+    launched,
+    meet,
+    most,
+    of_first,
+    rank,
+    together,
+    world,
+)
 from tests.helpers.errors import message_of
 
 
@@ -67,67 +78,98 @@ def fail():
     raise RuntimeError("gloo is a word of ours")
 
 
-START = """
-    import os, sys, time
-    from clipedu.utils.errors import ClipeduError
-    from clipedu.utils.finite import NotFinite
-    from clipedu.utils.ranks import first_alone, joined, meet, most, of_first, rank, together
-    number = int(os.environ["RANK"])
-    def steps():
-        for step in range(3):
-            most(0)
-            yield step
+PROGRAM = """
+import json, os, sys, time, traceback
+import torch, torch.distributed  # once for all
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.finite import NotFinite
+from clipedu.utils.ranks import first_alone, joined, meet, most, of_first, rank, together
+
+def steps():
+    for step in range(3):
+        most(0)
+        yield step
+
+def work(number, body):
+    code, out = 0, []
+    try:
+        with joined():
+            exec(body, {**globals(), "number": number, "print": lambda *words: out.append(" ".join(map(str, words)))})
+    except ClipeduError as error:
+        code, out = 1, [str(error)]
+    except SystemExit as error:
+        code, out = error.code or 0, []
+    return code, out
+
+bodies, port, folder = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+children = {}
+for k, body in enumerate(bodies):
+    for number in range(2):
+        os.environ.update(RANK=str(number), LOCAL_RANK=str(number), MASTER_PORT=str(port + k))
+        child = os.fork()
+        if child == 0:
+            code, out = work(number, body)
+            with open(f"{folder}/{k}-{number}", "w") as file:
+                json.dump(out, file)
+            os._exit(code)
+        children[child] = (k, number)
+ends = [[None, None] for _ in bodies]
+for _ in range(len(children)):
+    child, status = os.wait()
+    k, number = children[child]
+    ends[k][number] = os.waitstatus_to_exitcode(status)
+print(json.dumps(ends))
 """
 
+AGREE = """
+with first_alone():
+    time.sleep(0 if number else 0.5)
+    made = time.time()
+print(most(number), of_first(lambda: "a" if number == 0 else "b"), list(together(steps())))
+print(made)
+"""
+LOST = "another of the 2 processes of this run has ended, without a word: it was killed, or its machine is lost"
+ENDS = [  # what is run; exit codes; what is said
+    ("raise ClipeduError('of both')", (1, 0), (["of both"], [])),
+    ("raise NotFinite('of both')", (1, 0), (["of both"], [])),
+    ("if number == 0: raise ClipeduError('of one')\nlist(together(steps()))", (1, 0), (["of one"], [])),
+    ("if number == 1: raise ClipeduError('of one')\nlist(together(steps()))", (2, 1), ([], ["of one"])),
+    ("if number == 1: os._exit(9)\nlist(together(steps()))", (1, 9), ([LOST], None)),
+    ("if number == 0: os._exit(9)\nlist(together(steps()))", (9, 1), (None, [LOST])),
+    ("next(together(steps()))\nif number == 1: os._exit(9)\nmost(1)", (1, 9), ([LOST], None)),
+]
 
-def run(body: str) -> list[tuple[int, str, str]]:
-    """What two processes answer: exit code, stdout and the last line of stderr."""
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory):
+    """Of each program: exit codes, and what was said; all pairs of processes run at the same time."""
+    folder = tmp_path_factory.mktemp("ends")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    program = textwrap.dedent(START) + "with joined():\n" + textwrap.indent(textwrap.dedent(body), "    ")
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", program], env={**shared, "RANK": str(n), "LOCAL_RANK": str(n)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for n in range(2)
-    ]  # fmt: skip
-    ends = [process.communicate(timeout=120) for process in both]
+        port = free.getsockname()[1] - 20
+    bodies = [AGREE, *(body for body, *_ in ENDS)]
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", PROGRAM, json.dumps(bodies), str(port), str(folder)]
+    codes = json.loads(subprocess.run(words, env=shared, check=True, capture_output=True, text=True).stdout)
+    said = [[folder / f"{k}-{number}" for number in range(2)] for k in range(len(bodies))]
     return [
-        (process.returncode, out, (error.strip().splitlines() or [""])[-1])
-        for process, (out, error) in zip(both, ends, strict=True)
+        (pair, [json.loads(path.read_text()) if path.exists() else None for path in paths])
+        for pair, paths in zip(codes, said, strict=True)
     ]
 
 
-def test_what_two_processes_agree_on():
-    first, second = run("""
-        with first_alone():
-            time.sleep(0 if number else 0.5)
-            made = time.time()
-        print(most(number), of_first(lambda: "a" if number == 0 else "b"), list(together(steps())), sep=";")
-        print(made)
-    """)
-    assert first[0] == second[0] == 0
-    assert first[1].splitlines()[0] == second[1].splitlines()[0] == "1;a;[0, 1, 2]"
-    assert float(first[1].splitlines()[1]) < float(second[1].splitlines()[1])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_what_two_processes_agree_on(ends):
+    codes, (first, second) = ends[0]
+    assert codes == [0, 0] and first[0] == second[0] == "1 a [0, 1, 2]"
+    assert float(first[1]) < float(second[1])
 
 
-@pytest.mark.parametrize(
-    "body, codes, heard",
-    [
-        ("raise ClipeduError('of both')", (1, 0), ("of both", "")),
-        ("raise NotFinite('of both')", (1, 0), ("of both", "")),
-        ("if number == 0: raise ClipeduError('of one')\nlist(together(steps()))", (1, 0), ("of one", "")),
-        ("if number == 1: raise ClipeduError('of one')\nlist(together(steps()))", (2, 1), ("", "of one")),
-        ("if number == 1: os._exit(9)\nlist(together(steps()))", (1, 9), ("it was killed, or its machine is lost", "")),
-        ("if number == 0: os._exit(9)\nlist(together(steps()))", (9, 1), ("", "it was killed, or its machine is lost")),
-    ],
-)
-def test_an_end_is_heard_once(body, codes, heard):
-    for (code, _, line), expected, words in zip(run(body), codes, heard, strict=True):
-        assert code == expected and line.endswith(words) and (words or not line), line
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize("number", range(len(ENDS)))
+def test_an_end_is_heard_once(ends, number):
+    _, codes, said = ENDS[number]
+    assert ends[number + 1] == (list(codes), list(said))
 
 
 def test_only_the_first_process_writes(monkeypatch):
