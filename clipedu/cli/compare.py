@@ -12,7 +12,7 @@ from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
 from clipedu.studies.comparison import comparison_table, comparison_text, variant, write_comparison
 from clipedu.studies.runner import COMPARISONS, comparison_cells, find_comparison, run_comparison
-from clipedu.utils.processes import check_one_process
+from clipedu.utils.ranks import check_one_process
 
 
 def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
@@ -53,7 +53,7 @@ def compare(args: argparse.Namespace) -> None:
     refuse_without_effect([experiment for of_seed in cells.values() for experiment in of_seed.values()], changes)
     folder = args.folder or Path("runs") / f"{args.what}-{preset}"
     args.how_to_go_on = "The same command continues with the runs that are missing."
-    check_one_process()
+    check_one_process("a comparison")
     make_folder(folder)
     with locked(folder):
         runs = []

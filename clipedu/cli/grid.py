@@ -9,7 +9,7 @@ from clipedu.cli.left_out import print_left_out_of_run
 from clipedu.config.command_line import experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
-from clipedu.utils.processes import check_one_process
+from clipedu.utils.ranks import check_one_process
 
 
 def grid(args: argparse.Namespace) -> None:
@@ -33,7 +33,7 @@ def grid(args: argparse.Namespace) -> None:
     refuse_without_effect(list(experiments.values()), changes)
     folder = args.folder or Path("runs") / f"grid-{preset}"
     args.how_to_go_on = "The same command continues with the cells that are missing."
-    check_one_process()
+    check_one_process("a grid")
     make_folder(folder)
     with locked(folder):
         runs = []

@@ -4,6 +4,8 @@
 
 Each command is a thin layer over a function that a notebook can call too. An error that the user can correct is one line on
 stderr with exit code 2; Ctrl-C prints how to resume, with exit code 130, and so does SIGTERM, with 143.
+
+Of several processes (torchrun) the first one alone writes to the screen; another one only what it alone has met with.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from clipedu.utils.errors import ClipeduError, quoted
 from clipedu.utils.interrupts import Terminated, terminable
 from clipedu.utils.logs import log_to_stderr
 from clipedu.utils.memory import is_out_of_memory, out_of_memory
+from clipedu.utils.ranks import check_one_process, is_first, joined
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,11 +42,14 @@ def main(arguments: list[str] | None = None) -> int:
         0 (done), 2 (an error that the user can correct), 130 (stopped by Ctrl-C) or 143 (stopped by SIGTERM).
     """
     log_to_stderr()
-    parser = build_parser()
-    args = parser.parse_args(arguments)
+    args = argparse.Namespace()
     try:
-        with terminable():
-            args.command(args)
+        with joined(), _heard_once():
+            args = build_parser().parse_args(arguments)
+            if args.command not in (train, quickstart):
+                check_one_process("this command")
+            with terminable():
+                args.command(args)
     except ClipeduError as error:
         return _refuse(error)
     except KeyboardInterrupt as error:
@@ -63,6 +71,17 @@ def main(arguments: list[str] | None = None) -> int:
         name = f"{quoted(error.filename)}: " if error.filename else ""
         return _refuse(f"{name}{error.strerror}")
     return 0
+
+
+@contextmanager
+def _heard_once() -> Iterator[None]:
+    """Let the first of several processes speak alone; an error of another one is reported by `main`."""
+    if is_first():
+        yield
+        return
+    warnings.simplefilter("ignore")
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 def _refuse(message: object) -> int:

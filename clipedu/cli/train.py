@@ -10,6 +10,7 @@ from clipedu.config.command_line import experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.report.score_table import scores_text
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.ranks import of_first
 
 
 def quickstart(args: argparse.Namespace) -> None:
@@ -60,7 +61,7 @@ def train(args: argparse.Namespace) -> None:
     else:
         experiment = Experiment.preset(args.preset or "laptop", **changes)
         refuse_without_effect([experiment], changes)
-        folder = args.folder or new_run_folder(experiment)
+        folder = of_first(lambda: args.folder or new_run_folder(experiment))
         args.how_to_go_on = f"If training had begun, resume with: clipedu train --resume {folder}"
         run = fit(experiment, folder)
     print(scores_text(run.metrics))

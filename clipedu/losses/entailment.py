@@ -27,6 +27,7 @@ from torch import Tensor
 
 from clipedu.geometry import Geometry
 from clipedu.losses.base import Loss, LossOutput, SimilarityLoss
+from clipedu.losses.distributed import gather
 from clipedu.utils.checks import checked_number
 from clipedu.utils.errors import ClipeduError
 
@@ -75,12 +76,13 @@ class Entailed(Loss):
     def forward(self, image: Tensor, text: Tensor, index: Tensor) -> LossOutput:
         """Compute the loss of a batch.
 
-        Args and Raises as in `Loss.forward`. The angles are those of this process's own pairs; their gradient is
-        averaged over the processes.
+        Args and Raises as in `Loss.forward`.
         """
         self.loss.progress = self.progress
         output = self.loss(image, text, index)
-        image, text, _ = self.prepare(image, text, index)
+        image, text, index = self.prepare(image, text, index)
+        if self.training:
+            image, text, _ = gather(image, text, index)
         residual = self.geometry.entailment(text, image, self.min_radius)
         term = self.weight * residual.mean()
         watch = {"entailment_angle": residual.detach().mean()}

@@ -24,7 +24,8 @@ from typing import Any
 
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import reported, write_json
-from clipedu.utils.processes import check_one_process, has_ended, this_process
+from clipedu.utils.processes import has_ended, this_process
+from clipedu.utils.ranks import check_first_process
 
 LOCK, HOLDER = ".lock", ".lock.json"
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
@@ -53,9 +54,9 @@ def locked(folder: Path) -> Iterator[None]:
         folder: of a run or a grid; it must exist.
     Raises:
         ClipeduError: another process or thread holds it, and who that is; the folder cannot be written; or this is one of
-            several processes of torchrun.
+            several processes of torchrun, and not the first of them.
     """
-    check_one_process()
+    check_first_process()
     key = str(folder.resolve())
     with _guard:
         held = _held.get(key)

@@ -33,7 +33,7 @@ from clipedu.training.objective import check_names
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import remove_partial_files, reported, write_json
 from clipedu.utils.finite import NotFinite
-from clipedu.utils.processes import check_one_process
+from clipedu.utils.ranks import check_one_process
 from clipedu.workflow.pipeline import fit, resume
 
 _ENDED = ("finished", "failed")  # of cells that are not run again
@@ -96,7 +96,7 @@ def run_grid(
     """
     folder = Path(folder)
     data = data or shared_data(next(iter(experiments.values())))
-    check_one_process()
+    check_one_process("a grid")
     make_folder(folder)
     with locked(folder):
         remove_partial_files(folder)

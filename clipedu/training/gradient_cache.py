@@ -15,7 +15,7 @@ part, and its running averages are updated in the second pass only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ def backward_in_parts(
     parts: Sequence[Any],
     loss: Callable[[Tensor, Tensor], Tensor],
     model: nn.Module,
+    but_last: Callable[[], AbstractContextManager[None]] = nullcontext,
     *,
     checkpointing: bool = False,
 ) -> None:
@@ -38,6 +39,7 @@ def backward_in_parts(
         parts: of the batch, in order.
         loss: image and text embeddings of the batch, [B, D] each -> scalar loss.
         model: what `encode` runs, for its batch norms and its device.
+        but_last: makes the context in which every part but the last is encoded for the gradient.
         checkpointing: the backward pass repeats parts of `encode`.
     """
     device = next(model.parameters()).device
@@ -52,11 +54,13 @@ def backward_in_parts(
     loss(image, text).backward()
     assert image.grad is not None and text.grad is not None  # leaves, so backward has set them
     gradients = zip(image.grad.split(sizes), text.grad.split(sizes), strict=True)
-    for part, state, gradient in zip(parts, states, gradients, strict=True):
+    contexts = [*(but_last for _ in parts[1:]), nullcontext]
+    for part, state, gradient, context in zip(parts, states, gradients, contexts, strict=True):
         _set_random_state(device, state)
-        again = encode(part)
-        with statistics_kept(model) if checkpointing else nullcontext():
-            torch.autograd.backward(again, gradient)
+        with context():
+            again = encode(part)
+            with statistics_kept(model) if checkpointing else nullcontext():
+                torch.autograd.backward(again, gradient)
     _set_random_state(device, after)
 
 

@@ -25,6 +25,7 @@ from clipedu.training.objective import build_objective, check_optimizer
 from clipedu.utils.disk_space import size_text
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.memory import free_memory
+from clipedu.utils.ranks import world
 
 SCENE_BYTES = 400  # of what a drawn scene is made from, at least
 MOST_TENSORS = 20_000  # of the weights of a model
@@ -81,7 +82,7 @@ def step_needs(experiment: Experiment, model: nn.Module, loss: Any, optimizer: i
         pair: bytes that autograd keeps for one pair.
     """
     ex = experiment
-    part = ex.batch_size // ex.accumulate
+    part = ex.batch_size // ex.accumulate // world()
     whole = ex.batch_size <= getattr(loss, "stream_above", math.inf) and hasattr(loss, "stream_above")
     return {
         f"image_encoder={ex.image_encoder!r}, text_encoder={ex.text_encoder!r}": _trained(model),

@@ -22,12 +22,14 @@ from clipedu.norms import NormMonitor
 from clipedu.optim import build_optimizer
 from clipedu.training.averaging import WeightAverage
 from clipedu.training.datasets import TrainingData, load_training_data
+from clipedu.training.distributed import check_shared, synchronise_batch_norms
 from clipedu.training.memory import check_fits, check_model_memory, step_needs
 from clipedu.training.objective import build_objective
 from clipedu.training.speed import checkpoint_encoders, compile_encoders
 from clipedu.training.trainer import Record, Trainer
 from clipedu.training.trial import try_step
 from clipedu.utils.device import pick_device
+from clipedu.utils.ranks import first_alone, joined
 
 
 def train(experiment: Experiment) -> Iterator[Record]:
@@ -39,7 +41,9 @@ def train(experiment: Experiment) -> Iterator[Record]:
         ClipeduError: a name or value in the experiment that cannot work.
         NotFinite: the loss or the gradient became NaN or infinite; names the step.
     """
-    yield from prepare(experiment, load_training_data(experiment)).run()
+    with joined():
+        check_shared(experiment)
+        yield from prepare(experiment, load_training_data(experiment)).run()
 
 
 def prepare(
@@ -61,15 +65,18 @@ def prepare(
     torch.manual_seed(experiment.seed)
     pairs, tokenizer = data.train, data.tokenizer
     check_model_memory(experiment, tokenizer.vocab_size, len(pairs), device)
-    pairs.tokenize(tokenizer)
+    with first_alone():
+        pairs.tokenize(tokenizer)
     model = build_model(
         experiment, tokenizer.vocab_size, special_tokens=tokenizer.special_tokens, saved_text=saved_text
     ).to(device)
     if experiment.checkpointing:
         checkpoint_encoders(model, experiment)
+    model = synchronise_batch_norms(model)
     loss = build_objective(experiment, model.geometry, len(pairs)).to(device)
     build = partial(_optimizer, experiment)
-    needs = step_needs(experiment, model, loss, *try_step(experiment, model, loss, build, tokenizer.vocab_size))
+    state, pair, unused = try_step(experiment, model, loss, build, tokenizer.vocab_size)
+    needs = step_needs(experiment, model, loss, state, pair)
     check_fits(needs, device)
     if experiment.compile != "none":
         compile_encoders(model, experiment)
@@ -78,7 +85,7 @@ def prepare(
     precomputed = _precompute(experiment, model, pairs, progress=progress)
     monitor = NormMonitor(model, optimizer, every=experiment.norms_every, minibatch=True)
     average = None if experiment.ema_decay is None else WeightAverage(model, experiment.ema_decay)
-    return Trainer(experiment, device, pairs, model, loss, optimizer, monitor, precomputed, average)
+    return Trainer(experiment, device, pairs, model, loss, optimizer, monitor, precomputed, average, unused)
 
 
 def _optimizer(experiment: Experiment, model: DualEncoder, loss: Loss) -> torch.optim.Optimizer:
@@ -108,10 +115,9 @@ def _precompute(experiment: Experiment, model: DualEncoder, pairs: Pairs, *, pro
 
     All pixels are copied to the device where they fit and no features replace them.
     """
-    image = (
-        frozen_image_features(model, pairs, progress=progress)
-        if experiment.image_frozen
-        else hold(pairs, model.device, progress=progress)
-    )
-    text = frozen_text_features(model, pairs, progress=progress) if experiment.text_frozen else None
+    image = None if experiment.image_frozen else hold(pairs, model.device, progress=progress)
+    with first_alone():
+        if experiment.image_frozen:
+            image = frozen_image_features(model, pairs, progress=progress)
+        text = frozen_text_features(model, pairs, progress=progress) if experiment.text_frozen else None
     return Precomputed(image, text)

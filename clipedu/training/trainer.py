@@ -32,11 +32,13 @@ from clipedu.norms import QUANTITIES, NormMonitor
 from clipedu.optim import learning_rate
 from clipedu.optim.regroup import regroup
 from clipedu.training.averaging import WeightAverage
+from clipedu.training.distributed import average_gradients, draw_own_numbers, in_parallel, not_averaged, of_all
 from clipedu.training.divergence import gradient_fault, loss_fault
 from clipedu.training.gradient_cache import backward_in_parts, statistics_kept
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import NotFinite, first_non_finite, model_fault, optimizer_fault
+from clipedu.utils.ranks import rank, world
 from clipedu.utils.tensor_files import tensors_misfit
 
 log = logging.getLogger("clipedu")
@@ -76,6 +78,7 @@ class Trainer:
 
     Attributes:
         average: the moving average of the model's weights, where the run keeps one.
+        unused: whether a trained weight of the model may have no part in a step (see `in_parallel`).
         step: number of the next step, from 0.
         seconds: of training so far.
         waited: seconds of this process's steps that went by until their batches were there.
@@ -90,6 +93,7 @@ class Trainer:
     monitor: NormMonitor
     precomputed: Precomputed = field(default_factory=Precomputed)
     average: WeightAverage | None = None
+    unused: bool = True
     step: int = 0
     seconds: float = 0.0
     waited: float = 0.0
@@ -109,6 +113,11 @@ class Trainer:
         """What the training pairs consist of (`Pairs.identity`), computed once."""
         return self.pairs.identity()
 
+    @cached_property
+    def encoders(self) -> torch.nn.Module:
+        """What a step calls: the model, or in one of several processes its `DistributedDataParallel`."""
+        return in_parallel(self.model, unused=self.unused)
+
     def run(self) -> Iterator[Record]:
         """Make the steps that are left of the run, and yield a record of each.
 
@@ -118,6 +127,7 @@ class Trainer:
             NotFinite: the loss, the gradient, a weight or a buffer became NaN or infinite; names the step.
         """
         ex = self.experiment
+        draw_own_numbers(ex.seed, self.step)
         while self.step < self.steps:
             epoch, skip = divmod(self.step, self.steps_per_epoch)
             began = time.perf_counter()
@@ -127,6 +137,8 @@ class Trainer:
                 seed=ex.seed,
                 epoch=epoch,
                 skip=skip,
+                rank=rank(),
+                ranks=world(),
                 precomputed=self.precomputed,
             )
             with closing(feed(source, self.device)) as ahead:
@@ -170,6 +182,7 @@ class Trainer:
                 output.total.backward()
         else:
             output = self._backward_in_parts(batch)
+        average_gradients([*self.loss.parameters(), *self.model.geometry.parameters()])
         if ex.clip_grad is not None:
             self.monitor.observe_gradients()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), ex.clip_grad)
@@ -190,7 +203,7 @@ class Trainer:
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast(self.experiment.precision, self.device):
-            return self.model(batch.image, batch.text)
+            return self.encoders(batch.image, batch.text)
 
     def _loss_of(self, image: Tensor, text: Tensor, index: Tensor) -> LossOutput:
         """Compute the loss of a batch, and what to watch.
@@ -200,7 +213,7 @@ class Trainer:
         image, text = image.float(), text.float()
         output = self.loss(image, text, index)
         norms = {
-            f"{side}_norm": torch.linalg.vector_norm(x.detach(), dim=1).median()
+            f"{side}_norm": of_all(torch.linalg.vector_norm(x.detach(), dim=1)).median()
             for side, x in (("image", image), ("text", text))
         }
         return replace(output, watch=norms | output.watch | self.model.geometry.watched())
@@ -212,8 +225,9 @@ class Trainer:
             outputs.append(self._loss_of(image, text, batch.index))
             return outputs[-1].total
 
-        parts = batch.split(self.experiment.accumulate)
-        backward_in_parts(self._encode, parts, loss, self.model, checkpointing=self.experiment.checkpointing)
+        parts, checkpointing = batch.split(self.experiment.accumulate), self.experiment.checkpointing
+        alone = not_averaged(self.encoders)
+        backward_in_parts(self._encode, parts, loss, self.model, alone, checkpointing=checkpointing)
         return outputs[-1]
 
     def _on_host(self, output: LossOutput) -> dict[str, float]:

@@ -21,13 +21,16 @@ from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.memory import is_out_of_memory
+from clipedu.utils.ranks import world
 
 PARTS, PAIRS = 2, 4  # parts at most, and pairs of all of them (or more, where a part has more)
 
 Build = Callable[[DualEncoder, Loss], torch.optim.Optimizer]
 
 
-def try_step(experiment: Experiment, model: DualEncoder, loss: Loss, build: Build, vocab_size: int) -> tuple[int, int]:
+def try_step(
+    experiment: Experiment, model: DualEncoder, loss: Loss, build: Build, vocab_size: int
+) -> tuple[int, int, bool]:
     """Make a training step with a copy of model and loss, on random numbers.
 
     It has up to four pairs, or two parts of one pair each where `accumulate` leaves as few.
@@ -38,16 +41,17 @@ def try_step(experiment: Experiment, model: DualEncoder, loss: Loss, build: Buil
         build: the optimizer, of a model and a loss.
         vocab_size: of the tokenizer.
     Returns:
-        bytes of the optimizer's state; and bytes that autograd keeps for one pair until the backward pass.
+        bytes of the optimizer's state; and bytes that autograd keeps for one pair until the backward pass; and whether a
+        trained weight of the model may have no gradient.
     Raises:
         ClipeduError: the step fails.
     """
     try:
         model, loss = copy.deepcopy((model, loss))
     except Exception:  # noqa: BLE001  some modules of timm cannot be copied: then nothing is tried
-        return 0, 0
+        return 0, 0, True
     ex, device = experiment, model.device
-    part = ex.batch_size // ex.accumulate
+    part = ex.batch_size // ex.accumulate // world()
     parts = min(ex.accumulate, PARTS)
     size = max(1, min(part, PAIRS // parts))
     devices = [device] if device.type == "cuda" else []
@@ -72,6 +76,7 @@ def try_step(experiment: Experiment, model: DualEncoder, loss: Loss, build: Buil
                 total(*encode(slices[0])).backward()
             else:
                 backward_in_parts(encode, slices, total, model)
+            unused = any(p.requires_grad and p.grad is None for p in model.parameters())
             optimizer.step()
         except ClipeduError:
             raise
@@ -79,7 +84,7 @@ def try_step(experiment: Experiment, model: DualEncoder, loss: Loss, build: Buil
             if is_out_of_memory(error):
                 raise
             raise _failed(ex, model, part, error) from None
-    return state_bytes(optimizer), kept.bytes // (parts * size)
+    return state_bytes(optimizer), kept.bytes // (parts * size), unused
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:

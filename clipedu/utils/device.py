@@ -8,16 +8,27 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from clipedu.utils.errors import ClipeduError, quoted
+from clipedu.utils.ranks import local_rank
 
 
 def pick_device(name: str) -> torch.device:
     """Return the device of a name; "auto" takes a GPU where there is one.
+
+    In one of several processes (`clipedu.utils.ranks`) "auto" and "cuda" take the GPU of its number.
 
     Raises:
         ClipeduError: this machine does not have the device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    number = local_rank()
+    if number is not None and name == "cuda":  # each process has a GPU of its own
+        name = f"cuda:{number}"
+        if number >= (count := torch.cuda.device_count()):
+            raise ClipeduError(
+                f"{number + 1} processes or more were started on this machine, which has {count} GPU(s): start {count or 1}, or "
+                "give device=cpu"
+            )
     try:
         device = torch.device(name)
         if device.type == "cpu" and device.index:

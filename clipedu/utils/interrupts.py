@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from clipedu.utils.ranks import most
+
 T = TypeVar("T")
 
 
@@ -86,8 +88,8 @@ class StopAfterStep:
         try:
             for record in records:
                 yield record
-                if self.asked is not None:
-                    raise self.asked
+                if most(self.asked is not None):  # of all processes of a run: they end after the same step
+                    raise self.asked or KeyboardInterrupt()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

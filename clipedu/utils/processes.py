@@ -1,4 +1,4 @@
-"""Processes: is there more than one, and does one still run?"""
+"""Processes: who is this one, and does another still run?"""
 
 from __future__ import annotations
 
@@ -9,23 +9,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-
-from clipedu.utils.errors import ClipeduError
-
-
-def check_one_process() -> None:
-    """Refuse to be one of several processes of torchrun.
-
-    Raises:
-        ClipeduError: WORLD_SIZE in the environment is more than 1.
-    """
-    size = os.environ.get("WORLD_SIZE", "")
-    if size.isdigit() and int(size) > 1:
-        rank = os.environ.get("RANK", "?")
-        raise ClipeduError(
-            f"clipedu trains in one process as yet, and this is RANK={rank} of WORLD_SIZE={size}: "
-            "start it without torchrun, or unset WORLD_SIZE"
-        )
 
 
 def this_process() -> dict[str, Any]:

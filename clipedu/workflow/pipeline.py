@@ -31,7 +31,8 @@ from clipedu.runs.run import Run
 from clipedu.runs.settings import check_going_on
 from clipedu.runs.status import record_end
 from clipedu.runs.trained_rows import keep_trained_rows, shared_with_training
-from clipedu.training.datasets import Data, check_held_out, describe, load_data
+from clipedu.training.datasets import Data, check_held_out, describe
+from clipedu.training.distributed import check_shared, load_shared_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
 from clipedu.utils.environment import environment
@@ -39,7 +40,7 @@ from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import remove_partial_files, write_json, write_text
 from clipedu.utils.finite import NotFinite
 from clipedu.utils.interrupts import StopAfterStep, by_whom, terminable
-from clipedu.utils.processes import check_one_process
+from clipedu.utils.ranks import is_first, joined, meet, of_first, together
 from clipedu.workflow.extension import history_note
 from clipedu.workflow.recorder import RunRecorder
 from clipedu.workflow.resuming import is_complete, lacks_only_report, prepare_resumed
@@ -49,6 +50,7 @@ from clipedu.workflow.validation import Validation
 log = logging.getLogger("clipedu")
 
 
+@joined()
 def fit(
     experiment: Experiment,
     folder: str | Path | None = None,
@@ -74,22 +76,25 @@ def fit(
         NotFinite: training diverged; the message names the step and the last good checkpoint, and the run is kept.
         KeyboardInterrupt: after the checkpoint is written; `resume` continues. After SIGTERM it is a `Terminated`.
     """
-    check_one_process()
-    folder = Path(folder or new_run_folder(experiment))
+    folder = of_first(lambda: Path(folder or new_run_folder(experiment)))
+    check_shared(experiment)
     check_free(folder)  # before the data are loaded, which can take long
     if data is None:
         check_held_out(experiment)
     experiment, given = with_absolute_paths(experiment)
-    data = data or load_data(experiment)
+    data = data or load_shared_data(experiment)
     check_held_out(experiment, data)
     with terminable(), hashed_once(data.train, *data.scored):
-        trainer = prepare(experiment, data, progress=progress)
+        trainer = prepare(experiment, data, progress=progress and is_first())
+        if not is_first():
+            return _follow(folder, trainer)
         make_folder(folder)
         with locked(folder):
             run = new_run(experiment, folder, given_paths=given)
             return _finish(run, trainer, data, progress=progress, report=report)
 
 
+@joined()
 def resume(
     folder: str | Path,
     *,
@@ -118,16 +123,17 @@ def resume(
             another process has in use.
         NotFinite, KeyboardInterrupt: as `fit`.
     """
-    check_one_process()
     check_going_on(changes)
     run = load_run(folder)
     run.experiment.replace(**changes)  # wrong values are refused before anything is changed
-    if epochs in (None, run.experiment.epochs) and is_complete(run, report=report):
+    if epochs in (None, run.experiment.epochs) and of_first(lambda: is_complete(run, report=report)):
         return run
+    if not is_first():
+        return _follow_resumed(Path(folder), changes, epochs=epochs, data=data)
     with terminable(), locked(run.folder):
         run = load_run(folder)  # as whoever held the lock has left it
         remove_partial_files(run.folder)
-        if epochs in (None, run.experiment.epochs) and lacks_only_report(run):
+        if of_first(lambda: epochs in (None, run.experiment.epochs) and lacks_only_report(run)):
             if report:
                 log.info("%s is trained and scored: drawing its report", run.folder)
             _report(run, report=report)
@@ -135,6 +141,7 @@ def resume(
         if (changed := run.experiment.replace(**changes)) != run.experiment:
             run.experiment = changed
             write_text(run.folder / "experiment.json", run.experiment.to_json())
+        meet()
         trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=progress)
         with hashed_once(data.train, *data.scored):
             return _finish(run, trainer, data, progress=progress, report=report)
@@ -187,6 +194,31 @@ def _report(run: Run, *, report: bool) -> None:
             run.status, run.note = "finished", history_note(run)  # as the page says
             write_report([run], run.folder)
     run.save_status("finished", history_note(run))
+    meet()
+
+
+def _follow(folder: Path, trainer: Trainer) -> Run:
+    """Do the part of a run of any process but the first: its share of each step."""
+    with closing(StopAfterStep().watch(together(trainer.run()))) as records:
+        for _ in records:
+            pass
+    trainer.monitor.close()
+    meet()  # the first one has scored and reported
+    return load_run(folder)
+
+
+def _follow_resumed(folder: Path, changes: dict[str, Any], *, epochs: int | None, data: Data | None) -> Run:
+    """Do the part of `resume` of any process but the first."""
+    with terminable():
+        if of_first(lambda: False):  # it lacks only its report
+            meet()
+            return load_run(folder)
+        meet()  # the first one has put the folder in order
+        run = load_run(folder)
+        run.experiment = run.experiment.replace(**changes)
+        trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=False)
+        with hashed_once(data.train, *data.scored):
+            return _follow(folder, trainer)
 
 
 @contextmanager
@@ -216,7 +248,7 @@ def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: bool
     """
     recorder, stop = RunRecorder(run, trainer), StopAfterStep()
     bar = tqdm(
-        trainer.run(),
+        together(trainer.run()),
         total=trainer.steps,
         initial=trainer.step,
         unit="step",

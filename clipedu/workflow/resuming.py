@@ -18,11 +18,13 @@ from clipedu.runs.paths import located
 from clipedu.runs.run import Run
 from clipedu.runs.settings import PATH_FIELDS, check_settings, listed
 from clipedu.runs.status import record_end
-from clipedu.training.datasets import Data, describe, load_data
+from clipedu.training.datasets import Data, describe
+from clipedu.training.distributed import check_shared, load_shared_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import NotFinite
+from clipedu.utils.ranks import first_alone, is_first
 from clipedu.workflow.extension import extend, was_extended
 
 log = logging.getLogger("clipedu")
@@ -78,7 +80,8 @@ def prepare_resumed(
         ClipeduError: damaged files, or settings or data that have changed.
         NotFinite: a number in the checkpoint is not finite; the run has failed.
     """
-    checkpoint = sound_checkpoint(run.folder)
+    with first_alone():  # which sets damaged ones aside
+        checkpoint = sound_checkpoint(run.folder)
     facts = read_facts(checkpoint) if checkpoint else {}
     changed = _check_experiment(run, facts)
     _name_versions(run)
@@ -87,8 +90,9 @@ def prepare_resumed(
     if tokenizer is None and (run.folder / TOKENIZER).exists():
         log.warning("the tokenizer in %s is damaged: making it again", run.folder / TOKENIZER)
     experiment = located(run)
+    check_shared(experiment)
     if data is None:  # a run killed at once has no tokenizer yet: the same one is made again
-        data = load_data(experiment, tokenizer)
+        data = load_shared_data(experiment, tokenizer)
     elif tokenizer is not None and tokenizer_sum(tokenizer) != tokenizer_sum(data.tokenizer):
         data = replace(data, tokenizer=tokenizer)
     check_tokenizer(run.folder, data.tokenizer, expected)
@@ -103,11 +107,13 @@ def prepare_resumed(
             try:
                 trainer.load_state(run.weights(), run.training_state(trainer.device), checkpoint, run.averaged())
             except NotFinite as error:
-                record_end(run, "failed", str(error))
+                if is_first():
+                    record_end(run, "failed", str(error))
                 raise
     before = experiment.epochs
     if epochs is not None:
-        extend(run, epochs, trainer.step, trainer.steps_per_epoch)
+        if is_first():
+            extend(run, epochs, trainer.step, trainer.steps_per_epoch)
         trainer.experiment = experiment.replace(epochs=epochs)
     done = f"is trained ({trainer.steps} steps)" if trainer.step >= trainer.steps else ""
     change = f", with {epochs} epochs instead of {before}" if epochs not in (None, before) else ""

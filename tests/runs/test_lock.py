@@ -141,6 +141,6 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     assert message_of(take, tmp_path) == f"{tmp_path} cannot be written: Read-only file system"
 
 
-def test_torchrun_is_refused(tmp_path, monkeypatch):
+def test_one_of_several_processes_that_are_not_joined_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "one process as yet" in message_of(take, tmp_path) and not list(tmp_path.iterdir())
+    assert "writing into a folder is done in one process" in message_of(take, tmp_path) and not list(tmp_path.iterdir())

@@ -61,13 +61,16 @@ def test_the_trial_leaves_model_loss_and_random_state(base, data):
     def build(model, loss):
         return torch.optim.AdamW([*model.parameters()], lr=1.0)
 
-    optimizer, pair = try_step(trainer.experiment, trainer.model, trainer.loss, build, data.tokenizer.vocab_size)
+    optimizer, pair, unused = try_step(
+        trainer.experiment, trainer.model, trainer.loss, build, data.tokenizer.vocab_size
+    )
     after = {name: t for m in (trainer.model, trainer.loss) for name, t in m.state_dict().items()}
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert torch.equal(torch.get_rng_state(), random) and trainer.model.training == mode
     assert all(p.grad is None for p in trainer.model.parameters())
     trained = sum(p.nbytes for p in trainer.model.parameters())
     assert 1.9 * trained < optimizer < 2.1 * trained  # two averages
+    assert not unused
     assert pair > 3 * 32 * 32 * 4  # its normalised pixels at least
 
 

@@ -1,4 +1,4 @@
-"""Processes: torchrun's ranks are refused, and one that has ended is known to have."""
+"""Processes: one that has ended is known to have."""
 
 import os
 import subprocess
@@ -6,23 +6,7 @@ import sys
 
 import pytest
 
-from clipedu.utils.processes import check_one_process, has_ended, this_process
-from tests.helpers.errors import message_of
-
-
-@pytest.mark.parametrize("size", ["1", "", "none", None])
-def test_one_process_is_fine(monkeypatch, size):
-    if size is None:
-        monkeypatch.delenv("WORLD_SIZE", raising=False)
-    else:
-        monkeypatch.setenv("WORLD_SIZE", size)
-    check_one_process()
-
-
-def test_one_of_several_is_refused(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    monkeypatch.setenv("RANK", "2")
-    assert "clipedu trains in one process as yet, and this is RANK=2 of WORLD_SIZE=4" in message_of(check_one_process)
+from clipedu.utils.processes import has_ended, this_process
 
 
 def test_who_has_ended():
