@@ -39,7 +39,7 @@ if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).paramete
 
 
 def check_shared(experiment: Experiment) -> None:
-    """Check that the batches of an experiment can be shared by the processes of a run.
+    """Check that the processes of a run can share its batches.
 
     Raises:
         ClipeduError: the batch does not divide, or leaves a process less than two pairs.
@@ -63,7 +63,9 @@ def check_shared(experiment: Experiment) -> None:
 
 
 def load_shared_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Data:
-    """Load all sets of an experiment in each process: first in the first one, which decodes and makes the tokenizer.
+    """Load all sets of an experiment in each process.
+
+    The first one does so first: it decodes and makes the tokenizer.
 
     Args:
         experiment, tokenizer: as those of `load_data`.
@@ -103,9 +105,9 @@ def synchronise_batch_norms(model: DualEncoder) -> DualEncoder:
 
 
 def in_parallel(model: DualEncoder, *, unused: bool = True) -> nn.Module:
-    """Return the module to call in training, so that gradients of the encoders are averaged.
+    """Return the module to call in training.
 
-    Those of the geometry are not: it is used in the loss, too, which is outside of it (`average_gradients`).
+    It averages gradients of the encoders. Those of the geometry are not: it is used in the loss, too, which is outside of it (`average_gradients`).
 
     Args:
         model: on its device.
@@ -124,13 +126,16 @@ def in_parallel(model: DualEncoder, *, unused: bool = True) -> nn.Module:
 
 
 def not_averaged(encoders: nn.Module) -> Callable[[], AbstractContextManager[None]]:
-    """Return what makes a context in which gradients are only added up, for the parts of a batch but the last."""
+    """Return what makes a context in which gradients are only added up.
+
+    It is for the parts of a batch but the last.
+    """
     return encoders.no_sync if isinstance(encoders, DistributedDataParallel) else nullcontext
 
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average the gradients of a few small parameters over all processes, in one message.
+    """Average the gradients of a few small parameters, in one message.
 
     Args:
         parameters: the same in all processes; those without a gradient are left out, which are so in all.
@@ -146,7 +151,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def of_all(values: Tensor) -> Tensor:
-    """Return one value a row of all processes, in the order of the batch, without gradient: [B / N] -> [B]."""
+    """Gather one value a row, without gradient: [B / N] -> [B]."""
     if world() == 1:
         return values
     parts = [torch.empty_like(values) for _ in range(world())]
@@ -155,7 +160,10 @@ def of_all(values: Tensor) -> Tensor:
 
 
 def draw_own_numbers(seed: int, step: int) -> None:
-    """Let each process but the first draw other random numbers from here on, for its dropout."""
+    """Let each process but the first draw other random numbers from here on.
+
+    They are for its dropout.
+    """
     if rank() > 0:
         torch.manual_seed((seed * 1_000_003 + step) * 1_000_003 + rank())
 

@@ -115,7 +115,7 @@ class Trainer:
 
     @cached_property
     def encoders(self) -> torch.nn.Module:
-        """What a step calls: the model, or in one of several processes its `DistributedDataParallel`."""
+        """What a step calls: the model, or what shares it with other processes."""
         return in_parallel(self.model, unused=self.unused)
 
     def run(self) -> Iterator[Record]:

@@ -50,7 +50,10 @@ _joined: _Joined | None = None
 
 
 def launched() -> int:
-    """Return how many processes were started together, by WORLD_SIZE in the environment; 1 without it."""
+    """Return how many processes were started together.
+
+    It is WORLD_SIZE of the environment; 1 without it.
+    """
     size = os.environ.get("WORLD_SIZE", "")
     return int(size) if size.isdigit() and int(size) > 1 else 1
 
@@ -71,7 +74,9 @@ def check_one_process(what: str = "this") -> None:
 
 
 def check_first_process() -> None:
-    """Check that this process may write: it is the only one, or the first of those that are joined.
+    """Check that this process may write.
+
+    It is the only one, or the first of those that are joined.
 
     Raises:
         ClipeduError: it is not.
@@ -98,7 +103,10 @@ def is_first() -> bool:
 
 
 def local_rank() -> int | None:
-    """Return the number of this process on its machine, which is that of its GPU; None if it is alone."""
+    """Return the number of this process on its machine; None if it is alone.
+
+    It is that of its GPU, too.
+    """
     if _joined is None:
         return None
     number = os.environ.get("LOCAL_RANK", "")
@@ -168,7 +176,9 @@ def most(value: int) -> int:
 
 
 def of_first(make: Callable[[], T]) -> T:
-    """Return what the first process makes, in all processes; it must be possible to pickle it.
+    """Return what the first process makes, in all processes.
+
+    It must be possible to pickle it.
 
     Raises:
         ProcessLost: one of them has ended.
@@ -184,7 +194,9 @@ def of_first(make: Callable[[], T]) -> T:
 
 @contextmanager
 def first_alone() -> Iterator[None]:
-    """Let the first process of each machine do the block before the others do, which then find its files.
+    """Let the first process of each machine do the block before the others.
+
+    They then find its files.
 
     Raises:
         ProcessLost: one of them has ended.
