@@ -56,6 +56,7 @@ class StepMeasure:
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], *, minibatch: bool):
         self._optimizer, self._parameters, self._minibatch = optimizer, parameters, minibatch
         self.device = parameters[0].device
+        self.on_host = _is_host(self.device)
         self._snapshot: Snapshot | None = None
         self._inside: StepSums | None = None
         if getattr(optimizer, "sums", self) is None:  # it can, and sums for nobody else
@@ -114,7 +115,7 @@ class StepMeasure:
         if whole and self._minibatch:
             sums = [minibatches(self._optimizer, self._parameters, self._snapshot.copies, wide(self.device))]
         sums = [self._gradient, *self._snapshot.compare(whole=whole), *sums]
-        return Sums(*(x.numpy() for x in sums) if self.device.type == "cpu" else sums)
+        return Sums(*(x.numpy() for x in sums) if self.on_host else sums)
 
     def _inside_step(self, whole: bool, laws: Sequence[str]) -> Sums:
         inside: Any = self._inside
@@ -151,3 +152,8 @@ class StepMeasure:
         gradient = squares([p.grad for p in still], self.device).numpy()
         zero = np.zeros_like(length)
         return np.stack([gradient, length, zero, *([length, zero, zero, zero, zero, zero] if whole else [])])
+
+
+def _is_host(device: torch.device) -> bool:
+    """Return whether tensors of a device are arrays of numpy at no cost."""
+    return device.type == "cpu"

@@ -106,7 +106,7 @@ class NormMonitor:
         self._device = self._measure.device
         self._spectral = SpectralNorms(self._parameters) if spectral else None
         member = [[part in ("all", layer.part) for layer in self.layers] for part in self.parts]
-        self._xp: Any = np if self._device.type == "cpu" else torch  # on the host numpy's calls are much shorter
+        self._xp: Any = np if self._measure.on_host else torch  # on the host numpy's calls are much shorter
         self._members = self._array(np.array(member).T)
         self._lambda = self._array(np.zeros(len(self.layers)))
         self.latest_gradients: Any = self._array(np.zeros(len(self.layers)))

@@ -395,8 +395,9 @@ def test_spectral_norms_of_the_weights_after_the_step():
 
 def test_no_transfer_to_the_host_inside_a_step(monkeypatch):
     """On the way that GPUs take, nothing asks for a value until `frame` does."""
-    from clipedu.norms import snapshot
+    from clipedu.norms import measure, snapshot
 
+    monkeypatch.setattr(measure, "_is_host", lambda device: False)
     monkeypatch.setattr(snapshot, "_by_blocks", lambda tensor: False)
     model = Model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.03, weight_decay=0.7, foreach=True)
