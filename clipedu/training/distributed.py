@@ -115,13 +115,14 @@ def in_parallel(model: DualEncoder, *, unused: bool = True) -> nn.Module:
     """
     if world() == 1:
         return model
+    keep: dict[str, Any] = {_KEEP_BUFFERS: False}  # they are equal
     left_out = [name for name, _ in model.named_parameters() if name.startswith("geometry.")]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, left_out)
     return DistributedDataParallel(
         model,
         device_ids=[model.device] if model.device.type == "cuda" else None,
         find_unused_parameters=unused,
-        **{_KEEP_BUFFERS: False},  # they are equal
+        **keep,
     )
 
 

@@ -130,10 +130,13 @@ def test_the_handler_of_somebody_else_stays():
 
 
 def test_a_child_that_was_forked_ends_as_ever():
+    read, write = os.pipe()
     with terminable():
         child = os.fork()
         if child == 0:
+            os.write(write, b"up")
             time.sleep(60)
             os._exit(0)
+        os.read(read, 2)
         os.kill(child, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
