@@ -14,9 +14,11 @@ import logging
 import shutil
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipedu.runs.schema import read_sets
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_folder, reported, write_json
 from clipedu.utils.hub import quiet
@@ -138,11 +140,9 @@ def keep_descriptions(run: Path, describe: Callable[[], list[dict[str, Any]]]) -
     Raises:
         ClipeduError: it cannot be written.
     """
-    try:
-        if isinstance(json.loads((run / DATA).read_text(encoding="utf-8")), list):
+    with suppress(ClipeduError):
+        if read_sets(run):
             return
-    except (OSError, ValueError):
-        pass
     write_json(run / DATA, describe())
 
 

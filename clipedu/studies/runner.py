@@ -112,9 +112,16 @@ def run_comparison(
         progress: show bars.
 
     Raises:
+        LeftOut: as `clipedu.studies.grid.run_grid`, after the runs of all seeds.
         ClipeduError: the folder holds a run of the same name with other settings.
     """
-    from clipedu.studies.grid import run_grid
+    from clipedu.studies.grid import LeftOut, run_grid
 
+    left_out: list[str] = []
     for of_seed in cells.values():
-        yield from run_grid(of_seed, folder, progress=progress)
+        try:
+            yield from run_grid(of_seed, folder, progress=progress)
+        except LeftOut as error:
+            left_out += error.lines
+    if left_out:
+        raise LeftOut(left_out, sum(map(len, cells.values())))
