@@ -33,6 +33,7 @@ from clipedu.runs.trained_rows import check_same_sets
 from clipedu.studies.baseline import ridge_baseline
 from clipedu.training.datasets import Data, load_data
 from clipedu.training.objective import check_names
+from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import remove_partial_files, reported, write_json
 from clipedu.utils.finite import NotFinite
@@ -80,8 +81,10 @@ def cells(
         per_optimizer: changes for the cells of one optimizer, e.g. {"sgd": {"lr": 0.5}}.
 
     Raises:
-        ClipeduError: an unknown loss or optimizer.
+        ClipeduError: an unknown loss or optimizer, or one that is named twice.
     """
+    check_distinct("losses", losses)
+    check_distinct("optimizers", optimizers)
     experiments = {}
     for optimizer in optimizers:
         for loss in losses:

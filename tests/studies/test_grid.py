@@ -164,3 +164,10 @@ def test_a_damaged_baseline_is_computed_again(small, tmp_path, caplog):
     (tmp_path / "baseline.json").write_text("{")
     assert grid_baseline(frozen, tmp_path) == scores | {"seconds": pytest.approx(scores["seconds"], abs=60)}
     assert "baseline.json cannot be read" in caplog.text
+
+
+def test_nothing_is_named_twice(small):
+    with pytest.raises(ClipeduError, match="losses: 'clip' is given twice, give each value once"):
+        cells(small, ["clip", "vicreg", "clip"], ["adamw"])
+    with pytest.raises(ClipeduError, match="optimizers: 'adamw' is given twice"):
+        cells(small, ["clip"], ["adamw", "adamw"])
