@@ -75,6 +75,35 @@ def sound_checkpoint(run: Path) -> Path | None:
     return None
 
 
+def scorable_checkpoint(run: Path) -> tuple[Path, str]:
+    """Return a run's last checkpoint with sound weights, and why it is not the last.
+
+    Nothing is changed: `sound_checkpoint` sets damaged ones aside when training goes on.
+
+    Returns:
+        its folder, and a line on the later ones that are damaged, "" if there is none.
+    Raises:
+        DamagedCheckpoint: the weights of all of them are damaged.
+        ClipeduError: there is none.
+    """
+    damaged: list[DamagedCheckpoint] = []
+    for path in checkpoints(run):
+        try:
+            _check_file(path / WEIGHTS, read_facts(path))
+        except DamagedCheckpoint as error:
+            damaged.append(error)
+        else:
+            return path, ". ".join(map(str, damaged))
+    if damaged:
+        raise DamagedCheckpoint(f"{damaged[0]}. No other checkpoint of {run} is sound: put a copy back")
+    raise ClipeduError(f"{run} has no checkpoint: the run was stopped before its first one")
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return after which step a checkpoint was written, by its name."""
+    return int("".join(letter for letter in checkpoint.name if letter.isdigit()))
+
+
 def write_checkpoint(
     run: Path, step: int, model: nn.Module, state: dict[str, Any], facts: Mapping[str, Any] | None = None
 ) -> None:

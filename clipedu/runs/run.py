@@ -17,6 +17,7 @@ Files are renamed into place, and the last checkpoint stays until two after it a
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,16 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu.config.command_line import experiment_words
 from clipedu.config.experiment import Experiment
-from clipedu.runs.checkpoint import WEIGHTS, last_checkpoint, read_facts, read_state, read_weights, write_checkpoint
+from clipedu.runs.checkpoint import (
+    WEIGHTS,
+    last_checkpoint,
+    read_facts,
+    read_state,
+    read_weights,
+    scorable_checkpoint,
+    step_of,
+    write_checkpoint,
+)
 from clipedu.runs.kept import tokenizer_sum
 from clipedu.runs.schema import PATHS as PATHS_SPEC
 from clipedu.runs.schema import read_embeddings, read_frame, read_sets
@@ -43,6 +53,9 @@ if TYPE_CHECKING:
     from clipedu.geometry import Geometry
     from clipedu.models import DualEncoder
 
+log = logging.getLogger("clipedu")
+
+EARLIER = ("scored_step", "last_step")  # in metrics: where not the last checkpoint was scored, since it is damaged
 PATHS = "paths.json"  # see `clipedu.runs.paths`
 
 
@@ -73,6 +86,7 @@ class Run:
     seconds: float = 0.0
     scored: int | None = None
     _frames: dict[str, Any] = field(default_factory=dict, repr=False)
+    _chosen: Path | None = field(default=None, repr=False)  # a checkpoint that is not the last
 
     @property
     def name(self) -> str:
@@ -228,9 +242,32 @@ class Run:
         Raises:
             ClipeduError: there is none.
         """
+        if self._chosen is not None:
+            return self._chosen
         if (last := last_checkpoint(self.folder)) is None:
             raise ClipeduError(f"{self.folder} has no checkpoint: the run was stopped before its first one")
         return last
+
+    def choose_sound_checkpoint(self) -> dict[str, float]:
+        """Read from now on from the last checkpoint whose weights are sound.
+
+        Where that is not the last one, a log line says which is damaged and how to make it again.
+
+        Returns:
+            what metrics are to say of it: "scored_step" and "last_step"; {} where it is the last.
+        Raises:
+            ClipeduError: there is none, or all are damaged.
+        """
+        path, why = scorable_checkpoint(self.folder)
+        if not why:
+            return {}
+        steps = step_of(path), step_of(self.checkpoint())
+        self._chosen = path
+        log.warning(
+            "%s. Scoring the checkpoint before it, %s: the scores are those after step %d of %d. To make the last one again: "
+            "clipedu train --resume %s", why, path.name, *steps, self.folder,
+        )  # fmt: skip
+        return dict(zip(EARLIER, steps, strict=True))
 
     def save_checkpoint(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
         """Write a checkpoint into this run's folder.

@@ -15,7 +15,7 @@ from clipedu.runs.checkpoint import check_checkpoint, last_checkpoint, read_fact
 from clipedu.runs.kept import DATA as DESCRIPTIONS
 from clipedu.runs.kept import TOKENIZER, check_tokenizer, kept_tokenizer, tokenizer_sum
 from clipedu.runs.paths import located
-from clipedu.runs.run import Run
+from clipedu.runs.run import EARLIER, Run
 from clipedu.runs.settings import PATH_FIELDS, check_settings, listed
 from clipedu.runs.status import record_end
 from clipedu.training.datasets import Data, describe, load_data
@@ -60,7 +60,8 @@ def lacks_only_report(run: Run) -> bool:
     facts = read_facts(checkpoint) if checkpoint else {}
     _check_experiment(run, facts)
     scored = run.status == "finished" or (run.scored is not None and run.scored == facts.get("step"))
-    return scored and bool(run.metrics) and _is_whole(run, facts)
+    of_last = EARLIER[0] not in run.metrics
+    return scored and bool(run.metrics) and of_last and _is_whole(run, facts)
 
 
 def prepare_resumed(

@@ -35,7 +35,8 @@ def score(
     Args:
         run: stopped or finished, with a checkpoint.
         sets: what to score on: `evaluation_sets(run.experiment)`, or the sets that a caller has opened already.
-        model: the run's model, where a caller has it; None loads the last checkpoint.
+        model: the run's model, where a caller has it; None loads the last checkpoint, or where its weights are damaged the one
+            before it: a log line and the metrics "scored_step" and "last_step" say so.
         progress: show progress bars.
     Returns:
         the metrics, as `clipedu.evaluate` names them.
@@ -44,9 +45,9 @@ def score(
         NotFinite: a weight or an embedding is not finite; the scores in the folder stay as they are.
     """
     with locked(run.folder):
+        metrics = run.choose_sound_checkpoint() if model is None else {}
         model = model or run.model().to(pick_device(run.experiment.device))
         check_model(model)
-        metrics: dict[str, float] = {}
         for pairs in sets:
             if pairs.split == "zeroshot":
                 metrics |= evaluate(model, pairs, progress=progress)
