@@ -237,7 +237,7 @@ class Run:
         return last_checkpoint(self.folder) is not None
 
     def checkpoint(self) -> Path:
-        """Return the folder of the last checkpoint.
+        """Return the folder of the last checkpoint, or of the one that was chosen.
 
         Raises:
             ClipeduError: there is none.
@@ -272,7 +272,7 @@ class Run:
     def save_checkpoint(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
         """Write a checkpoint into this run's folder.
 
-        With it goes what it belongs to: the experiment, and the identity of the model's tokenizer.
+        With it goes what it belongs to: the experiment, the identity of the model's tokenizer, and that of the training pairs.
 
         Args:
             step, model, state: as those of `clipedu.runs.checkpoint.write_checkpoint`.
@@ -281,6 +281,7 @@ class Run:
         """
         tokenizer = getattr(model, "tokenizer", None)
         facts = {"experiment": asdict(self.experiment), "tokenizer": tokenizer_sum(tokenizer) if tokenizer else None}
+        facts |= {name: state[name] for name in ("data", "identity") if name in state}
         write_checkpoint(self.folder, step, model, state, facts)
 
     def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:

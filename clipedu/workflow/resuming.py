@@ -18,7 +18,7 @@ from clipedu.runs.paths import located
 from clipedu.runs.run import EARLIER, Run
 from clipedu.runs.settings import PATH_FIELDS, check_settings, listed
 from clipedu.runs.status import record_end
-from clipedu.training.datasets import Data, describe, load_data
+from clipedu.training.datasets import Data, check_unchanged, describe, load_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
 from clipedu.utils.errors import ClipeduError
@@ -99,6 +99,8 @@ def prepare_resumed(
     with hashed_once(data.train, *data.scored):
         older = checkpoint is not None and not facts and experiment.text_weights != "pretrained"
         kept_config = run.saved_text() if older else None  # its special tokens were set otherwise
+        if checkpoint is not None:  # before features of frozen encoders are computed, which can take long
+            check_unchanged(facts if "data" in facts else run.training_state("cpu"), data.train, experiment.data)
         trainer = prepare(experiment, data, saved_text=kept_config, progress=progress)
         if checkpoint is not None:
             try:
