@@ -21,7 +21,7 @@ from clipedu.models import DualEncoder, build_model
 from clipedu.norms import NormMonitor
 from clipedu.optim import build_optimizer
 from clipedu.training.datasets import TrainingData, load_training_data
-from clipedu.training.memory import check_fits, check_model_memory, step_needs
+from clipedu.training.memory import check_fits, check_model_memory, memory_named, step_needs
 from clipedu.training.objective import build_objective
 from clipedu.training.trainer import Record, Trainer
 from clipedu.training.trial import try_step
@@ -36,8 +36,10 @@ def train(experiment: Experiment) -> Iterator[Record]:
     Raises:
         ClipeduError: a name or value in the experiment that cannot work.
         NotFinite: the loss or the gradient became NaN or infinite; names the step.
+        OutOfMemory: the memory is not enough; names the settings to halve.
     """
-    yield from prepare(experiment, load_training_data(experiment)).run()
+    with memory_named(experiment):
+        yield from prepare(experiment, load_training_data(experiment)).run()
 
 
 def prepare(

@@ -35,6 +35,7 @@ from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import NotFinite, first_non_finite, model_fault, optimizer_fault
+from clipedu.utils.memory import is_out_of_memory
 from clipedu.utils.tensor_files import tensors_misfit
 
 log = logging.getLogger("clipedu")
@@ -325,7 +326,7 @@ def _fitting(what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
-        if not what or isinstance(error, torch.OutOfMemoryError):
+        if not what or is_out_of_memory(error):
             raise
         if isinstance(error, ClipeduError):
             raise ClipeduError(f"{what} does not fit the run: {error}") from None

@@ -31,6 +31,7 @@ from clipedu.runs.run import Run
 from clipedu.runs.status import record_end
 from clipedu.runs.trained_rows import keep_trained_rows, shared_with_training
 from clipedu.training.datasets import Data, check_held_out, describe, load_data
+from clipedu.training.memory import memory_named
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
 from clipedu.utils.environment import environment
@@ -70,6 +71,7 @@ def fit(
     Raises:
         ClipeduError: the experiment cannot be run; nothing is written.
         NotFinite: training diverged; the message names the step and the last good checkpoint, and the run is kept.
+        OutOfMemory: the memory is not enough; the message names the settings to halve, and the library's error is its cause.
         KeyboardInterrupt: after the checkpoint is written; `resume` continues.
     """
     check_one_process()
@@ -78,9 +80,10 @@ def fit(
     if data is None:
         check_held_out(experiment)
     experiment, given = with_absolute_paths(experiment)
-    data = data or load_data(experiment)
+    with memory_named(experiment):
+        data = data or load_data(experiment)
     check_held_out(experiment, data)
-    with hashed_once(data.train, *data.scored):
+    with memory_named(experiment), hashed_once(data.train, *data.scored):
         trainer = prepare(experiment, data, progress=progress)
         make_folder(folder)
         with locked(folder):
@@ -110,7 +113,7 @@ def resume(
         the finished run; one that was finished already is returned as it is.
     Raises:
         ClipeduError: no run, damaged files, settings or data that have changed, or a run that another process has in use.
-        NotFinite, KeyboardInterrupt: as `fit`.
+        NotFinite, OutOfMemory, KeyboardInterrupt: as `fit`.
     """
     check_one_process()
     run = load_run(folder)
@@ -124,7 +127,8 @@ def resume(
                 log.info("%s is trained and scored: drawing its report", run.folder)
             _report(run, report=report)
             return run
-        trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=progress)
+        with memory_named(run.experiment):
+            trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=progress)
         with hashed_once(data.train, *data.scored):
             return _finish(run, trainer, data, progress=progress, report=report)
 
@@ -179,7 +183,8 @@ def _report(run: Run, *, report: bool) -> None:
 def _end_recorded(run: Run, when: str) -> Iterator[None]:
     """Let the status say how the block has ended, if not well."""
     try:
-        yield
+        with memory_named(run.experiment):
+            yield
     except KeyboardInterrupt:
         record_end(run, "stopped", f"by the user {when}")
         raise
@@ -211,12 +216,13 @@ def _train(run: Run, trainer: Trainer, *, progress: bool) -> None:
     )
     saved = None
     try:
-        for record in stop.watch(bar):
-            recorder.append(record)
-            bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
-            if trainer.step % trainer.steps_per_epoch == 0:
-                recorder.save()
-                saved = trainer.step
+        with memory_named(run.experiment):
+            for record in stop.watch(bar):
+                recorder.append(record)
+                bar.set_postfix(loss=f"{record.loss:.3f}", pairs_s=f"{record.pairs_per_second:.0f}", refresh=False)
+                if trainer.step % trainer.steps_per_epoch == 0:
+                    recorder.save()
+                    saved = trainer.step
     except KeyboardInterrupt:
         how = f"by the user after step {trainer.step} of {trainer.steps}"
         try:
