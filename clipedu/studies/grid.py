@@ -30,7 +30,7 @@ from clipedu.runs.paths import with_absolute_paths
 from clipedu.runs.run import Run
 from clipedu.runs.schema import read_baseline
 from clipedu.runs.trained_rows import check_same_sets
-from clipedu.studies.baseline import ridge_baseline
+from clipedu.studies.baseline import NoWords, ridge_baseline
 from clipedu.training.datasets import Data, load_data
 from clipedu.training.objective import check_names
 from clipedu.utils.checks import check_distinct
@@ -222,14 +222,20 @@ def grid_baseline(
         data: `shared_data(experiment)`, where a caller has it already.
 
     Returns:
-        None for an experiment whose image encoder is trained: there are no fixed features to regress from.
+        None for an experiment whose image encoder is trained: there are no fixed features to regress from; and, with a log
+        line, where the captions hold no word.
     """
     if not experiment.image_frozen:
         return None
     path = Path(folder) / "baseline.json"
     if not path.is_file() or not _is_of_cells(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, ridge_baseline(experiment, (data or shared_data(experiment))()))
+        opened = (data or shared_data(experiment))()
+        try:
+            write_json(path, ridge_baseline(experiment, opened))
+        except NoWords as error:
+            log.warning("no baseline: %s", error)
+            return None
     return read_baseline(path.parent)
 
 

@@ -10,8 +10,10 @@ from dataclasses import replace
 import pytest
 
 from clipedu import ClipeduError, Experiment
+from clipedu.data.scenes.dataset import Scenes
 from clipedu.runs.folders import load_run
 from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, LeftOut, cells, grid_baseline, run_grid
+from clipedu.training.datasets import load_data
 from clipedu.training.trainer import Trainer
 
 
@@ -171,3 +173,10 @@ def test_nothing_is_named_twice(small):
         cells(small, ["clip", "vicreg", "clip"], ["adamw"])
     with pytest.raises(ClipeduError, match="optimizers: 'adamw' is given twice"):
         cells(small, ["clip"], ["adamw", "adamw"])
+
+
+def test_captions_without_words_leave_out_the_baseline_alone(small, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(Scenes, "captions", lambda self, row: ["?"])
+    frozen = small.replace(image_frozen=True)
+    assert grid_baseline(frozen, tmp_path, lambda: load_data(small)) is None
+    assert "no baseline: the 29 captions hold no word" in caplog.text
