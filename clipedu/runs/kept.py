@@ -22,6 +22,7 @@ from clipedu.runs.schema import read_sets
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_folder, reported, write_json
 from clipedu.utils.hub import quiet
+from clipedu.utils.importing import importing
 
 if TYPE_CHECKING:
     from clipedu.data.tokenizer import Tokenizer
@@ -102,6 +103,7 @@ def keep_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
     _put(folder, tokenizer.save)
 
 
+@importing()
 def keep_text_config(run: Path, config: Any) -> None:
     """Write a text model's configuration where it is missing or damaged.
 

@@ -24,6 +24,7 @@ from clipedu.models import build_model
 from clipedu.training.objective import build_objective, check_optimizer
 from clipedu.utils.disk_space import size_text
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.importing import importing
 from clipedu.utils.memory import OutOfMemory, free_memory, is_out_of_memory, out_of_memory
 
 SCENE_BYTES = 400  # of what a drawn scene is made from, at least
@@ -44,8 +45,9 @@ def check_model_memory(experiment: Experiment, vocab_size: int, rows: int, devic
     Raises:
         ClipeduError: it does not fit.
     """
-    import timm  # noqa: F401  outside "meta", where what a module makes at its import would hold no numbers
-    import transformers  # noqa: F401
+    with importing():  # outside "meta", where what a module makes at its import would hold no numbers
+        import timm  # noqa: F401
+        import transformers  # noqa: F401
 
     ex = experiment.replace(image_weights="random", text_weights="random")
     image = f"image_encoder={ex.image_encoder!r}{_given('image_options', ex.image_options)}"
