@@ -134,12 +134,10 @@ class Run:
                 f"clipedu train --resume {self.folder}"
             )
         experiment = self.experiment.replace(image_weights="random", text_weights="random")  # the checkpoint has all
-        with self._settings():
+        saved = self.saved_text()  # with no need of a hub
+        with self._settings(saved):
             model = build_model(
-                experiment,
-                tokenizer.vocab_size,
-                special_tokens=tokenizer.special_tokens,
-                saved_text=self.saved_text(),  # with no need of a hub
+                experiment, tokenizer.vocab_size, special_tokens=tokenizer.special_tokens, saved_text=saved
             )
         model.load_state_dict(self._fitting(model.state_dict()))
         model.tokenizer = tokenizer
@@ -173,13 +171,16 @@ class Run:
         return geometry.eval()
 
     @contextmanager
-    def _settings(self) -> Iterator[None]:
-        """Name experiment.json in errors about what it holds."""
+    def _settings(self, saved_text: Path | None = None) -> Iterator[None]:
+        """Name experiment.json in errors about what it holds, or the text encoder's configuration where that is at fault."""
         try:
             yield
         except (ClipeduError, TypeError, RuntimeError, MemoryError) as error:
-            why = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ClipeduError(f"{self.folder / 'experiment.json'} cannot be used: {why}") from None
+            why, path, remedy = next(iter(str(error).splitlines()), type(error).__name__), "experiment.json", ""
+            if saved_text is not None and why.startswith("text encoder "):
+                path = "text_encoder/config.json"
+                remedy = f". If it was changed, remove {saved_text}: it is then made again from the settings"
+            raise ClipeduError(f"{self.folder / path} cannot be used: {why}{remedy}") from None
 
     def _fitting(self, wanted: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
         """Read weights that are to fit `wanted`, or raise a ClipeduError."""
