@@ -17,6 +17,7 @@ import torch
 from clipedu.bench.measure import in_turn, machine, peak, print_line, step_of
 from clipedu.bench.peers import TEMPERATURE, contender
 from clipedu.losses.streaming import STREAM_ABOVE
+from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.markdown import markdown_row, markdown_table
 
@@ -54,8 +55,9 @@ def bench_losses(
         theirs_bytes and bytes_ratio.
 
     Raises:
-        ClipeduError: open_clip is not installed, or a size out of range.
+        ClipeduError: open_clip is not installed, or a size that is out of range or given twice.
     """
+    check_distinct("batch_sizes", batch_sizes)
     if any(size < 2 for size in (*batch_sizes, large or 2)):
         raise ClipeduError(f"a batch has at least 2 pairs, got {[*batch_sizes, large]} (large=0 leaves that part out)")
     for name, value in (("dim", dim), ("threads", threads)):

@@ -1,6 +1,7 @@
-"""Parsers of commands: whole option names, one-line errors.
+"""Parsers of commands: whole option names, one-line errors, nothing twice.
 
-argparse takes `--seed` for `--seeds` and prints a page of usage before an error; `Parser` does neither. The functions below
+argparse takes `--seed` for `--seeds`, lets a list hold a value twice and prints a page of usage before an error; `Parser` does
+none of that. The functions below
 it read a word of the command line, and refuse what no file or count can be.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError, quoted
 
 LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes, as most file systems have it
@@ -21,7 +23,7 @@ LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes, as most file systems have it
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that abbreviates nothing.
 
-    It says what is wrong in one line. The parsers of its commands are of this class too.
+    An option that takes a list takes each value once. The parser says what is wrong in one line. The parsers of its commands are of this class too.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -36,6 +38,16 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self.error(self._unknown(unknown))
         return parsed, unknown
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Read the words of an option as argparse does, and refuse a list that holds a value twice."""
+        values = super()._get_values(action, arg_strings)  # type: ignore[misc]  it has no public name
+        if action.option_strings and isinstance(values, list):
+            try:
+                check_distinct(action.option_strings[-1], values)
+            except ClipeduError as error:
+                raise argparse.ArgumentError(None, str(error)) from None
+        return values
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""

@@ -31,12 +31,17 @@ def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentP
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Run a comparison, or what is missing of it, and print its table."""
+    """Run a comparison, or what is missing of it, and print its table.
+
+    Raises:
+        LeftOut: after the report, if runs were left out.
+    """
     from clipedu.evaluation.held_out import trained_lines_of
     from clipedu.evaluation.metrics import SCORES
     from clipedu.report.writer import write_report
     from clipedu.runs.folders import make_folder
     from clipedu.runs.lock import locked
+    from clipedu.studies.grid import LeftOut
     from clipedu.training.effects import refuse_without_effect
 
     preset, changes = args.preset or "laptop", experiment_changes(args)
@@ -58,19 +63,27 @@ def compare(args: argparse.Namespace) -> None:
     with locked(folder):
         runs = []
         print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
-        for run in run_comparison(cells, folder):
-            runs.append(run)
-            scores = [f"{heading} {run.metrics[key]:.2f}" for key, heading in SCORES.items() if key in run.metrics]
-            print(
-                f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
-                flush=True,
-            )
+        left_out: LeftOut | None = None
+        try:
+            for run in run_comparison(cells, folder):
+                runs.append(run)
+                scores = [f"{heading} {run.metrics[key]:.2f}" for key, heading in SCORES.items() if key in run.metrics]
+                print(
+                    f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
+                    flush=True,
+                )
+        except LeftOut as error:
+            if not runs:
+                raise
+            left_out = error
         for line in trained_lines_of(runs):
             print(line)
         table = comparison_table(runs)
-        write_report(runs, folder)
+        write_report(runs, folder, left_out=left_out.lines if left_out else [])
         print(
             f"\n{comparison_text(table)}\n\nTable: {write_comparison(table, folder)}. Report of all runs: {folder}/report.html"
         )
         if comparison.study:
             print(f"\n{comparison.study(runs, folder)}")
+        if left_out:
+            raise left_out

@@ -33,8 +33,8 @@ def evaluate(args: argparse.Namespace) -> None:
     }
     if changes:
         sets = evaluation_sets(located(run).replace(**changes))
+        metrics = run.choose_sound_checkpoint()
         model = run.model()
-        metrics: dict[str, float] = {}
         for pairs in sets:
             metrics |= evaluate_model(model, pairs, progress=True)
             metrics |= trained_counts(pairs, shared_with_training(run.folder, pairs))

@@ -13,13 +13,25 @@ from clipedu.utils.ranks import check_one_process
 
 
 def grid(args: argparse.Namespace) -> None:
-    """Run the grid, or what is missing of it, and print a line a cell."""
+    """Run the grid, or what is missing of it, and print a line a cell.
+
+    Raises:
+        LeftOut: after the report, if cells were left out.
+    """
     from clipedu.evaluation.held_out import trained_lines_of
     from clipedu.evaluation.metrics import SCORES
     from clipedu.report.writer import write_report
     from clipedu.runs.folders import make_folder
     from clipedu.runs.lock import locked
-    from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, grid_baseline, run_grid, shared_data
+    from clipedu.studies.grid import (
+        COURSE_LOSSES,
+        COURSE_OPTIMIZERS,
+        LeftOut,
+        cells,
+        grid_baseline,
+        run_grid,
+        shared_data,
+    )
     from clipedu.training.effects import refuse_without_effect
 
     preset = args.preset or "laptop"
@@ -42,13 +54,21 @@ def grid(args: argparse.Namespace) -> None:
         headings = " ".join(f"{heading:>{widths[key]}}" for key, heading in SCORES.items())
         print(f"{'cell':<20} {headings} {'seconds':>8}")
         data = shared_data(base)
-        for run in run_grid(experiments, folder, data=data):
-            runs.append(run)
-            if run.metrics:
-                scores = [f"{run.metrics[key]:{w}.2f}" if key in run.metrics else " " * w for key, w in widths.items()]
-                print(f"{run.name:<20} {' '.join(scores)} {run.seconds:8.1f}", flush=True)
-            else:
-                print(f"{run.name:<20} {run.status}: {run.note}", flush=True)
+        left_out: LeftOut | None = None
+        try:
+            for run in run_grid(experiments, folder, data=data):
+                runs.append(run)
+                if run.metrics:
+                    scores = [
+                        f"{run.metrics[key]:{w}.2f}" if key in run.metrics else " " * w for key, w in widths.items()
+                    ]
+                    print(f"{run.name:<20} {' '.join(scores)} {run.seconds:8.1f}", flush=True)
+                else:
+                    print(f"{run.name:<20} {run.status}: {run.note}", flush=True)
+        except LeftOut as error:
+            if not runs:
+                raise
+            left_out = error
         baseline = grid_baseline(base, folder, data)
         if baseline:
             print(
@@ -58,4 +78,7 @@ def grid(args: argparse.Namespace) -> None:
             print_left_out_of_run(folder / runs[0].name)  # all cells have the same sets
         for line in trained_lines_of(runs):
             print(line)
-        print(f"\nReport: {write_report(runs, folder, baseline=baseline)}")
+        lines = left_out.lines if left_out else []
+        print(f"\nReport: {write_report(runs, folder, baseline=baseline, left_out=lines)}")
+        if left_out:
+            raise left_out

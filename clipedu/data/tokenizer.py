@@ -25,6 +25,7 @@ from clipedu.data.cleaning import cleaned
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import read_json, reported, write_json
 from clipedu.utils.hub import quiet, reachable
+from clipedu.utils.importing import importing
 from clipedu.utils.interrupts import interruptible
 from clipedu.utils.schema import Anything, Choice, Object
 
@@ -152,6 +153,7 @@ class Tokenizer:
                     file.replace(folder / file.name)
 
     @classmethod
+    @importing()
     def load(cls, folder: str | os.PathLike) -> Tokenizer:
         """Load the tokenizer that `save` wrote to a folder.
 
@@ -191,9 +193,10 @@ def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192
     Raises:
         ClipeduError: no captions, or too small a vocabulary for the letters in them.
     """
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
+    with importing():
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+        from transformers import PreTrainedTokenizerFast
 
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     longer = re.compile(rf"(?:\S|[\x0b\x0c\x1c-\x1f\x85]){{{WORD_LETTERS + 1}}}")  # these the normalizer deletes
@@ -236,6 +239,7 @@ def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192
     return Tokenizer(PreTrainedTokenizerFast(tokenizer_object=trained, **names), length)
 
 
+@importing()
 def hub_tokenizer(model_name: str, length: int) -> Tokenizer:
     """Load a text model's own tokenizer.
 

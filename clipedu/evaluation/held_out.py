@@ -1,4 +1,7 @@
-"""Are the pairs that a model is scored on held out from its training?"""
+"""What to know before scores are believed.
+
+Are the pairs that a model is scored on held out from its training, and is it the model that the training ended with?
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipedu.data.overlap import Shared
+from clipedu.evaluation.metrics import EARLIER
 
 if TYPE_CHECKING:
     from clipedu.data.pairs import Pairs
@@ -30,16 +34,21 @@ def trained_counts(pairs: Pairs, found: Shared | None) -> dict[str, float]:
 
 
 def trained_lines(metrics: Mapping[str, float]) -> list[str]:
-    """Say how much of the test sets was trained on.
+    """Say how much of the test sets was trained on, and which model was scored.
 
     Args:
         metrics: of a run.
     Returns:
-        at most a line for the retrieval set and one for the zero-shot set; none where all rows are held out.
+        a line where an earlier checkpoint was scored than the last; at most a line for the retrieval set and one for the
+        zero-shot set, none where all rows are held out.
     """
+    lines = []
+    if all(key in metrics for key in EARLIER):
+        scored, last = (f"{metrics[key]:.0f}" for key in EARLIER)
+        lines = [f"these are the scores after step {scored} of {last}: the last checkpoint is damaged"]
     images, pairs = metrics.get("retrieval_trained_images", 0), metrics.get("retrieval_trained_pairs", 0)
     zeroshot = metrics.get("zeroshot_trained_images", 0)
-    return [
+    return lines + [
         _line(count, metrics.get(total, count), what)
         for count, total, what in (
             (pairs, "retrieval_images", "pairs to score on"),

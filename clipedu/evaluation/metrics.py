@@ -146,6 +146,9 @@ COUNTS = ("retrieval_images", "retrieval_captions", "zeroshot_images", "zeroshot
 # How much of the test sets a run was also trained on; only where it is any.
 TRAINED = ("retrieval_trained_pairs", "retrieval_trained_images", "zeroshot_trained_images")
 
+# Where an earlier checkpoint was scored than the last, which is damaged: after which step each was written.
+EARLIER = ("scored_step", "last_step")
+
 # Selections: keys, in the order of the table that shows them.
 AVERAGED = ("tr@1", "ir@1", "top1")
 BY_RANK = tuple(key for key in METRICS if METRICS[key].task)

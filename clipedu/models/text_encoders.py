@@ -22,11 +22,13 @@ from clipedu.models.registry import ENCODERS, encoder_names
 from clipedu.models.special_tokens import OWN_TOKENS, set_padding_index, set_special_tokens
 from clipedu.models.weights import from_hub, load_weights, one_line_errors
 from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.importing import importing
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
+@importing()
 def build_text_encoder(
     name: str,
     weights: str = "random",
@@ -78,6 +80,7 @@ def build_text_encoder(
     return model
 
 
+@importing()
 def text_config(name: str, *, pretrained: bool = False, **changes: Any) -> PretrainedConfig:
     """Return the transformers configuration of a text encoder.
 

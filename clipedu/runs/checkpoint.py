@@ -89,6 +89,30 @@ def sound_checkpoint(run: Path) -> Path | None:
     return None
 
 
+def scorable_checkpoint(run: Path) -> tuple[Path, str]:
+    """Return a run's last checkpoint with sound weights, and why it is not the last.
+
+    Nothing is changed: `sound_checkpoint` sets damaged ones aside when training goes on.
+
+    Returns:
+        its folder, and a line on the later ones that are damaged, "" if there is none.
+    Raises:
+        DamagedCheckpoint: the weights of all of them are damaged.
+        ClipeduError: there is none.
+    """
+    damaged: list[DamagedCheckpoint] = []
+    for path in checkpoints(run):
+        try:
+            _check_file(path / WEIGHTS, read_facts(path))
+        except DamagedCheckpoint as error:
+            damaged.append(error)
+        else:
+            return path, ". ".join(map(str, damaged))
+    if damaged:
+        raise DamagedCheckpoint(f"{damaged[0]}. No other checkpoint of {run} is sound: put a copy back")
+    raise ClipeduError(f"{run} has no checkpoint: the run was stopped before its first one")
+
+
 def write_checkpoint(
     run: Path,
     step: int,

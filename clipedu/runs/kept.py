@@ -14,12 +14,15 @@ import logging
 import shutil
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipedu.runs.schema import read_sets
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_folder, reported, write_json
 from clipedu.utils.hub import quiet
+from clipedu.utils.importing import importing
 
 if TYPE_CHECKING:
     from clipedu.data.tokenizer import Tokenizer
@@ -100,6 +103,7 @@ def keep_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
     _put(folder, tokenizer.save)
 
 
+@importing()
 def keep_text_config(run: Path, config: Any) -> None:
     """Write a text model's configuration where it is missing or damaged.
 
@@ -138,11 +142,9 @@ def keep_descriptions(run: Path, describe: Callable[[], list[dict[str, Any]]]) -
     Raises:
         ClipeduError: it cannot be written.
     """
-    try:
-        if isinstance(json.loads((run / DATA).read_text(encoding="utf-8")), list):
+    with suppress(ClipeduError):
+        if read_sets(run):
             return
-    except (OSError, ValueError):
-        pass
     write_json(run / DATA, describe())
 
 

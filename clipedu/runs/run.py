@@ -19,6 +19,7 @@ killed run can be read.
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ from clipedu.runs.checkpoint import (
     read_facts,
     read_state,
     read_weights,
+    scorable_checkpoint,
+    step_of,
     write_checkpoint,
 )
 from clipedu.runs.kept import tokenizer_sum
@@ -56,6 +59,9 @@ if TYPE_CHECKING:
     from clipedu.geometry import Geometry
     from clipedu.models import DualEncoder
 
+log = logging.getLogger("clipedu")
+
+EARLIER = ("scored_step", "last_step")  # in metrics: where not the last checkpoint was scored, since it is damaged
 PATHS = "paths.json"  # see `clipedu.runs.paths`
 
 
@@ -87,6 +93,7 @@ class Run:
     seconds: float = 0.0
     scored: int | None = None
     _frames: dict[str, Any] = field(default_factory=dict, repr=False)
+    _chosen: Path | None = field(default=None, repr=False)  # a checkpoint that is not the last
 
     @property
     def name(self) -> str:
@@ -152,12 +159,10 @@ class Run:
                 f"clipedu train --resume {self.folder}"
             )
         experiment = self.experiment.replace(image_weights="random", text_weights="random")  # the checkpoint has all
-        with self._settings():
+        saved = self.saved_text()  # with no need of a hub
+        with self._settings(saved):
             model = build_model(
-                experiment,
-                tokenizer.vocab_size,
-                special_tokens=tokenizer.special_tokens,
-                saved_text=self.saved_text(),  # with no need of a hub
+                experiment, tokenizer.vocab_size, special_tokens=tokenizer.special_tokens, saved_text=saved
             )
         model.load_state_dict(self._fitting(model.state_dict(), which=which, averaged=averaged))
         model.tokenizer = tokenizer
@@ -191,13 +196,16 @@ class Run:
         return geometry.eval()
 
     @contextmanager
-    def _settings(self) -> Iterator[None]:
-        """Name experiment.json in errors about what it holds."""
+    def _settings(self, saved_text: Path | None = None) -> Iterator[None]:
+        """Name experiment.json in errors about what it holds, or the text encoder's configuration where that is at fault."""
         try:
             yield
         except (ClipeduError, TypeError, RuntimeError, MemoryError) as error:
-            why = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ClipeduError(f"{self.folder / 'experiment.json'} cannot be used: {why}") from None
+            why, path, remedy = next(iter(str(error).splitlines()), type(error).__name__), "experiment.json", ""
+            if saved_text is not None and why.startswith("text encoder "):
+                path = "text_encoder/config.json"
+                remedy = f". If it was changed, remove {saved_text}: it is then made again from the settings"
+            raise ClipeduError(f"{self.folder / path} cannot be used: {why}{remedy}") from None
 
     def _fitting(
         self, wanted: Mapping[str, Tensor], prefix: str = "", *, which: str = "last", averaged: bool = False
@@ -280,6 +288,8 @@ class Run:
     def checkpoint(self, which: str = "last") -> Path:
         """Return the folder of a checkpoint.
 
+        Where another one was chosen (`choose_sound_checkpoint`), that is the last.
+
         Args:
             which: "last", or "best": by the scores during training.
         Raises:
@@ -294,16 +304,39 @@ class Run:
                     "evaluate_every=1epoch or another interval"
                 )
             return best
+        if self._chosen is not None:
+            return self._chosen
         if (last := last_checkpoint(self.folder)) is None:
             raise ClipeduError(f"{self.folder} has no checkpoint: the run was stopped before its first one")
         return last
+
+    def choose_sound_checkpoint(self) -> dict[str, float]:
+        """Read from now on from the last checkpoint whose weights are sound.
+
+        Where that is not the last one, a log line says which is damaged and how to make it again.
+
+        Returns:
+            what metrics are to say of it: "scored_step" and "last_step"; {} where it is the last.
+        Raises:
+            ClipeduError: there is none, or all are damaged.
+        """
+        path, why = scorable_checkpoint(self.folder)
+        if not why:
+            return {}
+        steps = step_of(path), step_of(self.checkpoint())
+        self._chosen = path
+        log.warning(
+            "%s. Scoring the checkpoint before it, %s: the scores are those after step %d of %d. To make the last one again: "
+            "clipedu train --resume %s", why, path.name, *steps, self.folder,
+        )  # fmt: skip
+        return dict(zip(EARLIER, steps, strict=True))
 
     def save_checkpoint(
         self, step: int, model: nn.Module, state: dict[str, Any], averaged: Mapping[str, Tensor] | None = None
     ) -> None:
         """Write a checkpoint into this run's folder.
 
-        With it goes what it belongs to: the experiment, and the identity of the model's tokenizer.
+        With it goes what it belongs to: the experiment, the identity of the model's tokenizer, and that of the training pairs.
 
         Args:
             step, model, state, averaged: as those of `clipedu.runs.checkpoint.write_checkpoint`.
@@ -312,6 +345,7 @@ class Run:
         """
         tokenizer = getattr(model, "tokenizer", None)
         facts = {"experiment": asdict(self.experiment), "tokenizer": tokenizer_sum(tokenizer) if tokenizer else None}
+        facts |= {name: state[name] for name in ("data", "identity") if name in state}
         keep = self.experiment.keep_checkpoints
         best = self._best(self.validation[self.validation["step"] < step])  # until the new one is whole
         write_checkpoint(self.folder, step, model, state, facts, averaged=averaged, keep=keep, best=best)

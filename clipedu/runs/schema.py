@@ -173,7 +173,7 @@ def read_baseline(folder: Path) -> dict[str, Any] | None:
     Raises:
         ClipeduError: it is damaged.
     """
-    return read_json(folder / "baseline.json", BASELINE, "Remove it: the grid computes it again") or None
+    return read_json(folder / "baseline.json", BASELINE, "The grid computes it again") or None
 
 
 def read_frame(folder: Path, name: str) -> pandas.DataFrame:

@@ -24,6 +24,8 @@ from clipedu.data.scenes.dataset import Scenes
 from clipedu.data.scenes.drawing import SIZES
 from clipedu.models.image_encoders import feature_width
 from clipedu.optim.schedule import learning_rate
+from clipedu.utils.checks import checked_number
+from clipedu.utils.finite import NotFinite, check_trained, finite_rows, model_fault
 
 QUESTIONS = {"place": len(PLACES), "relation": len(RELATIONS), "size": len(SIZES)}  # name -> possible answers
 BATCH, PIXEL = 128, 127.5
@@ -68,7 +70,13 @@ def ask(
 
     Returns:
         the accuracy on other scenes, in percent, by question.
+    Raises:
+        ClipeduError: an lr that is no finite number from 0 on.
+        NotFinite: a weight of the encoder, or after the training one of a linear layer, or a feature is NaN or infinite.
     """
+    checked_number("lr", lr, at_least=0)
+    if fault := model_fault(encoder):
+        raise NotFinite(f"{fault} of the encoder is not finite: it can be asked nothing")
     train, test = (Scenes(split, size, image_size, seed) for split, size in (("train", train_size), ("val", test_size)))
     width = feature_width(encoder, image_size)
     noise = torch.Generator().manual_seed(seed)
@@ -94,6 +102,8 @@ def ask(
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+    for part, what in ((encoder, "the encoder"), (heads, "the linear layers")):
+        check_trained(part, what, f"after {steps} steps (lr {lr:g})")
     return _score(encoder.eval(), heads, test, device)
 
 
@@ -101,6 +111,7 @@ def ask(
 def _score(encoder: nn.Module, heads: nn.ModuleDict, test: Scenes, device: str | torch.device) -> dict[str, float]:
     rows = torch.arange(len(test))
     feature = torch.cat([encoder(test.pixels(part).to(device).float() / PIXEL - 1) for part in rows.split(500)])
+    feature = finite_rows(feature, "features of the scenes to test on", encoder)
     scores = {}
     for name, answer in answers(test).items():
         asked = answer >= 0

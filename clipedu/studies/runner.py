@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from clipedu.config.experiment import Experiment
 from clipedu.studies import decay, geometries, norms, vit
 from clipedu.studies.comparison import Comparison
+from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError, unknown_name
 
 if TYPE_CHECKING:
@@ -68,12 +69,14 @@ def comparison_cells(
         seed -> folder name "<variant>-seed<seed>" -> experiment.
 
     Raises:
-        ClipeduError: an unknown comparison or variant, a field in `given` that every variant sets, or a base experiment
+        ClipeduError: an unknown comparison or variant, a seed or variant that is given twice, a field in `given` that every variant sets, or a base experiment
             that a variant cannot be applied to.
     """
     from clipedu.training.objective import check_names
 
     comparison = find_comparison(name)
+    check_distinct("seeds", seeds)
+    check_distinct("variants", only or ())
     for one in only or ():
         if one not in comparison.variants:
             raise unknown_name(f"variant of {name!r}", one, comparison.variants)
@@ -112,9 +115,16 @@ def run_comparison(
         progress: show bars.
 
     Raises:
+        LeftOut: as `clipedu.studies.grid.run_grid`, after the runs of all seeds.
         ClipeduError: the folder holds a run of the same name with other settings.
     """
-    from clipedu.studies.grid import run_grid
+    from clipedu.studies.grid import LeftOut, run_grid
 
+    left_out: list[str] = []
     for of_seed in cells.values():
-        yield from run_grid(of_seed, folder, progress=progress)
+        try:
+            yield from run_grid(of_seed, folder, progress=progress)
+        except LeftOut as error:
+            left_out += error.lines
+    if left_out:
+        raise LeftOut(left_out, sum(map(len, cells.values())))

@@ -30,7 +30,9 @@ import torch
 from torch import Tensor, nn
 
 from clipedu.optim import OPTIMIZERS, build_optimizer, learning_rate
+from clipedu.utils.checks import checked_number
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.finite import NotFinite
 from clipedu.utils.registry import Registry
 
 MINIMUM = (2.0, 1.0)
@@ -87,6 +89,7 @@ class DescentSettings:
         options: further options of `build_optimizer`, such as {"nesterov": False}.
     Raises:
         ClipeduError: scale, noise or steps out of range.
+        NotFinite: a start that is NaN or infinite.
     """
 
     lr: float
@@ -107,6 +110,8 @@ class DescentSettings:
             raise ClipeduError(
                 f"scale={self.scale!r} must be above 0, noise={self.noise!r} at least 0, steps={self.steps!r} at least 1"
             )
+        if not all(map(math.isfinite, self.start)):
+            raise NotFinite(f"start={self.start!r} is not finite: give two numbers")
 
     def optimizer_options(self, name: str) -> dict[str, Any]:
         """Collect options of `build_optimizer`. Raises ClipeduError."""
@@ -219,7 +224,15 @@ def coupled_minimum(weight_decay: float, scale: float = 1.0) -> tuple[float, flo
     """Find the minimum of scale * valley(w) + weight_decay / 2 ||w||^2.
 
     That is what L2 in the gradient makes of the valley's minimum.
+
+    Args:
+        weight_decay: at least 0.
+        scale: above 0.
+    Raises:
+        ClipeduError: one is out of range, or not finite.
     """
+    checked_number("weight_decay", weight_decay, at_least=0)
+    checked_number("scale", scale, above=0)
     turn = torch.tensor(
         [[math.cos(_ANGLE), math.sin(_ANGLE)], [-math.sin(_ANGLE), math.cos(_ANGLE)]], dtype=torch.float64
     )

@@ -27,6 +27,7 @@ from clipedu.losses import LOSSES, Loss, build_loss
 from clipedu.losses.margins import log_mean_exp, margins
 from clipedu.losses.sogclr import SogCLR
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.finite import NotFinite, first_non_finite
 
 # Row of the scenes, name, caption. Rows 80 and 117 are two blue diamonds: each caption is true of both pictures, so the
 # loss pushes apart what belongs together (a false negative). The last caption says nothing about its picture: web data.
@@ -138,10 +139,15 @@ def examine(
         options: the loss's own, such as scale="clip" or, for sogclr, form="course" and gamma.
     Raises:
         ClipeduError: unknown loss or option, a loss without S, a value out of range, or S that is no square matrix.
+        NotFinite: a cell of S, or a weight, is NaN or infinite.
     """
     loss, index = _build(name, similarity, temperature, visits, options), torch.arange(len(similarity))
     weights = loss.pair_weights(*_as_embeddings(similarity), index).detach()
     output = loss.eval()(*_as_embeddings(similarity), index)
+    if fault := first_non_finite([("the loss", output.total), ("a weight dL/dS", weights)]):
+        raise NotFinite(
+            f"{fault} is not finite with {name} at temperature {temperature:g}: a larger temperature may help"
+        )
     terms = {term: value.item() for term, value in output.terms.items()}
     return Seen(output.total.item(), terms, weights)
 
@@ -150,7 +156,11 @@ def lead(similarity: Tensor) -> Tensor:
     """Return by how much each pair is ahead of its best rival, [B].
 
     A rival is in its row or its column; a pair above 0 is ranked first, and the largest is easiest.
+
+    Raises:
+        NotFinite: a cell of S is NaN or infinite.
     """
+    _check_cells(similarity)
     rivals = similarity.clone().fill_diagonal_(-torch.inf)
     return similarity.diagonal() - torch.maximum(rivals.amax(0), rivals.amax(1))
 
@@ -197,6 +207,8 @@ def remembered(
         ClipeduError: as `examine`.
     """
     loss = _build("sogclr", visits[0], temperature, (), {"form": form, "gamma": gamma})
+    for similarity in visits:
+        _check_cells(similarity)
     rows: dict[str, list[Tensor]] = {"g": [], "u": []}
     for similarity in visits:
         _visit(loss, similarity)
@@ -267,6 +279,7 @@ def _build(
     if name in LOSSES and name not in similarity_losses():
         raise ClipeduError(f"{name} is no function of S. Allowed: {', '.join(similarity_losses())}")
     for table in (similarity, *visits):
+        _check_cells(table)
         if table.ndim != 2 or table.shape != similarity.shape or table.shape[0] != table.shape[1]:
             raise ClipeduError(f"S is [B, B], the same B in all visits; got {[*table.shape]} and {[*similarity.shape]}")
     if "in_modal" in LOSSES[name].defaults:
@@ -275,6 +288,14 @@ def _build(
     for earlier in visits:
         _visit(loss, earlier)
     return loss
+
+
+def _check_cells(similarity: Tensor) -> None:
+    """Check that all similarities are finite. Raises NotFinite, which names the first that is not."""
+    wrong = (~similarity.isfinite()).nonzero()
+    if len(wrong):
+        place = tuple(wrong[0].tolist())
+        raise NotFinite(f"S{list(place)} is {similarity[place].item():g}: similarities are finite numbers")
 
 
 def _visit(loss: Loss, similarity: Tensor) -> None:

@@ -27,7 +27,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from clipedu.models.vit import build_vit
+from clipedu.utils.checks import checked_number
 from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.utils.finite import check_trained
 from clipedu.utils.seeding import seeded
 
 GRID, BASE = 4, 2
@@ -114,12 +116,14 @@ def accuracy_after_training(
     Returns:
         share of right answers on 4,000 fresh samples, 0 to 1. Chance is 1/2 and 1/4; the standard error of 4,000 samples is 0.8 and 0.7 hundredths there.
     Raises:
-        ClipeduError: an unknown task, no steps, or options that do not go together.
+        ClipeduError: an unknown task, no steps, no number as lr, or options that do not go together.
+        NotFinite: a weight became NaN or infinite.
     """
     if task not in TASKS:
         raise unknown_name("task", task, TASKS)
     if steps < 1:
         raise ClipeduError(f"steps={steps}: training needs at least 1")
+    checked_number("lr", lr, at_least=0)
     draw, classes = TASKS[task]
     chosen: dict[str, Any] = {"extra": extra, "pos_embed": pos_embed, "summary": summary, "registers": registers}
     with torch.random.fork_rng(devices=[]):
@@ -132,6 +136,7 @@ def accuracy_after_training(
         optimizer.zero_grad()
         cross_entropy(model(pixels[batch]), labels[batch]).backward()
         optimizer.step()
+    check_trained(model, "the transformer", f"after {steps} steps (lr {lr:g})")
     pixels, labels = draw(TEST, 2 * seed + 1)
     with torch.no_grad():
         right = model.eval()(pixels).argmax(1) == labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,6 +181,26 @@ def describe(pairs: Pairs) -> dict[str, Any]:
         "left_out": list(pairs.left_out),
         "captions_cut": pairs.captions_cut,
     }
+
+
+def check_unchanged(before: Mapping[str, Any], pairs: Pairs, name: str) -> None:
+    """Check that the training pairs are those that a run was trained on so far.
+
+    Args:
+        before: "data", the fingerprint, and "identity" of the pairs then; older versions kept no identity.
+        pairs: as they are now.
+        name: of the data, for the message.
+    Raises:
+        ClipeduError: they are others; says what has changed.
+    """
+    what = changes(before.get("identity", {}), pairs.identity())
+    if before["data"] != pairs.fingerprint() and not what:
+        what = ["its fingerprint, of names, sizes and labels"]
+    if what:
+        raise ClipeduError(
+            f"the data {name!r} has changed since the run was stopped ({'; '.join(what)}), so the run "
+            "cannot be resumed: bring back the data as it was, or start a new run"
+        )
 
 
 def evaluation_sets(experiment: Experiment) -> list[Pairs]:

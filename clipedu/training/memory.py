@@ -24,7 +24,8 @@ from clipedu.models import build_model
 from clipedu.training.objective import build_objective, check_optimizer
 from clipedu.utils.disk_space import size_text
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.memory import free_memory
+from clipedu.utils.importing import importing
+from clipedu.utils.memory import OutOfMemory, free_memory, is_out_of_memory, out_of_memory
 from clipedu.utils.ranks import world
 
 SCENE_BYTES = 400  # of what a drawn scene is made from, at least
@@ -45,8 +46,9 @@ def check_model_memory(experiment: Experiment, vocab_size: int, rows: int, devic
     Raises:
         ClipeduError: it does not fit.
     """
-    import timm  # noqa: F401  outside "meta", where what a module makes at its import would hold no numbers
-    import transformers  # noqa: F401
+    with importing():  # outside "meta", where what a module makes at its import would hold no numbers
+        import timm  # noqa: F401
+        import transformers  # noqa: F401
 
     ex = experiment.replace(image_weights="random", text_weights="random")
     image = f"image_encoder={ex.image_encoder!r}{_given('image_options', ex.image_options)}"
@@ -141,6 +143,34 @@ def _counted() -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+@contextmanager
+def memory_named(experiment: Experiment) -> Iterator[None]:
+    """Turn an error of too little memory into one line that says which settings to halve.
+
+    Args:
+        experiment: what is run in the block.
+    Raises:
+        OutOfMemory: the block ran out of memory, on any device; its cause is the library's own error.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(out_of_memory(error, _halved(experiment))) from error
+
+
+def _halved(ex: Experiment) -> str:
+    """Return what takes less memory than an experiment."""
+    part, ways = ex.batch_size // ex.accumulate, []
+    if part % 2 == 0 and part >= 4:  # batch norm needs two pairs
+        ways.append(f"accumulate={2 * ex.accumulate} (now {ex.accumulate}; the gradients stay the same)")
+    if part >= 4 and (part % 2 == 0 or ex.accumulate == 1):
+        ways.append(f"batch_size={ex.batch_size // 2} (now {ex.batch_size})")
+    ways.append(f"image_size={ex.image_size // 2} (now {ex.image_size})")
+    return f"What takes about half of it: {', or '.join(ways)}; or a smaller model"
 
 
 def _trained(module: nn.Module, copies: float = COPIES) -> int:

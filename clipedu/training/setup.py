@@ -23,7 +23,7 @@ from clipedu.optim import build_optimizer
 from clipedu.training.averaging import WeightAverage
 from clipedu.training.datasets import TrainingData, load_training_data
 from clipedu.training.distributed import check_shared, synchronise_batch_norms
-from clipedu.training.memory import check_fits, check_model_memory, step_needs
+from clipedu.training.memory import check_fits, check_model_memory, memory_named, step_needs
 from clipedu.training.objective import build_objective
 from clipedu.training.speed import checkpoint_encoders, compile_encoders
 from clipedu.training.trainer import Record, Trainer
@@ -40,8 +40,9 @@ def train(experiment: Experiment) -> Iterator[Record]:
     Raises:
         ClipeduError: a name or value in the experiment that cannot work.
         NotFinite: the loss or the gradient became NaN or infinite; names the step.
+        OutOfMemory: the memory is not enough; names the settings to halve.
     """
-    with joined():
+    with joined(), memory_named(experiment):
         check_shared(experiment)
         yield from prepare(experiment, load_training_data(experiment)).run()
 

@@ -23,7 +23,6 @@ from torch import Tensor
 from clipedu.config.experiment import Experiment
 from clipedu.data.augment import augment
 from clipedu.data.batches import Batch, Precomputed, batches
-from clipedu.data.identity import changes
 from clipedu.data.pairs import Pairs
 from clipedu.data.prefetch import feed
 from clipedu.losses import Loss, LossOutput
@@ -32,12 +31,14 @@ from clipedu.norms import QUANTITIES, NormMonitor
 from clipedu.optim import learning_rate
 from clipedu.optim.regroup import regroup
 from clipedu.training.averaging import WeightAverage
+from clipedu.training.datasets import check_unchanged
 from clipedu.training.distributed import average_gradients, draw_own_numbers, in_parallel, not_averaged, of_all
 from clipedu.training.divergence import gradient_fault, loss_fault
 from clipedu.training.gradient_cache import backward_in_parts, statistics_kept
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import NotFinite, first_non_finite, model_fault, optimizer_fault
+from clipedu.utils.memory import is_out_of_memory
 from clipedu.utils.ranks import rank, world
 from clipedu.utils.tensor_files import tensors_misfit
 
@@ -313,19 +314,6 @@ class Trainer:
             "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
-    def _check_data(self, state: dict[str, Any]) -> None:
-        """Check that the pairs are those that a state was trained on."""
-        what = changes(state.get("identity", {}), self.identity)
-        if state["data"] != self.pairs.fingerprint() and not what:
-            what = ["its fingerprint, of names, sizes and labels"]
-        if what:
-            raise ClipeduError(
-                f"the data {self.experiment.data!r} has changed since the run was stopped ({'; '.join(what)}), so the run "
-                "cannot be resumed: bring back the data as it was, or start a new run"
-            )
-        if "identity" not in state:
-            log.warning("the run was stopped by an older version: whether its pictures have changed cannot be told")
-
     def load_state(
         self,
         weights: dict[str, Tensor],
@@ -344,7 +332,9 @@ class Trainer:
             ClipeduError: the data has changed, or a part does not fit this run.
             NotFinite: a number is NaN or infinite.
         """
-        self._check_data(state)
+        check_unchanged(state, self.pairs, self.experiment.data)
+        if "identity" not in state:
+            log.warning("the run was stopped by an older version: whether its pictures have changed cannot be told")
         if fault := tensors_misfit(weights, self.model.state_dict()):
             raise ClipeduError(f"the weights in {source} do not fit the run's model: {fault}")
         if fault := tensors_misfit(state["loss"], self.loss.state_dict()):
@@ -390,7 +380,7 @@ def _fitting(what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as error:
-        if not what or isinstance(error, torch.OutOfMemoryError):
+        if not what or is_out_of_memory(error):
             raise
         if isinstance(error, ClipeduError):
             raise ClipeduError(f"{what} does not fit the run: {error}") from None

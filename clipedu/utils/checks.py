@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from clipedu.utils.errors import ClipeduError, quoted, unknown_name
 
@@ -73,3 +73,24 @@ def checked_choice(name: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise unknown_name(name, value, allowed)
     return value
+
+
+def check_distinct(name: str, values: Iterable[object]) -> None:
+    """Check that a list names nothing twice.
+
+    Values count as the same where Python calls them equal: 0 and 0.0, too.
+
+    >>> check_distinct("seeds", [0, 1, 2])
+
+    Args:
+        name: of the list, for the message.
+        values: what the user gave.
+
+    Raises:
+        ClipeduError: such as "seeds: 0 is given twice, give each value once".
+    """
+    seen: list[object] = []  # values need not have a hash
+    for value in values:
+        if value in seen:
+            raise ClipeduError(f"{name}: {quoted(value)} is given twice, give each value once")
+        seen.append(value)

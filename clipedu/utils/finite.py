@@ -86,6 +86,22 @@ def check_model(model: nn.Module) -> None:
         raise NotFinite(f"{fault} of the model is not finite: its training diverged, so it cannot be scored")
 
 
+def check_trained(model: nn.Module, what: str, after: str) -> None:
+    """Check that all weights and buffers of a model are finite after it was trained.
+
+    A NaN in a weight gives no NaN in an accuracy: it makes all answers the first one.
+
+    Args:
+        model: just trained.
+        what: what it is, for the message.
+        after: what it was trained with, for the message.
+    Raises:
+        NotFinite: a weight or buffer is not finite; names it.
+    """
+    if fault := model_fault(model):
+        raise NotFinite(f"{fault} of {what} is not finite {after}: a smaller lr may help")
+
+
 def finite_rows(rows: Tensor, what: str, model: nn.Module) -> Tensor:
     """Return embeddings or features whose rows are all of finite length.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipedu.utils.disk_space import size_text
+from clipedu.utils.errors import ClipeduError
 
 if TYPE_CHECKING:
     import torch
@@ -18,13 +19,21 @@ REMEDY = "A smaller batch_size, image_size or model takes less, and so does accu
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory was not enough, on any device."""
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in WORDS)
+    return isinstance(error, (MemoryError, OutOfMemory)) or any(words in str(error).lower() for words in WORDS)
 
 
-def out_of_memory(error: BaseException) -> str:
+class OutOfMemory(ClipeduError):
+    """The memory of the machine or of the device is not enough."""
+
+
+def out_of_memory(error: BaseException, remedy: str = REMEDY) -> str:
     """Return one line on an error of which `is_out_of_memory` is true.
 
     It holds how much was asked for, where the error says so.
+
+    Args:
+        error: of torch, numpy or Python.
+        remedy: which settings to change.
     """
     text = str(error)
     if found := re.search(r"(?i)tried to allocate (\d+) bytes", text):
@@ -33,7 +42,7 @@ def out_of_memory(error: BaseException) -> str:
         asked = f"{found[1]} more were asked for than there are"
     else:
         asked = "there is less than this needs"
-    return f"the memory is not enough: {asked}. {REMEDY}"
+    return f"the memory is not enough: {asked}. {remedy}"
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -33,6 +33,7 @@ from clipedu.runs.status import record_end
 from clipedu.runs.trained_rows import keep_trained_rows, shared_with_training
 from clipedu.training.datasets import Data, check_held_out, describe
 from clipedu.training.distributed import check_shared, load_shared_data
+from clipedu.training.memory import memory_named
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
 from clipedu.utils.environment import environment
@@ -74,6 +75,7 @@ def fit(
     Raises:
         ClipeduError: the experiment cannot be run; nothing is written.
         NotFinite: training diverged; the message names the step and the last good checkpoint, and the run is kept.
+        OutOfMemory: the memory is not enough; the message names the settings to halve, and the library's error is its cause.
         KeyboardInterrupt: after the checkpoint is written; `resume` continues. After SIGTERM it is a `Terminated`.
     """
     folder = of_first(lambda: Path(folder or new_run_folder(experiment)))
@@ -82,9 +84,10 @@ def fit(
     if data is None:
         check_held_out(experiment)
     experiment, given = with_absolute_paths(experiment)
-    data = data or load_shared_data(experiment)
+    with memory_named(experiment):
+        data = data or load_shared_data(experiment)
     check_held_out(experiment, data)
-    with terminable(), hashed_once(data.train, *data.scored):
+    with terminable(), memory_named(experiment), hashed_once(data.train, *data.scored):
         trainer = prepare(experiment, data, progress=progress and is_first())
         if not is_first():
             return _follow(folder, trainer)
@@ -121,7 +124,7 @@ def resume(
     Raises:
         ClipeduError: no run, damaged files, settings or data that have changed, a change that is not allowed, or a run that
             another process has in use.
-        NotFinite, KeyboardInterrupt: as `fit`.
+        NotFinite, OutOfMemory, KeyboardInterrupt: as `fit`.
     """
     check_going_on(changes)
     run = load_run(folder)
@@ -142,7 +145,8 @@ def resume(
             run.experiment = changed
             write_text(run.folder / "experiment.json", run.experiment.to_json())
         meet()
-        trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=progress)
+        with memory_named(run.experiment):
+            trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=progress)
         with hashed_once(data.train, *data.scored):
             return _finish(run, trainer, data, progress=progress, report=report)
 
@@ -225,7 +229,8 @@ def _follow_resumed(folder: Path, changes: dict[str, Any], *, epochs: int | None
 def _end_recorded(run: Run, when: str) -> Iterator[None]:
     """Let the status say how the block has ended, if not well."""
     try:
-        yield
+        with memory_named(run.experiment):
+            yield
     except KeyboardInterrupt as error:
         record_end(run, "stopped", f"{by_whom(error)} {when}")
         raise
@@ -259,7 +264,7 @@ def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: bool
     try:
         if validation.due:  # the run was stopped while it was scored
             shown["average"] = f"{validation.measure():.2f}"
-        with closing(stop.watch(bar)) as records:
+        with memory_named(run.experiment), closing(stop.watch(bar)) as records:
             for record in records:
                 recorder.append(record)
                 shown |= {"loss": f"{record.loss:.3f}", "pairs_s": f"{record.pairs_per_second:.0f}"}

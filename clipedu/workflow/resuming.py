@@ -15,10 +15,10 @@ from clipedu.runs.checkpoint import check_checkpoint, last_checkpoint, read_fact
 from clipedu.runs.kept import DATA as DESCRIPTIONS
 from clipedu.runs.kept import TOKENIZER, check_tokenizer, kept_tokenizer, tokenizer_sum
 from clipedu.runs.paths import located
-from clipedu.runs.run import Run
+from clipedu.runs.run import EARLIER, Run
 from clipedu.runs.settings import PATH_FIELDS, check_settings, listed
 from clipedu.runs.status import record_end
-from clipedu.training.datasets import Data, describe
+from clipedu.training.datasets import Data, check_unchanged, describe
 from clipedu.training.distributed import check_shared, load_shared_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
@@ -62,7 +62,8 @@ def lacks_only_report(run: Run) -> bool:
     facts = read_facts(checkpoint) if checkpoint else {}
     _check_experiment(run, facts)
     scored = run.status == "finished" or (run.scored is not None and run.scored == facts.get("step"))
-    return scored and bool(run.metrics) and _is_whole(run, facts)
+    of_last = EARLIER[0] not in run.metrics
+    return scored and bool(run.metrics) and of_last and _is_whole(run, facts)
 
 
 def prepare_resumed(
@@ -102,6 +103,8 @@ def prepare_resumed(
     with hashed_once(data.train, *data.scored):
         older = checkpoint is not None and not facts and experiment.text_weights != "pretrained"
         kept_config = run.saved_text() if older else None  # its special tokens were set otherwise
+        if checkpoint is not None:  # before features of frozen encoders are computed, which can take long
+            check_unchanged(facts if "data" in facts else run.training_state("cpu"), data.train, experiment.data)
         trainer = prepare(experiment, data, saved_text=kept_config, progress=progress)
         if checkpoint is not None:
             try:

@@ -42,7 +42,8 @@ def score(
     Args:
         run: stopped or finished, with a checkpoint.
         sets: what to score on: `evaluation_sets(run.experiment)`, or the sets that a caller has opened already.
-        model: the run's model, where a caller has it; None loads the last checkpoint, the averaged weights too.
+        model: the run's model, where a caller has it; None loads the last checkpoint, the averaged weights too, or where it is
+            damaged the one before it: a log line and the metrics "scored_step" and "last_step" say so.
         averaged: the model with averaged weights, where a caller has one.
         progress: show progress bars.
     Returns:
@@ -52,11 +53,12 @@ def score(
         NotFinite: a weight or an embedding is not finite; the scores in the folder stay as they are.
     """
     with locked(run.folder):
+        metrics: dict[str, float] = {}
         if model is None:
+            metrics |= run.choose_sound_checkpoint()
             device = pick_device(run.experiment.device)
             model = run.model().to(device)
             averaged = run.model(averaged=True).to(device) if run.averaged() is not None else None
-        metrics: dict[str, float] = {}
         beside: dict[str, float] = {}
         for pairs in sets:
             scores, space = score_set(model, pairs, progress=progress)

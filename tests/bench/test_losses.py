@@ -56,3 +56,8 @@ def test_settings_that_cannot_be_used_are_refused():
     for name in ("threads", "dim"):
         with pytest.raises(ClipeduError, match=f"{name} must be at least 1, got 0"):
             bench_losses([4], **{name: 0})
+
+
+def test_no_batch_size_is_given_twice():
+    with pytest.raises(ClipeduError, match="batch_sizes: 128 is given twice"):
+        bench_losses([128, 256, 128])

@@ -228,3 +228,26 @@ def test_numbers_of_an_experiment_are_finite_and_short_in_messages():
         deep = [deep]
     with pytest.raises(ClipeduError, match="cannot be kept in JSON"):
         Experiment(loss_options={"x": deep})
+
+
+LISTS = [
+    (command, action.option_strings[-1], action.type)
+    for command, parser in COMMANDS.items()
+    for action in parser._actions
+    if action.option_strings and action.nargs in ("+", "*")
+]
+
+
+@pytest.mark.parametrize(("command", "option", "kind"), LISTS)
+def test_no_list_takes_a_value_twice(command, option, kind, capsys):
+    value, again, other = ("7", "07", "8") if kind not in (None, str) else ("a=1", "a=1", "b=1")
+    with pytest.raises(SystemExit) as stop:
+        build_parser().parse_args([*command, *needed(COMMANDS[command]), option, value, other, again])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert f"{option}: {int(value) if value == '7' else repr(value)} is given twice, give each value once" in error
+    build_parser().parse_args([*command, *needed(COMMANDS[command]), option, value, other])
+
+
+def test_the_lists_of_all_commands_are_tried():
+    assert {option for _, option, _ in LISTS} >= {"--losses", "--optimizers", "--seeds", "--variants", "--batch-sizes"}

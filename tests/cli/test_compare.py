@@ -26,7 +26,7 @@ def studied(monkeypatch):
                 yield SimpleNamespace(name=name, experiment=experiment, metrics=metrics, status="failed", note="nan")
 
     monkeypatch.setattr("clipedu.cli.compare.run_comparison", run_comparison)
-    monkeypatch.setattr("clipedu.report.writer.write_report", lambda runs, folder: None)
+    monkeypatch.setattr("clipedu.report.writer.write_report", lambda runs, folder, left_out: None)
     decay = replace(COMPARISONS["decay"], study=lambda runs, folder: f"studied {len(runs)} runs in {folder}")
     monkeypatch.setitem(COMPARISONS, "decay", decay)
     return seen

@@ -29,7 +29,8 @@ def test_cells_without_scores_and_the_baseline_have_a_line(tmp_path, monkeypatch
     scores = {"name": "ridge", "tr@1": 8.61, "ir@1": 12.13, "seconds": 3.2}
     monkeypatch.setattr("clipedu.studies.grid.grid_baseline", lambda base, folder, data: scores)
     monkeypatch.setattr(
-        "clipedu.report.writer.write_report", lambda runs, folder, baseline: f"{len(runs)}, {baseline['name']}"
+        "clipedu.report.writer.write_report",
+        lambda runs, folder, baseline, left_out: f"{len(runs)}, {baseline['name']}",
     )
     assert main(["grid", *TINY, "--losses", "clip", "cyclip", "--optimizers", "adamw", "--folder", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == [
@@ -58,3 +59,22 @@ def test_sigterm_keeps_what_is_done_of_a_grid(tmp_path, monkeypatch, capsys):
     run = load_run(folder / "adamw-vicreg")
     assert run.status == "stopped" and run.note == "by SIGTERM after step 2 of 4" and len(run.history) == 2
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_damaged_cell_is_named_the_others_are_reported_and_the_exit_code_says_so(tmp_path, capsys):
+    folder = tmp_path / "grid"
+    words = ["grid", *TINY, "--losses", "clip", "vicreg", "--optimizers", "adamw", "--folder", str(folder)]
+    assert main(words) == 0
+    (folder / "adamw-clip" / "norms.csv").write_text("step,part\n0,all,1\n")
+    capsys.readouterr()
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert "adamw-vicreg " in shown.out and f"Report: {folder}" in shown.out
+    last = shown.err.strip().splitlines()[-1]
+    assert last.startswith("clipedu: 1 of 2 cells is left out, all others are done. adamw-clip: ")
+    assert f"{folder / 'adamw-clip' / 'norms.csv'} cannot be read" in last and "Traceback" not in shown.err
+    assert "Left out, because they cannot be read" in (folder / "report.html").read_text()
+    for name in ("adamw-clip", "adamw-vicreg"):
+        (folder / name / "norms.csv").write_text("step\n")
+    assert main(words) == 2
+    assert "2 of 2 cells are left out" in capsys.readouterr().err

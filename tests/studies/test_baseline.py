@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from clipedu import Experiment
-from clipedu.studies.baseline import fit_and_score, ridge_baseline
+from clipedu.studies.baseline import ALPHAS, NoWords, fit_and_score, ridge_baseline
 from clipedu.training.datasets import load_data
 
 
@@ -51,3 +51,21 @@ def test_beats_chance_on_photographs():
     )
     scores = ridge_baseline(experiment, load_data(experiment))
     assert scores["tr@10"] > 2 * 100 * 10 / 128 and scores["ir@10"] > 2 * 100 * 10 / 128
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4, 10, 19, 20])
+def test_few_rows_are_enough(quick, rows):
+    """A tenth of 10 to 19 rows is one, which cannot be ranked; of fewer it is none."""
+    experiment = quick.replace(train_size=rows, batch_size=2, image_frozen=True)
+    data = load_data(experiment)
+    data.scored[0] = load_data(experiment.replace(train_size=30)).train  # less to compute than the whole of val
+    scores = ridge_baseline(experiment, data)
+    assert scores["alpha"] in ALPHAS and scores["train_images"] == rows and 0 <= scores["tr@1"] <= 100
+
+
+def test_captions_without_a_word_in_common_and_without_any():
+    features = np.random.default_rng(0).normal(size=(4, 3))
+    apart = [["red star"], ["blue ring"], ["green box"], ["white heart"]]
+    assert fit_and_score(features, apart, features, apart, alpha=1.0)["words"] == 8
+    with pytest.raises(NoWords, match=r"the 4 captions hold no word of two letters or more, such as \['a'\]"):
+        fit_and_score(features, [["a"], ["b"], ["!"], [""]], features, apart, alpha=1.0)

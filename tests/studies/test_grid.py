@@ -1,15 +1,19 @@
 """The grid: all cells, none twice, what was stopped goes on, what failed is kept as such."""
 
+import hashlib
 import itertools
 import json
+import shutil
 import signal
 from dataclasses import replace
 
 import pytest
 
 from clipedu import ClipeduError, Experiment
+from clipedu.data.scenes.dataset import Scenes
 from clipedu.runs.folders import load_run
-from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, grid_baseline, run_grid
+from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, LeftOut, cells, grid_baseline, run_grid
+from clipedu.training.datasets import load_data
 from clipedu.training.trainer import Trainer
 
 
@@ -89,3 +93,90 @@ def test_baseline_is_kept(small, tmp_path):
     scores = grid_baseline(frozen, tmp_path)
     assert json.loads((tmp_path / "baseline.json").read_text()) == scores == grid_baseline(frozen, tmp_path)
     assert scores["retrieval_images"] == 1000 and scores["train_images"] == 400
+
+
+def damage(path):
+    """Overwrite the middle of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + b'\n"\x00')
+
+
+@pytest.fixture(scope="module")
+def three(quick, tmp_path_factory):
+    """A finished grid of three cells; for reading only."""
+    experiments = cells(quick.replace(train_size=32, epochs=1), ["clip", "vicreg", "siglip"], ["adamw"])
+    folder = tmp_path_factory.mktemp("grid")
+    list(run_grid(experiments, folder, progress=False))
+    return experiments, folder
+
+
+@pytest.mark.parametrize("name", ["history.csv", "norms.csv", "layers.csv", "data.json", "embeddings.safetensors"])
+def test_a_damaged_file_leaves_out_its_cell_alone(three, tmp_path, caplog, name):
+    experiments, whole = three
+    folder = shutil.copytree(whole, tmp_path / "grid")
+    damage(folder / "adamw-clip" / name)
+    before = (folder / "adamw-clip" / name).read_bytes()
+    shutil.rmtree(folder / "adamw-siglip")
+    done = []
+    with pytest.raises(LeftOut) as caught:
+        for run in run_grid(experiments, folder, progress=False):
+            done.append(run)
+    assert [run.name for run in done] == ["adamw-vicreg", "adamw-siglip"] and all(run.metrics for run in done)
+    (line,) = caught.value.lines
+    assert line.startswith(f"adamw-clip: {folder / 'adamw-clip' / name} cannot be ")
+    assert f"remove {folder / 'adamw-clip'}" in line and "give the same command" in line
+    assert str(caught.value).startswith("1 of 3 cells is left out, all others are done. adamw-clip: ")
+    assert line in caplog.text and (folder / "adamw-clip" / name).read_bytes() == before, "nothing is lost"
+    shutil.rmtree(folder / "adamw-clip")
+    assert len(list(run_grid(experiments, folder, progress=False))) == 3
+
+
+def test_a_stopped_cell_that_cannot_go_on_is_left_out_too(three, tmp_path):
+    experiments, whole = three
+    folder = shutil.copytree(whole, tmp_path / "grid")
+    for name in experiments:
+        (folder / name / "status.json").write_text('{"status": "stopped"}')
+    damage(folder / "adamw-clip" / "norms.csv")
+    for path in (folder / "adamw-vicreg" / "checkpoint").glob("*/checkpoint.json"):
+        facts = json.loads(path.read_text())["content"]
+        facts["experiment"]["lr"] = 0.125
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        path.write_text(json.dumps({"content": facts, "sha256": digest}))
+    damage(folder / "adamw-siglip" / "data.json")  # this is made again
+    done = []
+    with pytest.raises(LeftOut) as caught:
+        done += run_grid(experiments, folder, progress=False)
+    first, second = caught.value.lines
+    assert first.startswith(f"adamw-clip: {folder / 'adamw-clip' / 'norms.csv'} cannot be read")
+    assert second.startswith("adamw-vicreg: ") and "lr was 0.125" in second and "remove" not in second
+    assert load_run(folder / "adamw-siglip").status == "finished" and load_run(folder / "adamw-siglip").sets()
+
+
+def test_a_cell_that_is_set_aside_says_which_file_is_damaged(three, tmp_path, caplog):
+    experiments, whole = three
+    folder = shutil.copytree(whole, tmp_path / "grid")
+    damage(folder / "adamw-clip" / "metrics.json")
+    assert len(list(run_grid(experiments, folder, progress=False))) == 3
+    assert f"{folder / 'adamw-clip' / 'metrics.json'} cannot be read" in caplog.text and "set aside as" in caplog.text
+
+
+def test_a_damaged_baseline_is_computed_again(small, tmp_path, caplog):
+    frozen = small.replace(image_frozen=True, train_size=400)
+    scores = grid_baseline(frozen, tmp_path)
+    (tmp_path / "baseline.json").write_text("{")
+    assert grid_baseline(frozen, tmp_path) == scores | {"seconds": pytest.approx(scores["seconds"], abs=60)}
+    assert "baseline.json cannot be read" in caplog.text
+
+
+def test_nothing_is_named_twice(small):
+    with pytest.raises(ClipeduError, match="losses: 'clip' is given twice, give each value once"):
+        cells(small, ["clip", "vicreg", "clip"], ["adamw"])
+    with pytest.raises(ClipeduError, match="optimizers: 'adamw' is given twice"):
+        cells(small, ["clip"], ["adamw", "adamw"])
+
+
+def test_captions_without_words_leave_out_the_baseline_alone(small, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(Scenes, "captions", lambda self, row: ["?"])
+    frozen = small.replace(image_frozen=True)
+    assert grid_baseline(frozen, tmp_path, lambda: load_data(small)) is None
+    assert "no baseline: the 29 captions hold no word" in caplog.text

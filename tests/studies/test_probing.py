@@ -7,6 +7,7 @@ from torch import nn
 from clipedu.data.scenes.dataset import Scenes
 from clipedu.models.vit import build_vit
 from clipedu.studies.probing import QUESTIONS, answers, ask
+from clipedu.utils.finite import NotFinite
 
 
 def test_answers_typed_out():
@@ -76,3 +77,31 @@ def test_what_is_fixed_stays(frozen):
     weight = encoder.blocks[0].mlp.fc1.weight.clone()
     ask(encoder, steps=3, train_size=128, test_size=50)
     assert torch.equal(getattr(encoder, frozen), kept) and not torch.equal(encoder.blocks[0].mlp.fc1.weight, weight)
+
+
+def spoiled(encoder, value):
+    with torch.no_grad():
+        next(encoder.parameters())[0] = value
+    return encoder
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_an_encoder_that_diverged_has_no_score(value):
+    small = {"steps": 2, "train_size": 128, "test_size": 10}
+    with pytest.raises(NotFinite, match=r"the weight 'mix.0.weight' \(.*\) of the encoder is not finite") as caught:
+        ask(spoiled(Colours(), value), **small)
+    assert "\n" not in str(caught.value)
+    for frozen in (False, True):
+        encoder = Colours()
+        encoder.requires_grad_(not frozen)
+        with pytest.raises(NotFinite, match=r"is not finite after 2 steps \(lr 1e\+30\): a smaller lr may help"):
+            ask(encoder, lr=1e30, **small)
+
+
+def test_features_that_overflow_have_no_score():
+    class Overflows(Colours):
+        def forward(self, x):
+            return super().forward(x) if self.training else super().forward(x) / 0
+
+    with pytest.raises(NotFinite, match="10 of 10 features of the scenes to test on are not finite"):
+        ask(Overflows(), steps=1, train_size=128, test_size=10)

@@ -49,3 +49,10 @@ def test_comparison_runs_every_variant_once(tmp_path):
     again = list(run_comparison(comparison_cells("geometries", SMALL, [3]), tmp_path, progress=False))
     assert [run.metrics for run in again] == [run.metrics for run in runs]
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_nothing_is_named_twice():
+    with pytest.raises(ClipeduError, match="seeds: 0 is given twice, give each value once"):
+        comparison_cells("geometries", Experiment(), (0, 1, 0))
+    with pytest.raises(ClipeduError, match="variants: 'cosine' is given twice"):
+        comparison_cells("geometries", Experiment(), (0,), only=["cosine", "lorentz", "cosine"])

@@ -17,6 +17,7 @@ from clipedu.toys.landscapes import (
     momentum_options,
 )
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.finite import NotFinite
 
 CURVATURES, ANGLE = (1.0, 8.0), math.pi / 6
 
@@ -176,3 +177,12 @@ def test_what_is_out_of_range(wrong):
         descend("sgd", lr=0.1, **wrong)
     with pytest.raises(ClipeduError, match="unknown landscape 'hill'"):
         descend("sgd", lr=0.1, landscape="hill")
+
+
+def test_what_is_not_finite_is_refused():
+    for start in ((float("nan"), 0.0), (0.0, float("inf"))):
+        with pytest.raises(NotFinite, match=r"start=\(.*\) is not finite"):
+            descend("sgd", lr=0.1, start=start)
+    for wrong in ({"weight_decay": float("nan")}, {"weight_decay": 0.1, "scale": float("inf")}):
+        with pytest.raises(ClipeduError, match="must be a number"):
+            coupled_minimum(**wrong)

@@ -20,6 +20,7 @@ from clipedu.toys.similarity_batch import (
     with_similarity,
     with_swapped_captions,
 )
+from clipedu.utils.finite import NotFinite
 
 S = scene_batch().similarity
 SIZE = len(S)
@@ -198,3 +199,29 @@ def test_what_cannot_work_is_said(name, options, says):
 def test_a_table_that_is_not_square_is_refused():
     with pytest.raises(clipedu.ClipeduError, match=r"\[B, B\]"):
         examine("clip", S[:4], temperature=0.05)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_similarity_that_is_not_finite_is_named(value):
+    table = with_similarity(scene_batch(32).similarity, 2, 5, value)
+    good = scene_batch(32).similarity
+    for see in (
+        lambda: examine("clip", table, temperature=0.1),
+        lambda: examine("sogclr", good, temperature=0.1, visits=[good, table]),
+        lambda: lead(table),
+        lambda: silenced(table, 0.1),
+        lambda: remembered([good, table], 0.1),
+    ):
+        with pytest.raises(NotFinite, match=rf"S\[2, 5\] is {value:g}: similarities are finite numbers"):
+            see()
+
+
+@pytest.mark.parametrize("name", similarity_losses())
+def test_a_loss_that_overflows_is_said(name):
+    table = torch.full((3, 3), 1e307, dtype=torch.float64) * torch.tensor([1.0, -1.0, 1.0])
+    try:
+        seen = examine(name, table, temperature=0.02)
+    except NotFinite as error:
+        assert "is not finite with" in str(error) and "\n" not in str(error)
+    else:
+        assert torch.isfinite(seen.weights).all() and torch.isfinite(torch.tensor(seen.total))

@@ -5,6 +5,7 @@ import torch
 
 from clipedu.toys.window_tasks import TASKS, accuracy_after_training, quadrant, same_window
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.finite import NotFinite
 
 DRAW = {"same window": same_window, "quadrant": quadrant}
 
@@ -73,3 +74,11 @@ def test_what_cannot_work_is_told():
         accuracy_after_training("quadrant", steps=0)
     with pytest.raises(ClipeduError, match="needs summary tokens"):
         accuracy_after_training("quadrant", extra="registers", summary="zero")
+
+
+def test_a_model_that_diverged_has_no_accuracy():
+    with pytest.raises(NotFinite, match=r"the weight .* of the transformer is not finite after 2 steps \(lr "):
+        accuracy_after_training("quadrant", steps=2, lr=1e30)
+    for lr in (float("inf"), float("nan"), -1.0):
+        with pytest.raises(ClipeduError, match=f"lr must be a number >= 0, got {lr}"):
+            accuracy_after_training("quadrant", steps=2, lr=lr)

@@ -1,6 +1,6 @@
 import pytest
 
-from clipedu.utils.checks import checked_choice, checked_number, is_finite_number
+from clipedu.utils.checks import check_distinct, checked_choice, checked_number, is_finite_number
 from clipedu.utils.errors import ClipeduError
 
 
@@ -49,3 +49,15 @@ def test_an_int_beyond_all_floats_is_no_number():
     with pytest.raises(ClipeduError) as error:
         checked_number("gamma", 10**400)
     assert len(str(error.value)) < 200
+
+
+def test_a_list_names_nothing_twice():
+    check_distinct("seeds", (0, 1, 2))
+    check_distinct("options", [{"a": 1}, {"a": 2}, [1], "1", 1])  # what has no hash can be compared too
+    for values, said in (
+        (["clip", "vicreg", "clip"], "losses: 'clip' is given twice, give each value once"),
+        ([0, 1, 0.0], "losses: 0.0 is given twice"),
+        ([[1], [1]], r"losses: \[1\] is given twice"),
+    ):
+        with pytest.raises(ClipeduError, match=said):
+            check_distinct("losses", values)

@@ -97,6 +97,17 @@ def test_a_stopped_run_does_not_go_on_with_other_data(experiment, tmp_path, monk
     assert resume(run.folder, progress=False, report=False).status == "finished"
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_changed_pictures_are_refused_before_anything_is_computed_of_them(experiment, tmp_path, monkeypatch, older):
+    run = start_and_stop(experiment.replace(**FROZEN), tmp_path / "run", monkeypatch)
+    if older:  # what the pairs were is in the training state alone
+        (run.checkpoint() / "checkpoint.json").unlink()
+    birds(tmp_path / "birds", first=500)
+    monkeypatch.setattr("clipedu.workflow.resuming.prepare", lambda *_, **__: pytest.fail("features were computed"))
+    with pytest.raises(ClipeduError, match=r"has changed since the run was stopped \(the pictures\)"):
+        resume(run.folder, progress=False)
+
+
 def test_a_run_of_an_older_version_goes_on(experiment, tmp_path, monkeypatch, caplog):
     whole = fit(experiment, tmp_path / "whole", progress=False, report=False)
     run = start_and_stop(experiment, tmp_path / "run", monkeypatch)

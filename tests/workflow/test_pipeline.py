@@ -245,7 +245,7 @@ def test_a_crash_says_so_and_can_be_resumed(quick, tmp_path, monkeypatch):
 
     def break_down(self, batch, lr):
         if self.step == 6:
-            raise RuntimeError("out of memory\nand more")
+            raise RuntimeError("a cable is loose\nand more")
         return original(self, batch, lr)
 
     monkeypatch.setattr(Trainer, "_train_on", break_down)
@@ -253,7 +253,7 @@ def test_a_crash_says_so_and_can_be_resumed(quick, tmp_path, monkeypatch):
         fit(quick, tmp_path / "run", progress=False)
     monkeypatch.undo()
     run = load_run(tmp_path / "run")
-    assert (run.status, run.note) == ("stopped", "by RuntimeError: out of memory")
+    assert (run.status, run.note) == ("stopped", "by RuntimeError: a cable is loose")
     assert resume(tmp_path / "run", progress=False, report=False).status == "finished"
 
 
