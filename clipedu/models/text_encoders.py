@@ -26,6 +26,8 @@ from clipedu.utils.errors import ClipeduError, unknown_name
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+LEAST = {"num_hidden_layers": 0, "hidden_size": 1, "num_attention_heads": 1}  # of a configuration
+
 
 def build_text_encoder(
     name: str,
@@ -128,6 +130,11 @@ def text_config(name: str, *, pretrained: bool = False, **changes: Any) -> Pretr
             raise unknown_name(f"text_options of {name!r}:", key, sorted(key for key in known if key[0] != "_"))
         with one_line_errors(f"text encoder {name!r}", "text_options", {key: value}):
             setattr(configuration, key, value)
+    for key, least in LEAST.items():
+        value = getattr(configuration, key, None)
+        if isinstance(value, int) and value < least:  # Python repeats a layer -1 times without a word: not at all
+            own = configuration.attribute_map.get(key, key)
+            raise ClipeduError(f"text encoder {name!r}: {own}={value} must be at least {least}")
     return configuration
 
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from clipedu.config.command_line import experiment_words
 from clipedu.config.experiment import Experiment
 from clipedu.runs.checkpoint import WEIGHTS, last_checkpoint, read_facts, read_state, read_weights, write_checkpoint
-from clipedu.runs.kept import tokenizer_sum
+from clipedu.runs.kept import text_config_sum, tokenizer_sum
 from clipedu.runs.schema import PATHS as PATHS_SPEC
 from clipedu.runs.schema import read_embeddings, read_frame, read_sets
 from clipedu.runs.settings import PATH_FIELDS, check_settings
@@ -105,8 +105,8 @@ class Run:
         It has its tokenizer and geometry.
 
         Raises:
-            ClipeduError: the run has no checkpoint, one that is damaged or does not fit, or settings or a tokenizer that are
-                not those it was trained with.
+            ClipeduError: the run has no checkpoint, one that is damaged or does not fit, or settings, a tokenizer or a text
+                configuration that are not those it was trained with.
         """
         from clipedu.data.tokenizer import Tokenizer
         from clipedu.models import build_model
@@ -117,6 +117,11 @@ class Run:
         if facts.get("tokenizer") not in (None, tokenizer_sum(tokenizer)):
             raise ClipeduError(
                 f"the tokenizer in {self.folder} is not the one it was trained with: it is made again by "
+                f"clipedu train --resume {self.folder}"
+            )
+        if self.saved_text() and facts.get("text_encoder") not in (None, text_config_sum(self.folder)):
+            raise ClipeduError(
+                f"{self.folder / 'text_encoder' / 'config.json'} is not what the run was trained with: it is made again by "
                 f"clipedu train --resume {self.folder}"
             )
         experiment = self.experiment.replace(image_weights="random", text_weights="random")  # the checkpoint has all
@@ -235,7 +240,7 @@ class Run:
     def save_checkpoint(self, step: int, model: nn.Module, state: dict[str, Any]) -> None:
         """Write a checkpoint into this run's folder.
 
-        With it goes what it belongs to: the experiment, and the identity of the model's tokenizer.
+        With it goes what it belongs to: the experiment, and the identities of the model's tokenizer and text configuration.
 
         Args:
             step, model, state: as those of `clipedu.runs.checkpoint.write_checkpoint`.
@@ -243,7 +248,11 @@ class Run:
             ClipeduError: it cannot be written; the checkpoint before it is still there.
         """
         tokenizer = getattr(model, "tokenizer", None)
-        facts = {"experiment": asdict(self.experiment), "tokenizer": tokenizer_sum(tokenizer) if tokenizer else None}
+        facts = {
+            "experiment": asdict(self.experiment),
+            "tokenizer": tokenizer_sum(tokenizer) if tokenizer else None,
+            "text_encoder": text_config_sum(self.folder),
+        }
         write_checkpoint(self.folder, step, model, state, facts)
 
     def save_embeddings(self, tensors: dict[str, Any], words: dict[str, list[str]]) -> None:
