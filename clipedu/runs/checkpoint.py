@@ -212,7 +212,9 @@ def read_state(checkpoint: Path, device: torch.device | str) -> dict[str, Any]:
         raise DamagedCheckpoint(f"{path} cannot be used: {fault}")
     named = re.fullmatch(r"step-(\d{8})\+*", checkpoint.name)
     if named and int(named[1]) != state["step"]:
-        raise DamagedCheckpoint(f"{path} cannot be used: field 'step' is {state['step']}, its folder is {checkpoint.name}")
+        raise DamagedCheckpoint(
+            f"{path} cannot be used: field 'step' is {state['step']}, its folder is {checkpoint.name}"
+        )
     return state
 
 
