@@ -69,7 +69,7 @@ def find_folder(name_or_folder: str | os.PathLike) -> Path:
 
     given, home = Path(name_or_folder).expanduser(), data_home()
     named = str(name_or_folder) == given.name
-    if given.is_file():
+    if given.exists() and not given.is_dir():
         raise ClipeduError(f"{given} is a file, not a folder: give the folder that holds it, {given.absolute().parent}")
     places = [folder for folder in ((given, home / given.name) if named else (given,)) if folder.exists()]
     if (

@@ -31,6 +31,8 @@ from clipedu.losses.distributed import gather
 from clipedu.utils.checks import checked_number
 from clipedu.utils.errors import ClipeduError
 
+LARGEST = 1e18  # of a radius: its square is finite in float32
+
 
 class Entailed(Loss):
     """A contrastive loss with the entailment term added.
@@ -43,7 +45,7 @@ class Entailed(Loss):
     Args:
         loss: a loss that is computed from similarities; its geometry must have cones.
         weight: lambda, >= 0.
-        min_radius: K at the start, >= 0.
+        min_radius: K at the start, 0 to 1e18.
         final_min_radius: K at the end, reached linearly with `progress`; None: K is constant.
 
     Raises:
@@ -59,10 +61,10 @@ class Entailed(Loss):
         loss.geometry.half_aperture(torch.zeros(1, 2))  # raises where there are no cones
         self.loss = loss
         self.weight = checked_number("weight", weight, at_least=0)
-        self.first = checked_number("min_radius", min_radius, at_least=0)
-        self.last = (
-            self.first if final_min_radius is None else checked_number("final_min_radius", final_min_radius, at_least=0)
-        )
+        self.first = checked_number("min_radius", min_radius, at_least=0, at_most=LARGEST)
+        self.last = self.first
+        if final_min_radius is not None:
+            self.last = checked_number("final_min_radius", final_min_radius, at_least=0, at_most=LARGEST)
 
     @property
     def geometry(self) -> Geometry:

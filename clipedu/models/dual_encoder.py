@@ -28,7 +28,7 @@ from clipedu.models.image_encoders import PixelStats, build_image_encoder, featu
 from clipedu.models.special_tokens import OWN_TOKENS
 from clipedu.models.text_encoders import build_text_encoder, pool_text
 from clipedu.models.text_probe import check_length, choose_pooling, probe
-from clipedu.utils.errors import ClipeduError
+from clipedu.utils.errors import ClipeduError, quoted
 from clipedu.utils.finite import finite_rows
 
 log = logging.getLogger("clipedu")
@@ -263,6 +263,10 @@ def _fit_text(
     reading = probe(text, ex.text_encoder, ex.text_length, special)
     padded = getattr(text.config, "clipedu_padded_to", None)
     if saved:
+        if padded is not None and (type(padded) is not int or padded != ex.text_length):
+            raise ClipeduError(
+                f"the run's text configuration has clipedu_padded_to={quoted(padded)}: it must be text_length, {ex.text_length}"
+            )
         how = choose_pooling(ex.text_pooling, reading) if ex.text_pooling == "auto" else ex.text_pooling
     else:
         check_length(ex.text_length, reading, ex.text_encoder)

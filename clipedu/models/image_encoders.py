@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from clipedu.models.registry import ENCODERS, encoder_names
 from clipedu.models.weights import cached_timm_weights, from_hub, load_weights, one_line_errors
-from clipedu.utils.errors import ClipeduError, unknown_name, without_trace
+from clipedu.utils.checks import is_finite_number
+from clipedu.utils.errors import ClipeduError, quoted, unknown_name, without_trace
 
 PixelStats = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of pixels in 0..1, a number a channel
 
@@ -80,6 +81,8 @@ def pixel_stats(encoder: Any, choice: str) -> PixelStats:
     Args:
         encoder: as `build_image_encoder` makes it.
         choice: "imagenet", "inception", "clip", or "auto" for what timm's record of the encoder says.
+    Raises:
+        ClipeduError: the record, which `image_options` can change, does not say it for three channels.
     """
     from timm.data import constants
 
@@ -88,9 +91,19 @@ def pixel_stats(encoder: Any, choice: str) -> PixelStats:
         "inception": (constants.IMAGENET_INCEPTION_MEAN, constants.IMAGENET_INCEPTION_STD),
         "clip": (constants.OPENAI_CLIP_MEAN, constants.OPENAI_CLIP_STD),
     }
-    if choice == "auto":
-        return encoder.pretrained_cfg["mean"], encoder.pretrained_cfg["std"]
-    return named[choice]
+    if choice != "auto":
+        return named[choice]
+    mean, std = (encoder.pretrained_cfg.get(name) for name in ("mean", "std"))
+    if _three(mean) and _three(std) and min(std) > 0:
+        return tuple(mean), tuple(std)
+    raise ClipeduError(
+        f"pixel_stats='auto' takes mean and std from the image encoder's record, which has mean={quoted(mean)} and "
+        f"std={quoted(std)}: each must be three finite numbers, std above 0. Change image_options, or use pixel_stats='imagenet'"
+    )
+
+
+def _three(values: Any) -> bool:
+    return isinstance(values, (list, tuple)) and len(values) == 3 and all(map(is_finite_number, values))
 
 
 @torch.no_grad()

@@ -27,6 +27,8 @@ from clipedu.utils.importing import importing
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+LEAST = {"num_hidden_layers": 0, "hidden_size": 1, "num_attention_heads": 1}  # of a configuration
+
 
 @importing()
 def build_text_encoder(
@@ -131,6 +133,11 @@ def text_config(name: str, *, pretrained: bool = False, **changes: Any) -> Pretr
             raise unknown_name(f"text_options of {name!r}:", key, sorted(key for key in known if key[0] != "_"))
         with one_line_errors(f"text encoder {name!r}", "text_options", {key: value}):
             setattr(configuration, key, value)
+    for key, least in LEAST.items():
+        value = getattr(configuration, key, None)
+        if isinstance(value, int) and value < least:  # Python repeats a layer -1 times without a word: not at all
+            own = configuration.attribute_map.get(key, key)
+            raise ClipeduError(f"text encoder {name!r}: {own}={value} must be at least {least}")
     return configuration
 
 

@@ -27,9 +27,10 @@ RANGES: dict[str, dict[str, Any]] = {
     "momentum_decay": _POSITIVE,
     "lr_decay": _POSITIVE,
     "initial_accumulator_value": _POSITIVE,
-    "ns_steps": {"at_least": 1},
+    "ns_steps": {"at_least": 1, "at_most": 100},  # published: 5
 }
 """Range of options that mean the same in all optimizers."""
+FLAGS = ("foreach", "fused")  # none is their default: torch chooses
 
 
 def check_ranges(options: Mapping[str, Any]) -> None:
@@ -75,6 +76,8 @@ def check_kinds(name: str, options: Mapping[str, Any], defaults: Mapping[str, An
         default = defaults.get(key) if value is not None else None  # none switches some of them off
         if isinstance(default, bool):
             right, kind = isinstance(value, bool), "true or false"
+        elif key in FLAGS:
+            right, kind = value is None or isinstance(value, bool), "true, false or none"
         elif isinstance(default, (int, float)):
             right, kind = is_finite_number(value), "a number"
         elif isinstance(default, (list, tuple)):
@@ -85,9 +88,8 @@ def check_kinds(name: str, options: Mapping[str, Any], defaults: Mapping[str, An
         else:
             continue
         if not right:
-            raise ClipeduError(
-                f"optimizer {name!r}: {key}={quoted(value)} must be {kind}, as {json.dumps(default)}, its default"
-            )
+            usual = "none" if default is None else json.dumps(default)
+            raise ClipeduError(f"optimizer {name!r}: {key}={quoted(value)} must be {kind}, as {usual}, its default")
 
 
 def refused(name: str, settings: Mapping[str, Any], error: BaseException) -> ClipeduError:

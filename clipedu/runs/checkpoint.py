@@ -274,6 +274,11 @@ def read_state(checkpoint: Path, device: torch.device | str) -> dict[str, Any]:
         raise DamagedCheckpoint(error) from None
     if fault := misfit(STATE_OF_TRAINER, state):
         raise DamagedCheckpoint(f"{path} cannot be used: {fault}")
+    named = re.fullmatch(r"step-(\d{8})\+*", checkpoint.name)
+    if named and int(named[1]) != state["step"]:
+        raise DamagedCheckpoint(
+            f"{path} cannot be used: field 'step' is {state['step']}, its folder is {checkpoint.name}"
+        )
     return state
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu.runs.schema import read_sets
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_folder, reported, write_json
+from clipedu.utils.files import atomic_folder, read_json, reported, write_json
 from clipedu.utils.hub import quiet
 from clipedu.utils.importing import importing
 
@@ -103,15 +103,29 @@ def keep_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
     _put(folder, tokenizer.save)
 
 
+def text_config_sum(run: Path) -> str | None:
+    """Return a hash of the text configuration that a run keeps, without versions and paths; None without one.
+
+    Args:
+        run: the run's folder.
+    """
+    try:
+        content = read_json(run / TEXT_ENCODER / "config.json")
+    except ClipeduError:
+        return None
+    return hashlib.sha256(json.dumps(_plain(content), sort_keys=True).encode()).hexdigest() if content else None
+
+
 @importing()
-def keep_text_config(run: Path, config: Any) -> None:
+def keep_text_config(run: Path, config: Any, expected: str | None = None) -> None:
     """Write a text model's configuration where it is missing or damaged.
 
-    One that another version of transformers has written stays as it is.
+    One that another version of transformers has written stays as it is, unless it was changed since.
 
     Args:
         run: the run's folder.
         config: of the text encoder, a transformers configuration.
+        expected: `text_config_sum` when it was trained; None where that is not known.
     Raises:
         ClipeduError: it cannot be written.
     """
@@ -126,8 +140,8 @@ def keep_text_config(run: Path, config: Any) -> None:
         except Exception as error:  # noqa: BLE001  whatever a damaged file raises in transformers
             log.warning("the text configuration in %s is damaged (%s): writing it again", folder, _line(error))
         else:
-            now = config.to_dict()
-            if written_by != now.get("transformers_version") or _plain(kept) == _plain(now):
+            now, other = config.to_dict(), expected not in (None, text_config_sum(run))
+            if _plain(kept) == _plain(now) or (written_by != now.get("transformers_version") and not other):
                 return
             log.warning("the text configuration in %s was changed: writing it again", folder)
     _put(folder, config.save_pretrained)

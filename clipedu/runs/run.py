@@ -42,7 +42,7 @@ from clipedu.runs.checkpoint import (
     step_of,
     write_checkpoint,
 )
-from clipedu.runs.kept import tokenizer_sum
+from clipedu.runs.kept import text_config_sum, tokenizer_sum
 from clipedu.runs.rows import append_rows, cut_rows
 from clipedu.runs.schema import PATHS as PATHS_SPEC
 from clipedu.runs.schema import read_embeddings, read_frame, read_sets
@@ -144,8 +144,8 @@ class Run:
         Args:
             which, averaged: as those of `weights`.
         Raises:
-            ClipeduError: the run has no such checkpoint, one that is damaged or does not fit, or settings or a tokenizer that are
-                not those it was trained with.
+            ClipeduError: the run has no such checkpoint, one that is damaged or does not fit, or settings, a tokenizer or a text
+                configuration that are not those it was trained with.
         """
         from clipedu.data.tokenizer import Tokenizer
         from clipedu.models import build_model
@@ -156,6 +156,11 @@ class Run:
         if facts.get("tokenizer") not in (None, tokenizer_sum(tokenizer)):
             raise ClipeduError(
                 f"the tokenizer in {self.folder} is not the one it was trained with: it is made again by "
+                f"clipedu train --resume {self.folder}"
+            )
+        if self.saved_text() and facts.get("text_encoder") not in (None, text_config_sum(self.folder)):
+            raise ClipeduError(
+                f"{self.folder / 'text_encoder' / 'config.json'} is not what the run was trained with: it is made again by "
                 f"clipedu train --resume {self.folder}"
             )
         experiment = self.experiment.replace(image_weights="random", text_weights="random")  # the checkpoint has all
@@ -336,7 +341,7 @@ class Run:
     ) -> None:
         """Write a checkpoint into this run's folder.
 
-        With it goes what it belongs to: the experiment, the identity of the model's tokenizer, and that of the training pairs.
+        With it goes what it belongs to: the experiment, and the identities of tokenizer, text configuration and training pairs.
 
         Args:
             step, model, state, averaged: as those of `clipedu.runs.checkpoint.write_checkpoint`.
@@ -344,7 +349,11 @@ class Run:
             ClipeduError: it cannot be written; the checkpoint before it is still there.
         """
         tokenizer = getattr(model, "tokenizer", None)
-        facts = {"experiment": asdict(self.experiment), "tokenizer": tokenizer_sum(tokenizer) if tokenizer else None}
+        facts = {
+            "experiment": asdict(self.experiment),
+            "tokenizer": tokenizer_sum(tokenizer) if tokenizer else None,
+            "text_encoder": text_config_sum(self.folder),
+        }
         facts |= {name: state[name] for name in ("data", "identity") if name in state}
         keep = self.experiment.keep_checkpoints
         best = self._best(self.validation[self.validation["step"] < step])  # until the new one is whole

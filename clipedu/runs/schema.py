@@ -106,6 +106,7 @@ DATA = Items(
 CAPTIONS = Object({"captions": Items(Text())}, {"phrases": Items(Text())}, Anything())
 TOKENS = Object({"names": Items(Text()), "extra": Number(at_least=0, whole=True), "grid": Items(COUNT, 2)})
 BASELINE = Object({"name": Text()}, {"seconds": SECONDS, "tr@1": PERCENT, "ir@1": PERCENT}, Anything())
+EARLIER = Items(Object({"epochs": COUNT, "step": SCORED, "metrics": Scores()}))
 STATE = Object(
     {
         "step": Number(at_least=0, at_most=1e15, whole=True),
@@ -194,6 +195,8 @@ def read_frame(folder: Path, name: str) -> pandas.DataFrame:
     }[name]
     try:
         frame = read_table(folder / f"{name}.csv", required, words=words, counted=("step",), key=key, grows=True)
+    except ClipeduError as error:
+        raise ClipeduError(f"{error}. Remove it to do without these rows") from None
     except FileNotFoundError:
         import pandas as pd
 

@@ -63,8 +63,8 @@ def shared_with_training(folder: Path, pairs: Pairs) -> Shared | None:
         )
         return None
     try:
-        return shared(pairs, np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+        return shared(pairs, _hashes(path))
+    except ClipeduError as error:
         raise ClipeduError(f"{path} cannot be read: {error}. Remove it to score without counting these rows") from None
 
 
@@ -120,6 +120,20 @@ def check_same_sets(folder: Path, now: Mapping[str, dict[str, Any]]) -> None:
                 f"{folder} holds a run of other data: {entry.get('name')}/{split} has changed since ({'; '.join(what)}). "
                 "Give another --folder, so that no table mixes the two"
             )
+
+
+def _hashes(path: Path) -> np.ndarray:
+    """Read an array; NumPy's own text is not repeated, for it tells how to load a pickle all the same."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise ClipeduError(error.strerror or "it is damaged") from None
+    except Exception:  # noqa: BLE001  a damaged header fails in many ways
+        raise ClipeduError("it is damaged, or no array of numbers") from None
+    if not isinstance(found, np.ndarray):  # an archive of arrays
+        found.close()
+        raise ClipeduError("it is an archive, no array of numbers")
+    return found
 
 
 def _entries(folder: Path) -> list[dict[str, Any]]:

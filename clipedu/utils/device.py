@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -30,7 +31,9 @@ def pick_device(name: str) -> torch.device:
                 "give device=cpu"
             )
     try:
-        device = torch.device(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a name that torch gives up: the error says it
+            device = torch.device(name)
         if device.type == "cpu" and device.index:
             raise ValueError("there is one cpu, without a number")
         if torch.ones(2, device=device).sum().item() != 2:  # "meta" and others that compute nothing fail here

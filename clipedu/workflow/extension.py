@@ -11,12 +11,12 @@ earlier.json keeps what was before: [{"epochs": 2, "step": 8, "metrics": {...}},
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from clipedu.runs.run import Run
+from clipedu.runs.schema import EARLIER as SPEC
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import write_json, write_text
+from clipedu.utils.files import read_json, write_json, write_text
 
 EARLIER = "earlier.json"
 
@@ -27,16 +27,8 @@ def earlier(run: Run) -> list[dict[str, Any]]:
     Raises:
         ClipeduError: earlier.json is damaged.
     """
-    path = run.folder / EARLIER
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return [
-            {"epochs": int(row["epochs"]), "step": int(row["step"]), "metrics": dict(row["metrics"])} for row in rows
-        ]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ClipeduError(f"{path} cannot be read: {error}") from None
+    remedy = "Remove it: the run then no longer says which epochs it had before"
+    return read_json(run.folder / EARLIER, SPEC, remedy) or []
 
 
 def was_extended(run: Run, before: int) -> bool:

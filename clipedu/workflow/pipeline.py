@@ -23,6 +23,7 @@ from clipedu import __version__
 from clipedu.config.experiment import Experiment
 from clipedu.data.pairs import hashed_once
 from clipedu.evaluation.held_out import trained_counts, trained_lines
+from clipedu.runs.checkpoint import read_facts
 from clipedu.runs.folders import check_free, load_run, make_folder, new_run, new_run_folder
 from clipedu.runs.kept import keep_descriptions, keep_text_config, keep_tokenizer
 from clipedu.runs.lock import locked
@@ -177,7 +178,8 @@ def _keep(run: Run, trainer: Trainer, data: Data) -> None:
     """Write what a run keeps beside its checkpoints, where it is missing or damaged."""
     keep_tokenizer(run.folder, data.tokenizer)
     text_encoder: Any = trainer.model.text_encoder  # a transformers model
-    keep_text_config(run.folder, text_encoder.config)
+    facts = read_facts(run.checkpoint()) if run.has_checkpoint else {}
+    keep_text_config(run.folder, text_encoder.config, facts.get("text_encoder"))
     keep_descriptions(run.folder, lambda: [describe(pairs) for pairs in (data.train, *data.scored)])
     keep_trained_rows(run.folder, data.train)
     for pairs in data.scored:  # said before the training, which may be long, and with the scores again

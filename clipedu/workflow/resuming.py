@@ -13,7 +13,7 @@ from clipedu import __version__
 from clipedu.data.pairs import hashed_once
 from clipedu.runs.checkpoint import check_checkpoint, last_checkpoint, read_facts, sound_checkpoint
 from clipedu.runs.kept import DATA as DESCRIPTIONS
-from clipedu.runs.kept import TOKENIZER, check_tokenizer, kept_tokenizer, tokenizer_sum
+from clipedu.runs.kept import TOKENIZER, check_tokenizer, kept_tokenizer, text_config_sum, tokenizer_sum
 from clipedu.runs.paths import located
 from clipedu.runs.run import EARLIER, Run
 from clipedu.runs.settings import PATH_FIELDS, check_settings, listed
@@ -37,7 +37,7 @@ def is_complete(run: Run, *, report: bool) -> bool:
         run: as loaded.
         report: whether it is to have a report.
     """
-    if run.status != "finished" or (report and not (run.folder / "report.html").is_file()):
+    if run.status != "finished" or not run.metrics or (report and not (run.folder / "report.html").is_file()):
         return False
     try:
         last = last_checkpoint(run.folder)
@@ -136,8 +136,10 @@ def _check_experiment(run: Run, facts: dict[str, Any]) -> dict[str, tuple[Any, A
 
 
 def _is_whole(run: Run, facts: dict[str, Any]) -> bool:
-    """Return whether scores are those of the checkpoint, and the tokenizer is its own."""
+    """Return whether scores are those of the checkpoint, and tokenizer and text configuration are its own."""
     if run.scored is not None and "step" in facts and run.scored != facts["step"]:
+        return False
+    if facts.get("text_encoder") not in (None, text_config_sum(run.folder)):
         return False
     expected = facts.get("tokenizer")
     return expected is None or kept_tokenizer(run.folder, expected) is not None

@@ -122,3 +122,5 @@ def test_a_file_in_place_of_its_folder(tmp_path, name):
         ClipeduError, match=rf"{name} is a file, not a folder: give the folder that holds it, {tmp_path}"
     ):
         load_pairs(tmp_path / name)
+    with pytest.raises(ClipeduError, match="/dev/null is a file, not a folder"):
+        load_pairs("/dev/null")

@@ -88,8 +88,10 @@ def test_loss_without_geometry_is_refused():
 
 
 def test_values_out_of_range_are_told():
-    with pytest.raises(ClipeduError, match="min_radius must be a number >= 0, got -1"):
+    with pytest.raises(ClipeduError, match="min_radius must be a number >= 0 and <= 1e[+]18, got -1"):
         entailed("euclidean", min_radius=-1)
+    with pytest.raises(ClipeduError, match="final_min_radius must be a number >= 0 and <= 1e[+]18, got 5e[+]200"):
+        entailed("euclidean", final_min_radius=5e200)
     with pytest.raises(ClipeduError, match="weight must be a number >= 0, got 'much'"):
         entailed("euclidean", weight="much")
 

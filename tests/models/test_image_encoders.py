@@ -94,3 +94,22 @@ def test_pixel_statistics():
         (0.48145466, 0.4578275, 0.40821073),
         (0.26862954, 0.26130258, 0.27577711),
     )
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"mean": [0, 0], "std": [1, 1, 1]},
+        {"mean": "x"},
+        {"std": [0, 0, 0]},
+        {"std": 0.5},
+        {"mean": None},
+        {"mean": [0.5, float("nan"), 0.5]},
+        {"std": [0.2, -0.2, 0.2]},
+    ],
+)
+def test_a_record_that_options_have_spoilt_is_named(record):
+    encoder = build_image_encoder("test_resnet", pretrained_cfg_overlay=record)
+    message = message_of(pixel_stats, encoder, "auto")
+    assert "three finite numbers" in message and "pixel_stats='imagenet'" in message and "image_options" in message
+    assert pixel_stats(encoder, "imagenet") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

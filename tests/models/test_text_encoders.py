@@ -92,3 +92,18 @@ def test_pooling_by_hand():
     expected = torch.stack([(hidden[0, 0] + hidden[0, 1]) / 2, hidden[1].sum(0) / 3])
     torch.testing.assert_close(pool_text(hidden, mask, "mean"), expected)
     assert torch.equal(pool_text(hidden, mask, "last"), torch.stack([hidden[0, 1], hidden[1, 2]]))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "least"),
+    [
+        ("distilbert-nano", {"n_layers": -1}, "n_layers=-1 must be at least 0"),
+        ("distilbert-nano", {"n_heads": 0}, "n_heads=0 must be at least 1"),
+        ("distilbert-nano", {"dim": -64}, "dim=-64 must be at least 1"),
+        ("bert", {"num_hidden_layers": -3}, "num_hidden_layers=-3 must be at least 0"),
+        ("gpt2", {"n_head": -2}, "n_head=-2 must be at least 1"),
+    ],
+)
+def test_sizes_below_the_least_are_named(name, option, least):
+    assert message_of(text_config, name, **option) == f"text encoder {name!r}: {least}"
+    assert text_config(name, **dict.fromkeys(option, 4)) is not None

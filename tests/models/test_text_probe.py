@@ -121,6 +121,11 @@ def test_a_run_keeps_how_its_texts_were_padded(tmp_path, caplog):
     caplog.clear()
     again = build_model(ex, VOCAB, saved_text=tmp_path)
     assert again.text_padding == (LENGTH, 0) and again.text_encoder.made_as != model.text_encoder.made_as
+    for wrong in ("x", 100, True, -1, [LENGTH]):
+        model.text_encoder.config.clipedu_padded_to = wrong
+        model.text_encoder.config.save_pretrained(tmp_path)
+        message = message_of(build_model, ex, VOCAB, saved_text=tmp_path)
+        assert f"clipedu_padded_to={wrong!r}: it must be text_length, {LENGTH}" in message
     build_text_encoder("fnet", vocab_size=VOCAB, **ex.text_options).config.save_pretrained(tmp_path)
     assert build_model(ex, VOCAB, saved_text=tmp_path).text_padding is None  # a run of an older version
     assert caplog.text == ""

@@ -21,6 +21,10 @@ def test_any_number_is_finite(value):
     assert message_of(check_ranges, {"anything": value}) == f"anything must be a finite number, got {value}"
 
 
+def test_a_step_that_would_take_minutes_is_refused():
+    assert message_of(check_ranges, {"ns_steps": 100_000}) == "ns_steps must be a number >= 1 and <= 100, got 100000"
+
+
 def test_kinds_are_those_of_the_defaults():
     check_kinds(
         "adamw",
@@ -29,6 +33,16 @@ def test_kinds_are_those_of_the_defaults():
     )
     assert message_of(check_kinds, "adamw", {"eps": True}, {"eps": 1e-8}).endswith(
         "eps=True must be a number, as 1e-08, its default"
+    )
+
+
+@pytest.mark.parametrize("value", [5, 0, "x", []])
+@pytest.mark.parametrize("name", ["foreach", "fused"])
+def test_flags_without_a_default_are_flags(name, value):
+    check_kinds("adamw", {name: None}, {name: None})
+    check_kinds("adamw", {name: False}, {name: None})
+    assert message_of(check_kinds, "adamw", {name: value}, {name: None}) == (
+        f"optimizer 'adamw': {name}={value!r} must be true, false or none, as none, its default"
     )
 
 

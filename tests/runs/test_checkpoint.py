@@ -261,3 +261,13 @@ def test_a_real_error_of_writing_is_a_line_and_nothing_is_lost(run, model, room)
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "step-00000002 cannot be written: " in message and "too large" in message
     assert step_in(run) == 1 and kept(run) == ["step-00000001"]
+
+
+def test_a_state_of_another_step_than_its_folder_is_damaged(run, model):
+    """Without checkpoint.json, as older versions wrote it, no sum tells."""
+    run.save_checkpoint(2, model, state_of(1))
+    (run.checkpoint() / "checkpoint.json").unlink()
+    with pytest.raises(DamagedCheckpoint, match="field 'step' is 1, its folder is step-00000002"):
+        run.training_state("cpu")
+    run.save_checkpoint(2, model, state_of(2))
+    assert run.checkpoint().name == "step-00000002+" and run.training_state("cpu")["step"] == 2

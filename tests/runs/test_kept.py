@@ -11,6 +11,7 @@ from clipedu.runs.kept import (
     keep_text_config,
     keep_tokenizer,
     kept_tokenizer,
+    text_config_sum,
     tokenizer_sum,
 )
 from clipedu.utils.errors import ClipeduError
@@ -101,6 +102,25 @@ def test_a_text_configuration_is_written_where_it_is_missing_or_damaged(model, t
     path.write_text(other)
     keep_text_config(tmp_path, config)
     assert path.read_text() == other, "of another version: it stays"
+    keep_text_config(tmp_path, config, text_config_sum(tmp_path))
+    assert path.read_text() == other, "it is what the run was trained with"
+    path.write_text(json.dumps(json.loads(other) | {"n_heads": 4}))
+    keep_text_config(tmp_path, config, "the sum of another")
+    assert path.read_text() == whole, "it was changed since"
+
+
+def test_the_sum_of_a_text_configuration_is_of_what_counts(model, tmp_path):
+    assert text_config_sum(tmp_path) is None
+    keep_text_config(tmp_path, model.text_encoder.config)
+    path, first = tmp_path / "text_encoder" / "config.json", text_config_sum(tmp_path)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(content.items())) | {"transformers_version": "1.0"}))
+    assert text_config_sum(tmp_path) == first
+    for change in ({"n_heads": 1}, {"clipedu_padded_to": 100}, {"chunk_size_feed_forward": 2}, {"new": None}):
+        path.write_text(json.dumps(content | change))
+        assert text_config_sum(tmp_path) not in (None, first), change
+    path.write_text("[]")
+    assert text_config_sum(tmp_path) is None
 
 
 def test_descriptions(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
 from clipedu.norms import COLUMNS
 from clipedu.runs.folders import load_run, new_run
+from clipedu.runs.kept import keep_text_config
 from clipedu.runs.run import Run
 from tests.helpers.errors import message_of
 from tests.runs.example_run import EX, everything, frames, state_of
@@ -163,6 +165,22 @@ def test_a_checkpoint_that_is_damaged_or_does_not_fit(run, model, tokenizer):
     assert "model.safetensors cannot be read: " in message_of(run.model)
     path.unlink()
     assert "model.safetensors cannot be read: " in message_of(run.weights)
+
+
+def test_a_text_configuration_that_was_changed_is_not_scored_with(run, model, tokenizer):
+    """The weights fit one with other heads too, and give other numbers."""
+    tokenizer.save(run.folder / "tokenizer")
+    keep_text_config(run.folder, model.text_encoder.config)
+    run.save_checkpoint(4, model, state_of(4))
+    path = run.folder / "text_encoder" / "config.json"
+    content = json.loads(path.read_text())
+    for change in ({"n_heads": 2 * content["n_heads"]}, {"clipedu_padded_to": "x"}, {"activation": "relu"}):
+        path.write_text(json.dumps(content | change))
+        assert message_of(run.model) == (
+            f"{path} is not what the run was trained with: it is made again by clipedu train --resume {run.folder}"
+        )
+    path.write_text(json.dumps(content | {"transformers_version": "1.0"}))
+    assert torch.equal(run.model().embed_texts(["a red circle"]), model.embed_texts(["a red circle"]))
 
 
 @pytest.mark.parametrize("name", ["embeddings.safetensors", "captions.json"])

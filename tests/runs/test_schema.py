@@ -73,6 +73,12 @@ def test_tables(tmp_path):
         assert read_frame(tmp_path, name)["step"].tolist() == [0, 1]
         frame.assign(step=1).to_csv(tmp_path / f"{name}.csv", index=False)
         assert f"{name}.csv cannot be read: line 3 is a second one of step 1" in message_of(read_frame, tmp_path, name)
+        (tmp_path / f"{name}.csv").write_bytes(bytes(range(256)))
+        assert message_of(read_frame, tmp_path, name).endswith(
+            f"{name}.csv cannot be read: byte 128 is not UTF-8 text. Remove it to do without these rows"
+        )
+        (tmp_path / f"{name}.csv").unlink()
+        assert len(read_frame(tmp_path, name)) == 0
 
 
 def embeddings(tmp_path, words=None, **tensors):

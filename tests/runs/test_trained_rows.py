@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 
+import numpy as np
 import pytest
 
 from clipedu.data.overlap import Shared
@@ -51,6 +53,25 @@ def test_a_run_of_an_older_version_has_a_fingerprint_only(tmp_path):
     kept(tmp_path, {"split": "train", "fingerprint": same.fingerprint()})
     assert shared_with_training(tmp_path, same) == Shared(5, 5)
     assert shared_with_training(tmp_path, validation(rows=4)) is None
+
+
+@pytest.mark.parametrize("kind", ["pickle", "objects", "archive", "other axes", "too large"])
+def test_what_is_no_array_of_hashes_is_one_line_without_advice(tmp_path, kind):
+    """NumPy's text says how to load a pickle all the same, which would run what is in it."""
+    path = tmp_path / "train-rows.npy"
+    with path.open("wb") as file:
+        if kind == "pickle":
+            pickle.dump([1], file)
+        elif kind == "archive":
+            np.savez(file, rows=np.zeros((3, 2), np.int64))
+        elif kind == "too large":
+            header = {"descr": "<i8", "fortran_order": False, "shape": (2**50, 2)}
+            np.lib.format.write_array_header_1_0(file, header)
+        else:
+            np.save(file, np.zeros((3, 3)) if kind == "other axes" else np.array([{}], dtype=object))
+    with pytest.raises(ClipeduError, match="train-rows.npy cannot be read: .*. Remove it") as caught:
+        shared_with_training(tmp_path, Own())
+    assert "\n" not in str(caught.value) and "pickle" not in str(caught.value) and "unsafe" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", None])

@@ -15,11 +15,12 @@ def test_pick_device():
 
 
 @pytest.mark.parametrize(
-    "name", ["gpu", "cuda:99", "", "meta", "cpu:1", "privateuseone", "hpu", "cuda:-1", "x" * 5000, "a\0b"]
+    "name", ["gpu", "cuda:99", "", "meta", "cpu:1", "privateuseone", "hpu", "mkldnn", "cuda:-1", "x" * 5000, "a\0b"]
 )
-def test_a_device_that_is_not_here(name):
+def test_a_device_that_is_not_here(name, recwarn):
     with pytest.raises(ClipeduError, match="device=.* cannot be used here: .*Allowed: auto, cpu") as caught:
         pick_device(name)
+    assert not recwarn.list, "one line alone"
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 450
 
 

@@ -66,3 +66,22 @@ def test_killed_between_its_files_it_goes_on(stopped, monkeypatch):
     (stopped / "experiment.json").write_text(json.dumps({**settings, "epochs": 5}))
     (stopped / "earlier.json").unlink()
     assert "epochs was 2 and is now 5" in message_of(resume, stopped, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ('{"a": 1}', "the whole is an object, expected a list"),
+        ('[{"epochs": 2, "step": 8}]', "the field '0.metrics' is missing"),
+        ('[{"epochs": true, "step": 8, "metrics": {}}]', "field '0.epochs' is true, expected a whole number"),
+        ('[{"epochs": 2, "step": "8", "metrics": {}}]', "field '0.step' is '8', expected a whole number"),
+        ('[{"epochs": 2, "step": 8, "metrics": [1]}]', "field '0.metrics' is a list of 1, expected an object"),
+        ("[", "it is not JSON"),
+    ],
+)
+def test_a_damaged_record_of_earlier_epochs_is_named(stopped, content, fault):
+    (stopped / "earlier.json").write_text(content)
+    message = message_of(resume, stopped, epochs=3, **QUIET)
+    assert f"earlier.json cannot be read: {fault}" in message and "Remove it" in message and "\n" not in message
+    (stopped / "earlier.json").unlink()
+    assert resume(stopped, epochs=3, **QUIET).experiment.epochs == 3

@@ -176,6 +176,18 @@ def test_what_is_damaged_beside_the_checkpoint_is_made_again(stopped, whole, cap
     assert json.loads((stopped / "text_encoder" / "config.json").read_text())["n_layers"] == 1
 
 
+@pytest.mark.parametrize("lost", ["text_encoder/config.json", "metrics.json"])
+def test_a_finished_run_gets_back_what_was_changed_or_lost(unreported, whole, lost):
+    assert main(["report", str(unreported)]) == 0
+    if lost == "metrics.json":
+        (unreported / lost).write_text("{}")
+    else:
+        edit(unreported / lost, n_heads=1)
+    run = resume(unreported, **QUIET)
+    assert_same(run, whole)
+    assert json.loads((unreported / lost).read_text()) == json.loads((whole.folder / lost).read_text())
+
+
 def test_what_is_whole_is_not_written_again(stopped):
     before = {
         path: path.stat().st_mtime_ns for name in ("tokenizer", "text_encoder") for path in (stopped / name).iterdir()
