@@ -130,12 +130,14 @@ def joined() -> Iterator[None]:
         return
     own = not _is_initialised()
     store = _connect() if own else None
-    _joined = _Joined(_dist().new_group(backend="gloo", timeout=WAIT), store)
+    _joined = _Joined(None, store)
     level = log.level
     if not is_first():
         log.setLevel(logging.ERROR)
     failed = True
     try:
+        with _alive():
+            _joined.control = _dist().new_group(backend="gloo", timeout=WAIT)
         yield
         _part(None)
         failed = False
@@ -321,13 +323,19 @@ def _part(error: BaseException | None) -> None:
         if is_first():
             speaks = error is None or store.add("said", 1) == 1
             store.set("end", "well" if error is None else "not well")
+            if error is not None and world() > 1:  # the store may end with this process: let the others read it
+                with suppress(RuntimeError):
+                    store.wait([f"left/{other}" for other in range(1, world())], FOR_THE_FIRST)
             if not speaks:
                 raise SystemExit(2)
             return
         if error is not None:
             store.set(f"why/{rank()}", " ".join(str(error).split())[:500] or type(error).__name__)
         alike = error is None or isinstance(error, KeyboardInterrupt) or _is_not_finite(error)
-        if _ended(store, FOR_ITS_FILES if alike else FOR_THE_FIRST):
+        has_ended = _ended(store, FOR_ITS_FILES if alike else FOR_THE_FIRST)
+        with suppress(RuntimeError):
+            store.set(f"left/{rank()}", "")
+        if has_ended:
             if error is not None:
                 raise SystemExit(0)  # so that the launcher reports the first one
         elif error is not None and store.add("said", 1) > 1:

@@ -17,6 +17,8 @@ from tests.helpers.errors import message_of
 from tests.helpers.shard_maker import make_shards
 from tests.helpers.small_runs import QUIET, stop_at
 
+pytestmark = pytest.mark.xdist_group("two processes")  # one pair of processes for all
+
 STEPS = 50
 NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0}
 CASES = {
