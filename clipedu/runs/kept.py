@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipedu.runs.schema import DATA as SETS
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_folder, read_json, reported, write_json
 from clipedu.utils.hub import quiet
@@ -153,10 +154,10 @@ def keep_descriptions(run: Path, describe: Callable[[], list[dict[str, Any]]]) -
         ClipeduError: it cannot be written.
     """
     try:
-        if isinstance(json.loads((run / DATA).read_text(encoding="utf-8")), list):
+        if read_json(run / DATA, SETS):
             return
-    except (OSError, ValueError):
-        pass
+    except ClipeduError as error:
+        log.warning("%s: writing it again", error)
     write_json(run / DATA, describe())
 
 
