@@ -137,7 +137,7 @@ def text_config(name: str, *, pretrained: bool = False, **changes: Any) -> Pretr
         value = getattr(configuration, key, None)
         if isinstance(value, int) and value < least:  # Python repeats a layer -1 times without a word: not at all
             own = configuration.attribute_map.get(key, key)
-            raise ClipeduError(f"text encoder {name!r}: {own}={value} must be at least {least}")
+            raise ClipeduError(f"text encoder {name!r}: text_options {own}={value} must be at least {least}")
     return configuration
 
 

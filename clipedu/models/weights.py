@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from clipedu.models.state_dicts import TORCH_SUFFIXES, find_prefix, read_state, without_wrappers
 from clipedu.utils.errors import ClipeduError, quoted, without_trace
+from clipedu.utils.finite import first_non_finite
 from clipedu.utils.hub import quiet, reachable
 from clipedu.utils.memory import is_out_of_memory, out_of_memory
 
@@ -35,7 +36,7 @@ def load_weights(model: nn.Module, weights: str, name: str) -> None:
         weights: "random", "pretrained" or the path of a file: .safetensors, or a state dict that torch saved.
         name: of the model, for error messages.
     Raises:
-        ClipeduError: no such file, one that cannot be read, or tensors that are missing or of another shape.
+        ClipeduError: no such file, one that cannot be read, or tensors that are missing, of another shape or not finite.
     """
     if weights in ("random", "pretrained"):
         return
@@ -60,6 +61,10 @@ def load_weights(model: nn.Module, weights: str, name: str) -> None:
         prefix, rivals = find_prefix(state, wanted)
     own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     _check_fit(own, wanted, f"weights {quoted(weights)} do not fit {name!r}", prefix, next(iter(state)))
+    if fault := first_non_finite(((key, own[key]) for key in wanted if key in own), may_be_minus_infinite=True):
+        raise ClipeduError(
+            f"weights {quoted(weights)} for {name!r}: {fault} is not finite: take a file of a model that works"
+        )
     if prefix:
         also = f" ({', '.join(map(repr, rivals[:3]))} would fit too)" if rivals else ""
         log.info("weights of %s from %s: the prefix %r of its names is taken off%s", name, path.name, prefix, also)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipedu.runs.schema import read_sets
+from clipedu.runs.schema import DATA as SETS
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_folder, read_json, reported, write_json
 from clipedu.utils.hub import quiet
@@ -156,9 +156,11 @@ def keep_descriptions(run: Path, describe: Callable[[], list[dict[str, Any]]]) -
     Raises:
         ClipeduError: it cannot be written.
     """
-    with suppress(ClipeduError):
-        if read_sets(run):
+    try:
+        if read_json(run / DATA, SETS):
             return
+    except ClipeduError as error:
+        log.warning("%s: writing it again", error)
     write_json(run / DATA, describe())
 
 

@@ -165,7 +165,7 @@ def read_sets(folder: Path) -> list[dict[str, Any]]:
     Raises:
         ClipeduError: it is damaged.
     """
-    return read_json(folder / "data.json", DATA) or []
+    return read_json(folder / "data.json", DATA, "Remove it to do without") or []
 
 
 def read_baseline(folder: Path) -> dict[str, Any] | None:

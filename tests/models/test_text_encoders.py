@@ -105,5 +105,5 @@ def test_pooling_by_hand():
     ],
 )
 def test_sizes_below_the_least_are_named(name, option, least):
-    assert message_of(text_config, name, **option) == f"text encoder {name!r}: {least}"
+    assert message_of(text_config, name, **option) == f"text encoder {name!r}: text_options {least}"
     assert text_config(name, **dict.fromkeys(option, 4)) is not None

@@ -396,3 +396,16 @@ def test_real_weights_tell_real_photographs_apart():
     assert one.shape == (12, 1280) and one.isfinite().all()
     assert one.std(0).max() > 0.01
     assert torch.equal((one @ two.T).argmax(1), torch.arange(12))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_file_with_numbers_that_are_not_finite_is_refused(tmp_path, value):
+    """A frozen encoder would give features of NaN, and the loss would be blamed."""
+    image = build_image_encoder("test_resnet")
+    for name in ("layer1.0.conv1.weight", "bn1.running_var"):
+        spoilt = {key: tensor.clone() for key, tensor in image.state_dict().items()}
+        name = name if name in spoilt else next(key for key in spoilt if "running_var" in key)
+        spoilt[name].view(-1)[0] = value
+        save_file({f"module.{key}": tensor for key, tensor in spoilt.items()}, tmp_path / "w.safetensors")
+        message = message_of(build_image_encoder, "test_resnet", str(tmp_path / "w.safetensors"))
+        assert f"{name!r} ({'NaN' if value != value else 'inf'}) is not finite" in message, message

@@ -123,10 +123,14 @@ def test_the_sum_of_a_text_configuration_is_of_what_counts(model, tmp_path):
     assert text_config_sum(tmp_path) is None
 
 
-def test_descriptions(tmp_path):
-    for damaged in (None, "", "{}"):
-        if damaged is not None:
-            (tmp_path / "data.json").write_text(damaged)
-        keep_descriptions(tmp_path, lambda: [{"name": "a"}])
-        assert json.loads((tmp_path / "data.json").read_text()) == [{"name": "a"}]
+def test_descriptions(tmp_path, caplog):
+    sets = [{"name": "a", "split": "train", "rows": 3, "skipped": [], "identity": {"rows": 3}}]
+    damaged = ("", "{}", "null", '[{"name": "a"}]', json.dumps([sets[0] | {"identity": 5}]), "[" * 5000)
+    for content in (None, "[]", *damaged):
+        if content is not None:
+            (tmp_path / "data.json").write_text(content)
+        caplog.clear()
+        keep_descriptions(tmp_path, lambda: sets)
+        assert json.loads((tmp_path / "data.json").read_text()) == sets
+        assert ("data.json cannot be read: " in caplog.text) == (content in damaged)
     keep_descriptions(tmp_path, lambda: pytest.fail("it is there"))
