@@ -58,7 +58,7 @@ def test_the_first_step_of_a_resume_that_finds_no_memory_is_not_blamed_on_the_ch
         resume(stopped, **QUIET)
 
 
-@pytest.mark.parametrize("where", ["clipedu.workflow.pipeline.load_data", "clipedu.workflow.pipeline.prepare"])
+@pytest.mark.parametrize("where", ["clipedu.workflow.pipeline.load_shared_data", "clipedu.workflow.pipeline.prepare"])
 def test_before_the_folder_is_made_nothing_is_left(small, tmp_path, monkeypatch, where):
     def fail(*_, **__):
         raise ERRORS["cpu"]
