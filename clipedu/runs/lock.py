@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import reported, write_json
+from clipedu.utils.files import parse_json, read_text, reported, write_json
 from clipedu.utils.processes import check_one_process, has_ended, this_process
 
 LOCK, HOLDER = ".lock", ".lock.json"
@@ -156,7 +156,7 @@ def _claim(folder: Path) -> None:
 def _holder(folder: Path) -> dict[str, Any]:
     """Return who holds the lock, as far as it is written."""
     try:
-        holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        holder = parse_json(read_text(folder / HOLDER))
     except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}

@@ -31,7 +31,7 @@ from clipedu.studies.baseline import ridge_baseline
 from clipedu.training.datasets import Data, load_data
 from clipedu.training.objective import check_names
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import remove_partial_files, reported, write_json
+from clipedu.utils.files import parse_json, read_text, remove_partial_files, reported, write_json
 from clipedu.utils.finite import NotFinite
 from clipedu.utils.processes import check_one_process
 from clipedu.workflow.pipeline import fit, resume
@@ -178,7 +178,7 @@ def _earlier(folder: Path, experiment: Experiment) -> Run | None:
         ClipeduError: it has other settings, or settings that this version does not know.
     """
     try:
-        settings = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+        settings = parse_json(read_text(folder / "experiment.json"))
     except (OSError, ValueError):
         return None
     if not isinstance(settings, dict):
