@@ -21,6 +21,7 @@ from typing import Any
 from clipedu.config.intervals import interval_word, parse_interval
 from clipedu.config.presets import PRESETS
 from clipedu.utils.errors import ClipeduError, quoted, unknown_name
+from clipedu.utils.files import parse_json
 
 LARGEST_WHOLE = 2**40  # of a size or count; products of two such can still be counted
 FORMAT = 1  # of the JSON; it grows when a field gets another meaning, so that older versions refuse what they misread
@@ -242,8 +243,8 @@ class Experiment:
                 a newer clipedu.
         """
         try:
-            settings = json.loads(text)
-        except json.JSONDecodeError as error:
+            settings = parse_json(text)
+        except ValueError as error:
             raise ClipeduError(f"this is not an experiment in JSON: {error}") from None
         if not isinstance(settings, dict):
             raise ClipeduError(f"an experiment in JSON is an object of settings, not a {type(settings).__name__}")

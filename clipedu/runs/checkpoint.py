@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from clipedu.runs.schema import STATE as STATE_OF_TRAINER
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_folder, reported, write_json
+from clipedu.utils.files import atomic_folder, parse_json, read_text, reported, write_json
 from clipedu.utils.schema import misfit
 from clipedu.utils.tensor_files import read_tensors, read_torch
 
@@ -232,14 +232,18 @@ def read_facts(checkpoint: Path) -> dict[str, Any]:
     """
     path = checkpoint / FACTS
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
+        written = parse_json(read_text(path))
         if written["sha256"] != _sha256_of(written["content"]):
             raise ValueError(CHANGED)
         return dict(written["content"])
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except ClipeduError as error:
+        raise DamagedCheckpoint(error) from None
+    except ValueError as error:
         raise DamagedCheckpoint(f"{path} cannot be read: {error}") from None
+    except (LookupError, TypeError):
+        raise DamagedCheckpoint(f"{path} cannot be read: {CHANGED}") from None
 
 
 def read_weights(checkpoint: Path, prefix: str = "", *, name: str = WEIGHTS) -> dict[str, Tensor]:
@@ -293,8 +297,8 @@ def _check_file(path: Path, facts: Mapping[str, Any]) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        if path.is_dir():
-            raise ValueError("it is a folder")
+        if path.exists() and not path.is_file():  # to read a pipe would wait for ever
+            raise ValueError("it is a folder" if path.is_dir() else "it is no file")
         if facts:
             if _sha256(path) != facts["sha256"].get(path.name):
                 raise ValueError(CHANGED)

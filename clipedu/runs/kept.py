@@ -103,7 +103,9 @@ def keep_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
 
 
 def text_config_sum(run: Path) -> str | None:
-    """Return a hash of the text configuration that a run keeps, without versions and paths; None without one.
+    """Return a hash of the text configuration that a run keeps.
+
+    It covers neither versions nor paths. None: there is none, or it is damaged.
 
     Args:
         run: the run's folder.

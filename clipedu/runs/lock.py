@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import reported, write_json
+from clipedu.utils.files import parse_json, read_text, reported, write_json
 from clipedu.utils.processes import has_ended, this_process
 from clipedu.utils.ranks import check_first_process
 
@@ -166,7 +166,7 @@ def _await_name(folder: Path, seconds: float = 1.0) -> None:
 def _holder(folder: Path) -> dict[str, Any]:
     """Return who holds the lock, as far as it is written."""
     try:
-        holder = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        holder = parse_json(read_text(folder / HOLDER))
     except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}

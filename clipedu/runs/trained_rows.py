@@ -7,7 +7,6 @@ a set has changed before the run was scored again, its entry has "was", the iden
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from clipedu.data.overlap import Shared, row_hashes, shared
 from clipedu.data.pairs import Pairs
 from clipedu.runs.schema import IDENTITY
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_write, write_json
+from clipedu.utils.files import atomic_write, parse_json, read_text, write_json
 
 log = logging.getLogger("clipedu")
 
@@ -139,7 +138,7 @@ def _hashes(path: Path) -> np.ndarray:
 def _entries(folder: Path) -> list[dict[str, Any]]:
     """Read data.json; [] if there is none, or none that can be read, and without identities that are damaged."""
     try:
-        found = json.loads((folder / SETS).read_text(encoding="utf-8"))
+        found = parse_json(read_text(folder / SETS))
     except (OSError, ValueError):
         return []
     entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []

@@ -35,7 +35,7 @@ from clipedu.training.datasets import Data, load_data
 from clipedu.training.objective import check_names
 from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import remove_partial_files, reported, write_json
+from clipedu.utils.files import parse_json, read_text, remove_partial_files, reported, write_json
 from clipedu.utils.finite import NotFinite
 from clipedu.utils.ranks import check_one_process
 from clipedu.workflow.pipeline import fit, resume
@@ -266,7 +266,7 @@ def _earlier(folder: Path, experiment: Experiment) -> Run | None:
         _Unusable: it has settings that this version does not know.
     """
     try:
-        settings = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+        settings = parse_json(read_text(folder / "experiment.json"))
     except (OSError, ValueError):
         return None
     if not isinstance(settings, dict):

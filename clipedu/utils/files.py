@@ -174,6 +174,20 @@ def read_text(path: Path) -> str:
         raise ClipeduError(f"{path} cannot be read: byte {error.start} is not UTF-8 text") from None
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON.
+
+    What is nested too deeply is a ValueError, like all else that is no JSON.
+
+    Raises:
+        ValueError: it cannot be parsed.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_json(path: Path, spec: Spec | None = None, remedy: str = "") -> Any:
     """Read the value in a JSON file; {} if there is no file.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
 from typing import Any
@@ -23,6 +22,7 @@ from clipedu.training.distributed import check_shared, load_shared_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.files import parse_json, read_text
 from clipedu.utils.finite import NotFinite
 from clipedu.utils.ranks import first_alone, is_first
 from clipedu.workflow.extension import extend, was_extended
@@ -156,7 +156,7 @@ def _check_moved_sets(run: Run, data: Data, changed: set[str]) -> None:
     if not changed:
         return
     try:
-        before = json.loads((run.folder / DESCRIPTIONS).read_text(encoding="utf-8"))[1:]
+        before = parse_json(read_text(run.folder / DESCRIPTIONS))[1:]
     except (OSError, ValueError, TypeError, KeyError):
         before = []
     now = [describe(pairs)["fingerprint"] for pairs in data.scored]

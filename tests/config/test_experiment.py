@@ -229,3 +229,10 @@ def test_the_form_of_a_newer_version_is_refused_and_that_of_older_ones_read():
 @pytest.mark.parametrize("name", ["embedding_dim", "train_size", "batch_size", "epochs", "norms_every"])
 def test_sizes_that_nothing_can_count_are_refused(name):
     assert message_of(**{name: 10**20}) == f"{name}={10**20} must be at most {2**40}"
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"lr": ' + "9" * 5000 + "}", "{"])
+def test_text_that_is_no_json_is_one_line(text):
+    with pytest.raises(ClipeduError, match="this is not an experiment in JSON: ") as caught:
+        Experiment.from_json(text)
+    assert "\n" not in str(caught.value)

@@ -271,3 +271,31 @@ def test_a_state_of_another_step_than_its_folder_is_damaged(run, model):
         run.training_state("cpu")
     run.save_checkpoint(2, model, state_of(2))
     assert run.checkpoint().name == "step-00000002+" and run.training_state("cpu")["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [("[" * 100_000, "nested too deeply"), ("[]", "not what was written"), ('{"content": 1}', "not what was written")],
+)
+def test_facts_that_are_damaged_are_named_in_words(run, model, content, why):
+    run.save_checkpoint(2, model, state_of(2))
+    path = run.checkpoint() / "checkpoint.json"
+    path.write_text(content)
+    message = message_of(run.weights)
+    assert message.startswith(f"{path} cannot be read: ") and why in message and "indices" not in message
+    path.unlink()
+    path.mkdir()
+    assert message_of(run.weights) == f"{path} cannot be read: it is a folder"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has none")
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "checkpoint.json"])
+@pytest.mark.parametrize("summed", [True, False])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run, model, name, summed):
+    run.save_checkpoint(2, model, state_of(2))
+    if not summed:
+        (run.checkpoint() / "checkpoint.json").unlink()
+    (run.checkpoint() / name).unlink(missing_ok=True)
+    os.mkfifo(run.checkpoint() / name)
+    with pytest.raises(DamagedCheckpoint, match=f"{name} cannot be read: it is no file"):
+        check_checkpoint(run.checkpoint())

@@ -119,3 +119,11 @@ def test_a_folder_of_other_data(tmp_path):
     check_same_sets(tmp_path, {"train": Own().identity(), "val": validation(seed=1).identity()})
     with pytest.raises(ClipeduError, match=r"own/val has changed since \(the pictures\). Give another --folder"):
         check_same_sets(tmp_path, {"train": Own().identity(), "val": validation(seed=2).identity()})
+
+
+def test_a_description_that_is_nested_too_deeply_says_nothing(tmp_path):
+    (tmp_path / "data.json").write_text("[" * 100_000)
+    assert changed_sets(tmp_path) == [] and shared_with_training(tmp_path, validation()) is None
+    (tmp_path / "data.json").unlink()
+    (tmp_path / "data.json").mkdir()
+    assert changed_sets(tmp_path) == []

@@ -17,6 +17,7 @@ from clipedu.utils.files import (
     atomic_folder,
     atomic_write,
     check_writable,
+    parse_json,
     read_json,
     remove_partial_files,
     reported,
@@ -264,3 +265,10 @@ def test_leftovers_of_a_kill_are_removed_and_nothing_else(tmp_path):
         "history.csv",
         "mine.partial",
     ]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "{", b"\xff"])
+def test_whatever_is_no_json_is_a_value_error(text):
+    with pytest.raises(ValueError):
+        parse_json(text)
+    assert parse_json('{"a": [1]}') == {"a": [1]}

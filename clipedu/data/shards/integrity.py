@@ -25,7 +25,7 @@ import numpy as np
 from clipedu.data.identity import DIGEST_BYTES, content_digest, digest_rows
 from clipedu.data.shards import pixel_cache as cache
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import atomic_write
+from clipedu.utils.files import atomic_write, parse_json
 
 log = logging.getLogger("clipedu")
 
@@ -77,7 +77,7 @@ def open_whole(
     if (found := cache.load(entry)) is None:
         return None
     try:
-        facts = json.loads((entry / cache.ENTRY).read_text(encoding="utf-8"))
+        facts = parse_json((entry / cache.ENTRY).read_text(encoding="utf-8"))
         trouble = _trouble(entry, facts, shards)
     except (OSError, ValueError, LookupError, TypeError) as error:
         trouble = f"it is damaged ({type(error).__name__})"
@@ -123,7 +123,7 @@ def _trouble(entry: Path, facts: dict[str, Any], shards: Mapping[str, Path]) -> 
 def _sample(entry: Path, *, whole: bool) -> np.ndarray:
     """Return the slots to compare, holes left out."""
     stored = np.load(entry / cache.PIXELS, mmap_mode="r")
-    holes = json.loads((entry / cache.ROWS).read_text(encoding="utf-8"))["holes"]
+    holes = parse_json((entry / cache.ROWS).read_text(encoding="utf-8"))["holes"]
     slots = np.delete(np.arange(len(stored)), holes)
     most = max(1, CHECKED_BYTES // stored[0].nbytes)
     if whole or len(slots) <= most:

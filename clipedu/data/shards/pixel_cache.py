@@ -33,6 +33,7 @@ import numpy as np
 
 from clipedu.data.identity import DIGEST_BYTES, content_digest
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.files import parse_json
 
 log = logging.getLogger("clipedu")
 
@@ -106,7 +107,7 @@ def load(entry: Path) -> tuple[Pixels, dict[str, Any]] | None:
     Whether it is still right says `clipedu.data.shards.integrity`.
     """
     try:
-        rows = json.loads((entry / ROWS).read_text(encoding="utf-8"))
+        rows = parse_json((entry / ROWS).read_text(encoding="utf-8"))
         pixels = Pixels(entry / PIXELS, rows["holes"])
         return (pixels, rows) if len(pixels) == len(rows["keys"]) else None
     except (OSError, ValueError, EOFError, LookupError, TypeError):
