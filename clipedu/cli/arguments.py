@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         """Read the words of an option as argparse does, and refuse a list that holds a value twice."""
-        values = super()._get_values(action, arg_strings)  # type: ignore[misc]  it has no public name
+        values = super()._get_values(action, arg_strings)  # type: ignore[misc]
         if action.option_strings and isinstance(values, list):
             try:
                 check_distinct(action.option_strings[-1], values)
