@@ -34,7 +34,7 @@ def trained_counts(pairs: Pairs, found: Shared | None) -> dict[str, float]:
 
 
 def trained_lines(metrics: Mapping[str, float]) -> list[str]:
-    """Say how much of the test sets was trained on, and which model was scored.
+    """Say how much of the test sets was trained on, and what was scored.
 
     Args:
         metrics: of a run.

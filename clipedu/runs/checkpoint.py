@@ -90,7 +90,7 @@ def sound_checkpoint(run: Path) -> Path | None:
 
 
 def scorable_checkpoint(run: Path) -> tuple[Path, str]:
-    """Return a run's last checkpoint with sound weights, and why it is not the last.
+    """Return a run's last checkpoint whose weights are sound.
 
     Nothing is changed: `sound_checkpoint` sets damaged ones aside when training goes on.
 

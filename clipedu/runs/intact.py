@@ -1,4 +1,7 @@
-"""Is all that a run keeps readable? Asked before a table of many runs is made."""
+"""Is all that a run keeps readable?
+
+This is asked before a table of many runs is made.
+"""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def describe(pairs: Pairs) -> dict[str, Any]:
 
 
 def check_unchanged(before: Mapping[str, Any], pairs: Pairs, name: str) -> None:
-    """Check that the training pairs are those that a run was trained on so far.
+    """Check that the training pairs are those of the run so far.
 
     Args:
         before: "data", the fingerprint, and "identity" of the pairs then; older versions kept no identity.

@@ -147,7 +147,7 @@ def _counted() -> Iterator[None]:
 
 @contextmanager
 def memory_named(experiment: Experiment) -> Iterator[None]:
-    """Turn an error of too little memory into one line that says which settings to halve.
+    """Turn too little memory into a line on which settings to halve.
 
     Args:
         experiment: what is run in the block.

@@ -87,7 +87,7 @@ def check_model(model: nn.Module) -> None:
 
 
 def check_trained(model: nn.Module, what: str, after: str) -> None:
-    """Check that all weights and buffers of a model are finite after it was trained.
+    """Check that all weights and buffers of a trained model are finite.
 
     A NaN in a weight gives no NaN in an accuracy: it makes all answers the first one.
 
