@@ -121,7 +121,8 @@ def _has_split(item: Any) -> bool:
 
 
 def _split_of(item: dict[str, Any]) -> dict[str, Any]:
-    return {"split": value for key, value in item.items() if key.strip().lower() == "split"}
+    found = [value for key, value in item.items() if key.strip().lower() == "split"]
+    return {"split": found[-1]} if found else {}
 
 
 def _take_record(table: CaptionTable, number: int, item: Any, unit: str, splits: bool) -> None:
