@@ -21,8 +21,14 @@ CAPTION_NAMES = ("caption", "title", "text", "comment", "sentence", "description
 
 _IMAGE_END = re.compile(r"\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|heic)(#\d+)?$", re.IGNORECASE)
 _TEXT = r"""[rRuU]?(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""  # a string as Python writes it
-_LIST = re.compile(rf"\[\s*(?:{_TEXT}(?:(?:\s*,\s*|\s+){_TEXT})*\s*,?\s*)?\]")  # NumPy puts spaces instead of commas
-_BROKEN = re.compile(r"""\s*"?\[\s*["']|.*["']\s*\]"?\s*$""", re.DOTALL)  # a list's end, wherever it is
+_ITEM = rf"(?:(?:np|numpy)\.str_\(\s*{_TEXT}\s*\)|{_TEXT})"  # as a list of NumPy's texts is written
+_LIST = re.compile(rf"\[\s*(?:{_ITEM}(?:(?:\s*,\s*|\s+){_ITEM})*\s*,?\s*)?\]")  # NumPy puts spaces instead of commas
+_MADE = re.compile(
+    r"[A-Za-z_][\w.]*\(\s*(\[.*\])\s*(?:,\s*dtype=[^()\[\]]+)?\)", re.DOTALL
+)  # array(['a'], dtype=object)
+_BROKEN = re.compile(  # a list of texts or of objects, broken or of another form; or a list's end, wherever it is
+    r"""\s*"?(?:[A-Za-z_][\w.]*\(\s*)?[\[{](?:[A-Za-z_][\w.]*\(|[\[{\s])*["']|.*["']\s*\]"?\s*$""", re.DOTALL
+)
 _BRACKET = re.compile(r"""[\s"]*[\[{]|.*[\]}][\s"]*$""", re.DOTALL)
 _TUPLE = re.compile(rf"\(\s*{_TEXT}\s*,(?:\s*{_TEXT}\s*,)*(?:\s*{_TEXT}\s*)?\)")
 
@@ -100,6 +106,8 @@ def listed(cell: str) -> list[str] | None:
             return listed(cell[1:-1])
         except NoTexts:
             return None
+    if made := _MADE.fullmatch(cell):
+        return _python_list(made[1])
     if not cell or cell[0] not in "[({":
         return None
     try:

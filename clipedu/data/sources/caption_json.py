@@ -106,10 +106,22 @@ def _take_records(table: CaptionTable, items: Iterable[tuple[int, Any]], unit: s
         _take_record(table, number, item, unit, splits)
     if not splits:
         table.notes.append(_NO_SPLITS)
+    if unread := dict.fromkeys(key for _, item in items for key in _unread(item)):
+        table.notes.append(f"not read: {shorten(', '.join(unread), 120)}")
+
+
+def _unread(item: Any) -> list[str]:
+    """Return the keys of a record that could be captions, but other keys are."""
+    columns = find_columns(list(item)) if isinstance(item, dict) else None
+    return [] if columns is None else [key for key in columns.unread if find_columns(["image", key]) is not None]
 
 
 def _has_split(item: Any) -> bool:
-    return isinstance(item, dict) and any(key.strip().lower() == "split" for key in item)
+    return isinstance(item, dict) and bool(_split_of(item))
+
+
+def _split_of(item: dict[str, Any]) -> dict[str, Any]:
+    return {"split": value for key, value in item.items() if key.strip().lower() == "split"}  # noqa: B035  one key
 
 
 def _take_record(table: CaptionTable, number: int, item: Any, unit: str, splits: bool) -> None:
@@ -190,8 +202,8 @@ def _take_coco(table: CaptionTable, value: dict[str, Any], path: Path) -> None:
             fault = "no image name or no id" if not name or identity is None else "two images have this id"
             table.drop(number, name, fault, unit="image")
         else:
-            known[identity] = (number, {"image": name} | {key: image[key] for key in image if key == "split"})
-    splits = any(map(_has_split, images))
+            known[identity] = (number, {"image": name} | _split_of(image))
+    splits = any(map(_has_split, [*images, *annotations]))
     captioned = set()
     for number, one in enumerate(annotations, 1):
         identity = _identity(one, "image_id")
@@ -200,7 +212,8 @@ def _take_coco(table: CaptionTable, value: dict[str, Any], path: Path) -> None:
             table.drop(number, "", why, unit="annotation")
             continue
         captioned.add(identity)
-        _take_record(table, number, known[identity][1] | {"caption": one.get("caption")}, "annotation", splits)
+        record = _split_of(one) | known[identity][1] | {"caption": one.get("caption")}
+        _take_record(table, number, record, "annotation", splits)
     for identity, (number, image) in known.items():
         if identity not in captioned:
             table.drop(number, image["image"], "no caption", unit="image")

@@ -44,6 +44,12 @@ def test_columns_that_are_not_there_twice_there_or_not_read():
         ("[]", []),
         ('"["a", "b"]"', ["a", "b"]),  # in quotes, those inside not doubled
         ("[u'a', 'b\\'c', 'd\\d', ]", ["a", "b'c", "d\\d"]),
+        ("[np.str_('a'), np.str_(\"it's\")]", ["a", "it's"]),  # as Python writes a list of NumPy's texts
+        ("array(['a', 'b'], dtype=object)", ["a", "b"]),
+        ("array(['a',\n       'b'], dtype='<U1')", ["a", "b"]),
+        ("np.array(['a', 'b'])", ["a", "b"]),
+        ("Index(['a', 'b'], dtype='object')", ["a", "b"]),
+        ("a dog (['a'])", None),
         ("a dog", None),
         ("[laughs]", None),
         ("(a dog)", None),
@@ -64,14 +70,25 @@ def test_no_lists_of_texts(cell):
         listed(cell)
 
 
-@pytest.mark.parametrize("cell", ['["a", "b', '"a", "b"]', "['a', nan]", '"["a", b"', "[ 'a"])
+@pytest.mark.parametrize(
+    "cell",
+    ['["a", "b', '"a", "b"]', "['a', nan]", '"["a", b"', "[ 'a"]
+    + [
+        "[{'raw': 'a'}, {'raw': 'b'}]",
+        "{'raw': 'a'}",
+        "{'a', 'b'}",
+        "[['a'], ['b']]",
+        "array(['a', ..., 'b'], dtype=object)",
+    ]
+    + ["[array(['a'], dtype=object)]", "array(['a', 'b'", "{'raw': 'a"],
+)
 def test_a_broken_list_is_no_caption_in_any_column(cell):
     with pytest.raises(NoTexts, match="broken"):
         cell_texts(cell, of_lists=False)
 
 
 def test_brackets_are_text_unless_the_column_holds_lists():
-    for cell in ("[laughs] loudly", "a dog [sic]", "[a dog, a cat]", "{x}"):
+    for cell in ("[laughs] loudly", "a dog [sic]", "[a dog, a cat]", "{x}", "[in Paris (1900)]"):
         assert cell_texts(cell, of_lists=False) == [cell]
         with pytest.raises(NoTexts):
             cell_texts(cell, of_lists=True)

@@ -57,6 +57,15 @@ def test_coco_with_faults():
     ]
 
 
+def test_coco_with_splits():
+    images = [{"id": 1, "file_name": "1.jpg"}, {"id": 2, "file_name": "2.jpg", "Split": "test"}]
+    captions = [{"image_id": 1, "caption": "a", "split": "dev"}, {"image_id": 1, "caption": "b"}]
+    captions += [{"image_id": 2, "caption": "c"}, {"image_id": 2, "caption": "d", "split": "train"}]
+    table = read({"images": images, "annotations": captions})
+    assert taken(table) == [("1.jpg", "a", "val"), ("2.jpg", "c", "test"), ("2.jpg", "d", "test")]
+    assert "annotation 2: 1.jpg: no split" in told(table)[0] and table.notes == []
+
+
 def test_karpathy():
     def item(name, split, *texts, **more):
         return {"filename": name, "split": split, "sentences": [{"raw": text, "tokens": []} for text in texts], **more}
@@ -123,6 +132,15 @@ def test_a_record_without_a_split_among_others_with_one():
     table = read([{"image": "a.jpg", "caption": "x", "split": "dev"}, {"image": "b.jpg", "caption": "y"}])
     assert taken(table) == [("a.jpg", "x", "val")] and "b.jpg: no split" in told(table)[0]
     assert "split is no text" in told(read([{"image": "a.jpg", "caption": "x", "split": 1}]))[0]
+
+
+def test_keys_with_other_captions_are_named():
+    table = read([{"image": "a.jpg", "caption": "x", "text": "y", "width": 6}, {"image": "b.jpg", "text": "z"}])
+    assert taken(table) == [("a.jpg", "x", "train"), ("b.jpg", "z", "train")] and "not read: text" in table.notes
+    table = read(
+        '{"image": "a.jpg", "title": "x", "description": "y"}\n{"image": "b.jpg", "title": "x", "comments": ["y"]}'
+    )
+    assert "not read: description, comments" in table.notes
 
 
 def test_a_key_that_stands_twice_loses_no_text():
