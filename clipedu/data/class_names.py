@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from clipedu.data.cleaning import is_blank
 from clipedu.utils.errors import ClipeduError
 
 log = logging.getLogger("clipedu")
@@ -84,19 +85,22 @@ def read_class_names(file: Path) -> list[str]:
         ClipeduError: a line without a name, no names, or a file that is not UTF-8.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").rstrip().split("\n")
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ClipeduError(
             f"{file} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
         ) from None
-    names = [line.strip() for line in lines]
-    if not any(names):
+    names = ["" if is_blank(line) else line.strip() for line in lines]
+    while names and not names[-1]:
+        del names[-1]
+    if not names:
         raise ClipeduError(f"{file} has no names: write one a line, in order of the class index")
     if "" in names:
         empty = names.index("")
+        filled = next(place for place in range(empty, len(names)) if names[place])
         raise ClipeduError(
-            f"{file}: line {empty + 1} is empty, and the lines are counted: it would name class {empty}, and {names[empty + 1]!r} "
-            f"class {empty + 1}. Give class {empty} a name, or delete the line"
+            f"{file}: line {empty + 1} is empty, and the lines are counted: it would name class {empty}, and {names[filled]!r} "
+            f"class {filled}. Give class {empty} a name, or delete the line"
         )
     for line in same_names({index: name.casefold().split() for index, name in enumerate(names)}, names):
         log.warning(f"{file}: {line}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from clipedu.utils.errors import ClipeduError
@@ -47,6 +48,15 @@ def check_cleaning(how: bool | str) -> None:
             raise ClipeduError(
                 "clean_captions='web' needs ftfy, which is not installed: pip install ftfy, or pip install 'clipedu[web]'"
             ) from None
+
+
+def is_blank(text: str) -> bool:
+    """Check whether a text shows nothing: spaces and invisible characters.
+
+    >>> is_blank(" \u200b\ufeff"), is_blank("a")
+    (True, False)
+    """
+    return all(letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf") for letter in text)
 
 
 def clean_caption(text: str) -> str:

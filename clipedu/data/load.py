@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipedu.data.sources.fetching import check_finished
-from clipedu.data.sources.manifests import data_home, manifest_names
+from clipedu.data.sources.manifests import data_home, manifest_names, refuse_files
 from clipedu.utils.errors import ClipeduError, unknown_name
 
 if TYPE_CHECKING:
@@ -69,15 +69,13 @@ def find_folder(name_or_folder: str | os.PathLike) -> Path:
 
     given, home = Path(name_or_folder).expanduser(), data_home()
     named = str(name_or_folder) == given.name
-    if given.exists() and not given.is_dir():
-        raise ClipeduError(f"{given} is a file, not a folder: give the folder that holds it, {given.absolute().parent}")
-    places = [folder for folder in ((given, home / given.name) if named else (given,)) if folder.exists()]
-    if (
-        places
-    ):  # of two by that name the one with shards: the pictures that `data manifest` packed may be in this folder
+    named_so = (given, home / given.name) if named else (given,)
+    # of two folders by that name the one with shards: the pictures that `data manifest` packed may be in this folder
+    if places := [place for place in named_so if place.is_dir()]:
         folder = next(filter(shard_paths, places), places[0])
         check_finished(folder)
         return folder
+    refuse_files(named_so)
     if named and given.name in manifest_names():
         raise ClipeduError(f"{given.name} is not in {home}: fetch it with: clipedu data fetch {given.name}")
     where = f"CLIPEDU_DATA is {home}" if os.environ.get("CLIPEDU_DATA") else f"CLIPEDU_DATA is not set, so {home}"

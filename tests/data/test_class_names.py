@@ -73,10 +73,12 @@ def test_a_file_of_names(tmp_path, text):
         (b"\ntench\nray\n", "line 1 is empty, and the lines are counted: it would name class 0, and 'tench' class 1"),
         (b"tench\n  \t\nray", "line 2 is empty"),
         ("tench\n\u3000\nray".encode(), "line 2 is empty"),
-        (b"\n\n\nray", "line 1 is empty"),
+        ("tench\n\u200b\nray".encode(), "line 2 is empty"),
+        (b"\n\n\nray", "line 1 is empty, and the lines are counted: it would name class 0, and 'ray' class 3"),
         (b"tench\n\n\nray", "line 2 is empty"),
         (b"", "has no names"),
         (b" \n\n", "has no names"),
+        (" \n\u200b\n".encode(), "has no names"),
         ("caf\xe9\n".encode("latin-1"), "is not UTF-8 text"),
     ],
 )

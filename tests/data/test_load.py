@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from clipedu.data.load import available, load_pairs
+from clipedu.data.load import available, find_folder, load_pairs
 from clipedu.data.scenes.dataset import Scenes
 from clipedu.data.shards.dataset import Shards
+from clipedu.data.sources.manifests import find_manifest
 from clipedu.utils.errors import ClipeduError
 from tests.helpers.shard_maker import make_shards
 
@@ -122,5 +123,24 @@ def test_a_file_in_place_of_its_folder(tmp_path, name):
         ClipeduError, match=rf"{name} is a file, not a folder: give the folder that holds it, {tmp_path}"
     ):
         load_pairs(tmp_path / name)
-    with pytest.raises(ClipeduError, match="/dev/null is a file, not a folder"):
+
+
+def test_a_file_in_the_folder_of_data_sets(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path.parent)
+    (tmp_path / "x.tar").write_bytes(b"x")
+    for use in (load_pairs, find_manifest):
+        with pytest.raises(
+            ClipeduError, match=rf"x.tar is a file, not a folder: give the folder that holds it, {tmp_path}$"
+        ):
+            use("x.tar")
+    with pytest.raises(ClipeduError, match="null is a file, not a folder"):
         load_pairs("/dev/null")
+
+
+def test_a_file_beside_a_folder_of_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIPEDU_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "birds").mkdir(parents=True)
+    (tmp_path / "birds").write_bytes(b"x")
+    assert find_folder("birds") == tmp_path / "data" / "birds"

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from clipedu.data.cleaning import is_blank
 from clipedu.data.shards.splits import ALL_WORDS, splits_in
 from clipedu.utils.errors import shorten
 
@@ -73,7 +74,7 @@ class CaptionTable:
             unit: what `number` counts.
         """
         image = _NUMBERED.sub("", image.strip())
-        texts = tuple(text for caption in captions if (text := caption.strip()))
+        texts = tuple(text for caption in captions if not is_blank(text := caption.strip()))
         found = {"train"} if split is None else splits_in(split)
         if fault := _fault(image, texts):
             self.drop(number, image, fault, unit=unit)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -118,12 +119,27 @@ def find_manifest(given: str | os.PathLike) -> Manifest:
     if path.suffix == ".toml":
         return read_manifest(path)
     named = str(given) == path.name
-    for folder in (path, data_home() / path.name) if named else (path,):
+    places = (path, data_home() / path.name) if named else (path,)
+    for folder in places:
         if (folder / OWN).is_file():
             return read_manifest(folder / OWN)
     if path.is_dir():
         raise ClipeduError(f"{given} has no {OWN}: write one with: clipedu data manifest {given}")
+    refuse_files(places)
     raise ClipeduError(f"{unknown_name('data set', str(given), manifest_names())}, a .toml file, or a folder of yours")
+
+
+def refuse_files(places: Iterable[Path]) -> None:
+    """Raise an error for a file that is given in place of its folder.
+
+    Raises:
+        ClipeduError: one of the places is there, and is no folder.
+    """
+    for path in places:
+        if path.exists() and not path.is_dir():
+            raise ClipeduError(
+                f"{path} is a file, not a folder: give the folder that holds it, {path.absolute().parent}"
+            )
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipedu.data.shards.left_out import one_line, summary
 from clipedu.data.shards.samples import MissingSplit, shard_names, usable
 from clipedu.data.shards.splits import splits_in
 from clipedu.data.shards.tar_reader import MAX_TEXT
@@ -62,9 +63,11 @@ def write_manifest(folder: str | os.PathLike, name: str | None = None) -> Path:
     name = name or folder.resolve().name
     lines = [f"name = {_text(name)}", f"about = {_text('my own pairs')}", ""]
     for split, shards in splits.items():
-        pairs = sum(not sample.trouble for sample in usable(shards, None, lambda _: None))
+        samples = list(usable(shards, None, lambda _: None))
+        pairs = sum(not sample.trouble for sample in samples)
         if not pairs:
-            raise ClipeduError(f"{folder} has no usable pair in split {split!r}: check the shards")
+            why = summary((one_line(f"{sample.shard}: {sample.key}"), one_line(sample.trouble)) for sample in samples)
+            raise ClipeduError(f"{folder} has no usable pair in split {split!r} ({why[0] if why else 'no samples'})")
         files = ", ".join(map(_text, shards))
         lines += [f"[splits.{split}]", f"files = [{files}]", f"pairs = {pairs}", ""]
     every = {file: path for shards in splits.values() for file, path in shards.items()}

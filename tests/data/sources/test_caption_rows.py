@@ -22,6 +22,7 @@ def test_a_row_is_taken():
         ("", ["x"], None, "no image name", "row 7: no image name"),
         ("a.jpg", [], None, "empty caption", "row 7: a.jpg: empty caption"),
         ("a.jpg", [" \t", "\u2003"], None, "empty caption", "row 7: a.jpg: empty caption"),
+        ("a.jpg", ["\u200b", "\ufeff \u200d"], None, "empty caption", "row 7: a.jpg: empty caption"),
         ("a.jpg", ["x\0"], None, "holds a NUL character", "row 7: a.jpg: holds a NUL character"),
         ("a\0.jpg", ["x"], None, "holds a NUL character", "row 7: a?.jpg: holds a NUL character"),
         ("a.jpg", ["\ud800"], None, "holds half a surrogate pair", "row 7: a.jpg: holds half a surrogate pair"),
