@@ -1,5 +1,6 @@
 """What all tests share: one thread a process, a cache of their own, no network, and Ctrl-C enabled."""
 
+import logging
 import os
 import signal
 
@@ -58,3 +59,11 @@ def finished(quick, tmp_path_factory):
     from clipedu import fit
 
     return fit(quick, tmp_path_factory.mktemp("runs") / "finished", progress=False)
+
+
+@pytest.fixture(autouse=True)
+def logger_as_ever():
+    """The library's log lines reach each test, whatever the one before has set."""
+    logger = logging.getLogger("clipedu")
+    logger.disabled, logger.propagate = False, True
+    logger.setLevel(logging.NOTSET)

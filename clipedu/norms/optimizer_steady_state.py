@@ -38,6 +38,7 @@ from torch import Tensor
 from clipedu.norms import contribution
 from clipedu.norms.contribution import Memory, contribution_factor, fade_of
 from clipedu.norms.equilibrium import balance, rotation, time_constant
+from clipedu.optim.blockwise import BlockAdam, BlockAdamW
 from clipedu.optim.decay_laws import coefficient
 from clipedu.optim.lmo import auto_norm
 from clipedu.optim.shrinkage import shrink as share_taken
@@ -163,6 +164,8 @@ def _settle(
 
 def _kind(optimizer: torch.optim.Optimizer) -> str:
     kind = type(optimizer)
+    if isinstance(optimizer, (BlockAdam, BlockAdamW)):  # torch's own, only faster
+        kind = torch.optim.AdamW if isinstance(optimizer, BlockAdamW) else torch.optim.Adam
     return f"{kind.__module__.split('.')[0]}.{kind.__name__}"
 
 
@@ -215,7 +218,7 @@ def _motion(kind: str, optimizer: torch.optim.Optimizer, group: dict[str, Any], 
         memory = (contribution.nesterov if group.get("nesterov") else _average_of)(1 - group["alpha"])
         return _Motion(memory, normaliser, _step_on_noise(optimizer, group, parameter)[0], shape)
     names = ", ".join(name.split(".")[1] for name in _KNOWN if name != "torch.Adam")
-    raise ClipeduError(f"there is no theory of a steady state for {type(optimizer).__name__}; there is for {names}")
+    raise ClipeduError(f"there is no theory of a steady state for {kind.split('.')[1]}; there is for {names}")
 
 
 def _average_of(beta: float) -> Memory:

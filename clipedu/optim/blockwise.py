@@ -74,6 +74,8 @@ class _ByBlocks(torch.optim.Adam):
             return _Plan(self, [lists[0] for _, lists, _ in members], counts.pop())
         if self.sums is not None:
             self.sums.elsewhere()
+        if any(group["differentiable"] for group, *_ in members):
+            raise ValueError("differentiable=True cannot be: the step changes the weights in place")
         for group, lists, has_complex in members:
             _as_torch(self, group, lists, has_complex)
         return None

@@ -22,7 +22,7 @@ from tests.helpers.errors import message_of
         ("adamw", {"betas": [0.9, 1.0]}, "each of betas must be a number >= 0 and < 1, got 1.0"),
         ("lion", {"betas": {}}, "betas={} must be a list"),
         ("adamw", {"foreach": True, "fused": True}, "`fused` and `foreach` cannot be `True` together"),
-        ("adamw", {"differentiable": True}, "a leaf Variable that requires grad"),
+        ("adamw", {"differentiable": True}, "the step changes the weights in place"),
         ("sgd", {"momentum": 2}, "momentum must be a number >= 0 and < 1, got 2"),
         ("sgdw", {"momentum": 1}, "momentum must be a number >= 0 and < 1, got 1"),
         ("muon", {"momentum": -0.1}, "momentum must be a number >= 0 and < 1, got -0.1"),

@@ -25,6 +25,10 @@ def spoil(folder, key, value):
 def test_an_absurd_value_is_one_line_that_names_the_file(finished, tmp_path, key, value):
     folder = shutil.copytree(finished.folder, tmp_path / "run")
     path = spoil(folder, key, value)
+    again = f"{path} is not what the run was trained with: it is made again by clipedu train --resume {folder}"
+    assert message_of(load_run(folder).model) == again
+    facts = load_run(folder).checkpoint() / "checkpoint.json"
+    facts.unlink()  # as of an older version, without sums
     message = message_of(load_run(folder).model)
     assert message.startswith(f"{path} cannot be used: text encoder ") and "\n" not in message
     assert message.endswith(f"remove {path.parent}: it is then made again from the settings")
