@@ -2,6 +2,6 @@
 
 import sys
 
-from clipedu.cli.parser import main
+from clipedu.cli.process import main
 
 sys.exit(main())

@@ -1,7 +1,8 @@
 """Tokenizers: captions to rows of token ids.
 
 A caption of up to `length` tokens becomes one row of ids: [CLS], its word pieces, [SEP], and padding. What doesn't fit
-is cut off before [SEP]. `encode` works on the tokenizer's Rust backend and is done once a data set (`Pairs.tokenize`).
+is cut off before [SEP]. `encode` works on the tokenizer's Rust backend, of many captions with each
+word once (`words.py`), and is done once a data set (`Pairs.tokenize`).
 
 There are three ways to get a tokenizer: train one on the captions (needs no network), take the text model's own from the
 Hugging Face Hub, or load one from the folder in which it was saved. A tokenizer whose `clean` is set cleans every text that it
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from clipedu.data.cleaning import cleaned
+from clipedu.data.words import encode_words, word_ends
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import read_json, reported, write_json
 from clipedu.utils.hub import quiet, reachable
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOKENS_VERSION = 1  # raise it when `encode` or `clean_caption` comes out differently
 WORD_LETTERS = 100  # a longer word becomes [UNK], as in BERT
+_MANY = 1000  # texts: from so many on each distinct word is encoded once
 _CHUNK = 20_000  # captions at a time: the backend's result takes about 100 times the memory of the ids
 
 
@@ -98,20 +101,29 @@ class Tokenizer:
         if isinstance(texts, str):
             raise ClipeduError(f"encode takes a list of texts, not one text: write [{texts[:40]!r}]")
         texts = cleaned(texts, self.clean)
-        backend = self.tokenizer.backend_tokenizer
-        backend.enable_truncation(self.length)
-        backend.enable_padding(length=self.length, pad_id=self.pad_id, pad_token=self.tokenizer.pad_token)
-        ids = np.empty((len(texts), self.length), np.int32)
-        lengths = np.empty(len(texts), np.int32)
         self.truncated = 0
-        for start in range(0, len(texts), _CHUNK):
-            for row, encoding in enumerate(backend.encode_batch_fast(list(texts[start : start + _CHUNK])), start):
-                ids[row] = encoding.ids
-                lengths[row] = sum(encoding.attention_mask)
-                if encoding.overflowing:
-                    self.truncated += 1
-                    if strict:
-                        raise self._too_long(row, texts[row])
+        parts = [self._encode(texts[start : start + _CHUNK], start, strict) for start in range(0, len(texts), _CHUNK)]
+        ids = np.concatenate([np.empty((0, self.length), np.int32), *(part[0] for part in parts)])
+        lengths = np.concatenate([np.empty(0, np.int32), *(part[1] for part in parts)])
+        return ids, lengths
+
+    def _encode(self, texts: Sequence[str], first: int, strict: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Encode a part of the texts, those from number `first` on."""
+        backend = self.tokenizer.backend_tokenizer
+        ends = word_ends(backend) if len(texts) >= _MANY else None
+        if ends is not None:
+            ids, whole = encode_words(backend, texts, self.length, ends, self.pad_id)
+            lengths, cut = np.minimum(whole, self.length).astype(np.int32), np.flatnonzero(whole > self.length)
+        else:
+            backend.enable_truncation(self.length)
+            backend.enable_padding(length=self.length, pad_id=self.pad_id, pad_token=self.tokenizer.pad_token)
+            encodings = backend.encode_batch_fast(list(texts))
+            ids = np.array([encoding.ids for encoding in encodings], np.int32).reshape(-1, self.length)
+            lengths = np.array([sum(encoding.attention_mask) for encoding in encodings], np.int32)
+            cut = np.flatnonzero([bool(encoding.overflowing) for encoding in encodings])
+        if strict and len(cut):
+            raise self._too_long(first + int(cut[0]), texts[cut[0]])
+        self.truncated += len(cut)
         return ids, lengths
 
     def _too_long(self, row: int, text: str) -> ClipeduError:
@@ -208,8 +220,12 @@ def train_tokenizer(captions: Iterable[str], length: int, vocab_size: int = 8192
         words = [word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(caption))]
         return " ".join(word for word in words if len(word) <= WORD_LETTERS)
 
-    captions = [bounded(caption) for caption in captions]
-    every = set().union(*map(normalizer.normalize_str, captions))
+    captions = list(captions)
+    words = set().union(*(caption.split(" ") for caption in captions))
+    if any(longer.search(word) for word in words):
+        captions = [bounded(caption) for caption in captions]
+        words = set(captions)
+    every = set().union(*map(normalizer.normalize_str, words))
     letters = sorted(letter for letter in every if not letter.isspace())
     needed = len(SPECIAL) + 2 * len(letters)
     if not letters or vocab_size < needed:

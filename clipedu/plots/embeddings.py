@@ -11,6 +11,7 @@ import numpy as np
 
 from clipedu.plots.style import COLOURS, IMAGE, TEXT, draw_pairs, draw_points, dress, new_figure, plain, shorten
 from clipedu.utils.errors import ClipeduError
+from clipedu.utils.statistics import share_of_wins
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,8 +26,6 @@ def plot_similarity(run: Any, pairs: int = 24) -> Figure:
 
     Raises ClipeduError: a run without embeddings, or with some that are not finite.
     """
-    from sklearn.metrics import roc_auc_score
-
     image, text, captions = _embeddings(run)
     scores = run.geometry().similarity(image, text).detach().numpy()
     pairs = min(pairs, len(scores))
@@ -54,7 +53,7 @@ def plot_similarity(run: Any, pairs: int = 24) -> Figure:
             scores[which], **style, facecolor=f"{colour}40", edgecolor=colour, linestyle=dashes, label=f"{label} pairs"
         )
     right.legend(fontsize=9)
-    wins = 100 * roc_auc_score(matched.ravel(), scores.ravel())
+    wins = 100 * share_of_wins(scores[matched], scores[~matched])
     title = (
         f"Matched pairs should be to the right\nof unmatched ones (a matched pair\nwins in {wins:.1f} %; chance 50 %)"
     )
@@ -106,12 +105,12 @@ def main_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         places [N, 2], and the share of the variance on each axis [2]; shares of points without variance are 0.
     """
-    from sklearn.decomposition import PCA
-
-    pca = PCA(2, svd_solver="full")
-    with np.errstate(invalid="ignore"):  # 0 / 0 where all points are the same
-        places = pca.fit_transform(points)
-    return places, np.nan_to_num(pca.explained_variance_ratio_)
+    centred = points - points.mean(axis=0)
+    _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
+    largest = np.take_along_axis(axes, abs(axes).argmax(axis=1)[:, None], axis=1)
+    variance = lengths**2
+    places = centred @ (axes[:2] * np.sign(largest[:2])).T
+    return places, variance[:2] / (variance.sum() or 1)
 
 
 def _embeddings(run: Any) -> tuple[Any, Any, list[str]]:

@@ -55,9 +55,14 @@ def _figure_class() -> type[Figure]:
 
 
 def to_png(figure: Figure) -> bytes:
-    """Make the bytes of a PNG file."""
+    """Make the bytes of a PNG file.
+
+    They are those of `figure.savefig`, which draws everything once more, unseen, only to lay the figure out.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 

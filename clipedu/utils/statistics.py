@@ -1,4 +1,4 @@
-"""Statistics: rank correlation and confidence intervals."""
+"""Statistics: rank correlation, share of wins, confidence intervals."""
 
 from __future__ import annotations
 
@@ -27,6 +27,20 @@ def rank_correlation(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> np.ndarr
     a, b = (rank - rank.mean(-1, keepdims=True) for rank in ranks)
     spread = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
     return (a * b).sum(-1) / np.where(spread > 0, spread, 1)
+
+
+def share_of_wins(one: np.ndarray, other: np.ndarray) -> float:
+    """Compute how often a value of one kind is larger than one of the other.
+
+    It is the area under the ROC curve, and the U of Mann and Whitney (1947) over all pairs: 0 to 1, a tie counting half.
+
+    Args:
+        one: values [N].
+        other: values [M].
+    """
+    ordered = np.sort(other)
+    beaten, tied = np.searchsorted(ordered, one, "left"), np.searchsorted(ordered, one, "right")
+    return float((beaten + tied).mean() / (2 * len(ordered)))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from clipedu.plots.embeddings import main_axes, plot_embedding_map, plot_similarity
 from clipedu.utils.errors import ClipeduError
@@ -92,15 +93,13 @@ def test_a_tie_counts_half():
     assert f"wins in {100 * np.mean(couples):.1f} %" in figure.axes[1].get_title()
 
 
-def test_main_axes_are_those_of_a_singular_value_decomposition():
-    points = np.random.default_rng(0).normal(size=(40, 6)) * [3, 1, 2, 1, 1, 1] + 5
+def test_main_axes_are_those_of_scikit_learn():
+    points = np.random.default_rng(0).normal(size=(40, 5)) * [3, 1, 2, 0.5, 1] + 7
     places, shares = main_axes(points)
-    centred = points - points.mean(axis=0)
-    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-    for axis in axes[:2]:
-        axis *= np.sign(axis[np.abs(axis).argmax()])
-    np.testing.assert_allclose(places, centred @ axes[:2].T, atol=1e-12)
-    np.testing.assert_allclose(shares, (sizes**2 / (sizes**2).sum())[:2], rtol=1e-12)
+    pca = PCA(2, svd_solver="full").fit(points)
+    signs = np.sign(pca.components_[range(2), abs(pca.components_).argmax(axis=1)])
+    np.testing.assert_allclose(places, pca.transform(points) * signs, atol=1e-12)
+    np.testing.assert_allclose(shares, pca.explained_variance_ratio_, atol=1e-12)
     np.testing.assert_array_equal(main_axes(np.ones((5, 3)))[1], [0, 0])
 
 

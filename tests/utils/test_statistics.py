@@ -1,4 +1,4 @@
-"""Rank correlation against scipy, and Student's interval by hand and by what it promises."""
+"""Rank correlation against scipy, share of wins against scikit-learn, and Student's interval by hand and by what it promises."""
 
 import math
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
 
-from clipedu.utils.statistics import interval, rank_correlation
+from clipedu.utils.statistics import interval, rank_correlation, share_of_wins
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -29,6 +30,15 @@ def test_rank_correlation_of_no_order_is_zero():
 def test_rank_correlation_takes_tensors():
     x = torch.tensor([[1.0, 2.0, 3.0], [1.0, 3.0, 2.0]])
     np.testing.assert_allclose(rank_correlation(x, torch.arange(3).expand(2, 3)), [1.0, 0.5])
+
+
+@pytest.mark.parametrize("digits", [0, 6], ids=["many ties", "few ties"])
+def test_share_of_wins_is_the_area_under_the_roc_curve(digits):
+    noise = np.random.default_rng(0)
+    one, other = (noise.normal(mean, size=size).round(digits) for mean, size in ((0.5, 30), (0, 70)))
+    expected = roc_auc_score(np.repeat([1, 0], [30, 70]), np.concatenate([one, other]))
+    assert share_of_wins(one, other) == pytest.approx(expected, abs=1e-12)
+    assert share_of_wins(other, one) == pytest.approx(1 - expected, abs=1e-12)
 
 
 def test_interval_typed_out():

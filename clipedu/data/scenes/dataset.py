@@ -32,6 +32,7 @@ from clipedu.utils.errors import ClipeduError, unknown_name
 CAPTIONS = 5  # a row
 TRAIN_LEVELS = ((5,), (5,), (5, 4), (4, 3), (0, 1, 2, 2, 3, 3))  # of a chain, from which each of them is picked
 CACHE_BYTES = 2**30
+CACHED_ROWS = 2**15  # whose captions are kept once said, of a set of at most as many: about 25 MB
 SKETCHED = 32  # scenes whose sketch is in the identity
 
 
@@ -71,6 +72,7 @@ class Scenes(Pairs):
         self._dice = torch.stack([words.bits(f"words {k}") for k in range(CAPTIONS)], 1).tolist()
         self._meanings = meanings(self.attributes)
         self._cache: Tensor | None = None
+        self._said: dict[int, list[str]] = {}
         self._digests: np.ndarray | None = None
         if split == "zeroshot":
             self.labels = self.attributes.shape[:, 0] * len(COLOURS) + self.attributes.colour[:, 0]
@@ -93,7 +95,10 @@ class Scenes(Pairs):
 
         A zeroshot row has none, but a label.
         """
-        return [caption for _, caption in self.claims(row)]
+        said = self._said.get(row) or [caption for _, caption in self.claims(row)]
+        if len(self) <= CACHED_ROWS:
+            self._said[row] = said
+        return list(said)
 
     def claims(self, row: int) -> list[tuple[Meaning, str]]:
         """Return the captions of one row, each with what it claims."""
