@@ -16,6 +16,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOKENS_VERSION = 1  # raise it when `encode` or `clean_caption` comes out differently
 WORD_LETTERS = 100  # a longer word becomes [UNK], as in BERT
-_MANY = 1000  # texts: from so many on each distinct word is encoded once
+_MANY = 100  # texts: from so many on each distinct word is encoded once
 _CHUNK = 20_000  # captions at a time: the backend's result takes about 100 times the memory of the ids
 
 
@@ -110,7 +111,7 @@ class Tokenizer:
     def _encode(self, texts: Sequence[str], first: int, strict: bool) -> tuple[np.ndarray, np.ndarray]:
         """Encode a part of the texts, those from number `first` on."""
         backend = self.tokenizer.backend_tokenizer
-        ends = word_ends(backend) if len(texts) >= _MANY else None
+        ends = self._word_ends if len(texts) >= _MANY else None
         if ends is not None:
             ids, whole = encode_words(backend, texts, self.length, ends, self.pad_id)
             lengths, cut = np.minimum(whole, self.length).astype(np.int32), np.flatnonzero(whole > self.length)
@@ -125,6 +126,10 @@ class Tokenizer:
             raise self._too_long(first + int(cut[0]), texts[cut[0]])
         self.truncated += len(cut)
         return ids, lengths
+
+    @cached_property
+    def _word_ends(self) -> tuple[int, int] | None:
+        return word_ends(self.tokenizer.backend_tokenizer)
 
     def _too_long(self, row: int, text: str) -> ClipeduError:
         return ClipeduError(
