@@ -12,12 +12,13 @@ from clipedu.report.score_table import scores_text
 def evaluate(args: argparse.Namespace) -> None:
     """Score a run again on its own test sets, or on others.
 
-    Scores on other sets are only printed.
+    Scores on other sets, or of other weights than the last ones, are only printed.
     """
     from clipedu.evaluation.held_out import trained_counts
     from clipedu.evaluation.scoring import average
     from clipedu.evaluation.scoring import evaluate as evaluate_model
     from clipedu.report.writer import write_report
+    from clipedu.runs.checkpoint import step_of
     from clipedu.runs.folders import load_run
     from clipedu.runs.lock import locked
     from clipedu.runs.paths import located
@@ -31,10 +32,13 @@ def evaluate(args: argparse.Namespace) -> None:
         for key in ("eval_data", "zeroshot_data", "class_names", "templates")
         if (value := getattr(args, key)) is not None
     }
-    if changes:
+    if changes or args.checkpoint == "best" or args.averaged:
         sets = evaluation_sets(located(run).replace(**changes))
-        metrics = run.choose_sound_checkpoint()
-        model = run.model()
+        metrics = run.choose_sound_checkpoint() if args.checkpoint == "last" else {}
+        model = run.model(args.checkpoint, averaged=args.averaged)
+        if args.checkpoint == "best":
+            best, last = (step_of(run.checkpoint(which)) for which in ("best", "last"))
+            print(f"The scores after step {best} of {last}, the best during training:")
         for pairs in sets:
             metrics |= evaluate_model(model, pairs, progress=True)
             metrics |= trained_counts(pairs, shared_with_training(run.folder, pairs))

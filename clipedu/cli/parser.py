@@ -132,6 +132,17 @@ def build_parser() -> argparse.ArgumentParser:
         again.add_argument(
             option, type=word, metavar="clipedu|open_clip", help=f"{what} of another source (printed, not kept)"
         )
+    again.add_argument(
+        "--checkpoint",
+        choices=("last", "best"),
+        default="last",
+        help="last (default), or the best by the scores during training, with --evaluate-every (printed, not kept)",
+    )
+    again.add_argument(
+        "--averaged",
+        action="store_true",
+        help="the moving average of the weights, with --ema-decay (printed, not kept)",
+    )
 
     many = _command(commands, "grid", grid, "the course's grid: five losses x three optimizers")
     many.add_argument("--folder", type=path, help="folder of the grid (default: runs/grid-<preset>)")

@@ -63,7 +63,7 @@ def check_model_memory(experiment: Experiment, vocab_size: int, rows: int, devic
         ) from None
     except Exception:  # noqa: BLE001  what is wrong is said when it is built in earnest
         return
-    copies = COPIES + check_optimizer(experiment)
+    copies = COPIES + _averages(ex) + check_optimizer(experiment)
     projections = [model.image_projection, model.text_projection]
     needs = {
         image: _trained(model.image_encoder, copies),
@@ -87,7 +87,9 @@ def step_needs(experiment: Experiment, model: nn.Module, loss: Any, optimizer: i
     part = ex.batch_size // ex.accumulate // world()
     whole = ex.batch_size <= getattr(loss, "stream_above", math.inf) and hasattr(loss, "stream_above")
     return {
-        f"image_encoder={ex.image_encoder!r}, text_encoder={ex.text_encoder!r}": _trained(model),
+        f"image_encoder={ex.image_encoder!r}, text_encoder={ex.text_encoder!r}": _trained(
+            model, COPIES + _averages(ex)
+        ),
         f"optimizer={ex.optimizer!r}": optimizer,
         f"batch_size={ex.batch_size} with accumulate={ex.accumulate}": part * pair,
         f"loss={ex.loss!r} with batch_size={ex.batch_size}": 2 * 4 * ex.batch_size**2 if whole else 0,
@@ -177,6 +179,10 @@ def _trained(module: nn.Module, copies: float = COPIES) -> int:
     """Return the bytes of a module in training: of what is frozen, once."""
     numbers = sum(p.nbytes * (copies if p.requires_grad else 1) for p in module.parameters())
     return int(numbers) + sum(b.nbytes for b in module.buffers())
+
+
+def _averages(ex: Experiment) -> int:
+    return int(ex.ema_decay is not None)  # copies of each trained number
 
 
 def _given(name: str, options: dict[str, Any]) -> str:

@@ -52,3 +52,28 @@ def test_what_is_left_out_of_other_pairs_is_said(finished, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "1 samples of own/val were left out" in shown
     assert "1: no image, e.g. own-val-0.tar: k9 (not read: .caption)" in shown
+
+
+def test_best_and_averaged_weights_are_scored_and_not_kept(tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = ["--evaluate-every", "2", "--ema-decay", "0.9", "--keep-checkpoints", "1", "--folder", str(folder)]
+    assert main(["train", *TINY, *options]) == 0
+    run, before = load_run(folder), (folder / "metrics.json").read_text()
+    capsys.readouterr()
+    rows = run.validation[run.validation["weights"] == "model"].set_index("step")
+    assert main(["evaluate", str(folder), "--checkpoint", "best"]) == 0
+    shown = capsys.readouterr().out
+    last = rows.index.max()
+    assert f"The scores after step {run.best_step} of {last}, the best during training:" in shown
+    assert f"{rows['average'].max():.2f}" in shown
+    assert main(["evaluate", str(folder), "--averaged"]) == 0
+    assert f"{run.metrics['averaged/average']:.2f}" in capsys.readouterr().out
+    assert (folder / "metrics.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [(["--checkpoint", "best"], "has no best checkpoint"), (["--averaged"], "averaged")]
+)
+def test_a_run_without_them_says_so(words, message, finished, capsys):
+    assert main(["evaluate", str(finished.folder), *words]) == 2
+    assert message in (said := capsys.readouterr().err) and len(said.splitlines()) <= 3

@@ -35,7 +35,13 @@ def test_garbage_is_seldom_looked_for_and_never_at_the_end(ending, monkeypatch):
 
 
 def test_both_doors_are_the_same():
-    for door in (["-m", "clipedu"], ["-c", "import sys; from importlib.metadata import entry_points; "
-                 "sys.exit(entry_points(group='console_scripts')['clipedu'].load()())"]):
+    for door in (
+        ["-m", "clipedu"],
+        [
+            "-c",
+            "import sys; from importlib.metadata import entry_points; "
+            "sys.exit(entry_points(group='console_scripts')['clipedu'].load()())",
+        ],
+    ):
         done = subprocess.run([sys.executable, *door, "list", "nothing"], capture_output=True, text=True)
         assert done.returncode == 2 and "nothing" in done.stderr and "Traceback" not in done.stderr

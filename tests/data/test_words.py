@@ -14,9 +14,56 @@ from clipedu.data.scenes.dataset import Scenes
 from clipedu.data.tokenizer import train_tokenizer
 from clipedu.data.words import encode_words, word_ends
 
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdeσ,.[]'", *(f"##{letter}" for letter in "abcdeσ"), "bad", "##ced", "猫"]
-ODD = ["", " ", "  ", "\t", "\n", "\r\n", "\x00", "\x1c", "\x85", "\u00a0", "\u2028", "\u200b", "\ufffd", "\u0301", "\u0308a", "É", "e\u0301"]
-ODD += ["a,b", "Σ", "ΑΣ", "ΟΔΟΣ", "İ", "ß", "ﬁ", "猫", "a猫b", "[CLS]", "[MASK]", "x[MASK]y", "[ MASK ]", "##ced", "bad", "BADCED", "z"]
+VOCABULARY = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    *"abcdeσ,.[]'",
+    *(f"##{letter}" for letter in "abcdeσ"),
+    "bad",
+    "##ced",
+    "猫",
+]
+ODD = [
+    "",
+    " ",
+    "  ",
+    "\t",
+    "\n",
+    "\r\n",
+    "\x00",
+    "\x1c",
+    "\x85",
+    "\u00a0",
+    "\u2028",
+    "\u200b",
+    "\ufffd",
+    "\u0301",
+    "\u0308a",
+    "É",
+    "e\u0301",
+]
+ODD += [
+    "a,b",
+    "Σ",
+    "ΑΣ",
+    "ΟΔΟΣ",
+    "İ",
+    "ß",
+    "ﬁ",
+    "猫",
+    "a猫b",
+    "[CLS]",
+    "[MASK]",
+    "x[MASK]y",
+    "[ MASK ]",
+    "##ced",
+    "bad",
+    "BADCED",
+    "z",
+]
 ODD += ["a" * 99, "a" * 100, "a" * 101, "'", "...", "\U0001f600", "\ud7ff", "１２", "a\u0300\u0316\u0301b"]
 
 
@@ -42,7 +89,10 @@ def whole(backend, texts, length, pad=0):
 
 def texts(count, seed=0):
     dice = random.Random(seed)
-    made = ["".join(dice.choice(ODD) + dice.choice(["", " ", " ", "  "]) for _ in range(dice.randrange(9))) for _ in range(count)]
+    made = [
+        "".join(dice.choice(ODD) + dice.choice(["", " ", " ", "  "]) for _ in range(dice.randrange(9)))
+        for _ in range(count)
+    ]
     return [text.encode("utf-8", "ignore").decode() for text in made]
 
 
@@ -76,7 +126,11 @@ def test_processor_of_bert_itself():
         {"normalizer": normalizers.Sequence([normalizers.BertNormalizer(), normalizers.Strip()])},
         {"pre_tokenizer": pre_tokenizers.Metaspace()},
         {"post_processor": processors.TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 3)])},
-        {"post_processor": processors.TemplateProcessing(single="[CLS] [CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])},
+        {
+            "post_processor": processors.TemplateProcessing(
+                single="[CLS] [CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+            )
+        },
         {"post_processor": processors.TemplateProcessing(single="$A", special_tokens=[])},
     ],
     ids=["model", "normalizer", "splitter", "no first", "two first", "no ends"],

@@ -58,6 +58,14 @@ def test_a_batch_that_does_not_fit(monkeypatch):
     assert message_of(check_fits, needs, CPU).endswith("is for batch_size=1000 with accumulate=10: choose less of that")
 
 
+def test_averaged_weights_count():
+    model = torch.nn.Linear(10, 10, bias=False)
+    one, two = (
+        step_needs(Experiment(ema_decay=decay), model, torch.nn.Module(), optimizer=0, pair=0) for decay in (None, 0.9)
+    )
+    assert [b - a for a, b in zip(one.values(), two.values(), strict=True)] == [400, 0, 0, 0]
+
+
 def test_scenes_without_end():
     check_scenes(None), check_scenes(1000)
     assert "train_size=100000000000000" in message_of(check_scenes, 10**14)
