@@ -15,7 +15,11 @@ NEW_OBJECTS = 50_000  # before the next search; all of them together take a few 
 
 
 def main() -> int:
-    """Run the command of this process's arguments, and return its exit code (see `clipedu.cli.parser.main`)."""
+    """Run the command of this process's arguments.
+
+    Returns:
+        its exit code, as of `clipedu.cli.parser.main`.
+    """
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
     try:
         return command()

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def word_ends(backend: Any) -> tuple[int, int] | None:
-    """Return the ids that a tokenizer puts before and after the pieces of a text.
+    """Return the ids before and after the pieces of each text.
 
     Args:
         backend: a `tokenizers.Tokenizer`.
@@ -35,7 +35,7 @@ def word_ends(backend: Any) -> tuple[int, int] | None:
     if processor.get("type") != "TemplateProcessing":
         return None
     before, text, after = ((*processor["single"], {}, {}, {})[i] for i in range(3))
-    if len(processor["single"]) != 3 or "Sequence" not in text or not {"SpecialToken"} == {*before, *after}:
+    if len(processor["single"]) != 3 or "Sequence" not in text or {"SpecialToken"} != {*before, *after}:
         return None
     ends = [processor["special_tokens"][end["SpecialToken"]["id"]]["ids"] for end in (before, after)]
     return (ends[0][0], ends[1][0]) if [len(end) for end in ends] == [1, 1] else None
