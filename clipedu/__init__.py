@@ -38,6 +38,7 @@ _HOMES = {
     "artifacts": "evaluation.token_artifacts",
     "train": "training.setup",
     "fit": "workflow.pipeline",
+    "fit_heads": "workflow.heads",
     "resume": "workflow.pipeline",
     "evaluate": "evaluation.scoring",
     "Run": "runs.run",

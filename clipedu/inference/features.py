@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,16 @@ CHUNK_PIXELS = 1 << 22
 # On a CPU large activations take fresh memory each time; a few images at once reuse it, which is several times as fast.
 CHUNK_PIXELS_CPU = 1 << 18
 _REMEDY = "Set CLIPEDU_CACHE to a folder that can be written and has space"
+
+
+def _remembered(model: DualEncoder, side: str, pairs: Pairs, find: Callable[[], Any]) -> Any:
+    """Return features of a set, found once for all models that share their encoders (`DualEncoder.remembered`)."""
+    if model.remembered is None:
+        return find()
+    key = (side, pairs)
+    if key not in model.remembered:
+        model.remembered[key] = find()
+    return model.remembered[key]
 
 
 def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> Tensor:
@@ -51,8 +62,12 @@ def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = 
 
     if not any(cache_folder().glob("features-*")):  # all pixels are read to name the file
         check_writable(cache_folder(), _REMEDY)
-    data = f"{summary(pairs.picture_digests())}/{pairs.image_size}"
-    return _cached(model, "image", data, len(pairs), compute)
+
+    def find() -> Tensor:
+        data = f"{summary(pairs.picture_digests())}/{pairs.image_size}"
+        return _cached(model, "image", data, len(pairs), compute)
+
+    return _remembered(model, "image", pairs, find)
 
 
 def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> tuple[Tensor, Tensor]:
@@ -69,6 +84,10 @@ def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = T
     Raises:
         ClipeduError: the pairs are not tokenized, or the cache folder cannot be written.
     """
+    return _remembered(model, "text", pairs, lambda: _text_features(model, pairs, progress=progress))
+
+
+def _text_features(model: DualEncoder, pairs: Pairs, *, progress: bool) -> tuple[Tensor, Tensor]:
     ids, mask, row = pairs.all_tokens()
 
     def embed(which: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from clipedu.utils.checks import checked_choice, checked_number
 from clipedu.utils.errors import ClipeduError
 
 
-def log_average(log_u: Tensor, log_g: Tensor, gamma: float, first_is_g: bool = True) -> Tensor:
+def log_average(log_u: Tensor, log_g: Tensor, gamma: float | Tensor, first_is_g: bool = True) -> Tensor:
     """Return the log of (1 - gamma) u + gamma g, elementwise.
 
     >>> u, g = torch.tensor([1.0, 0.0]), torch.tensor([3.0, 3.0])
@@ -38,11 +38,16 @@ def log_average(log_u: Tensor, log_g: Tensor, gamma: float, first_is_g: bool = T
     Args:
         log_u: logs of the averages so far, of any shape; -inf = never seen.
         log_g: logs of the newest values, of the same shape.
-        gamma: weight of the newest value, in (0, 1].
+        gamma: weight of the newest value, in (0, 1]; a scalar tensor where it is another in each of several runs.
         first_is_g: where nothing was seen yet the average is g, instead of gamma g.
     """
-    old = math.log1p(-gamma) if gamma < 1 else -math.inf
-    blended = torch.logaddexp(old + log_u, math.log(gamma) + log_g)
+    old: float | Tensor
+    new: float | Tensor
+    if isinstance(gamma, Tensor):
+        old, new = torch.log1p(-gamma), torch.log(gamma)
+    else:
+        old, new = math.log1p(-gamma) if gamma < 1 else -math.inf, math.log(gamma)
+    blended = torch.logaddexp(old + log_u, new + log_g)
     return torch.where(log_u == -math.inf, log_g, blended) if first_is_g else blended
 
 
@@ -103,7 +108,7 @@ class MemoryLoss(SimilarityLoss):
     def watched(self) -> dict[str, Tensor]:
         watched = super().watched()
         if self.gamma_schedule != "constant":
-            watched["gamma"] = next(self.buffers()).new_full((), self.current_gamma)
+            watched["gamma"] = next(self.buffers()).new_zeros(()) + self.current_gamma
         return watched
 
 

@@ -65,8 +65,10 @@ class DualEncoder(nn.Module):
     Attributes:
         frozen: which of "image" and "text" are not trained.
         tokenizer: a `clipedu.data.tokenizer.Tokenizer`, so that the model can read captions; None until set.
+        remembered: features of the frozen encoders by what they are of, for models that share these encoders; None keeps none.
     """
 
+    remembered: dict[Any, Any] | None = None
     mean: Tensor
     std: Tensor
 
@@ -166,12 +168,23 @@ class DualEncoder(nn.Module):
             raise ClipeduError("this model has no tokenizer: use that of a run, run.model(), or set model.tokenizer")
         if not texts:
             raise ClipeduError("there are no texts to embed: give a list of at least one")
+        if self.remembered is None or "text" not in self.frozen:
+            features = self._features_of(texts, strict=strict)
+        else:
+            key = ("texts", strict, *texts)
+            if key not in self.remembered:
+                self.remembered[key] = self._features_of(texts, strict=strict), getattr(self.tokenizer, "truncated", 0)
+            features, self.tokenizer.truncated = self.remembered[key]
+        return finite_rows(self.project_text(features), "embeddings of texts", self)
+
+    def _features_of(self, texts: list[str], *, strict: bool) -> Tensor:
+        """Return text features of texts, in evaluation mode: [T, G]."""
         ids, lengths = self.tokenizer.encode(texts, strict=strict)
         ids = ids[:, : lengths.max()]
         ids = torch.from_numpy(ids.astype("int64")).to(self.device)
         mask = torch.arange(ids.shape[1], device=self.device) < torch.from_numpy(lengths).to(self.device)[:, None]
         with evaluating(self):
-            return finite_rows(self.encode_text(ids, mask), "embeddings of texts", self)
+            return self.text_features(ids, mask)
 
     def forward(self, image: tuple[Tensor, ...], text: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Embed a batch of pairs: [B, D] each.

@@ -12,6 +12,24 @@ from collections.abc import Mapping
 from clipedu.norms import NormMonitor
 
 
+def step_fault(
+    monitor: NormMonitor, step: int, lr: float, loss: float, terms: Mapping[str, float], watch: Mapping[str, float]
+) -> str:
+    """Describe a step whose loss or gradient is not finite, and what may help.
+
+    Args:
+        monitor: which has seen the step.
+        step: its number.
+        lr, loss: of the step.
+        terms, watch: see `loss_fault`.
+    """
+    fault = gradient_fault(monitor) if math.isfinite(loss) else loss_fault(terms, watch)
+    return (
+        f"{fault} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
+        f"a smaller lr, clip_grad=1, or a larger temperature may help"
+    )
+
+
 def loss_fault(terms: Mapping[str, float], watch: Mapping[str, float]) -> str:
     """Describe a loss that is not finite.
 

@@ -5,6 +5,7 @@ Model, loss, optimizer and monitor all follow from the experiment's seed.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -87,6 +88,32 @@ def prepare(
     monitor = NormMonitor(model, optimizer, every=experiment.norms_every, minibatch=True)
     average = None if experiment.ema_decay is None else WeightAverage(model, experiment.ema_decay)
     return Trainer(experiment, device, pairs, model, loss, optimizer, monitor, precomputed, average, unused)
+
+
+def prepare_beside(trainer: Trainer, experiment: Experiment) -> Trainer:
+    """Build the trainer of an experiment that has the same model.
+
+    Its frozen encoders and their features are those of the other trainer; all that is trained is its own, and as `prepare`
+    would make it.
+
+    Args:
+        trainer: at step 0.
+        experiment: with the same data, encoders, geometry and seed as the trainer's; objective, optimizer and the length of the run
+            may be others.
+    Raises:
+        ClipeduError: a name or option that cannot work.
+    """
+    torch.manual_seed(experiment.seed)
+    model = copy.copy(trainer.model)
+    shared = {f"{side}_encoder" for side in model.frozen}
+    children = dict(trainer.model.named_children())
+    vars(model)["_modules"] = {name: m if name in shared else copy.deepcopy(m) for name, m in children.items()}
+    loss = build_objective(experiment, model.geometry, len(trainer.pairs)).to(trainer.device)
+    optimizer = _optimizer(experiment, model, loss)
+    monitor = NormMonitor(model, optimizer, every=experiment.norms_every, minibatch=True)
+    average = None if experiment.ema_decay is None else WeightAverage(model, experiment.ema_decay)
+    parts = (trainer.device, trainer.pairs, model, loss, optimizer, monitor, trainer.precomputed, average)
+    return Trainer(experiment, *parts, trainer.unused)
 
 
 def _optimizer(experiment: Experiment, model: DualEncoder, loss: Loss) -> torch.optim.Optimizer:

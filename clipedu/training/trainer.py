@@ -33,7 +33,7 @@ from clipedu.optim.regroup import regroup
 from clipedu.training.averaging import WeightAverage
 from clipedu.training.datasets import check_unchanged
 from clipedu.training.distributed import average_gradients, draw_own_numbers, in_parallel, not_averaged, of_all
-from clipedu.training.divergence import gradient_fault, loss_fault
+from clipedu.training.divergence import step_fault
 from clipedu.training.gradient_cache import backward_in_parts, statistics_kept
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
@@ -255,11 +255,7 @@ class Trainer:
         terms = {name: numbers[f"term {name}"] for name in output.terms}
         watch = {name: numbers[f"watch {name}"] for name in output.watch}
         if not (math.isfinite(loss) and math.isfinite(norms["all"]["gradient"])):
-            fault = gradient_fault(self.monitor) if math.isfinite(loss) else loss_fault(terms, watch)
-            raise NotFinite(
-                f"{fault} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
-                f"a smaller lr, clip_grad=1, or a larger temperature may help"
-            )
+            raise NotFinite(step_fault(self.monitor, step, lr, loss, terms, watch))
         if not (math.isfinite(norms["all"]["weight"]) and math.isfinite(norms["all"]["update"])):
             self.check_finite()
             raise NotFinite(f"the update is not finite {self._after(lr)}")

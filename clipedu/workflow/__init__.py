@@ -6,6 +6,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "fit": "pipeline",
+        "fit_heads": "heads",
+        "HeadRun": "head_run",
         "resume": "pipeline",
         "score": "scoring",
     },

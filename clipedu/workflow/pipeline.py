@@ -19,31 +19,26 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from clipedu import __version__
 from clipedu.config.experiment import Experiment
 from clipedu.data.pairs import hashed_once
-from clipedu.evaluation.held_out import trained_counts, trained_lines
-from clipedu.runs.checkpoint import read_facts
 from clipedu.runs.folders import check_free, load_run, make_folder, new_run, new_run_folder
-from clipedu.runs.kept import keep_descriptions, keep_text_config, keep_tokenizer
 from clipedu.runs.lock import locked
 from clipedu.runs.paths import with_absolute_paths
 from clipedu.runs.run import Run
 from clipedu.runs.settings import check_going_on
 from clipedu.runs.status import record_end
-from clipedu.runs.trained_rows import keep_trained_rows, shared_with_training
-from clipedu.training.datasets import Data, check_held_out, describe
+from clipedu.training.datasets import Data, check_held_out
 from clipedu.training.distributed import check_shared, load_shared_data
 from clipedu.training.memory import memory_named
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
-from clipedu.utils.environment import environment
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import remove_partial_files, write_json, write_text
 from clipedu.utils.finite import NotFinite
 from clipedu.utils.interrupts import StopAfterStep, by_whom, terminable
 from clipedu.utils.ranks import is_first, joined, meet, of_first, together
 from clipedu.workflow.extension import history_note
+from clipedu.workflow.keeping import keep_beside_checkpoints
 from clipedu.workflow.recorder import RunRecorder
 from clipedu.workflow.resuming import is_complete, lacks_only_report, prepare_resumed
 from clipedu.workflow.scoring import score
@@ -157,7 +152,7 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
     with _end_recorded(run, "before training"):
         run.scored = None
         run.save_status("running")
-        _keep(run, trainer, data)
+        keep_beside_checkpoints(run, trainer, data)
     validation = Validation(run, trainer, data.scored)
     _train(run, trainer, validation, progress=progress)
     run.seconds = trainer.seconds
@@ -172,23 +167,6 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
         run.save_status("running", "trained and scored")
     _report(run, report=report)
     return run
-
-
-def _keep(run: Run, trainer: Trainer, data: Data) -> None:
-    """Write what a run keeps beside its checkpoints, where it is missing or damaged."""
-    keep_tokenizer(run.folder, data.tokenizer)
-    text_encoder: Any = trainer.model.text_encoder  # a transformers model
-    facts = read_facts(run.checkpoint()) if run.has_checkpoint else {}
-    keep_text_config(run.folder, text_encoder.config, facts.get("text_encoder"))
-    keep_descriptions(run.folder, lambda: [describe(pairs) for pairs in (data.train, *data.scored)])
-    keep_trained_rows(run.folder, data.train)
-    for pairs in data.scored:  # said before the training, which may be long, and with the scores again
-        counts = trained_counts(pairs, shared_with_training(run.folder, pairs))
-        for line in trained_lines(counts | {"retrieval_images": len(pairs), "zeroshot_images": len(pairs)}):
-            log.warning(line)
-    if not run.environment:
-        run.environment = environment(__version__)
-        write_json(run.folder / "environment.json", run.environment)
 
 
 def _report(run: Run, *, report: bool) -> None:
