@@ -73,10 +73,11 @@ def embed_space(model: DualEncoder, pairs: Pairs, embeddings: PairEmbeddings | N
     """
     embeddings = embeddings or embed_pairs(model, pairs)
     image, text = embeddings.image.double(), embeddings.first_text.double()
-    captions = [pairs.captions(row)[0] for row in range(len(pairs))]
+    captions = model.once(("captions", pairs), lambda: [pairs.captions(row)[0] for row in range(len(pairs))])
     if not isinstance(pairs, GradedPairs):
         return _space_of_captions(model.geometry, image, text, captions)
-    phrases, chain = chains_of(pairs, range(len(pairs)))
+    graded: GradedPairs = pairs
+    phrases, chain = model.once(("chains", pairs), lambda: chains_of(graded, range(len(graded))))
     return Space(model.geometry, image, text, captions, phrases, embed_phrases(model, phrases).double(), chain)
 
 

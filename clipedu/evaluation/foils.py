@@ -22,6 +22,7 @@ Source of the idea: ARO (Yuksekgonul et al. 2023, arXiv:2210.01936), Winoground 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -115,7 +116,7 @@ def foil_scores(model: DualEncoder, scenes: GradedPairs, image: Tensor, true: Te
     """
     scores = {}
     for name in FOILS:
-        if made := foils(scenes, name):
+        if made := model.once(("foils", name, scenes), partial(foils, scenes, name)):
             rows = [row for row, _, _ in made]
             false = embed_phrases(model, [foil for _, _, foil in made])
             scores[f"foil_{name}"] = 100 * prefers(model.geometry, image[rows], true[rows], false).mean().item()

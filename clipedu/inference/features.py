@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,16 +29,6 @@ CHUNK_PIXELS = 1 << 22
 # On a CPU large activations take fresh memory each time; a few images at once reuse it, which is several times as fast.
 CHUNK_PIXELS_CPU = 1 << 18
 _REMEDY = "Set CLIPEDU_CACHE to a folder that can be written and has space"
-
-
-def _remembered(model: DualEncoder, side: str, pairs: Pairs, find: Callable[[], Any]) -> Any:
-    """Return features of a set, found once for all models that share their encoders (`DualEncoder.remembered`)."""
-    if model.remembered is None:
-        return find()
-    key = (side, pairs)
-    if key not in model.remembered:
-        model.remembered[key] = find()
-    return model.remembered[key]
 
 
 def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> Tensor:
@@ -67,7 +56,7 @@ def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = 
         data = f"{summary(pairs.picture_digests())}/{pairs.image_size}"
         return _cached(model, "image", data, len(pairs), compute)
 
-    return _remembered(model, "image", pairs, find)
+    return model.once(("image features", pairs), find)
 
 
 def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> tuple[Tensor, Tensor]:
@@ -84,7 +73,7 @@ def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = T
     Raises:
         ClipeduError: the pairs are not tokenized, or the cache folder cannot be written.
     """
-    return _remembered(model, "text", pairs, lambda: _text_features(model, pairs, progress=progress))
+    return model.once(("text features", pairs), lambda: _text_features(model, pairs, progress=progress))
 
 
 def _text_features(model: DualEncoder, pairs: Pairs, *, progress: bool) -> tuple[Tensor, Tensor]:

@@ -13,11 +13,11 @@ A frozen encoder stays in evaluation mode and gets no gradient; its features can
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from clipedu.models.text_encoders import build_text_encoder, pool_text
 from clipedu.models.text_probe import check_length, choose_pooling, probe
 from clipedu.utils.errors import ClipeduError, quoted
 from clipedu.utils.finite import finite_rows
+
+T = TypeVar("T")
 
 log = logging.getLogger("clipedu")
 
@@ -65,7 +67,7 @@ class DualEncoder(nn.Module):
     Attributes:
         frozen: which of "image" and "text" are not trained.
         tokenizer: a `clipedu.data.tokenizer.Tokenizer`, so that the model can read captions; None until set.
-        remembered: features of the frozen encoders by what they are of, for models that share these encoders; None keeps none.
+        remembered: what `once` has found, for models that share frozen encoders; None keeps nothing.
     """
 
     remembered: dict[Any, Any] | None = None
@@ -169,22 +171,33 @@ class DualEncoder(nn.Module):
         if not texts:
             raise ClipeduError("there are no texts to embed: give a list of at least one")
         if self.remembered is None or "text" not in self.frozen:
-            features = self._features_of(texts, strict=strict)
+            features, _ = self._features_of(texts, strict=strict)
         else:
-            key = ("texts", strict, *texts)
-            if key not in self.remembered:
-                self.remembered[key] = self._features_of(texts, strict=strict), getattr(self.tokenizer, "truncated", 0)
-            features, self.tokenizer.truncated = self.remembered[key]
+            found = self.once(("texts", strict, *texts), lambda: self._features_of(texts, strict=strict))
+            features, self.tokenizer.truncated = found
         return finite_rows(self.project_text(features), "embeddings of texts", self)
 
-    def _features_of(self, texts: list[str], *, strict: bool) -> Tensor:
-        """Return text features of texts, in evaluation mode: [T, G]."""
+    def once(self, key: Any, find: Callable[[], T]) -> T:
+        """Return what `find` does, found once for all models that share `remembered`.
+
+        Args:
+            key: of what is found; it can be hashed.
+            find: depends on frozen encoders and the key alone.
+        """
+        if self.remembered is None:
+            return find()
+        if key not in self.remembered:
+            self.remembered[key] = find()
+        return self.remembered[key]
+
+    def _features_of(self, texts: list[str], *, strict: bool) -> tuple[Tensor, int]:
+        """Return text features of texts, in evaluation mode, [T, G], and how many of them were cut."""
         ids, lengths = self.tokenizer.encode(texts, strict=strict)
         ids = ids[:, : lengths.max()]
         ids = torch.from_numpy(ids.astype("int64")).to(self.device)
         mask = torch.arange(ids.shape[1], device=self.device) < torch.from_numpy(lengths).to(self.device)[:, None]
         with evaluating(self):
-            return self.text_features(ids, mask)
+            return self.text_features(ids, mask), getattr(self.tokenizer, "truncated", 0)
 
     def forward(self, image: tuple[Tensor, ...], text: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Embed a batch of pairs: [B, D] each.
