@@ -13,6 +13,7 @@ OPTIONS = {
     "data": ("images", "image_size", "batch_size"),
     "retrieval": ("images", "dim", "threads"),
     "train": ("cases", "rounds", "fused"),
+    "heads": ("settings", "sample", "rounds", "threads"),
 }
 """The options of each benchmark. Others are refused."""
 
@@ -41,7 +42,15 @@ def add_bench(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
     )
     norms.add_argument("--tokens", type=whole(), metavar="L", help="of norms: in a caption (default 16)")
     parser.add_argument(
-        "--threads", type=whole(), help="of losses, norms and retrieval: threads of torch (default: torch's own choice)"
+        "--threads",
+        type=whole(),
+        help="of losses, norms, retrieval and heads: threads of torch (default: torch's own choice; heads one, then two)",
+    )
+    heads = parser.add_argument_group("heads")
+    heads.add_argument("--settings", type=whole(), metavar="N", help="how many, in stacks (default 64)")
+    heads.add_argument("--sample", type=whole(), metavar="N", help="how many of them as single runs (default 8)")
+    parser.add_argument(
+        "--rounds", type=whole(), help="of train and heads: turns of each way (default: 3 to 20; heads 2)"
     )
     train = parser.add_argument_group("train")
     train.add_argument(
@@ -50,14 +59,13 @@ def add_bench(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
         metavar="NAME",
         help="laptop, photographs, frozen, course (default: those that fit the machine)",
     )
-    train.add_argument("--rounds", type=whole(), help="how often each loop has its turn (default: 3 to 20)")
     train.add_argument("--fused", action="store_true", default=None, help="ours with AdamW(fused=True) too")
     parser.set_defaults(command=run_bench)
     return parser
 
 
 def run_bench(args: argparse.Namespace) -> None:
-    """Measure losses, the norm monitor, data loading, retrieval or training.
+    """Measure losses, the norm monitor, data, retrieval, training or heads.
 
     Raises:
         ClipeduError: an option that has no effect on what is measured.
@@ -79,6 +87,13 @@ def run_bench(args: argparse.Namespace) -> None:
         from clipedu.bench.train import bench_train
 
         bench_train(**given)
+    elif args.what == "heads":
+        from clipedu.bench.heads import bench_heads
+        from clipedu.workflow import fit, fit_heads
+
+        if "threads" in given:
+            given["threads"] = (given["threads"],)
+        bench_heads(fit, fit_heads, **given)
     else:
         from clipedu.bench.losses import bench_losses
 

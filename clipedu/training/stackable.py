@@ -21,14 +21,13 @@ from clipedu.losses import Loss
 from clipedu.optim import OPTIMIZERS
 from clipedu.training.objective import build_objective
 from clipedu.training.stacked_optimizer import STEPS
+from clipedu.training.stacked_similarity import MAPS
 
 OWN = (
     *("lr", "weight_decay", "optimizer_options", "warmup", "schedule", "clip_grad"),
     *("temperature", "loss_options", "seed", "checkpoint_every", "keep_checkpoints"),
 )
 """Settings that each run of a stack has for itself; of options, the numbers."""
-GEOMETRIES = ("cosine", "euclidean-inner")
-"""Those whose similarity does the same operations whatever the embeddings are."""
 _FREE_OPTIONS = ("betas", "eps", "momentum", "lr_max")
 _EQUAL_OPTIONS = ("nesterov", "dampening", "decay_law", "heads")
 _BOUNDS = ("low", "high")  # iSogCLR's temperature range, for a clamp that takes plain numbers
@@ -70,8 +69,8 @@ def why_alone(experiment: Experiment) -> str:
     for side in ("image", "text"):
         if not getattr(ex, f"{side}_frozen"):
             return f"its {side} encoder is trained: a stack trains projections over kept features ({side}_frozen=True)"
-    if ex.geometry not in GEOMETRIES:
-        return f"geometry={ex.geometry!r}: stacks have {' or '.join(GEOMETRIES)}"
+    if ex.geometry not in MAPS:
+        return f"geometry={ex.geometry!r}: stacks have {' or '.join(MAPS)}"
     if ex.optimizer not in STEPS:
         return f"optimizer={ex.optimizer!r}: stacks have {', '.join(STEPS)}"
     allowed = (*_FREE_OPTIONS, *_EQUAL_OPTIONS, *_NO_MATTER)

@@ -20,6 +20,7 @@ from clipedu.geometry import Geometry
 from clipedu.losses import Loss, LossOutput
 from clipedu.losses.base import add_up
 from clipedu.training.stackable import constants
+from clipedu.training.stacked_similarity import similarity_by_stacks
 
 
 class StackedLoss:
@@ -60,7 +61,7 @@ class StackedLoss:
         differing = {name: value.to(image.device) for name, value in self._differing.items()}
         call = torch.vmap(self._one, in_dims=(0, 0, 0, 0, 0, batched))
         self._losses[0].progress = progress
-        with _quiet(), self._constants_kept():
+        with _quiet(), self._constants_kept(), similarity_by_stacks(self._module.geometry):
             terms, watch, lengths = call(self._module.named(learned), memory, differing, image, text, index)
         norms = {f"{side}_norm": length.median(dim=1).values for side, length in lengths.items()}
         kept = ({k: v.detach().clone() for k, v in x.items()} for x in (terms, norms | watch))  # the step changes some
@@ -108,6 +109,10 @@ class _Objective(nn.Module):
         if getattr(loss, "geometry", None) is not geometry:
             self.own, self.prefix = geometry, "own."
 
+    @property
+    def geometry(self) -> Geometry:
+        return self.get_submodule(self.prefix[:-1])  # type: ignore[return-value]
+
     def named(self, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what is learned by its name here; the model calls its geometry "geometry"."""
         return {
@@ -117,7 +122,7 @@ class _Objective(nn.Module):
 
     def forward(self, image: Tensor, text: Tensor, index: Tensor) -> Any:
         loss: Any = self.loss
-        geometry: Geometry = self.get_submodule(self.prefix[:-1])  # type: ignore[assignment]
+        geometry = self.geometry
         image, text = geometry.tangent(image, "image").float(), geometry.tangent(text, "text").float()
         with torch.autocast(image.device.type, enabled=False):
             terms = loss.terms(image, text, index)
