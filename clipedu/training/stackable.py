@@ -113,10 +113,11 @@ def structure(loss: Loss) -> tuple[dict[str, Any], list[str]]:
 
 def constants(loss: nn.Module) -> dict[str, float]:
     """Return the numbers that a loss computes with, by the attribute's name."""
+    apart = ("progress", *_BOUNDS)
     return {
         name: value
         for name, value in vars(loss).items()
-        if not (name.startswith("_") or name in _BOUNDS)
+        if not (name.startswith("_") or name in apart)
         and isinstance(value, int | float)
         and not isinstance(value, bool)
     }

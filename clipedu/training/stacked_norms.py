@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from clipedu.training.trainer import Trainer
 
+SMALL = 2**13  # numbers of a layer
+
 
 class StackedNorms:
     """Measure steps of a stack: `before`, the step, `after`.
@@ -51,7 +53,7 @@ class StackedNorms:
             GroupSettings(trainer.optimizer, [layer.parameter for layer in own])
             for trainer, own in zip(trainers, layers, strict=True)
         ]
-        self._old = torch.empty_like(stacked.weights)
+        self._old, self._wide = torch.empty_like(stacked.weights), wide(stacked.weights.device)
         self._lambda = np.zeros((len(trainers), len(self._names)))
         self.gradients = np.zeros_like(self._lambda)
         self._steps: list[int] = []
@@ -84,7 +86,7 @@ class StackedNorms:
         shares = np.where(moved > 0, self._shares(), 0.0)
         self._lambda += 2 * shares
         if recorded:
-            along = self._sums((kept * change).double())
+            along = self._sums((kept * change).to(self._wide))
             self._rows.append(np.stack([before, along, moved, after, self.gradients, shares, self._lambda], axis=1))
             self._steps.append(step)
             self._words.append([settings.read() for settings in self._settings])
@@ -114,9 +116,14 @@ class StackedNorms:
         return frame
 
     def _squares(self, array: Tensor) -> np.ndarray:
-        """Return the squared norm of each layer of each run: [R, layers]."""
-        norms = [torch.linalg.vector_norm(array[:, one.columns], dim=1) for one in self._slices]
-        return torch.stack(norms, dim=1).double().square().cpu().numpy()
+        """Return the squared norm of each layer of each run, [R, layers]; small ones in float64, as in a single run."""
+        norms = [
+            torch.linalg.vector_norm(
+                array[:, one.columns], dim=1, dtype=self._wide if one.shape.numel() <= SMALL else None
+            )
+            for one in self._slices
+        ]
+        return torch.stack([norm.to(self._wide) for norm in norms], dim=1).square().cpu().numpy()
 
     def _sums(self, array: Tensor) -> np.ndarray:
         return torch.stack([array[:, one.columns].sum(1) for one in self._slices], dim=1).cpu().numpy()

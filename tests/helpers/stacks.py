@@ -69,6 +69,7 @@ def side_by_side(experiments: Sequence[Experiment], data) -> SideBySide:
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
     """How far two tensors differ, relative to the length of the first; infinite numbers must be the same."""
+    one, other = one.detach(), other.detach()
     finite = one.isfinite()
     assert torch.equal(one[~finite].nan_to_num(7), other[~finite].nan_to_num(7))
     one, other = one[finite].double(), other[finite].double()
