@@ -79,6 +79,7 @@ def _finish(one: Member, stack: Stack, number: int, tables: StackedTables) -> He
             )
         except NotFinite as error:
             fault = str(error)
+    trainer.model.remembered = None  # what others need too; this one is the caller's from here on
     return HeadRun(
         *(one.name, one.experiment, "failed" if fault else "finished", fault, metrics),
         *(found.history, found.norms, found.layers, trainer.seconds, trainer.model.eval()),

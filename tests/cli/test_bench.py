@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 
+from clipedu import fit, fit_heads
 from clipedu.cli.arguments import Parser
 from clipedu.cli.bench import OPTIONS, add_bench
 from tests.helpers.errors import message_of
@@ -42,6 +43,9 @@ def test_options_are_passed_on(monkeypatch):
     seen.clear()
     run("bench train --cases laptop frozen --rounds 2 --fused")
     assert seen == {"sizes": (), "cases": ["laptop", "frozen"], "rounds": 2, "fused": True}
+    seen.clear()
+    run("bench heads --settings 8 --sample 2 --rounds 1 --threads 2")
+    assert seen == {"sizes": (fit, fit_heads), "settings": 8, "sample": 2, "rounds": 1, "threads": (2,)}
 
 
 EVERY = {
@@ -56,6 +60,8 @@ EVERY = {
     "cases": "laptop frozen",
     "rounds": "2",
     "fused": "",
+    "settings": "4",
+    "sample": "2",
 }
 
 
@@ -63,7 +69,7 @@ EVERY = {
 @pytest.mark.parametrize("what", OPTIONS)
 def test_an_option_has_an_effect_or_is_refused(what, option, monkeypatch):
     seen = {}
-    monkeypatch.setattr(f"clipedu.bench.{what}.bench_{what}", lambda **options: seen.update(options))
+    monkeypatch.setattr(f"clipedu.bench.{what}.bench_{what}", lambda *ways, **options: seen.update(options))
     line = f"bench {what} --{option.replace('_', '-')} {EVERY[option]}"
     if option in OPTIONS[what]:
         run(line)

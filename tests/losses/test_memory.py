@@ -87,3 +87,11 @@ def test_averages_of_rows_are_buffers_of_images_and_texts():
     loss.store(torch.tensor([3, 1]), {"log_u": torch.tensor([[1.0, 2.0], [3.0, 4.0]])})
     assert loss.log_u[:, [1, 3]].tolist() == [[2.0, 1.0], [4.0, 3.0]]
     assert (loss.log_u[:, [0, 2, 4]] == -math.inf).all()
+
+
+@pytest.mark.parametrize("first_is_g", [True, False])
+def test_gamma_may_be_a_number_of_each_run(first_is_g):
+    log_u, log_g = torch.tensor([0.3, -math.inf]), torch.tensor([0.1, 2.0])
+    for gamma in (0.2, 0.7, 1.0):
+        ours = log_average(log_u, log_g, torch.tensor(gamma), first_is_g)
+        torch.testing.assert_close(ours, log_average(log_u, log_g, gamma, first_is_g))

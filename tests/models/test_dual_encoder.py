@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from clipedu.config.experiment import Experiment
+from clipedu.data.tokenizer import train_tokenizer
 from clipedu.geometry import build_geometry
 from clipedu.models import DualEncoder, build_model
 from clipedu.models.dual_encoder import Tower, evaluating
@@ -288,3 +289,30 @@ def test_what_does_not_fit_is_told():
         built(image_encoder="resnet51")
     with pytest.raises(ClipeduError, match="'test_resnet' is an image encoder|unknown text encoder"):
         built(text_encoder="test_resnet", text_options={})
+
+
+def test_what_is_found_once_is_shared_by_models_with_the_same_encoders():
+    model, calls = built(text_frozen=True), []
+    assert model.once("key", lambda: calls.append(1) or 7) == 7 and model.once("key", lambda: calls.append(1) or 7) == 7
+    assert len(calls) == 2  # nothing is kept by default
+    model.remembered = {}
+    assert [model.once("key", lambda: calls.append(1) or 7) for _ in range(3)] == [7, 7, 7] and len(calls) == 3
+
+
+def test_texts_of_a_frozen_encoder_are_embedded_once(monkeypatch):
+    model = built(text_frozen=True)
+    model.tokenizer = train_tokenizer(["a red circle", "a blue square"], length=6)
+    texts = ["a red circle", "a blue square beside a red circle"]
+    expected = model.embed_texts(texts, strict=False)
+    cut, calls, features = model.tokenizer.truncated, [], model.text_features
+    monkeypatch.setattr(model, "text_features", lambda *x: calls.append(1) or features(*x))
+    model.remembered = {}
+    first = model.embed_texts(texts, strict=False)
+    model.tokenizer.truncated = 99
+    again = model.embed_texts(texts, strict=False)
+    assert len(calls) == 1 and model.tokenizer.truncated == cut > 0
+    assert torch.equal(first, expected) and torch.equal(again, expected)
+    with torch.no_grad():
+        model.text_projection.weight.mul_(2)
+    assert not torch.equal(model.embed_texts(texts, strict=False), expected)  # the projection is its own
+    assert len(calls) == 1

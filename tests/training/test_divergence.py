@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clipedu.training.datasets import load_training_data
-from clipedu.training.divergence import loss_fault
+from clipedu.training.divergence import loss_fault, step_fault
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import NotFinite
 
@@ -71,3 +71,10 @@ def test_words():
         "the loss (its term 'a' is inf; image_norm is NaN)"
     )
     assert loss_fault({}, {}) == "the loss"
+
+
+def test_a_step_names_its_loss_or_else_its_gradient(quick):
+    monitor = prepare(quick, load_training_data(quick)).monitor
+    words = step_fault(monitor, 3, 0.1, math.nan, {"clip": math.nan}, {})
+    assert words.startswith("the loss (its term 'clip' is NaN) is not finite at step 3 (lr 0.1, loss nan)")
+    assert step_fault(monitor, 3, 0.1, 1.0, {}, {}).startswith("the gradient is not finite at step 3")

@@ -6,7 +6,7 @@ import torch
 from clipedu import ClipeduError
 from clipedu.training import datasets, objective, setup
 from clipedu.training.datasets import load_training_data
-from clipedu.training.setup import prepare, train
+from clipedu.training.setup import prepare, prepare_beside, train
 
 
 def counted(monkeypatch, module, name) -> list:
@@ -62,3 +62,18 @@ def test_a_frozen_encoder_is_run_once(quick, side):
 def test_a_device_that_is_not_there(quick):
     with pytest.raises(ClipeduError, match="device='cuda:99'"):
         prepare(quick.replace(device="cuda:99"), load_training_data(quick))
+
+
+def test_a_trainer_beside_another_is_what_it_would_be_by_itself(quick):
+    """Its encoders are shared; what is trained is its own, and at its start."""
+    base = quick.replace(image_frozen=True, text_frozen=True)
+    data = load_training_data(base)
+    first, other = prepare(base, data, progress=False), base.replace(loss="siglip", optimizer="sgd", lr=0.1, epochs=1)
+    beside, alone = prepare_beside(first, other), prepare(other, data, progress=False)
+    assert beside.model.text_encoder is first.model.text_encoder and beside.precomputed is first.precomputed
+    assert beside.model.text_projection is not first.model.text_projection and beside.steps == 4
+    assert beside.loss.geometry is beside.model.geometry is not first.model.geometry
+    before = first.model.text_projection.weight.clone()
+    assert [r.loss for r in beside.run()] == [r.loss for r in alone.run()]
+    assert torch.equal(beside.model.text_projection.weight, alone.model.text_projection.weight)
+    assert torch.equal(first.model.text_projection.weight, before)
