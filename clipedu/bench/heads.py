@@ -1,4 +1,4 @@
-"""`clipedu bench heads`: many settings of projections at once, beside single runs.
+"""`clipedu bench heads`: many settings of projections at once.
 
 64 settings (learning rates x weight decays) at the sizes of the `laptop` preset, both towers frozen, features kept. A single run is
 `clipedu.fit` without a report: it sets up, trains, scores and writes its folder. `clipedu.fit_heads` does all of that for all

@@ -14,7 +14,7 @@ from clipedu.data.graded_pairs import GradedPairs
 from clipedu.data.pairs import Pairs
 from clipedu.geometry import Geometry
 from clipedu.inference.embed import PairEmbeddings, embed_pairs, embed_phrases
-from clipedu.models.dual_encoder import DualEncoder
+from clipedu.models.dual_encoder import DualEncoder, found_once
 from clipedu.utils.errors import ClipeduError
 
 
@@ -73,11 +73,11 @@ def embed_space(model: DualEncoder, pairs: Pairs, embeddings: PairEmbeddings | N
     """
     embeddings = embeddings or embed_pairs(model, pairs)
     image, text = embeddings.image.double(), embeddings.first_text.double()
-    captions = model.once(("captions", pairs), lambda: [pairs.captions(row)[0] for row in range(len(pairs))])
+    captions = found_once(model, ("captions", pairs), lambda: [pairs.captions(row)[0] for row in range(len(pairs))])
     if not isinstance(pairs, GradedPairs):
         return _space_of_captions(model.geometry, image, text, captions)
     graded: GradedPairs = pairs
-    phrases, chain = model.once(("chains", pairs), lambda: chains_of(graded, range(len(graded))))
+    phrases, chain = found_once(model, ("chains", pairs), lambda: chains_of(graded, range(len(graded))))
     return Space(model.geometry, image, text, captions, phrases, embed_phrases(model, phrases).double(), chain)
 
 

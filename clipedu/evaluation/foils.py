@@ -34,7 +34,7 @@ from clipedu.data.scenes.drawing import BACKGROUNDS, COLOURS, SHAPES, SIZES
 from clipedu.data.scenes.mirror import mirrored
 from clipedu.geometry import Geometry
 from clipedu.inference.embed import embed_images, embed_phrases
-from clipedu.models.dual_encoder import DualEncoder
+from clipedu.models.dual_encoder import DualEncoder, found_once
 
 TILE = 64  # images and captions compared at once; only the diagonal is used
 
@@ -116,7 +116,7 @@ def foil_scores(model: DualEncoder, scenes: GradedPairs, image: Tensor, true: Te
     """
     scores = {}
     for name in FOILS:
-        if made := model.once(("foils", name, scenes), partial(foils, scenes, name)):
+        if made := found_once(model, ("foils", name, scenes), partial(foils, scenes, name)):
             rows = [row for row, _, _ in made]
             false = embed_phrases(model, [foil for _, _, foil in made])
             scores[f"foil_{name}"] = 100 * prefers(model.geometry, image[rows], true[rows], false).mean().item()

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from clipedu.data.identity import content_digest, summary
 from clipedu.data.pairs import Pairs
 from clipedu.data.shards.pixel_cache import cache_folder
-from clipedu.models.dual_encoder import DualEncoder, evaluating
+from clipedu.models.dual_encoder import DualEncoder, evaluating, found_once
 from clipedu.utils.files import atomic_write, check_writable
 from clipedu.utils.finite import finite_rows
 
@@ -56,7 +56,7 @@ def frozen_image_features(model: DualEncoder, pairs: Pairs, *, progress: bool = 
         data = f"{summary(pairs.picture_digests())}/{pairs.image_size}"
         return _cached(model, "image", data, len(pairs), compute)
 
-    return model.once(("image features", pairs), find)
+    return found_once(model, ("image features", pairs), find)
 
 
 def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = True) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ def frozen_text_features(model: DualEncoder, pairs: Pairs, *, progress: bool = T
     Raises:
         ClipeduError: the pairs are not tokenized, or the cache folder cannot be written.
     """
-    return model.once(("text features", pairs), lambda: _text_features(model, pairs, progress=progress))
+    return found_once(model, ("text features", pairs), lambda: _text_features(model, pairs, progress=progress))
 
 
 def _text_features(model: DualEncoder, pairs: Pairs, *, progress: bool) -> tuple[Tensor, Tensor]:

@@ -67,7 +67,7 @@ class DualEncoder(nn.Module):
     Attributes:
         frozen: which of "image" and "text" are not trained.
         tokenizer: a `clipedu.data.tokenizer.Tokenizer`, so that the model can read captions; None until set.
-        remembered: what `once` has found, for models that share frozen encoders; None keeps nothing.
+        remembered: what `found_once` has found, for models that share frozen encoders; None keeps nothing.
     """
 
     remembered: dict[Any, Any] | None = None
@@ -173,22 +173,9 @@ class DualEncoder(nn.Module):
         if self.remembered is None or "text" not in self.frozen:
             features, _ = self._features_of(texts, strict=strict)
         else:
-            found = self.once(("texts", strict, *texts), lambda: self._features_of(texts, strict=strict))
+            found = found_once(self, ("texts", strict, *texts), lambda: self._features_of(texts, strict=strict))
             features, self.tokenizer.truncated = found
         return finite_rows(self.project_text(features), "embeddings of texts", self)
-
-    def once(self, key: Any, find: Callable[[], T]) -> T:
-        """Return what `find` does, found once for all models that share `remembered`.
-
-        Args:
-            key: of what is found; it can be hashed.
-            find: depends on frozen encoders and the key alone.
-        """
-        if self.remembered is None:
-            return find()
-        if key not in self.remembered:
-            self.remembered[key] = find()
-        return self.remembered[key]
 
     def _features_of(self, texts: list[str], *, strict: bool) -> tuple[Tensor, int]:
         """Return text features of texts, in evaluation mode, [T, G], and how many of them were cut."""
@@ -209,6 +196,24 @@ class DualEncoder(nn.Module):
         image_embedding = self.project_image(image[0]) if "image" in self.frozen else self.encode_image(*image)
         text_embedding = self.project_text(text[0]) if "text" in self.frozen else self.encode_text(*text)
         return image_embedding, text_embedding
+
+
+def found_once(model: Any, key: Any, find: Callable[[], T]) -> T:
+    """Return what `find` does, found once for models that share encoders.
+
+    They share `DualEncoder.remembered`; a model without it remembers nothing.
+
+    Args:
+        model: any.
+        key: of what is found; it can be hashed.
+        find: depends on frozen encoders and the key alone.
+    """
+    remembered = getattr(model, "remembered", None)
+    if remembered is None:
+        return find()
+    if key not in remembered:
+        remembered[key] = find()
+    return remembered[key]
 
 
 @contextmanager

@@ -33,7 +33,9 @@ MOST = 2**19  # similarities of a batch in all runs of a stack: a step holds som
 
 @dataclass(frozen=True)
 class StackedRecord:
-    """Measurements of one step of R runs; see `clipedu.training.trainer.Record`.
+    """Measurements of one step of R runs.
+
+    They are those of `clipedu.training.trainer.Record`.
 
     Attributes:
         step, epoch: counted from 0.

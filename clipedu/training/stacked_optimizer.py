@@ -1,4 +1,4 @@
-"""Steps of many optimizers at once, elementwise: SGD, Adam, Lion and theirs.
+"""Steps of many optimizers at once: SGD, Adam, Lion and theirs.
 
 The weights of R runs are the rows of one array [R, n], and so are gradients and averages. A step does what the optimizer of one run
 does, in the same order of operations; learning rates, betas and decay are columns [R, 1], or plain numbers where all runs

@@ -21,7 +21,10 @@ MAPS: dict[str, Callable[[Tensor], Tensor]] = {"cosine": unit, "euclidean-inner"
 
 
 class AllPairs(torch.autograd.Function):
-    """Inner products of rows, x [..., A, D] and y [..., B, D] -> [..., A, B]; it can be mapped by `torch.vmap`."""
+    """Inner products of rows; `torch.vmap` can map it.
+
+    x [..., A, D] and y [..., B, D] -> [..., A, B].
+    """
 
     @staticmethod
     def forward(x: Tensor, y: Tensor) -> Tensor:

@@ -57,7 +57,11 @@ class StackedTables:
         )
 
     def norms(self, run: int, before: int) -> pandas.DataFrame:
-        """Return the rows of norms.csv of one run; arguments as those of `history`."""
+        """Return the rows of norms.csv of one run.
+
+        Args:
+            run, before: as those of `history`.
+        """
         import pandas as pd
 
         records, parts = self._records[:before], self._parts

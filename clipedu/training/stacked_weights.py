@@ -80,7 +80,9 @@ class StackedWeights:
 
     @torch.no_grad()
     def clip(self, largest: Sequence[float | None]) -> None:
-        """Clip the gradients of the models, as `torch.nn.utils.clip_grad_norm_` does.
+        """Clip the gradients of each model.
+
+        It is done as `torch.nn.utils.clip_grad_norm_` does.
 
         Args:
             largest: norm of each run, None for no clipping.
@@ -93,7 +95,10 @@ class StackedWeights:
         self.gradients[:, : own[-1].columns.stop].mul_(times[:, None])
 
     def step(self, name: str) -> None:
-        """Make a step of the optimizer called `name`, with the settings of each run's groups."""
+        """Make a step of the optimizer called `name`.
+
+        The settings are those of each run's groups.
+        """
         for number, block in enumerate(self._blocks):
             block.step(name, [one.param_groups[number] for one in self._optimizers])
 

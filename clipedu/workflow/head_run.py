@@ -83,7 +83,9 @@ def numbered(count: int) -> list[str]:
 
 
 def check_run_names(names: list[str]) -> None:
-    """Check that names of runs can be names of folders, and differ where case does not count.
+    """Check that names of runs can be names of folders.
+
+    They must differ where case does not count, too.
 
     Raises:
         ClipeduError: one cannot.

@@ -1,4 +1,4 @@
-"""The folder of a run that was trained in a stack, as `fit` would leave it."""
+"""The folder of a run that was trained in a stack, as of `fit`."""
 
 from __future__ import annotations
 
@@ -85,13 +85,27 @@ def write_finished(one: Member, folder: Path, trainer: Trainer, tables: Tables) 
 
 
 def write_failed(one: Member, folder: Path, trainer: Trainer, tables: Tables, fault: str) -> None:
-    """Write a run that diverged; arguments as those of `write_finished`, and what its error says."""
+    """Write a run that diverged.
+
+    Args:
+        one, folder, trainer, tables: as those of `write_finished`.
+        fault: what its error says.
+    Raises:
+        ClipeduError: it cannot be written.
+    """
     with _written(one, folder, trainer, tables) as run:
         record_end(run, "failed", f"{fault}. {NO_CHECKPOINT}")
 
 
 def write_stopped(one: Member, folder: Path, trainer: Trainer, tables: Tables, whom: str) -> None:
-    """Write a run that can go on; arguments as those of `write_finished`, and who has stopped it."""
+    """Write a run that can go on.
+
+    Args:
+        one, folder, trainer, tables: as those of `write_finished`.
+        whom: who has stopped it, as in "by the user".
+    Raises:
+        ClipeduError: it cannot be written.
+    """
     with _written(one, folder, trainer, tables) as run:
         run.save_checkpoint(trainer.step, trainer.model, trainer.state())
         record_end(run, "stopped", f"{whom} after step {trainer.step} of {trainer.steps}")

@@ -1,4 +1,4 @@
-"""What a run's folder holds beside checkpoints and scores, written before it is trained."""
+"""What a run's folder holds beside checkpoints and scores."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ log = logging.getLogger("clipedu")
 
 
 def keep_beside_checkpoints(run: Run, trainer: Trainer, data: Data) -> None:
-    """Write what a run keeps beside its checkpoints, where it is missing or damaged.
+    """Write what a run keeps beside its checkpoints.
 
-    Log lines say which of the rows that are scored are trained on.
+    It is written where it is missing or damaged. Log lines say which of the rows that are scored are trained on.
 
     Args:
         run: its folder is there.

@@ -2,6 +2,7 @@
 
 import torch
 
+from clipedu.models.dual_encoder import found_once
 from clipedu.training import stacked_setup
 from clipedu.training.datasets import load_training_data
 from clipedu.training.stacked_setup import Encoders
@@ -21,7 +22,7 @@ def test_encoders_are_made_once_and_weights_for_each(quick, monkeypatch):
     assert one.precomputed is other.precomputed and one.model.remembered is other.model.remembered
     assert one.model.image_projection.weight is not other.model.image_projection.weight
     assert torch.equal(one.model.image_projection.weight, other.model.image_projection.weight)
-    one.model.once("key", lambda: 1)
+    found_once(one.model, "key", lambda: 1)
     encoders.forget()
     assert one.model.remembered == {}
 
