@@ -34,6 +34,7 @@ from clipedu.utils.device import pick_device
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import remove_partial_files
 from clipedu.utils.logs import show_progress_lines
+from clipedu.utils.memory import is_out_of_memory, out_of_memory
 from clipedu.utils.processors import processors
 from clipedu.utils.ranks import check_one_process
 from clipedu.utils.shared_objects import NotShareable, share
@@ -260,7 +261,9 @@ class _AtOnce:
                 self._ended[which] = Unusable(f"{event.why}; the same command goes on with it")
             error = self._ended[which]
             if error is not None and not isinstance(error, Unusable):
-                raise error
+                if not is_out_of_memory(error):
+                    raise error
+                self._ended[which] = Unusable(out_of_memory(error))
             number = self.plan.group_of[which]
             if all(cell in self._ended for cell in self.plan.missing_of(number)):
                 with suppress(OSError):
@@ -270,7 +273,8 @@ class _AtOnce:
         """Return the file with the data of a group; it is made at the first call."""
         path = self.files / str(number)
         if not path.exists():
-            share(self.plan.open(number, self.bar, progress=self.instead.progress), path)
+            data = self.plan.open(number, self.bar, progress=self.instead.progress)
+            share(data, path, "Set TMPDIR to a folder with space, or give --jobs 1")
         return path
 
 

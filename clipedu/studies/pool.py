@@ -144,6 +144,8 @@ class Pool:
         while any(worker.task for worker in self._workers):
             worker, message = self._inbox.get()
             task = worker.task
+            if message is None:
+                self._forget(worker)
             if isinstance(message, Said):
                 self._show(worker, message)
             elif isinstance(message, Steps) and task:
@@ -158,8 +160,6 @@ class Pool:
                 if todo and not any(other.task for other in self._workers):
                     self._give(self._start(), todo, shared)
                 yield task.name, lost
-            if message is None:
-                self._forget(worker)
 
     def stop(self, number: int = signal.SIGINT) -> None:
         """Stop all workers, and wait until they have ended.

@@ -53,14 +53,18 @@ def _is_plain(tensor: torch.Tensor) -> bool:
     )
 
 
-def share(obj: Any, path: Path) -> None:
+def share(obj: Any, path: Path, remedy: str = "") -> None:
     """Write an object to a file that other processes can open.
 
+    Args:
+        obj: anything that can be pickled.
+        path: of the file.
+        remedy: what to do if it cannot be written, for the error.
     Raises:
         NotShareable: a part of it cannot be pickled, or is defined in the main module.
         ClipeduError: the file cannot be written.
     """
-    with atomic_write(path) as partial, partial.open("wb") as file:
+    with atomic_write(path, remedy=remedy) as partial, partial.open("wb") as file:
         spans: list[tuple[int, int]] = []
 
         def beside(buffer: pickle.PickleBuffer) -> bool:
