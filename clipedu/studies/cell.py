@@ -29,7 +29,7 @@ from clipedu.utils.memory import OutOfMemory
 from clipedu.workflow.pipeline import Progress, fit, resume
 
 ENDED = ("finished", "failed")  # of cells that are not run again
-PATIENCE = 10.0  # seconds in which a process that ends can write the checkpoint of its cell
+PATIENCE = 30.0  # seconds in which a process that ends can write the checkpoint of its cell
 
 log = logging.getLogger("clipedu")
 
@@ -129,13 +129,16 @@ def _do(experiment: Experiment, folder: Path, run: Run | None, data: Callable[[]
 
 def _await_free(folder: Path) -> None:
     """Wait a while for a process that has the cell in use: a worker of a grid that was killed ends soon."""
-    end = time.monotonic() + PATIENCE
+    end, said = time.monotonic() + PATIENCE, False
     while folder.is_dir() and time.monotonic() < end:
         try:
             return check_unused(folder)
-        except ClipeduError:
+        except ClipeduError as error:
             with suppress(ClipeduError), locked(folder):  # what is written of who has it may be old
                 return
+            if not said:
+                log.info("waiting at most %.0f seconds: %s", PATIENCE, error)
+                said = True
         time.sleep(0.1)
 
 

@@ -162,6 +162,7 @@ list(run_grid(cells(experiment, ["clip", "vicreg", "siglip"], ["adamw"]), {str(t
     with pytest.raises(ClipeduError, match=f"in use by process {parent.pid} "):
         run(of(LONG), folder)
     parent.kill()
+    parent.wait()
     run(of(LONG), folder)
     assert parent.communicate()[0] == "once\n"
     assert len(pids) == 2 and all(not os.path.exists(f"/proc/{pid}") for pid in pids)
