@@ -1,4 +1,4 @@
-"""One cell of a grid: a run that is done, goes on or begins, in a folder of its own.
+"""One cell of a grid: a run that is done, goes on or begins.
 
 What is finished, or has failed, is not run again; what was stopped goes on from its checkpoint; what cannot be used at all is set aside
 and done again. A cell of which a file is damaged, or which cannot go on, is left as it is.
@@ -63,7 +63,11 @@ def run_cell(experiment: Experiment, folder: Path, data: Callable[[], Data], *, 
 
 
 def checked(run: Run) -> Run:
-    """Return the run of a cell that has ended. Raises Unusable for damaged files."""
+    """Return the run of a cell that has ended.
+
+    Raises:
+        Unusable: a file of it is damaged.
+    """
     with _named(run.folder):
         check_files(run)
     return run

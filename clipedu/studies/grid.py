@@ -87,7 +87,7 @@ def cells(
 
 
 def cells_there(experiments: Mapping[str, Experiment], folder: str | Path) -> dict[str, Experiment]:
-    """Name the cells of several seeds as a grid of one seed has done, where it is there.
+    """Name cells of several seeds as an earlier grid of one seed did.
 
     So the cells of `clipedu grid` are not run again by `clipedu grid --seeds 0 1 2`.
 

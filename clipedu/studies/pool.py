@@ -1,4 +1,4 @@
-"""A pool of worker processes: some tasks at once, and nothing lost with one of them.
+"""A pool of worker processes: tasks at once, each lost alone.
 
     with Pool("clipedu.studies.cell:work", jobs=2, threads=1) as pool:
         for event in pool.run(tasks, shared):    # Steps, Ended or Lost, of a task by name
