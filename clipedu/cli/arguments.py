@@ -114,6 +114,23 @@ def whole(at_least: int = 1, at_most: int | None = None) -> Callable[[str], int]
     return read
 
 
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Add --jobs and --threads, of a command that runs many experiments."""
+    parser.add_argument(
+        "--jobs",
+        type=whole(1),
+        metavar="N",
+        help="how many at once, each in a process; the numbers stay the same (default: what processors and memory allow, 1 on a GPU)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="threads of each, on a CPU (default 1; others round otherwise)",
+    )
+
+
 def given_options(args: argparse.Namespace, allowed: Sequence[str], what: str) -> dict[str, Any]:
     """Return the options of a command that were given, all of them `allowed`.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from clipedu.cli.arguments import path, word
+from clipedu.cli.arguments import add_jobs, path, word
 from clipedu.config.command_line import add_experiment, experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
@@ -25,6 +26,7 @@ def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentP
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2; 0 for norms and decay")
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these (default: all of the comparison)")
     parser.add_argument("--folder", type=path, help="folder of the comparison (default: runs/<what>-<preset>)")
+    add_jobs(parser)
     add_experiment(parser, without=("seed",))
     parser.set_defaults(command=compare)
     return parser
@@ -65,13 +67,14 @@ def compare(args: argparse.Namespace) -> None:
         print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
         left_out: LeftOut | None = None
         try:
-            for run in run_comparison(cells, folder):
-                runs.append(run)
-                scores = [f"{heading} {run.metrics[key]:.2f}" for key, heading in SCORES.items() if key in run.metrics]
-                print(
-                    f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
-                    flush=True,
-                )
+            with closing(run_comparison(cells, folder, jobs=args.jobs, threads=args.threads)) as ended:
+                for run in ended:
+                    runs.append(run)
+                    scores = [f"{word} {run.metrics[key]:.2f}" for key, word in SCORES.items() if key in run.metrics]
+                    print(
+                        f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
+                        flush=True,
+                    )
         except LeftOut as error:
             if not runs:
                 raise

@@ -3,82 +3,135 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+from clipedu.cli.arguments import add_jobs, path
 from clipedu.cli.left_out import print_left_out_of_run
-from clipedu.config.command_line import experiment_changes
+from clipedu.config.command_line import add_experiment, experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
+from clipedu.evaluation.metrics import SCORES
+from clipedu.utils.errors import ClipeduError
 from clipedu.utils.ranks import check_one_process
+
+
+def add_grid(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
+    """Add `grid` to the commands of a parser; `args.command(args)` runs it."""
+    text = "the course's grid: five losses x three optimizers"
+    parser = commands.add_parser("grid", help=text, description=text)
+    parser.add_argument("--folder", type=path, help="folder of the grid (default: runs/grid-<preset>)")
+    parser.add_argument("--losses", nargs="+", metavar="LOSS", help="default: clip sogclr cyclip vicreg onlineclr")
+    parser.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="default: adamw sgd adam")
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        metavar="SEED",
+        help="each cell once a seed: mean and 95 %% interval of its scores",
+    )
+    add_jobs(parser)
+    add_experiment(parser, without=("loss", "optimizer"))
+    parser.set_defaults(command=grid)
+    return parser
 
 
 def grid(args: argparse.Namespace) -> None:
     """Run the grid, or what is missing of it, and print a line a cell.
 
+    The lines are in the grid's order: each is printed as soon as its cell and all before it are done.
+
     Raises:
         LeftOut: after the report, if cells were left out.
     """
     from clipedu.evaluation.held_out import trained_lines_of
-    from clipedu.evaluation.metrics import SCORES
     from clipedu.report.writer import write_report
     from clipedu.runs.folders import make_folder
     from clipedu.runs.lock import locked
-    from clipedu.studies.grid import (
-        COURSE_LOSSES,
-        COURSE_OPTIMIZERS,
-        LeftOut,
-        cells,
-        grid_baseline,
-        run_grid,
-        shared_data,
-    )
-    from clipedu.training.effects import refuse_without_effect
+    from clipedu.studies.comparison import comparison_table, comparison_text, write_comparison
+    from clipedu.studies.grid import LeftOut, grid_baseline, run_grid, shared_data
 
-    preset = args.preset or "laptop"
-    changes = experiment_changes(args)
-    base = Experiment.preset(preset, **changes)
-    per_optimizer = {
-        name: {key: value for key, value in settings.items() if key not in changes}
-        for name, settings in PRESETS[preset].per_optimizer.items()
-    }
-    experiments = cells(base, args.losses or COURSE_LOSSES, args.optimizers or COURSE_OPTIMIZERS, per_optimizer)
-    refuse_without_effect(list(experiments.values()), changes)
-    folder = args.folder or Path("runs") / f"grid-{preset}"
+    folder = args.folder or Path("runs") / f"grid-{args.preset or 'laptop'}"
+    experiments = _cells(args, folder)
     args.how_to_go_on = "The same command continues with the cells that are missing."
     check_one_process("a grid")
     make_folder(folder)
     with locked(folder):
-        runs = []
+        runs: list[Any] = []
         print(f"{len(experiments)} cells in {folder}/")
-        widths = {key: max(6, len(heading) + 1) for key, heading in SCORES.items()}
-        headings = " ".join(f"{heading:>{widths[key]}}" for key, heading in SCORES.items())
-        print(f"{'cell':<20} {headings} {'seconds':>8}")
-        data = shared_data(base)
+        width = max(20, *map(len, experiments))
+        headings = " ".join(f"{heading:>{_width(heading)}}" for heading in SCORES.values())
+        print(f"{'cell':<{width}} {headings} {'seconds':>8}", flush=True)
+        first = next(iter(experiments.values()))
+        data = shared_data(first)
         left_out: LeftOut | None = None
         try:
-            for run in run_grid(experiments, folder, data=data):
-                runs.append(run)
-                if run.metrics:
-                    scores = [
-                        f"{run.metrics[key]:{w}.2f}" if key in run.metrics else " " * w for key, w in widths.items()
-                    ]
-                    print(f"{run.name:<20} {' '.join(scores)} {run.seconds:8.1f}", flush=True)
-                else:
-                    print(f"{run.name:<20} {run.status}: {run.note}", flush=True)
+            with closing(run_grid(experiments, folder, data=data, jobs=args.jobs, threads=args.threads)) as ended:
+                for run in ended:
+                    runs.append(run)
+                    print(f"{run.name:<{width}} {_line(run)}", flush=True)
         except LeftOut as error:
             if not runs:
                 raise
             left_out = error
-        baseline = grid_baseline(base, folder, data)
+        of_first = [name for name, experiment in experiments.items() if experiment.seed == first.seed]
+        baseline = grid_baseline(first, folder, data, cells=of_first)
         if baseline:
+            scores = f"{baseline['tr@1']:6.2f} {baseline['ir@1']:6.2f}   ({baseline['seconds']:.0f} s)"
             print(
-                f"{'ridge, no CLIP':<20} {baseline['tr@1']:6.2f} {baseline['ir@1']:6.2f}   ({baseline['seconds']:.0f} s)"
+                f"{'ridge, no CLIP':<{width}} {scores}" + f", of seed {first.seed}" * (len(of_first) < len(experiments))
             )
         if runs:
             print_left_out_of_run(folder / runs[0].name)  # all cells have the same sets
         for line in trained_lines_of(runs):
             print(line)
+        if len(of_first) < len(experiments):
+            table = comparison_table(runs)
+            print(f"\n{comparison_text(table, 'interval')}\n\nTable: {write_comparison(table, folder, 'interval')}")
         lines = left_out.lines if left_out else []
         print(f"\nReport: {write_report(runs, folder, baseline=baseline, left_out=lines)}")
         if left_out:
             raise left_out
+
+
+def _cells(args: argparse.Namespace, folder: Path) -> dict[str, Experiment]:
+    """Return the cells that the arguments ask for."""
+    from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, cells_there
+    from clipedu.training.effects import refuse_without_effect
+
+    preset = args.preset or "laptop"
+    changes = experiment_changes(args)
+    if args.seeds and "seed" in changes:
+        raise ClipeduError(
+            f"--seed {changes['seed']} and --seeds {_words(args.seeds)} cannot both be given: leave out one"
+        )
+    per_optimizer = {
+        name: {key: value for key, value in settings.items() if key not in changes}
+        for name, settings in PRESETS[preset].per_optimizer.items()
+    }
+    base = Experiment.preset(preset, **changes)
+    losses, optimizers = args.losses or COURSE_LOSSES, args.optimizers or COURSE_OPTIMIZERS
+    experiments = cells(base, losses, optimizers, per_optimizer, args.seeds)
+    refuse_without_effect(list(experiments.values()), changes)
+    return cells_there(experiments, folder)
+
+
+def _words(values: Sequence[object]) -> str:
+    return " ".join(map(str, values))
+
+
+def _width(heading: str) -> int:
+    return max(6, len(heading) + 1)
+
+
+def _line(run: Any) -> str:
+    """Return the scores of a cell in columns, or why it has none."""
+    if not run.metrics:
+        return f"{run.status}: {run.note}"
+    scores = (
+        f"{run.metrics[key]:{_width(heading)}.2f}" if key in run.metrics else " " * _width(heading)
+        for key, heading in SCORES.items()
+    )
+    return f"{' '.join(scores)} {run.seconds:8.1f}"

@@ -25,7 +25,7 @@ from clipedu.cli.bench import add_bench
 from clipedu.cli.compare import add_compare
 from clipedu.cli.data import add_data
 from clipedu.cli.evaluate import evaluate, report
-from clipedu.cli.grid import grid
+from clipedu.cli.grid import add_grid
 from clipedu.cli.train import groups, quickstart, train
 from clipedu.config.command_line import add_experiment
 from clipedu.utils.errors import ClipeduError, quoted
@@ -144,12 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="the moving average of the weights, with --ema-decay (printed, not kept)",
     )
 
-    many = _command(commands, "grid", grid, "the course's grid: five losses x three optimizers")
-    many.add_argument("--folder", type=path, help="folder of the grid (default: runs/grid-<preset>)")
-    many.add_argument("--losses", nargs="+", metavar="LOSS", help="default: clip sogclr cyclip vicreg onlineclr")
-    many.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="default: adamw sgd adam")
-    add_experiment(many, without=("loss", "optimizer"))
-
+    add_grid(commands)
     add_compare(commands)
 
     paper = _command(

@@ -47,11 +47,18 @@ def comparison_blocks(runs: list, baseline: Mapping[str, Any] | None) -> list[Bl
     again = repeats(runs)
     if len(again):
         rows = [
-            (display_name(r.optimizer), display_name(r.loss), str(r.runs), f"{r.mean:.2f}", f"{r.sd:.2f}", r.differ)
+            (
+                *(display_name(r.optimizer), display_name(r.loss), str(r.runs)),
+                *(f"{r.mean:.2f}", f"±{r.interval:.2f}", f"{r.sd:.2f}", r.differ),
+            )
             for r in again.itertuples()
         ]
-        note = "Between runs of one cell: sd is the standard deviation of their averages. The heat map shows the means."
-        blocks.append(Table(("optimizer", "loss", "runs", "mean average", "sd", "differ in"), rows, note=note))
+        note = (
+            "Between runs of one cell: the mean of their averages with Student's 95 % interval of it, and sd, the standard deviation "
+            "of the averages. The heat map shows the means with their intervals."
+        )
+        columns = ("optimizer", "loss", "runs", "mean average", "95 % interval", "sd", "differ in")
+        blocks.append(Table(columns, rows, note=note))
     blocks += course_blocks(table)
     curves = picture("curves", lambda: plots.plot_curves(runs), "Training loss per step of all runs.")
     blocks += [Heading("Training"), curves, Heading("Settings")]

@@ -13,6 +13,7 @@ from clipedu.config.course import course_benchmarks, course_table, display_name,
 from clipedu.evaluation.metrics import SCORES
 from clipedu.plots.style import to_png
 from clipedu.report.document import Block, Heading, Picture, Table, Text
+from clipedu.utils.statistics import interval
 
 if TYPE_CHECKING:
     import pandas
@@ -36,6 +37,7 @@ def course_blocks(table: pandas.DataFrame) -> list[Block]:
     """
     averages = table.groupby(["loss", "optimizer"])["average"].mean()
     ours = {cell: value for cell, value in averages.items() if not math.isnan(value)}
+    spread = {cell: interval(of_cell["average"].dropna())[1] for cell, of_cell in table.groupby(["loss", "optimizer"])}
     course = course_table()
     shared = [cell for cell in zip(course["loss"], course["optimizer"], strict=True) if cell in ours]
     blocks: list[Block] = []
@@ -50,13 +52,18 @@ def course_blocks(table: pandas.DataFrame) -> list[Block]:
         Text(WARNING, warning=True),
         *blocks,
         Picture("course-grid", to_png(figure), "Recomputed from the published scores.", half=True),
-        _side_by_side(course, ours, shared),
+        _side_by_side(course, ours, spread, shared),
         Text(_correlation(ours)),
     ]
 
 
-def _side_by_side(course: pandas.DataFrame, ours: dict[tuple[str, str], float], shared: list[tuple[str, str]]) -> Table:
-    """Return the 15 published cells beside our averages.
+def _side_by_side(
+    course: pandas.DataFrame,
+    ours: dict[tuple[str, str], float],
+    spread: dict[tuple[str, str], float],
+    shared: list[tuple[str, str]],
+) -> Table:
+    """Return the 15 published cells beside our averages, with half of an interval where a cell has several runs.
 
     Both ranks are those among the cells that both have.
     """
@@ -67,7 +74,10 @@ def _side_by_side(course: pandas.DataFrame, ours: dict[tuple[str, str], float], 
     for row in course.to_dict("records"):
         cell = (row["loss"], row["optimizer"])
         scores = [f"{row[key]:.2f}" + "†" * (key == "average" and row["corrected"]) for key in SCORES]
-        mine = [f"{ours[cell]:.2f}", str(their_rank[cell]), str(our_rank[cell])] if cell in ours else ["–", "–", "–"]
+        mine = ["–", "–", "–"]
+        if cell in ours:
+            half = "" if math.isnan(spread[cell]) else f" ± {spread[cell]:.2f}"
+            mine = [f"{ours[cell]:.2f}{half}", str(their_rank[cell]), str(our_rank[cell])]
         rows.append([display_name(row["optimizer"]), display_name(row["loss"]), *scores, *mine])
     fixed = " and ".join(
         f"{r['printed']:.2f} for {display_name(r['optimizer'])} + {display_name(r['loss'])} (its three scores give "
@@ -78,7 +88,7 @@ def _side_by_side(course: pandas.DataFrame, ours: dict[tuple[str, str], float], 
     note = (
         f"† Corrected: printed were {fixed}. The course's own benchmarks (AdamW): {benchmarks}. All are single runs with a "
         "standard error of about 0.2, so that differences below about 0.6 say nothing. Ranks count the cells that both have; a run "
-        "without scores has none, and several runs of a cell count with their mean."
+        "without scores has none, and several runs of a cell count with their mean (± Student's 95 % interval)."
     )
     names = (f"course {heading}" for heading in SCORES.values())
     columns = ("optimizer", "loss", *names, "our average", "course rank", "our rank")

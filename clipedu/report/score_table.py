@@ -13,6 +13,7 @@ from clipedu.evaluation.held_out import trained_lines
 from clipedu.evaluation.metrics import AVERAGED_PREFIX, FOIL_KEYS, METRICS, SCORES
 from clipedu.evaluation.uncertainty import chance_levels, standard_errors
 from clipedu.report.format import number
+from clipedu.utils.statistics import interval
 
 if TYPE_CHECKING:
     import pandas
@@ -143,9 +144,9 @@ def at_chance(table: pandas.DataFrame) -> set[int]:
 def repeats(runs: Sequence[Any]) -> pandas.DataFrame:
     """Return the cells (loss x optimizer) that were run more than once.
 
-    The table is empty if none was. Columns: optimizer, loss, runs, mean and sd (of the averages in percent, sd with n -
-    1), differ (the fields of the experiment in which runs of the cell differ, comma-separated). Runs without scores do
-    not count.
+    The table is empty if none was. Columns: optimizer, loss, runs, mean, sd and interval (of the averages in percent, sd with n -
+    1, half of Student's 95 % interval of the mean), differ (the fields of the experiment in which runs of the cell differ,
+    comma-separated). Runs without scores do not count.
     """
     import pandas
 
@@ -156,5 +157,6 @@ def repeats(runs: Sequence[Any]) -> pandas.DataFrame:
         if len(cell) > 1:
             settings = [dataclasses.asdict(scored[place].experiment) for place in cell.index]
             differ = [key for key in settings[0] if any(other[key] != settings[0][key] for other in settings)]
-            rows.append((optimizer, loss, len(cell), cell["average"].mean(), cell["average"].std(), ", ".join(differ)))
-    return pandas.DataFrame(rows, columns=["optimizer", "loss", "runs", "mean", "sd", "differ"])
+            mean, half = interval(cell["average"])
+            rows.append((optimizer, loss, len(cell), mean, cell["average"].std(), half, ", ".join(differ)))
+    return pandas.DataFrame(rows, columns=["optimizer", "loss", "runs", "mean", "sd", "interval", "differ"])

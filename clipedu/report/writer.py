@@ -51,7 +51,7 @@ def write_report(
     else:
         title, blocks = f"Comparison of {len(runs)} runs", comparison_blocks(runs, baseline)
     if left_out:
-        blocks.insert(0, Text("Left out, because they cannot be read:", items=left_out, warning=True))
+        blocks.insert(0, Text("Left out, because they cannot be read or were not done:", items=left_out, warning=True))
     write_text(folder / "report.md", to_markdown(title, blocks, folder))
     write_text(folder / "report.html", to_html(title, blocks))
     return folder / "report.html"

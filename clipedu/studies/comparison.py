@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from clipedu.evaluation.metrics import COMPARED, METRICS
 from clipedu.utils.files import write_text
 from clipedu.utils.markdown import markdown_table
+from clipedu.utils.statistics import interval
 
 if TYPE_CHECKING:
     import pandas
@@ -44,7 +45,7 @@ def variant(run: Run) -> str:
 
 
 def comparison_table(runs: Iterable[Run], keys: Sequence[str] = COMPARED) -> pandas.DataFrame:
-    """Return the mean and standard deviation of every score of a variant.
+    """Return the mean and spread of every score of a variant.
 
     Args:
         runs: of all variants and seeds.
@@ -52,7 +53,8 @@ def comparison_table(runs: Iterable[Run], keys: Sequence[str] = COMPARED) -> pan
 
     Returns:
         a frame with one row a variant, in the order of the runs; columns "runs" (how many have scores), then
-        "<heading> mean" and "<heading> sd" (n - 1; nan for one run) for each key that a run has measured.
+        "<heading> mean", "<heading> sd" (n - 1; nan for one run) and "<heading> interval" (half of Student's 95 % interval of the
+        mean) for each key that a run has measured.
     """
     import pandas
 
@@ -67,32 +69,33 @@ def comparison_table(runs: Iterable[Run], keys: Sequence[str] = COMPARED) -> pan
         if frame[key].notna().any():
             heading = METRICS[key].heading
             table[f"{heading} mean"], table[f"{heading} sd"] = groups[key].mean(), groups[key].std()
+            table[f"{heading} interval"] = groups[key].agg(lambda values: interval(values.dropna())[1])
     return table
 
 
-def comparison_text(table: pandas.DataFrame) -> str:
-    """Return a `comparison_table` as Markdown, "mean ± sd" a cell."""
+def comparison_text(table: pandas.DataFrame, spread: Literal["sd", "interval"] = "sd") -> str:
+    """Return a `comparison_table` as Markdown, "mean ± spread" a cell."""
     headings = [column.removesuffix(" mean") for column in table.columns if column.endswith(" mean")]
     rows = (
         [
             str(name),
             str(int(row["runs"])),
-            *(_cell(row[f"{heading} mean"], row[f"{heading} sd"]) for heading in headings),
+            *(_cell(row[f"{heading} mean"], row[f"{heading} {spread}"]) for heading in headings),
         ]
         for name, row in table.iterrows()
     )
     return markdown_table(["variant", "runs", *headings], rows)
 
 
-def write_comparison(table: pandas.DataFrame, folder: str | Path) -> Path:
+def write_comparison(table: pandas.DataFrame, folder: str | Path, spread: Literal["sd", "interval"] = "sd") -> Path:
     """Write comparison.md and comparison.csv; return the path of the former."""
     folder = Path(folder)
-    write_text(folder / "comparison.md", comparison_text(table) + "\n")
+    write_text(folder / "comparison.md", comparison_text(table, spread) + "\n")
     write_text(folder / "comparison.csv", table.to_csv())
     return folder / "comparison.md"
 
 
-def _cell(mean: float, sd: float) -> str:
+def _cell(mean: float, spread: float) -> str:
     if math.isnan(mean):
         return "–"
-    return f"{mean:.2f}" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
+    return f"{mean:.2f}" if math.isnan(spread) else f"{mean:.2f} ± {spread:.2f}"

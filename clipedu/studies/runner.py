@@ -13,7 +13,7 @@ is not run again, and the same command resumes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,26 +105,25 @@ def comparison_cells(
 
 
 def run_comparison(
-    cells: Mapping[int, dict[str, Experiment]], folder: str | Path, *, progress: bool = True
-) -> Iterator[Run]:
+    cells: Mapping[int, dict[str, Experiment]],
+    folder: str | Path,
+    *,
+    jobs: int | None = 1,
+    threads: int = 1,
+    progress: bool = True,
+) -> Generator[Run, None, None]:
     """Run what is not finished; yield every run, seed by seed.
 
     Args:
         cells: as `comparison_cells` returns them.
         folder: of the comparison; each run has a folder in it.
-        progress: show bars.
+        jobs, threads, progress: as those of `clipedu.studies.grid.run_grid`.
 
     Raises:
-        LeftOut: as `clipedu.studies.grid.run_grid`, after the runs of all seeds.
+        LeftOut: as `run_grid`, after the runs of all seeds.
         ClipeduError: the folder holds a run of the same name with other settings.
     """
-    from clipedu.studies.grid import LeftOut, run_grid
+    from clipedu.studies.grid import run_grid
 
-    left_out: list[str] = []
-    for of_seed in cells.values():
-        try:
-            yield from run_grid(of_seed, folder, progress=progress)
-        except LeftOut as error:
-            left_out += error.lines
-    if left_out:
-        raise LeftOut(left_out, sum(map(len, cells.values())))
+    every = {name: experiment for of_seed in cells.values() for name, experiment in of_seed.items()}
+    yield from run_grid(every, folder, jobs=jobs, threads=threads, progress=progress)

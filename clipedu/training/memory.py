@@ -113,13 +113,13 @@ def check_fits(needs: dict[str, int], device: torch.device) -> None:
         needs: bytes by the setting that asks for them.
         device: where they are needed.
     Raises:
-        ClipeduError: more is needed than is free. It names the setting that needs most.
+        OutOfMemory: more is needed than is free. It names the setting that needs most.
     """
     free, needed = free_memory(device), sum(needs.values())
     if free is None or needed <= free:
         return
     most = max(needs, key=lambda name: needs[name])
-    raise ClipeduError(
+    raise OutOfMemory(
         f"this run needs at least {size_text(needed)} of memory, and {size_text(free)} are free on {device}. Most of it, "
         f"{size_text(needs[most])}, is for {most}: choose less of that"
     )

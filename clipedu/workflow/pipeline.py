@@ -11,7 +11,7 @@ is finished when it is trained, scored and reported; `resume` does what is missi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ from clipedu.workflow.validation import Validation
 
 log = logging.getLogger("clipedu")
 
+Progress = bool | Callable[[int, int], None]  # show bars; or a function of the steps done and of all steps
+
 
 @joined()
 def fit(
@@ -53,7 +55,7 @@ def fit(
     folder: str | Path | None = None,
     *,
     data: Data | None = None,
-    progress: bool = True,
+    progress: Progress = True,
     report: bool = True,
 ) -> Run:
     """Train, score and report one experiment in a run's folder.
@@ -64,7 +66,8 @@ def fit(
         experiment: what to run.
         folder: where; default runs/<time>-<data>-<loss>-<optimizer>. Must be new or empty.
         data: `load_data(experiment)`, where a caller has it already.
-        progress: show a progress bar.
+        progress: show a progress bar; or a function that is called instead, before the first step and after each one, with the
+            number of steps done and that of all.
         report: draw the plots and write report.html.
     Returns:
         the finished run.
@@ -84,7 +87,7 @@ def fit(
         data = data or load_shared_data(experiment)
     check_held_out(experiment, data)
     with terminable(), memory_named(experiment), hashed_once(data.train, *data.scored):
-        trainer = prepare(experiment, data, progress=progress and is_first())
+        trainer = prepare(experiment, data, progress=progress is True and is_first())
         if not is_first():
             return _follow(folder, trainer)
         make_folder(folder)
@@ -99,7 +102,7 @@ def resume(
     *,
     epochs: int | None = None,
     data: Data | None = None,
-    progress: bool = True,
+    progress: Progress = True,
     report: bool = True,
     **changes: Any,
 ) -> Run:
@@ -142,12 +145,12 @@ def resume(
             write_text(run.folder / "experiment.json", run.experiment.to_json())
         meet()
         with memory_named(run.experiment):
-            trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=progress)
+            trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=progress is True)
         with hashed_once(data.train, *data.scored):
             return _finish(run, trainer, data, progress=progress, report=report)
 
 
-def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: bool) -> Run:
+def _finish(run: Run, trainer: Trainer, data: Data, *, progress: Progress, report: bool) -> Run:
     """Train what is left, score, and report."""
     with _end_recorded(run, "before training"):
         run.scored = None
@@ -161,7 +164,7 @@ def _finish(run: Run, trainer: Trainer, data: Data, *, progress: bool, report: b
             run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
             write_json(run.folder / "environment.json", run.environment)
         averaged = None if trainer.average is None else trainer.average.model()
-        validation.add_final(score(run, data.scored, model=trainer.model, averaged=averaged, progress=progress))
+        validation.add_final(score(run, data.scored, model=trainer.model, averaged=averaged, progress=progress is True))
         run.drop_old_checkpoints()  # the best one may be another now
         run.scored = trainer.step
         run.save_status("running", "trained and scored")
@@ -226,7 +229,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: bool) -> None:
+def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: Progress) -> None:
     """Run the training loop, with checkpoints and scores on the way.
 
     However it ends, the status says how.
@@ -237,9 +240,11 @@ def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: bool
         total=trainer.steps,
         initial=trainer.step,
         unit="step",
-        disable=not progress,
+        disable=progress is not True,
         desc=f"{run.experiment.loss} + {run.experiment.optimizer}",
     )
+    count = progress if callable(progress) else lambda done, of: None
+    count(trainer.step, trainer.steps)
     saved, shown = trainer.step if run.has_checkpoint else None, {}
     try:
         if validation.due:  # the run was stopped while it was scored
@@ -247,6 +252,7 @@ def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: bool
         with memory_named(run.experiment), closing(stop.watch(bar)) as records:
             for record in records:
                 recorder.append(record)
+                count(trainer.step, trainer.steps)
                 shown |= {"loss": f"{record.loss:.3f}", "pairs_s": f"{record.pairs_per_second:.0f}"}
                 bar.set_postfix(shown, refresh=False)
                 best = False

@@ -380,7 +380,7 @@ only = [
 base = experiment.replace(epochs=3)
 # fast: base = experiment
 cells = comparison_cells("decay", base, [0], only=only)
-runs = list(run_comparison(cells, f"runs/04-decay-{SCALE}"))
+runs = list(run_comparison(cells, f"runs/04-decay-{SCALE}", jobs=None))
 
 # %% [markdown]
 # **What you should see:** nothing lost under AdamW, at any pressure. Under Adam SogCLR, whose pressure starts above 1, sinks lowest; scaled,

@@ -18,7 +18,7 @@ def studied(monkeypatch):
     """The cells that were to be run; nothing is trained, and the study of decay only counts its runs."""
     seen = {}
 
-    def run_comparison(cells, folder):
+    def run_comparison(cells, folder, *, jobs, threads):
         seen["cells"] = cells
         for of_seed in cells.values():
             for name, experiment in of_seed.items():

@@ -47,8 +47,8 @@ def test_settings_are_split_into_common_and_different_even_for_runs_of_one_name(
     ]
     assert rows(markdown, r"batch\_size") == [[r"batch\_size", "128"]]
     assert "date" not in text  # never the same, says nothing
-    (repeat,) = [row for row in rows(markdown, "AdamW") if len(row) == 6]
-    assert repeat == ["AdamW", "CLIP", "2", "20.00", "0.00", "lr, seed"]
+    (repeat,) = [row for row in rows(markdown, "AdamW") if len(row) == 7]
+    assert repeat == ["AdamW", "CLIP", "2", "20.00", "±0.00", "0.00", "lr, seed"]
 
 
 def test_scores_of_different_test_sets_are_not_compared_in_silence(tmp_path):

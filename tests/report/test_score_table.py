@@ -67,6 +67,7 @@ def test_repeats_give_mean_and_spread_and_what_differs():
     (row,) = repeats(runs).itertuples()
     assert (row.loss, row.runs, row.mean, row.differ) == ("clip", 3, 13.0, "lr, seed")
     assert row.sd == pytest.approx(math.sqrt((9 + 1 + 16) / 2))
+    assert row.interval == pytest.approx(4.3027 * row.sd / math.sqrt(3), rel=1e-4), "t of two degrees of freedom"
     assert len(repeats([run("none")])) == 0
 
 

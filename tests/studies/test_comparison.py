@@ -25,6 +25,9 @@ def test_table_over_seeds():
     assert list(table["runs"]) == [2, 1]
     assert table.loc["a", "TR@1 mean"] == 12 and table.loc["a", "TR@1 sd"] == pytest.approx(math.sqrt(8))
     assert math.isnan(table.loc["a+b", "TR@1 sd"])
+    assert table.loc["a", "TR@1 interval"] == pytest.approx(12.706 * 2, rel=1e-3), (
+        "t of one degree of freedom, times the error"
+    )
     assert "top-1 mean" not in table.columns
     assert comparison_text(table).splitlines() == [
         "| variant | runs | TR@1 | IR@1 | average |",
@@ -32,6 +35,9 @@ def test_table_over_seeds():
         "| a | 2 | 12.00 ± 2.83 | 20.00 ± 0.00 | 16.00 ± 1.41 |",
         "| a+b | 1 | 1.00 | 2.00 | 1.50 |",
     ]
+    assert (
+        comparison_text(table, "interval").splitlines()[2] == "| a | 2 | 12.00 ± 25.41 | 20.00 ± 0.00 | 16.00 ± 12.71 |"
+    )
 
 
 def test_written_table_can_be_read_back(tmp_path):
@@ -45,9 +51,10 @@ def test_written_table_can_be_read_back(tmp_path):
 
 def test_columns_are_those_that_were_measured_in_the_order_of_the_keys():
     run = SimpleNamespace(name="a-seed0", metrics={key: 1.0 for key in reversed(COMPARED)} | {"alignment": 2.0})
-    headings = [f"{METRICS[key].heading} {what}" for key in COMPARED for what in ("mean", "sd")]
+    headings = [f"{METRICS[key].heading} {what}" for key in COMPARED for what in ("mean", "sd", "interval")]
     assert list(comparison_table([run]).columns) == ["runs", *headings]
     assert list(comparison_table([run], ("alignment", "average")).columns[1:3]) == ["alignment mean", "alignment sd"]
+    assert not comparison_table([run])["average interval"].notna().any(), "one run has none"
 
 
 def test_variant_is_the_name_without_the_seed():
