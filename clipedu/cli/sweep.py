@@ -30,7 +30,7 @@ def add_sweep(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
     parser.add_argument(
         "--vary", nargs="+", action="extend", type=word, metavar="NAME=VALUES",
         help="settings to choose: lr=1e-4..1e-2:log (a range), lr=1e-4..1e-2:log:5 (five points of it), weight_decay=0,0.05,0.1, "
-        "optimizer_options.beta2=0.95,0.99",
+        "optimizer_options.betas=[0.9,0.95],[0.9,0.99]",
     )  # fmt: skip
     parser.add_argument(
         "--variants", dest="compared", nargs="+", action="extend", type=word, metavar="NAME=VALUES",

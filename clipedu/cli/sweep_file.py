@@ -7,7 +7,7 @@ seeds = [0, 1, 2]
 [vary]
 lr = "1e-4..1e-2:log"
 weight_decay = [0, 0.05, 0.1]
-"optimizer_options.beta2" = [0.95, 0.99]
+optimizer_options.betas = [[0.9, 0.95], [0.9, 0.99]]
 
 [variants]
 loss = ["clip", "sogclr"]
@@ -75,7 +75,7 @@ def read_sweep_file(path: Path) -> dict[str, Any]:
 
 
 def _flat(table: dict[str, Any], *, settings: bool) -> dict[str, Any]:
-    """Write items of tables below as NAME.ITEM, as TOML itself reads optimizer_options.beta2 without quotes."""
+    """Write items of tables below as NAME.ITEM, as TOML itself reads optimizer_options.eps without quotes."""
     if settings:
         return table
     found: dict[str, Any] = {}

@@ -77,7 +77,7 @@ def read_setting(name: str, word: str) -> Any:
     """Read the word of one setting, as its option does.
 
     Args:
-        name: of a field of `Experiment`, or of an item of an option field ("optimizer_options.beta2").
+        name: of a field of `Experiment`, or of an item of an option field ("optimizer_options.eps").
         word: what was written.
     Raises:
         ClipeduError: an unknown field, or a word that is none of its values.

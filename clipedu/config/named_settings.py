@@ -1,4 +1,4 @@
-"""Settings by one name each: "lr", and "optimizer_options.beta2" for an item of an option field.
+"""Settings by one name each: "lr", and "optimizer_options.eps" for an item of an option field.
 
 >>> with_settings(Experiment(), {"lr": 0.01, "loss_options.gamma": 0.5}).loss_options
 {'gamma': 0.5}

@@ -72,7 +72,7 @@ def _heat_maps(known: pandas.DataFrame, numbers: Mapping[str, Scale], score: str
     across = min(3, len(variants))
     figure = new_figure(1 + WIDTH * across, 0.6 + 3.4 * -(-len(variants) // across))
     limits = {"vmin": means[score].min(), "vmax": means[score].max()}
-    for ax, variant in zip(panels(figure, len(variants), across), variants, strict=True):
+    for number, (ax, variant) in enumerate(zip(panels(figure, len(variants), across), variants, strict=True), 1):
         own = (means["variant"] == variant).to_numpy()
         table = np.full((len(rows), len(columns)), np.nan)
         for column, row, value in zip(at_x[own], at_y[own], means[score].to_numpy()[own], strict=True):
@@ -80,7 +80,8 @@ def _heat_maps(known: pandas.DataFrame, numbers: Mapping[str, Scale], score: str
         ax.set_facecolor("#eeeeee")
         seaborn.heatmap(
             table[::-1], ax=ax, annot=table.size <= 64, fmt=".1f", cmap="viridis", mask=np.isnan(table[::-1]), linewidths=0.5,
-            xticklabels=columns, yticklabels=rows[::-1], cbar_kws={"label": plain(f"{heading} (%)")}, **limits,
+            xticklabels=columns, yticklabels=rows[::-1], cbar=number % across == 0 or number == len(variants),
+            cbar_kws={"label": plain(f"{heading} (%)")}, **limits,
         )  # fmt: skip
         dress(ax, "" if len(variants) == 1 else shorten(variant, 48), x, y)
         ax.grid(False)

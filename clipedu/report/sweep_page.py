@@ -133,8 +133,9 @@ def _tried(found: Any) -> list[Block]:
     lost = found.trials[found.trials["state"] == "failed"].drop_duplicates(["variant", "trial"])
     if len(lost):
         items = [f"{row['variant']}, trial {row['trial']}: {row['note']}" for _, row in lost.head(SHOWN).iterrows()]
+        number_of = "1 trial failed, and is" if len(lost) == 1 else f"{len(lost)} trials failed, and are"
         more = f" ({SHOWN} of them shown)" if len(lost) > SHOWN else ""
-        blocks.append(Text(f"{len(lost)} trials failed, and are not tried again{more}:", items=items, warning=True))
+        blocks.append(Text(f"{number_of} not tried again{more}:", items=items, warning=True))
     return blocks
 
 

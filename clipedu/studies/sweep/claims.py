@@ -124,7 +124,7 @@ def next_trial(studies: Mapping[str, optuna.Study], plan: Plan, folder: Path, ho
     """
     with ExitStack() as stack:
         claim = None
-        with _one_at_a_time(folder):
+        with one_at_a_time(folder):
             by_turns = sorted(studies.items(), key=lambda item: len(counted(item[1])))
             for variant, study in by_turns:
                 claim = claim or _take_over(study, variant, plan, folder, home, stack)
@@ -195,8 +195,14 @@ def _tidy(study: optuna.Study) -> None:
 
 
 @contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let the processes on a sweep folder take trials one after the other."""
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let the processes on a sweep folder do the block one after the other.
+
+    Args:
+        folder: of the sweep.
+    Raises:
+        ClipeduError: it cannot be written.
+    """
     from filelock import FileLock
 
     with reported(folder), FileLock(folder / ".claim"):

@@ -68,6 +68,8 @@ class Plan:
         checked_choice("sampler", self.sampler, list(SAMPLERS))
         checked_choice("pruner", self.pruner, list(PRUNERS))
         checked_choice("metric", self.metric, METRICS_TO_CHOOSE_BY)
+        if isinstance(self.sampler_seed, bool) or not isinstance(self.sampler_seed, int) or self.sampler_seed < 0:
+            raise ClipeduError(f"sampler_seed={quoted(self.sampler_seed)} must be a whole number from 0 on")
         checked_number("holdout", self.holdout, above=0, below=1)
         if not self.vary:
             raise ClipeduError("there is nothing to vary: name a setting, such as lr=1e-4..1e-2:log")

@@ -25,7 +25,7 @@ from clipedu.runs.folders import make_folder
 from clipedu.runs.lock import locked
 from clipedu.runs.run import Run
 from clipedu.runs.settings import listed
-from clipedu.studies.sweep.claims import SETTINGS, counted, next_trial
+from clipedu.studies.sweep.claims import SETTINGS, counted, next_trial, one_at_a_time
 from clipedu.studies.sweep.plan import Plan, folder_name, make_plan
 from clipedu.studies.sweep.storage import differing_facts, open_storage, open_studies
 from clipedu.studies.sweep.table import at_ends, best_rows, setting_rows, trial_rows
@@ -229,8 +229,9 @@ def open_sweep(
         except ClipeduError as error:
             if not join:
                 raise ClipeduError(f"{error}. To let this process work on the same sweep, add --join") from None
-        kept = _own_plan(folder, plan, storage)
-        studies = open_studies(open_storage(folder, storage), plan, kept["name"] if storage else NAME)
+        with one_at_a_time(folder):  # tasks of an array begin at once
+            kept = _own_plan(folder, plan, storage)
+            studies = open_studies(open_storage(folder, storage), plan, kept["name"] if storage else NAME)
         yield OpenSweep(plan, folder, studies, kept["home"], SharedData(len(plan.seeds)))
 
 
@@ -262,7 +263,7 @@ def sweep(
 
     Args:
         base: what all trials share.
-        vary: settings to choose, by name ("lr", "optimizer_options.beta2"): a list of values, a text such as
+        vary: settings to choose, by name ("lr", "optimizer_options.eps"): a list of values, a text such as
             "1e-4..1e-2:log", or a `clipedu.studies.sweep.space.Range`.
         folder: of the sweep.
         variants: settings to compare, each with a list of values: each combination has trials and a best setting of its own.

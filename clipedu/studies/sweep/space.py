@@ -3,7 +3,7 @@
     lr=1e-4..1e-2:log           a range, even on a logarithmic scale
     lr=1e-4..1e-2:log:5         five points of it, for a grid
     weight_decay=0,0.05,0.1     values
-    optimizer_options.beta2=0.95,0.99
+    optimizer_options.betas=[0.9,0.95],[0.9,0.99]
 
 In Python: `axis("lr", "1e-4..1e-2:log")`, `axis("weight_decay", [0, 0.05, 0.1])`, or `Range("lr", 1e-4, 1e-2, log=True)`.
 """
@@ -89,7 +89,7 @@ def axis(name: str, given: Any) -> Axis:
     """Return what a setting is varied over.
 
     Args:
-        name: "lr", or "optimizer_options.beta2" for an item of options; dashes count as underscores, as in options.
+        name: "lr", or "optimizer_options.eps" for an item of options; dashes count as underscores, as in options.
         given: a sequence of values, one text of values or a range as on the command line, or an `Axis` itself.
     Raises:
         ClipeduError: an unknown setting, one that a sweep cannot vary, or a value or range that it does not take.

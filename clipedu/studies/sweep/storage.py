@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clipedu.runs.settings import listed
 from clipedu.studies.sweep.plan import Plan
 from clipedu.studies.sweep.space import Axis, Values
@@ -27,7 +29,6 @@ DATABASE, PLAN = "study.db", "plan"
 BEAT = 30  # seconds between two signs of life of a trial
 GRACE = 120  # seconds without one after which a trial of another machine counts as killed
 MOST_RETRIES = 3
-_SEEDS = 100_003  # a prime: the seeds of two sweeps meet late
 
 log = logging.getLogger("clipedu")
 
@@ -64,8 +65,8 @@ def open_storage(folder: Path, url: str | None = None) -> Any:
     try:
         shown = make_url(url).render_as_string(hide_password=True)
         options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-        again = optuna.storages.RetryHeartbeatStaleTrialCallback(MOST_RETRIES, inherit_intermediate_values=True)
         with quiet():
+            again = optuna.storages.RetryHeartbeatStaleTrialCallback(MOST_RETRIES, inherit_intermediate_values=True)
             return optuna.storages.RDBStorage(
                 url, options, heartbeat_interval=BEAT, grace_period=GRACE, heartbeat_stale_trial_callback=again
             )
@@ -124,7 +125,7 @@ def next_sampler(plan: Plan, number: int) -> Any:
     What it draws depends on the plan, the number and the trials so far: so a sweep that goes on does not draw the same again.
     """
     optuna = import_optuna()
-    seed = (plan.sampler_seed * _SEEDS + number) % 2**32
+    seed = int(np.random.SeedSequence((plan.sampler_seed, number)).generate_state(1)[0])  # neighbours are unrelated
     if plan.sampler != "tpe":
         return optuna.samplers.RandomSampler(seed=seed)
     with quiet():

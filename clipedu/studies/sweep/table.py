@@ -109,14 +109,17 @@ def best_rows(settings: pandas.DataFrame, scored: Mapping[str, Sequence[Run]], p
         sets (keys of `clipedu.evaluation.metrics.SCORES`), nan where there is none, and "scored", how many runs have scores.
     """
     best = settings.drop_duplicates("variant").set_index("variant", drop=False)
-    columns: dict[str, list[Any]] = {"scored": []}
+    columns: dict[str, list[Any]] = {
+        "scored": [],
+        **{f"{key} {of}": [] for key in SHOWN for of in ("mean", "interval")},
+    }
     for variant in best.index:
         runs = [run for run in scored.get(str(variant), ()) if run.metrics]
         columns["scored"].append(len(runs))
         for key in SHOWN:
             mean, half = interval([run.metrics[key] for run in runs if key in run.metrics])
-            columns.setdefault(f"{key} mean", []).append(mean)
-            columns.setdefault(f"{key} interval", []).append(half)
+            columns[f"{key} mean"].append(mean)
+            columns[f"{key} interval"].append(half)
     return best.reset_index(drop=True).assign(**columns)
 
 
