@@ -71,10 +71,14 @@ def add_sweep(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
 
 
 def sweep(args: argparse.Namespace) -> None:
-    """Run a sweep, or what is missing of it, and print a line a trial and a row a variant."""
+    """Run a sweep, or what is missing of it.
+
+    A line a trial is printed, and at the end a row a variant.
+    """
     from clipedu.report.sweep_page import best_text
     from clipedu.studies.sweep.plan import make_plan
-    from clipedu.studies.sweep.run import open_sweep, write_sweep
+    from clipedu.studies.sweep.result import write_sweep
+    from clipedu.studies.sweep.run import open_sweep
     from clipedu.studies.sweep.space import axes, shown
     from clipedu.training.effects import refuse_without_effect
     from clipedu.utils.markdown import markdown_table

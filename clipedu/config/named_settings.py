@@ -1,4 +1,6 @@
-"""Settings by one name each: "lr", and "optimizer_options.eps" for an item of an option field.
+"""Settings by one name each, items of option fields too.
+
+That is "lr", and "optimizer_options.eps".
 
 >>> with_settings(Experiment(), {"lr": 0.01, "loss_options.gamma": 0.5}).loss_options
 {'gamma': 0.5}
@@ -18,7 +20,9 @@ OPTION_FIELDS = tuple(name for name, kind in _FIELDS.items() if kind.startswith(
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Return the field and the item of a setting; the item is "" for a field without items.
+    """Return the field and the item of a setting.
+
+    The item is "" for a field without items.
 
     Raises:
         ClipeduError: an unknown field, an item of a field that has none, or an option field without an item.
@@ -34,7 +38,9 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def number_kind(name: str) -> str | None:
-    """Return "int" or "float" for a setting of numbers, "any" for an item of options, None for others.
+    """Return which kind of number a setting is.
+
+    That is "int" or "float", "any" for an item of options, or None for what is no number.
 
     Raises:
         ClipeduError: as `split_name`.
@@ -48,7 +54,9 @@ def number_kind(name: str) -> str | None:
 
 
 def with_settings(experiment: Experiment, settings: Mapping[str, Any]) -> Experiment:
-    """Return an experiment with some settings changed; other items of its options stay.
+    """Return an experiment with some settings changed.
+
+    Other items of its options stay.
 
     Args:
         experiment: what is changed.

@@ -1,4 +1,6 @@
-"""The page of a sweep: the best setting of each variant, figures, the settings that were tried, and what failed.
+"""The page of a sweep.
+
+It has the best setting of each variant, figures, the settings that were tried, and what failed.
 
 Of a sweep these attributes are read: `folder`, `trials`, `settings`, `best` (frames), `runs`, `plan`, and `remarks`, lines to heed.
 """

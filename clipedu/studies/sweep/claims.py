@@ -71,7 +71,10 @@ class Claim:
 
     @property
     def attempt(self) -> int:
-        """How many times it was begun, this time counted; those that a signal has ended are not."""
+        """How many times it was begun, this time included.
+
+        Those that a signal has ended do not count.
+        """
         return self.frozen.user_attrs[ATTEMPTS]
 
     def forgive(self) -> None:
@@ -96,7 +99,10 @@ class Claim:
 
 
 def counted(study: optuna.Study) -> list[Any]:
-    """Return the trials of a study, without those that were begun anew as another one."""
+    """Return the trials of a study that count.
+
+    Those that were begun anew as another one do not, nor do those that never began.
+    """
     trials = study.get_trials(deepcopy=False)
     copied = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
     return [trial for trial in trials if trial.number not in copied and not _never_began(trial)]
@@ -108,7 +114,9 @@ def _never_began(trial: Any) -> bool:
 
 @contextmanager
 def next_trial(studies: Mapping[str, optuna.Study], plan: Plan, folder: Path, home: str) -> Iterator[Claim | None]:
-    """Take the next trial: one that was stopped, or a new one; it is this process's inside the block.
+    """Take the next trial: one that was stopped, or a new one.
+
+    Inside the block it is this process's.
 
     The variants take turns.
 

@@ -122,14 +122,17 @@ class Plan:
         return 20 if self.trials is None else self.trials
 
     def points(self) -> list[dict[str, Any]]:
-        """Return all combinations of the values, the last setting changing fastest; [] with a range."""
+        """Return all combinations of the values; [] with a range.
+
+        The last setting changes fastest.
+        """
         if any(isinstance(one, Range) for one in self.vary.values()):
             return []
         values = [one.values for one in self.vary.values() if isinstance(one, Values)]
         return [dict(zip(self.vary, chosen, strict=True)) for chosen in itertools.product(*values)]
 
     def numbers(self) -> dict[str, Scale]:
-        """Return the varied settings that are numbers, and how a figure shows each."""
+        """Return how a figure shows each varied setting that is a number."""
         found = {}
         for name, one in self.vary.items():
             if isinstance(one, Range):
@@ -140,7 +143,10 @@ class Plan:
         return found
 
     def variant_settings(self) -> dict[str, dict[str, Any]]:
-        """Return the settings of each variant, by its name: "loss=clip, geometry=lorentz"; "all" where none are compared."""
+        """Return the settings of each variant, by its name.
+
+        The name is such as "loss=clip, geometry=lorentz"; "all" where none are compared.
+        """
         if not self.variants:
             return {"all": {}}
         found = {}
@@ -165,11 +171,17 @@ class Plan:
         return experiment.replace(evaluate_every=f"{experiment.epochs / EVALUATIONS:.6f}epoch")
 
     def best(self, variant: str, settings: Mapping[str, Any], seed: int) -> Experiment:
-        """Return the experiment that is scored in the end: as `trial`, on all training pairs."""
+        """Return the experiment that is scored in the end.
+
+        It is that of `trial`, with all training pairs.
+        """
         return with_settings(self.base, {**self.variant_settings()[variant], **settings, "seed": seed})
 
     def facts(self) -> dict[str, str]:
-        """Return what makes two sweeps the same one, as words by name; how many trials there are may change."""
+        """Return what makes two sweeps the same one, as words by name.
+
+        How many trials there are may change.
+        """
         base, _ = with_absolute_paths(self.base)
         kept = {name: value for name, value in dataclasses.asdict(base).items() if name not in (*HOW, "seed", "device")}
         own = {name: str(getattr(self, name)) for name in ("sampler", "pruner", "holdout", "metric", "sampler_seed")}
@@ -184,7 +196,9 @@ class Plan:
         }
 
     def check(self) -> None:
-        """Check all values beside the base and in each variant, before any data is read.
+        """Check all values beside the base, in each variant.
+
+        No data is read.
 
         Raises:
             ClipeduError: a value that cannot work, which is named, or a setting that does nothing in any variant.

@@ -1,4 +1,4 @@
-"""`sweep`: tries settings on pairs held out of training, then trains and scores the best of each variant.
+"""`sweep`: choose settings on pairs held out, then score the best.
 
     SWEEP/sweep.json         what the sweep tries; the same folder takes no other sweep
     SWEEP/study.db           Optuna's studies, one a variant (or they are in the database that --storage names)
@@ -17,28 +17,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clipedu.config.experiment import Experiment
-from clipedu.report.sweep_page import write_sweep_report
 from clipedu.runs.folders import make_folder
 from clipedu.runs.lock import locked
 from clipedu.runs.run import Run
 from clipedu.runs.settings import listed
 from clipedu.studies.sweep.claims import SETTINGS, counted, next_trial, one_at_a_time
 from clipedu.studies.sweep.plan import Plan, folder_name, make_plan
+from clipedu.studies.sweep.result import Sweep, write_sweep
 from clipedu.studies.sweep.storage import differing_facts, open_storage, open_studies
-from clipedu.studies.sweep.table import at_ends, best_rows, setting_rows, trial_rows
+from clipedu.studies.sweep.table import best_rows, setting_rows, trial_rows
 from clipedu.studies.sweep.trials import DoNotGoTogether, SharedData, finish, run_trial
 from clipedu.training.datasets import evaluation_sets
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import read_json, write_json, write_text
+from clipedu.utils.files import read_json, write_json
 from clipedu.utils.finite import NotFinite
 from clipedu.utils.memory import OutOfMemory
 from clipedu.utils.ranks import check_one_process
-
-if TYPE_CHECKING:
-    import pandas
 
 PLAN_FILE, BEST = "sweep.json", "best"
 NAME = "sweep"  # of a sweep in the database of its own folder
@@ -67,53 +64,6 @@ class Ended:
     note: str
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What a sweep has found.
-
-    Attributes:
-        folder: of the sweep.
-        plan: what was tried.
-        trials: a row a trial and seed (`clipedu.studies.sweep.table.trial_rows`).
-        settings: a row a finished trial, the best first (`setting_rows`).
-        best: a row a variant, with the scores on the scored sets (`best_rows`).
-        chosen: the best setting of each variant that has one, by variant and name.
-        runs: the runs of the best setting of each variant, one a seed.
-        complete: whether all trials have ended, and the best are scored as far as they can be.
-    """
-
-    folder: Path
-    plan: Plan
-    trials: pandas.DataFrame
-    settings: pandas.DataFrame
-    best: pandas.DataFrame
-    chosen: Mapping[str, Mapping[str, Any]]
-    runs: Mapping[str, Sequence[Run]]
-    complete: bool
-
-    @property
-    def remarks(self) -> list[str]:
-        """What to heed: best values at an end of what was tried, and variants without a score."""
-        lost = [name for name in self.plan.variant_settings() if name not in self.chosen]
-        return [f"No trial of {name} has a score." for name in lost] + at_ends(self.chosen, self.plan)
-
-    def experiment(self, variant: str | None = None, seed: int | None = None) -> Experiment:
-        """Return the experiment of the best setting of a variant, on all training pairs.
-
-        Args:
-            variant: its name; None for the best of all.
-            seed: None for the first of the sweep.
-        Raises:
-            ClipeduError: no trial of it has a score.
-        """
-        rows = self.settings if variant is None else self.settings[self.settings["variant"] == variant]
-        if rows.empty:
-            raise ClipeduError(f"{self.folder}: no trial {'' if variant is None else f'of {variant} '}has a score")
-        row = rows.loc[rows["mean"].idxmax()]
-        settings = self.chosen[row["variant"]]
-        return self.plan.best(row["variant"], settings, self.plan.seeds[0] if seed is None else seed)
-
-
 @dataclass
 class OpenSweep:
     """A sweep that this process works on; made by `open_sweep`."""
@@ -125,7 +75,9 @@ class OpenSweep:
     data: SharedData = field(default_factory=SharedData)
 
     def trials(self, *, progress: bool = True) -> Iterator[Ended]:
-        """Do the trials that are left, as far as no other process does them; yield each when it has ended.
+        """Do the trials that are left, and yield each when it has ended.
+
+        Those that another process does are not waited for.
 
         Args:
             progress: show bars.
@@ -154,7 +106,9 @@ class OpenSweep:
         return self.plan.trials_of_variant * len(self.studies) - ended
 
     def score_best(self, *, progress: bool = True) -> dict[str, list[Run]]:
-        """Train the best setting of each variant on all training pairs, a run a seed, and score it on the scored sets.
+        """Train the best setting of each variant, and score it.
+
+        It is trained on all training pairs, a run a seed, and scored on the scored sets.
 
         What is trained already is not trained again. A run that diverges is named in a log line.
 
@@ -293,19 +247,6 @@ def sweep(
         found = work.result(work.score_best(progress=progress))
         write_sweep(found)
     return found
-
-
-def write_sweep(found: Sweep) -> Path:
-    """Write trials.csv, best.csv and the report into the folder of a sweep.
-
-    Returns:
-        the path of the report.
-    Raises:
-        ClipeduError: they cannot be written.
-    """
-    write_text(found.folder / "trials.csv", found.trials.to_csv(index=False))
-    write_text(found.folder / "best.csv", found.best.to_csv(index=False))
-    return write_sweep_report(found)
 
 
 def _own_plan(folder: Path, plan: Plan, storage: str | None) -> dict[str, Any]:

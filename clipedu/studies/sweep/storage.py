@@ -79,7 +79,9 @@ def open_storage(folder: Path, url: str | None = None) -> Any:
 
 
 def open_studies(storage: Any, plan: Plan, name: str) -> dict[str, optuna.Study]:
-    """Return the study of each variant; new ones are made, and for a grid all their trials are enqueued.
+    """Return the study of each variant; new ones are made.
+
+    For a grid all their trials are enqueued.
 
     Args:
         storage: as `open_storage` returns it.
@@ -158,7 +160,10 @@ def as_choice(value: Any) -> Any:
 
 @contextmanager
 def alive(storage: Any, trial_id: int) -> Iterator[None]:
-    """Record signs of life of a trial while the block runs, so that no other machine takes it for killed."""
+    """Record signs of life of a trial while the block runs.
+
+    So no other machine takes it for killed.
+    """
     ended = threading.Event()
 
     def beat() -> None:
@@ -190,7 +195,10 @@ def _pruner(plan: Plan) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Ignore Optuna's warnings that a part of it is experimental, and that signs of life are recorded by us."""
+    """Ignore warnings of Optuna that are of no use here.
+
+    They say that a part of it is experimental, and that signs of life are recorded by us.
+    """
     with warnings.catch_warnings():
         for words in (".*experimental.*", "Heartbeat of storage is supposed"):
             warnings.filterwarnings("ignore", message=words)

@@ -1,4 +1,7 @@
-"""The tables of a sweep: a row a trial and seed, a row a trial, a row a variant."""
+"""The tables of a sweep.
+
+There is one with a row a trial and seed, one with a row a trial, and one with a row a variant.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,7 @@ def setting_rows(rows: pandas.DataFrame, plan: Plan) -> pandas.DataFrame:
 
 
 def best_rows(settings: pandas.DataFrame, scored: Mapping[str, Sequence[Run]], plan: Plan) -> pandas.DataFrame:
-    """Return a row a variant: its best setting, and the scores of it on the scored sets.
+    """Return a row a variant: its best setting and its scores.
 
     Args:
         settings: as `setting_rows` returns them.
@@ -124,7 +127,9 @@ def best_rows(settings: pandas.DataFrame, scored: Mapping[str, Sequence[Run]], p
 
 
 def at_ends(chosen: Mapping[str, Mapping[str, Any]], plan: Plan) -> list[str]:
-    """Return a line for each best value that is at an end of what was tried: a better one may be beyond it.
+    """Return a line for each best value at an end of what was tried.
+
+    A better one may be beyond it.
 
     Args:
         chosen: the best setting of each variant, by variant and name.

@@ -1,15 +1,15 @@
 """The example of Ray Tune in docs/sweeps.md runs, on a local Ray, with small settings."""
 
 import re
+import secrets
 
 import pytest
 
 from tests.helpers.processes import ROOT
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[tune]'")
-
 
 def test_the_example_of_ray_tune_runs(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[tune]'")
     pytest.importorskip("ray.tune")
     page = (ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```py\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
@@ -20,7 +20,13 @@ def test_the_example_of_ray_tune_runs(tmp_path, monkeypatch):
     assert found == 1
     code = code.replace("num_samples=20", "num_samples=2")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name, value in {
+        "PYTHONPATH": str(ROOT),
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),  # else Ray writes one into the home folder
+        "RAY_raylet_start_wait_time_s": "180",  # on a busy machine
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     names: dict = {"__name__": "ray_example"}
     try:

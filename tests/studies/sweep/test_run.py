@@ -7,31 +7,18 @@ import signal
 import subprocess
 import sys
 
-import pandas as pd
 import pytest
 
 import clipedu
 from clipedu import load_run
-from clipedu.data.scenes.sampling import SPLITS
 from clipedu.studies.sweep.plan import make_plan
 from clipedu.studies.sweep.run import open_sweep, sweep
 from clipedu.training.trainer import Trainer
 from tests.helpers.errors import message_of
 from tests.helpers.processes import ROOT, environment
-
-GRID = {"sampler": "grid", "pruner": "none", "holdout": 0.25, "progress": False}
+from tests.studies.sweep.conftest import GRID
 
 pytestmark = pytest.mark.usefixtures("optuna")
-
-
-@pytest.fixture(scope="module")
-def found(tiny, tmp_path_factory):
-    """A grid of two learning rates, the better of which is trained on all pairs; for reading only."""
-    pytest.importorskip("optuna")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SPLITS, "val", 20)
-        patch.setitem(SPLITS, "zeroshot", 20)
-        return clipedu.sweep(tiny, {"lr": [1e-3, 1e-2]}, tmp_path_factory.mktemp("sweeps") / "lr", seeds=[0, 1], **GRID)
 
 
 def test_the_best_on_the_pairs_held_out_is_trained_on_all_and_scored(found, tiny):
@@ -44,15 +31,6 @@ def test_the_best_on_the_pairs_held_out_is_trained_on_all_and_scored(found, tiny
     assert best["top1 mean"] == sum(run.metrics["top1"] for run in runs) / 2 and best["scored"] == 2
     sets = {entry["split"]: entry["rows"] for entry in json.loads((runs[0].folder / "data.json").read_text())}
     assert sets == {"train": 48, "val": 20, "zeroshot": 20}
-    assert found.experiment() == runs[0].experiment and found.experiment("all", seed=1) == runs[1].experiment
-    assert "no trial of none has a score" in message_of(found.experiment, "none")
-
-
-def test_tables_and_page_are_in_the_folder(found):
-    assert pd.read_csv(found.folder / "trials.csv")["ir@5"].tolist() == pytest.approx(found.trials["ir@5"].tolist())
-    assert len(pd.read_csv(found.folder / "best.csv")) == 1
-    assert (found.folder / "report.html").is_file() and (found.folder / "plots/sweep.png").is_file()
-    assert f"--lr {found.chosen['all']['lr']} " in (found.folder / "report.md").read_text()
 
 
 def test_the_same_call_again_trains_nothing_and_another_is_refused(found, tiny, monkeypatch):

@@ -1,0 +1,40 @@
+"""Tuning one experiment: the best value on pairs held out, and nothing else changed."""
+
+import pytest
+
+from clipedu import Experiment
+from clipedu.studies.tuning import default_range, tune
+from clipedu.training.trainer import Trainer
+from tests.helpers.errors import message_of
+
+TINY = Experiment(train_size=48, batch_size=16, epochs=1, embedding_dim=16, seed=3)
+
+
+def test_the_best_value_is_in_the_experiment(tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    options = {"sampler": "grid", "pruner": "none", "holdout": 0.25, "progress": False}
+    seen = []
+    original = Trainer._train_on
+
+    def record(self, *arguments):
+        seen.append((self.experiment.seed, self.experiment.holdout))
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train_on", record)
+    tuned = tune(TINY, "lr=1e-3,1e-2", tmp_path / "lr", **options)
+    assert tuned.lr in (1e-3, 1e-2) and tuned == TINY.replace(lr=tuned.lr) and set(seen) == {(3, 0.25)}
+    assert not (tmp_path / "lr/best").exists()
+    seen.clear()
+    assert tune(TINY, "lr=1e-3,1e-2", tmp_path / "lr", **options) == tuned and not seen
+
+
+def test_a_setting_without_a_range_is_looked_for_around_its_value():
+    found = default_range(Experiment(lr=1e-3), "lr")
+    assert (found.low, found.high, found.log) == (1e-4, 1e-2, True)
+    assert "weight_decay=0.0 has no range around it" in message_of(
+        default_range, Experiment(weight_decay=0), "weight_decay"
+    )
+    assert "temperature=None has no range around it" in message_of(default_range, Experiment(), "temperature")
+    assert "unknown setting to tune without a range 'epochs'. Allowed: lr, weight_decay" in message_of(
+        default_range, Experiment(), "epochs"
+    )
