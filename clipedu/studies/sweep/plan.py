@@ -168,7 +168,8 @@ class Plan:
         experiment = self.best(variant, settings, seed).replace(holdout=self.holdout)
         if self.pruner == "none" or experiment.evaluate_every is not None:
             return experiment
-        return experiment.replace(evaluate_every=f"{experiment.epochs / EVALUATIONS:.6f}epoch")
+        part = f"{experiment.epochs / EVALUATIONS:.6f}".rstrip("0").rstrip(".")
+        return experiment.replace(evaluate_every=f"{part}epoch")
 
     def best(self, variant: str, settings: Mapping[str, Any], seed: int) -> Experiment:
         """Return the experiment that is scored in the end.

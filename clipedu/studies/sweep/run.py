@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from clipedu.config.experiment import Experiment
+from clipedu.data.identity import changes
 from clipedu.runs.folders import make_folder
-from clipedu.runs.lock import locked
+from clipedu.runs.lock import in_use, locked
 from clipedu.runs.run import Run
 from clipedu.runs.settings import listed
 from clipedu.studies.sweep.claims import SETTINGS, counted, next_trial, one_at_a_time
@@ -30,7 +31,7 @@ from clipedu.studies.sweep.result import Sweep, write_sweep
 from clipedu.studies.sweep.storage import differing_facts, open_storage, open_studies
 from clipedu.studies.sweep.table import best_rows, setting_rows, trial_rows
 from clipedu.studies.sweep.trials import DoNotGoTogether, SharedData, finish, run_trial
-from clipedu.training.datasets import evaluation_sets
+from clipedu.training.datasets import Data, evaluation_sets
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import read_json, write_json
 from clipedu.utils.finite import NotFinite
@@ -38,6 +39,7 @@ from clipedu.utils.memory import OutOfMemory
 from clipedu.utils.ranks import check_one_process
 
 PLAN_FILE, BEST = "sweep.json", "best"
+DATA = "data"  # what a study keeps: the identity of the pairs of its first seed
 NAME = "sweep"  # of a sweep in the database of its own folder
 
 log = logging.getLogger("clipedu")
@@ -87,7 +89,7 @@ class OpenSweep:
         if self.missing:
             for variant in self.plan.variant_settings():
                 experiment = self.plan.trial(variant, {}, self.plan.seeds[0])
-                self.data.of(experiment)  # what is wrong with the data is said before the first trial
+                self._check_data(variant, self.data.of(experiment))  # what is wrong is said before the first trial
                 evaluation_sets(experiment.replace(holdout=None))
         while True:
             with next_trial(self.studies, self.plan, self.folder, self.home) as claim:
@@ -98,6 +100,19 @@ class OpenSweep:
             yield Ended(
                 claim.variant, claim.number, claim.settings, state, frozen.value, frozen.user_attrs.get("note", "")
             )
+
+    def _check_data(self, variant: str, data: Data) -> None:
+        """Check that the pairs are those of the trials before, on this machine or another."""
+        study, now = self.studies[variant], {pairs.split: pairs.identity() for pairs in (data.train, *data.scored)}
+        before = study.user_attrs.get(DATA)
+        if before is None:
+            study.set_user_attr(DATA, now)
+        for split, identity in (before or {}).items():
+            if what := changes(identity, now.get(split, {})):
+                raise ClipeduError(
+                    f"{self.folder}: the pairs {data.train.name}/{split} are others than those of the trials before "
+                    f"({'; '.join(what)}): bring the data back as they were, or give another --folder"
+                )
 
     @property
     def missing(self) -> int:
@@ -181,6 +196,8 @@ def open_sweep(
         try:
             stack.enter_context(locked(folder))
         except ClipeduError as error:
+            if not in_use(folder):
+                raise
             if not join:
                 raise ClipeduError(f"{error}. To let this process work on the same sweep, add --join") from None
         with one_at_a_time(folder):  # tasks of an array begin at once
@@ -258,6 +275,8 @@ def _own_plan(folder: Path, plan: Plan, storage: str | None) -> dict[str, Any]:
     path, facts = folder / PLAN_FILE, plan.facts()
     place = "a database" if storage else "its folder"
     if not path.exists():
+        if (folder / "experiment.json").exists():
+            raise ClipeduError(f"{folder} holds a run: give another --folder for the sweep")
         write_json(
             path,
             {"format": 1, "name": folder.resolve().name, "home": uuid.uuid4().hex, "storage": place, "plan": facts},

@@ -16,7 +16,7 @@ def test_a_trial_is_trained_without_the_pairs_held_out_and_the_best_with_them(ti
         0.01,
         4,
         0.1,
-        "0.250000epoch",
+        "0.25epoch",
     )
     best = plan.best("loss=cyclip", {"lr": 0.01}, 4)
     assert best == tiny.replace(loss="cyclip", lr=0.01, seed=4) and best.holdout is None

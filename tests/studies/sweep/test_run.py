@@ -11,6 +11,7 @@ import pytest
 
 import clipedu
 from clipedu import load_run
+from clipedu.data.scenes.dataset import Scenes
 from clipedu.studies.sweep.plan import make_plan
 from clipedu.studies.sweep.run import open_sweep, sweep
 from clipedu.training.trainer import Trainer
@@ -94,6 +95,21 @@ def test_data_that_are_missing_are_told_before_the_first_trial(plan, tmp_path):
         )
         assert "unknown data set 'no-such-set'" in message
         assert not (tmp_path / str(*changes) / "trials").exists()
+
+
+def test_data_that_have_changed_are_told_and_not_mixed(plan, tmp_path, monkeypatch):
+    with open_sweep(plan, tmp_path) as work:
+        next(work.trials(progress=False))
+    original = Scenes.captions
+    monkeypatch.setattr(Scenes, "captions", lambda self, row: [f"{text}!" for text in original(self, row)])
+    message = message_of(sweep, plan.base, {"lr": [1e-3, 1e-2]}, tmp_path, **GRID)
+    assert "the pairs scenes/train are others than those of the trials before (the captions)" in message
+
+
+def test_the_folder_of_a_run_takes_no_sweep(plan, tmp_path):
+    (tmp_path / "experiment.json").write_text("{}")
+    assert "holds a run: give another --folder" in message_of(sweep, plan.base, {"lr": [1e-3, 1e-2]}, tmp_path, **GRID)
+    assert not (tmp_path / "sweep.json").exists()
 
 
 def test_a_variant_without_a_score_is_named(tiny, tmp_path, monkeypatch):

@@ -103,10 +103,18 @@ def test_a_damaged_run_of_it_is_named(plan, tmp_path):
         do(plan, tmp_path)
 
 
-def test_what_is_worse_than_the_median_is_pruned_in_its_first_seed(tiny, tmp_path, monkeypatch):
+def test_what_is_worse_than_the_median_is_pruned_in_its_first_seed(optuna, tiny, tmp_path, monkeypatch):
     """The scores during training are made up: the seventh trial is worse than all before it."""
     plan = make_plan(tiny.replace(evaluate_every=1), ["lr=1e-3..1e-2"], trials=7, holdout=0.25, seeds=(0, 1))
-    count = [0]
+    study = open_studies(open_storage(tmp_path), plan, "sweep")["all"]
+    count = [5]
+    for _ in range(count[0]):
+        study.add_trial(
+            optuna.create_trial(
+                params={"lr": 2e-3}, distributions={"lr": optuna.distributions.FloatDistribution(1e-3, 1e-2)}, value=50.0,
+                intermediate_values={1: 50.0, 2: 50.0}, user_attrs={"home": "here"},
+            )
+        )  # fmt: skip
 
     def scores(model, pairs, progress):
         found = {"tr@1": 50.0, "ir@1": 50.0} if count[0] < 6 else {"tr@1": 1.0, "ir@1": 1.0}
@@ -115,11 +123,11 @@ def test_what_is_worse_than_the_median_is_pruned_in_its_first_seed(tiny, tmp_pat
     monkeypatch.setattr("clipedu.workflow.validation.score_set", scores)
     monkeypatch.setattr("clipedu.workflow.scoring.score_set", scores)
     data, states = SharedData(2), []
-    for number in range(7):
+    for number in (5, 6):
         count[0] = number
         state, frozen = do(plan, tmp_path, data)
         states.append(state)
-    assert states == ["finished"] * 6 + ["pruned"]
+    assert states == ["finished", "pruned"]
     assert frozen.value == 1.0 and frozen.intermediate_values == {1: 1.0}
     run = load_run(tmp_path / "trials/all/0006/seed-0")
     assert run.status == "stopped" and "Pruned" in run.note and not checkpoints(run.folder)
