@@ -93,8 +93,9 @@ def sweep(args: argparse.Namespace) -> None:
     refuse_without_effect([base], set(changes) - set(kept["settings"]))
     vary = {**axes(kept["vary"]), **axes(args.vary or [])}
     compared = {**axes(kept["variants"]), **axes(args.compared or [])}
-    for name in changes:
-        if name in (*vary, *compared):
+    for name in (*vary, *compared):
+        field, _, item = name.partition(".")
+        if field in changes and (not item or item in changes[field]):
             raise ClipeduError(f"{name} is given, and varied too: leave one of them out")
     given = {name: getattr(args, name) if getattr(args, name) is not None else kept.get(name) for name in OPTIONS}
     plan = make_plan(base, vary, compared, **given)

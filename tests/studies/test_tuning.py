@@ -3,8 +3,9 @@
 import pytest
 
 from clipedu import Experiment
-from clipedu.studies.tuning import default_range, tune
+from clipedu.studies.tuning import default_range, tune, tune_cells
 from clipedu.training.trainer import Trainer
+from clipedu.utils.finite import NotFinite
 from tests.helpers.errors import message_of
 
 TINY = Experiment(train_size=48, batch_size=16, epochs=1, embedding_dim=16, seed=3)
@@ -38,3 +39,22 @@ def test_a_setting_without_a_range_is_looked_for_around_its_value():
     assert "unknown setting to tune without a range 'epochs'. Allowed: lr, weight_decay" in message_of(
         default_range, Experiment(), "epochs"
     )
+
+
+def test_each_cell_has_its_own_and_one_without_a_score_stays_as_it_is(tmp_path, monkeypatch, caplog):
+    pytest.importorskip("optuna")
+    original = Trainer._train_on
+
+    def diverge(self, *arguments):
+        if self.experiment.loss == "cyclip":
+            raise NotFinite("the loss is not finite")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_train_on", diverge)
+    cells = {f"adamw-{loss}": TINY.replace(loss=loss) for loss in ("clip", "cyclip")}
+    options = {"sampler": "grid", "pruner": "none", "holdout": 0.25, "progress": False}
+    tuned = tune_cells(cells, "lr=0.01", tmp_path, **options)
+    assert (
+        tuned["adamw-clip"] == cells["adamw-clip"].replace(lr=0.01) and tuned["adamw-cyclip"] == cells["adamw-cyclip"]
+    )
+    assert "adamw-cyclip stays as it is" in caplog.text and (tmp_path / "tuning/adamw-clip/study.db").is_file()

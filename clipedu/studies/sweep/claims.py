@@ -200,6 +200,8 @@ def _tidy(study: optuna.Study) -> None:
         if HOME not in trial.user_attrs and age.total_seconds() > GRACE:
             with suppress(ValueError):  # another process has done so
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                if point := trial.system_attrs.get("fixed_params"):  # of a grid: it is not drawn again
+                    study.enqueue_trial(point)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ PRUNERS = {
 METRICS_TO_CHOOSE_BY = ("average", *(key for key in BY_RANK if key.startswith(("tr@", "ir@"))))
 EVALUATIONS = 4  # parts of a run after which it is scored, where a pruner looks and `evaluate_every` is not given
 MOST_TRIALS = 10_000
+MOST_CHECKED = 200  # combinations of a grid that are tried beforehand; of a larger one each value is, by itself
 # What decides which pairs are held out or scored, so that trials could not be compared.
 _OTHER_PAIRS = ("data", "train_size", "eval_data", "zeroshot_data", "class_names", "templates")
 
@@ -207,7 +208,7 @@ class Plan:
         from clipedu.training.effects import refuse_without_effect
         from clipedu.training.objective import check_names
 
-        if self.sampler == "grid":
+        if self.sampler == "grid" and self.trials_of_variant <= MOST_CHECKED:
             trials = self.points()
         else:
             ends = {

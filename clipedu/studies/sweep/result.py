@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import pandas
 
 
+class NoScore(ClipeduError):
+    """No trial of a sweep, or of a variant, has a score."""
+
+
 @dataclass(frozen=True)
 class Sweep:
     """What a sweep has found.
@@ -61,11 +65,11 @@ class Sweep:
             variant: its name; None for the best of all.
             seed: None for the first of the sweep.
         Raises:
-            ClipeduError: no trial of it has a score.
+            NoScore: no trial of it has a score.
         """
         rows = self.settings if variant is None else self.settings[self.settings["variant"] == variant]
         if rows.empty:
-            raise ClipeduError(f"{self.folder}: no trial {'' if variant is None else f'of {variant} '}has a score")
+            raise NoScore(f"{self.folder}: no trial {'' if variant is None else f'of {variant} '}has a score")
         row = rows.loc[rows["mean"].idxmax()]
         settings = self.chosen[row["variant"]]
         return self.plan.best(row["variant"], settings, self.plan.seeds[0] if seed is None else seed)

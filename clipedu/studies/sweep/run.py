@@ -175,7 +175,12 @@ class OpenSweep:
 
 @contextmanager
 def open_sweep(
-    plan: Plan, folder: str | Path, *, storage: str | None = None, join: bool = False
+    plan: Plan,
+    folder: str | Path,
+    *,
+    storage: str | None = None,
+    join: bool = False,
+    data: SharedData | None = None,
 ) -> Iterator[OpenSweep]:
     """Open the folder and the storage of a sweep; new ones are made.
 
@@ -184,6 +189,7 @@ def open_sweep(
         folder: of the sweep.
         storage: URL of a database for several machines; None is a file in the folder.
         join: other processes may work on it too.
+        data: of sweeps before this one; None opens them anew.
     Raises:
         ClipeduError: the plan cannot work, the folder holds another sweep, another process has it in use and `join` is not
             given, or the storage cannot be opened.
@@ -203,7 +209,7 @@ def open_sweep(
         with one_at_a_time(folder):  # tasks of an array begin at once
             kept = _own_plan(folder, plan, storage)
             studies = open_studies(open_storage(folder, storage), plan, kept["name"] if storage else NAME)
-        yield OpenSweep(plan, folder, studies, kept["home"], SharedData(len(plan.seeds)))
+        yield OpenSweep(plan, folder, studies, kept["home"], data or SharedData(len(plan.seeds)))
 
 
 def sweep(

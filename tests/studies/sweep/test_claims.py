@@ -87,7 +87,7 @@ def test_a_trial_that_never_began_does_not_count(studies, plan, tmp_path, monkey
         claim.finish(1.0)
     assert [trial.number for trial in counted(study)] == [1]
     with take(studies, plan, tmp_path) as claim:
-        assert claim.number == 2  # in place of the first
+        assert (claim.number, claim.settings) == (2, {"lr": 1e-3})  # in place of the first
 
 
 def test_more_trials_may_be_asked_for(tiny, tmp_path):
