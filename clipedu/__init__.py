@@ -43,6 +43,7 @@ _HOMES = {
     "evaluate": "evaluation.scoring",
     "Run": "runs.run",
     "load_run": "runs.folders",
+    "sweep": "studies.sweep.run",
     "doctor": "utils.doctor",
 }
 

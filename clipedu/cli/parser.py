@@ -1,6 +1,6 @@
 """The command line: the parser and the entry point.
 
-    clipedu quickstart | train | groups | evaluate | grid | compare | report | bench | data | list | lab
+    clipedu quickstart | train | groups | evaluate | grid | compare | sweep | report | bench | data | list | lab
 
 Each command is a thin layer over a function that a notebook can call too. An error that the user can correct is one line on
 stderr with exit code 2; Ctrl-C prints how to resume, with exit code 130, and so does SIGTERM, with 143.
@@ -26,6 +26,7 @@ from clipedu.cli.compare import add_compare
 from clipedu.cli.data import add_data
 from clipedu.cli.evaluate import evaluate, report
 from clipedu.cli.grid import add_grid
+from clipedu.cli.sweep import add_sweep
 from clipedu.cli.train import groups, quickstart, train
 from clipedu.config.command_line import add_experiment
 from clipedu.utils.errors import ClipeduError, quoted
@@ -146,6 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_grid(commands)
     add_compare(commands)
+    add_sweep(commands)
 
     paper = _command(
         commands, "report", report, "one report on one or many runs: table, curves, settings (HTML and Markdown)"

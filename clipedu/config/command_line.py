@@ -14,10 +14,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from clipedu.config.experiment import Experiment
+from clipedu.config.experiment import Experiment, checked_setting
 from clipedu.config.intervals import interval_word
+from clipedu.config.named_settings import split_name
 from clipedu.config.presets import PRESETS
-from clipedu.utils.errors import quoted
+from clipedu.utils.errors import ClipeduError, quoted
 
 
 def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
@@ -70,6 +71,25 @@ def experiment_words(changes: Mapping[str, Any]) -> list[str]:
             word = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
             words += [f"{option}={word}"] if word.startswith("-") else [option, word]
     return words
+
+
+def read_setting(name: str, word: str) -> Any:
+    """Read the word of one setting, as its option does.
+
+    Args:
+        name: of a field of `Experiment`, or of an item of an option field ("optimizer_options.eps").
+        word: what was written.
+    Raises:
+        ClipeduError: an unknown field, or a word that is none of its values.
+    """
+    field, item = split_name(name)
+    if item:
+        return _item(word)
+    try:
+        value = _reader(Experiment.__dataclass_fields__[field])(word)
+    except argparse.ArgumentTypeError as error:
+        raise ClipeduError(f"{name}={word}: {error}") from None
+    return checked_setting(field, value)
 
 
 def _option(field: str) -> str:

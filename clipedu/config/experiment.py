@@ -60,6 +60,12 @@ class Experiment:
     train_size: int | None = _setting(
         None, "use the first N training pairs; none = all of them (16,000 scenes)", at_least=2
     )
+    holdout: float | None = _setting(
+        None,
+        "hold out this share of the training pairs (0.1) and score on it alone, in place of the sets below: for choosing settings",
+        above=0,
+        below=1,
+    )
     eval_data: str | None = _setting(None, "retrieval set (its val split); none = that of the training data")
     zeroshot_data: str | None = _setting(
         None, "labelled images for zero-shot; none = those of the training data, if any"
@@ -275,6 +281,23 @@ class Experiment:
 HOW, ROUNDS = (
     tuple(spec.name for spec in dataclasses.fields(Experiment) if spec.metadata.get(mark)) for mark in ("how", "rounds")
 )
+
+
+def checked_setting(name: str, value: Any) -> Any:
+    """Return the value of one setting as an experiment keeps it.
+
+    Whether it fits the other settings is not checked.
+
+    Args:
+        name: of a field of `Experiment`.
+        value: what the user gave.
+    Raises:
+        ClipeduError: an unknown field, or a value that is not allowed.
+    """
+    if name not in Experiment.__dataclass_fields__:
+        raise unknown_name("field of Experiment", name, sorted(Experiment.__dataclass_fields__))
+    return _checked(Experiment.__dataclass_fields__[name], value)
+
 
 _TYPES: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool, "dict": dict}
 

@@ -31,7 +31,11 @@ def comparison_blocks(runs: list, baseline: Mapping[str, Any] | None) -> list[Bl
     runs = [runs[place] for place in score_table(runs).index]
     table = score_table(runs)
     blocks: list[Block] = [Text(_overview(table))]
-    test_sets = {tuple(map(run.metrics.get, COUNTS)) + (run.experiment.eval_data,) for run in runs if run.metrics}
+    test_sets = {
+        tuple(map(run.metrics.get, COUNTS)) + (run.experiment.eval_data, run.experiment.holdout)
+        for run in runs
+        if run.metrics
+    }
     if len(test_sets) > 1:
         warning = (
             "These runs were scored on different test sets, so that their scores cannot be compared with each other."

@@ -193,7 +193,8 @@ def _description(run: Any) -> str:
     tests = []
     if "retrieval_images" in m:
         images, captions = m["retrieval_images"], m["retrieval_captions"]
-        tests.append(f"retrieval among {images:,.0f} images and {captions:,.0f} captions")
+        held = "" if e.holdout is None else " held out of the training pairs"
+        tests.append(f"retrieval among {images:,.0f} images and {captions:,.0f} captions{held}")
     if "zeroshot_images" in m:
         images, classes = m["zeroshot_images"], m["zeroshot_classes"]
         with_prompts = f" ({prompts})" if (prompts := prompts_text(m)) else ""

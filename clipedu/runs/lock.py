@@ -90,8 +90,13 @@ def check_unused(folder: Path) -> None:
     Raises:
         ClipeduError: one is, and who it is.
     """
-    if (holder := _holder(folder)) and not has_ended(holder):
+    if in_use(folder):
         raise _in_use(folder)
+
+
+def in_use(folder: Path) -> bool:
+    """Return whether another process or thread is known to hold the lock of a folder."""
+    return bool(holder := _holder(folder)) and not has_ended(holder)
 
 
 def was_killed(folder: Path) -> bool:

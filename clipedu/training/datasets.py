@@ -16,6 +16,7 @@ from clipedu.data.pairs import Pairs
 from clipedu.data.prompts import choose_prompts
 from clipedu.data.shards.dataset import Shards
 from clipedu.data.shards.samples import MissingSplit, shard_names
+from clipedu.data.subset import hold_out
 from clipedu.data.tokenizer import Tokenizer, hub_tokenizer, train_tokenizer
 from clipedu.models import ENCODERS
 from clipedu.models.text_encoders import hub_id
@@ -27,13 +28,18 @@ log = logging.getLogger("clipedu")
 
 
 def load_train(experiment: Experiment) -> Pairs:
-    """Load the training pairs of an experiment.
+    """Load the training pairs of an experiment, without those held out.
 
     A log line says how many captions hold escaped HTML, unless that is cleaned.
 
     Raises:
         ClipeduError: a set that is missing or cannot be used, a batch that is larger than it, or no ftfy where it is needed.
     """
+    return _training_parts(experiment)[0]
+
+
+def _training_parts(experiment: Experiment) -> tuple[Pairs, Pairs | None]:
+    """Return the pairs to train on, and those that `holdout` keeps from it."""
     check_cleaning(experiment.clean_captions)
     if experiment.data == "scenes":
         check_scenes(experiment.train_size)
@@ -45,9 +51,13 @@ def load_train(experiment: Experiment) -> Pairs:
         seed=experiment.seed,
         resize=experiment.resize,
     )
+    held = None
+    if experiment.holdout is not None:
+        pairs, held = hold_out(pairs, experiment.holdout)
     if experiment.batch_size > len(pairs):
+        left = "" if held is None else f" left to train on with holdout={experiment.holdout:g}"
         raise ClipeduError(
-            f"batch_size={experiment.batch_size} is larger than the data: {experiment.data} has {len(pairs)} pairs"
+            f"batch_size={experiment.batch_size} is larger than the data: {experiment.data} has {len(pairs)} pairs{left}"
         )
     if experiment.clean_captions != "web" and experiment.data != "scenes":
         captions = [caption for row in range(len(pairs)) for caption in pairs.captions(row)]
@@ -56,7 +66,7 @@ def load_train(experiment: Experiment) -> Pairs:
                 f"{escaped:,} of {len(captions):,} captions of {pairs.name}/{pairs.split} hold escaped HTML such as &amp;: "
                 "clean_captions=web unescapes it, as open_clip does"
             )
-    return pairs
+    return pairs, held
 
 
 def build_tokenizer(experiment: Experiment, pairs: Pairs) -> Tokenizer:
@@ -98,7 +108,7 @@ class Data(TrainingData):
     They are opened once, and shared by the cells of a grid.
 
     Attributes:
-        scored: the retrieval set, and the zero-shot set where there is one.
+        scored: the retrieval set, and the zero-shot set where there is one; with `holdout` the pairs held out, alone.
     """
 
     scored: list[Pairs]
@@ -125,8 +135,8 @@ def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Dat
     `load_training_data`.
     """
     check_names(experiment)
-    train = load_train(experiment)
-    scored = evaluation_sets(experiment)
+    train, held = _training_parts(experiment)
+    scored = evaluation_sets(experiment) if held is None else [held]
     return Data(train=train, tokenizer=tokenizer or build_tokenizer(experiment, train), scored=scored)
 
 
@@ -142,7 +152,7 @@ def check_held_out(experiment: Experiment, data: Data | None = None) -> None:
         ClipeduError: it names none, and the retrieval set would consist of the training pairs, or of all shards that they
             are from.
     """
-    if experiment.eval_data is not None or experiment.data == "scenes":
+    if experiment.eval_data is not None or experiment.holdout is not None or experiment.data == "scenes":
         return
     if data is None:
         try:
@@ -207,11 +217,14 @@ def evaluation_sets(experiment: Experiment) -> list[Pairs]:
     """Open the sets on which an experiment is scored.
 
     They are the retrieval set and, where there is one, the zero-shot set: `zeroshot_data`, or else that of the training
-    data if it is a set that comes with one (scenes).
+    data if it is a set that comes with one (scenes). With `holdout` it is the part of the training pairs that is held out,
+    and no other set is opened.
 
     Raises:
         ClipeduError: a set that is missing or cannot be used.
     """
+    if (held := _training_parts(experiment)[1] if experiment.holdout is not None else None) is not None:
+        return [held]
     shared: dict[str, Any] = {"image_size": experiment.image_size, "resize": experiment.resize, "seed": experiment.seed}
     try:
         sets = [load_pairs(experiment.eval_data or experiment.data, "val", **shared)]

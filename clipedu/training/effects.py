@@ -32,6 +32,10 @@ def without_effect(experiment: Experiment, given: Collection[str]) -> dict[str, 
         found["loss_options"] = "rho counts for a learned temperature alone (learn_temperature=True)"
     if not ex.entailment:
         found["entailment_options"] = "entailment=0.0 is no entailment"
+    if ex.holdout is not None:
+        found |= dict.fromkeys(
+            ("eval_data", "zeroshot_data"), f"holdout={ex.holdout:g} scores on the pairs held out alone"
+        )
     sets = {ex.data, ex.eval_data or ex.data, ex.zeroshot_data or "scenes"}
     if sets == {"scenes"}:
         found["resize"] = "scenes are drawn as squares"

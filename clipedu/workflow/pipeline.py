@@ -42,7 +42,7 @@ from clipedu.workflow.keeping import keep_beside_checkpoints
 from clipedu.workflow.recorder import RunRecorder
 from clipedu.workflow.resuming import is_complete, lacks_only_report, prepare_resumed
 from clipedu.workflow.scoring import score
-from clipedu.workflow.validation import Validation
+from clipedu.workflow.validation import OnScores, Validation
 
 log = logging.getLogger("clipedu")
 
@@ -57,6 +57,7 @@ def fit(
     data: Data | None = None,
     progress: Progress = True,
     report: bool = True,
+    on_scores: OnScores | None = None,
 ) -> Run:
     """Train, score and report one experiment in a run's folder.
 
@@ -69,6 +70,8 @@ def fit(
         progress: show a progress bar; or a function that is called instead, before the first step and after each one, with the
             number of steps done and that of all.
         report: draw the plots and write report.html.
+        on_scores: called each time the model is scored during training (`evaluate_every`), with the number of that time, from
+            1, and the scores by key of `METRICS`. What it raises ends the run, which is kept as stopped.
     Returns:
         the finished run.
     Raises:
@@ -93,7 +96,7 @@ def fit(
         make_folder(folder)
         with locked(folder):
             run = new_run(experiment, folder, given_paths=given)
-            return _finish(run, trainer, data, progress=progress, report=report)
+            return _finish(run, trainer, data, progress=progress, report=report, on_scores=on_scores)
 
 
 @joined()
@@ -104,6 +107,7 @@ def resume(
     data: Data | None = None,
     progress: Progress = True,
     report: bool = True,
+    on_scores: OnScores | None = None,
     **changes: Any,
 ) -> Run:
     """Do what is missing of a run: training, scores, report.
@@ -115,7 +119,7 @@ def resume(
         folder: of the run.
         epochs: the new number of epochs, where it is to be another (see `clipedu.workflow.extension`).
         data: `load_data(run.experiment)`, where a caller has it already.
-        progress, report: as those of `fit`.
+        progress, report, on_scores: as those of `fit`.
         **changes: other values of settings that change no result, such as `checkpoint_every`, or only the rounding, as
             `device`; the run keeps them.
     Returns:
@@ -147,16 +151,18 @@ def resume(
         with memory_named(run.experiment):
             trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=progress is True)
         with hashed_once(data.train, *data.scored):
-            return _finish(run, trainer, data, progress=progress, report=report)
+            return _finish(run, trainer, data, progress=progress, report=report, on_scores=on_scores)
 
 
-def _finish(run: Run, trainer: Trainer, data: Data, *, progress: Progress, report: bool) -> Run:
+def _finish(
+    run: Run, trainer: Trainer, data: Data, *, progress: Progress, report: bool, on_scores: OnScores | None
+) -> Run:
     """Train what is left, score, and report."""
     with _end_recorded(run, "before training"):
         run.scored = None
         run.save_status("running")
         keep_beside_checkpoints(run, trainer, data)
-    validation = Validation(run, trainer, data.scored)
+    validation = Validation(run, trainer, data.scored, on_scores)
     _train(run, trainer, validation, progress=progress)
     run.seconds = trainer.seconds
     with _end_recorded(run, "while it was scored"):

@@ -7,7 +7,7 @@ the random state is put back, so that the trained weights are the same with and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -20,6 +20,8 @@ from clipedu.runs.run import Run
 from clipedu.training.trainer import Trainer
 from clipedu.workflow.scoring import score_set
 
+OnScores = Callable[[int, Mapping[str, float]], None]
+
 
 class Validation:
     """The scores of a run while it is trained.
@@ -28,10 +30,11 @@ class Validation:
         run: its validation.csv is written.
         trainer: of this run; its model is scored.
         sets: what to score on, as for the finished run.
+        on_scores: of `clipedu.fit`.
     """
 
-    def __init__(self, run: Run, trainer: Trainer, sets: Sequence[Pairs]):
-        self.run, self.trainer, self.sets = run, trainer, sets
+    def __init__(self, run: Run, trainer: Trainer, sets: Sequence[Pairs], on_scores: OnScores | None = None):
+        self.run, self.trainer, self.sets, self.on_scores = run, trainer, sets, on_scores
         every = run.experiment.evaluate_every
         self._every = parse_interval(every, ("epoch",)).steps(trainer.steps_per_epoch) if every else None
 
@@ -70,6 +73,9 @@ class Validation:
                 scores["average"] = average(scores)
                 metrics |= {prefix + key: value for key, value in scores.items()}
         self._append(metrics)
+        if self.on_scores is not None:
+            rows = self.run.validation
+            self.on_scores(int((rows["weights"] == "model").sum()), metrics)
         return metrics["average"]
 
     @property

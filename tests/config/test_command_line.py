@@ -7,9 +7,10 @@ import dataclasses
 
 import pytest
 
-from clipedu.config.command_line import add_experiment, experiment_changes, experiment_words
+from clipedu.config.command_line import add_experiment, experiment_changes, experiment_words, read_setting
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
+from tests.helpers.errors import message_of
 
 FIELDS = {spec.name: spec for spec in dataclasses.fields(Experiment)}
 ROOM = {"train_size": None, "batch_size": 2}  # so that other values are allowed
@@ -133,3 +134,18 @@ def test_fields_left_out():
     options = {word for action in parser._actions for word in action.option_strings}
     expected = {f"--{name.replace('_', '-')}" for name in FIELDS} - {"--seed", "--loss"}
     assert options - {"-h", "--help", "--preset"} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "value"),
+    [("lr", "1e-3", 1e-3), ("epochs", "3", 3), ("temperature", "none", None), ("image_frozen", "yes", True),
+     ("loss_options.gamma", "0.5", 0.5), ("optimizer_options.betas", "[0.9, 0.95]", [0.9, 0.95]), ("loss_options.form", "course", "course")],
+)  # fmt: skip
+def test_one_setting_is_read_as_its_option_does(name, word, value):
+    assert read_setting(name, word) == value
+
+
+def test_what_is_told_of_one_setting():
+    assert "lr=fast: 'fast' is not a number" in message_of(read_setting, "lr", "fast")
+    assert "epochs=0 must be at least 1" in message_of(read_setting, "epochs", "0")
+    assert "unknown setting 'lrr'. Did you mean 'lr'?" in message_of(read_setting, "lrr", "1")

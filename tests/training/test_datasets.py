@@ -80,3 +80,32 @@ def test_what_a_run_keeps_of_a_set(quick):
         "left_out": [],
         "captions_cut": None,
     }
+
+
+def test_pairs_held_out_are_scored_on_alone_and_not_trained_on(quick, monkeypatch):
+    experiment = quick.replace(holdout=0.25)
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, "choose_prompts", lambda *a, **k: pytest.fail("another set was opened"))
+        data = load_data(experiment)
+    (held,) = data.scored
+    assert (len(data.train), len(held), held.split) == (48, 16, "held-out")
+    assert not set(data.train.rows.tolist()) & set(held.rows.tolist())
+    (again,) = evaluation_sets(experiment)
+    assert again.identity() == held.identity()
+    assert len(datasets.load_train(experiment)) == 48 and len(load_data(quick).train) == 64
+
+
+def test_held_out_whatever_the_seed_and_other_settings_are(tmp_path, quick):
+    write_tar(tmp_path / "a.tar", [file for k in range(40) for file in sample(f"{k:03}", photo(k), [f"picture {k}"])])
+    own = quick.replace(data=str(tmp_path), holdout=0.25, batch_size=8, train_size=None)
+    first = load_data(own).scored[0].identity()  # shards without a split have no other pairs to score on
+    assert load_data(own.replace(seed=7, lr=0.5)).scored[0].identity() == first
+
+
+def test_what_is_left_to_train_on_must_hold_a_batch(quick):
+    with pytest.raises(ClipeduError, match="scenes has 16 pairs left to train on with holdout=0.75"):
+        load_data(quick.replace(holdout=0.75, batch_size=32))
+    with pytest.raises(
+        ClipeduError, match="holdout=0.01 of 64 pairs of scenes/train leaves 63 to train on and 1 to score on"
+    ):
+        load_data(quick.replace(holdout=0.01))

@@ -101,3 +101,11 @@ def test_what_is_refused_and_what_not():
 def test_names_are_fields():
     names = {field.name for field in dataclasses.fields(Experiment)}
     assert {"temperature", "learn_temperature", "entailment_options", "resize"} <= names
+
+
+def test_other_sets_do_nothing_where_pairs_are_held_out():
+    experiment = Experiment(holdout=0.1, eval_data="coco-5k")
+    assert without_effect(experiment, ["eval_data", "holdout"]) == {
+        "eval_data": "holdout=0.1 scores on the pairs held out alone"
+    }
+    assert without_effect(Experiment(eval_data="coco-5k"), ["eval_data"]) == {}

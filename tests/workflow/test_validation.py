@@ -14,7 +14,7 @@ from clipedu.runs.checkpoint import checkpoints, step_of
 from clipedu.training.datasets import evaluation_sets
 from tests.helpers.errors import message_of
 from tests.helpers.failing_writes import killed_at
-from tests.helpers.small_runs import QUIET, assert_same, assert_same_tables
+from tests.helpers.small_runs import QUIET, assert_same, assert_same_tables, stop_at
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +132,39 @@ def test_damaged_rows_are_named(seen, tmp_path):
     assert "averaged/tr@1" in message_of(load_run, seen.folder)
     (seen.folder / "metrics.json").write_text(json.dumps(metrics))
     assert isinstance(load_run(seen.folder).validation, pd.DataFrame)
+
+
+def test_whoever_asks_gets_the_scores_and_can_end_the_run(watched, seen, tmp_path):
+    heard = []
+
+    def hear(number, scores):
+        heard.append((number, scores["average"], scores[f"{AVERAGED_PREFIX}average"]))
+        if number == 2:
+            raise RuntimeError("that is enough")
+
+    with pytest.raises(RuntimeError, match="that is enough"):
+        fit(watched, tmp_path / "run", on_scores=hear, **QUIET)
+    run = load_run(tmp_path / "run")
+    assert run.status == "stopped" and "that is enough" in run.note
+    own = seen.validation
+    rows = [own[own["weights"] == weights]["average"].tolist()[:2] for weights in ("model", "averaged")]
+    assert [number for number, *_ in heard] == [1, 2]
+    assert [score for _, *two in heard for score in two] == pytest.approx(
+        [rows[0][0], rows[1][0], rows[0][1], rows[1][1]]
+    )
+    again = []
+    run = resume(tmp_path / "run", on_scores=lambda number, scores: again.append(number), **QUIET)
+    assert_same(run, seen)
+    assert again in ([], [2])  # as it was stopped before or after the checkpoint of that step
+
+
+def test_a_run_with_pairs_held_out_goes_on_as_any_other(small, tmp_path, monkeypatch):
+    experiment = small.replace(holdout=0.25, batch_size=3, evaluate_every=2)
+    whole = fit(experiment, tmp_path / "whole", **QUIET)
+    sets = {entry["split"]: entry["rows"] for entry in json.loads((whole.folder / "data.json").read_text())}
+    assert sets == {"train": 12, "held-out": 4} and whole.metrics["retrieval_images"] == 4
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        with pytest.raises(KeyboardInterrupt):
+            fit(experiment, tmp_path / "run", **QUIET)
+    assert_same(resume(tmp_path / "run", **QUIET), whole)

@@ -1,0 +1,125 @@
+"""`tune`: the best value of a setting of one experiment.
+
+It is found on training pairs that are held out.
+
+A small sweep (`clipedu.studies.sweep`) without the last part: nothing is scored on the scored sets here. So a grid can tune each of
+its cells before it runs them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clipedu.config.experiment import Experiment
+from clipedu.studies.sweep.plan import make_plan
+from clipedu.studies.sweep.result import NoScore
+from clipedu.studies.sweep.run import open_sweep
+from clipedu.studies.sweep.space import Range
+from clipedu.studies.sweep.trials import SharedData
+from clipedu.utils.errors import ClipeduError, unknown_name
+
+AROUND = 10  # the range of a setting is from a tenth of its value to ten times it
+TUNING = "tuning"  # in the folder of a grid
+TUNABLE = ("lr", "weight_decay", "temperature")  # those that have a range by themselves
+
+log = logging.getLogger("clipedu")
+
+
+def default_range(experiment: Experiment, name: str) -> Range:
+    """Return the range in which a setting is looked for by default.
+
+    It is a tenth to ten times its value, evenly on a logarithmic scale.
+
+    Args:
+        experiment: with a value above 0.
+        name: one of `TUNABLE`.
+    Raises:
+        ClipeduError: another name, or no value above 0.
+    """
+    if name not in TUNABLE:
+        raise unknown_name("setting to tune without a range", name, TUNABLE)
+    value = getattr(experiment, name)
+    if not value:
+        raise ClipeduError(f"{name}={value!r} has no range around it: give one, such as {name}=1e-3..1e-1:log")
+    return Range(name, value / AROUND, value * AROUND, log=True)
+
+
+def tune(
+    experiment: Experiment,
+    what: str | Mapping[str, Any] | Sequence[str],
+    folder: str | Path,
+    *,
+    trials: int | None = None,
+    seeds: Sequence[int] | None = None,
+    sampler: str = "tpe",
+    pruner: str = "median",
+    holdout: float = 0.1,
+    metric: str = "average",
+    progress: bool = True,
+    data: SharedData | None = None,
+) -> Experiment:
+    """Return an experiment with the best value of a setting.
+
+    It is chosen by the score on training pairs held out.
+
+    The scored sets have no part in it. The same call again does only what is missing.
+
+    Args:
+        experiment: what is tuned.
+        what: the setting: one of `TUNABLE`, which is looked for in `default_range`, or what `clipedu.sweep` varies: "lr=1e-4..1e-2:log",
+            a list of such words, or a mapping.
+        folder: of the sweep.
+        trials: at least 1; None is 10, or all of a grid.
+        seeds: of each trial; None is the experiment's own.
+        sampler, pruner, holdout, metric: as those of `clipedu.sweep`.
+        progress: show bars.
+        data: of experiments that were tuned before; None opens them anew.
+    Returns:
+        the experiment with the best setting: the same seed, and all training pairs.
+    Raises:
+        NoScore: no trial has a score.
+        ClipeduError: as `clipedu.sweep`.
+    """
+    if isinstance(what, str):
+        vary: Any = [what] if "=" in what else {what: default_range(experiment, what)}
+    else:
+        vary = what
+    if trials is None and sampler != "grid":
+        trials = 10
+    plan = make_plan(
+        experiment, vary, seeds=(experiment.seed,) if seeds is None else seeds, trials=trials, sampler=sampler, pruner=pruner,
+        holdout=holdout, metric=metric,
+    )  # fmt: skip
+    with open_sweep(plan, folder, data=data) as work:
+        for _ in work.trials(progress=progress):
+            pass
+        return work.result({}).experiment(seed=experiment.seed)
+
+
+def tune_cells(
+    experiments: Mapping[str, Experiment], what: str, folder: str | Path, *, progress: bool = True, **options: Any
+) -> dict[str, Experiment]:
+    """Return the cells of a grid, each with its own best value of a setting.
+
+    A cell of which no trial has a score stays as it is, with a log line. The same call again does only what is missing.
+
+    Args:
+        experiments: by name, as `clipedu.studies.grid.cells` returns them.
+        what: as that of `tune`.
+        folder: of the grid; the sweeps are in its folder tuning/.
+        progress: show bars.
+        options: of `tune`.
+    Raises:
+        ClipeduError: as `tune`.
+    """
+    found, data = {}, SharedData()
+    for name, experiment in experiments.items():
+        try:
+            found[name] = tune(experiment, what, Path(folder) / TUNING / name, progress=progress, data=data, **options)
+        except NoScore as error:
+            log.warning("%s stays as it is: %s", name, error)
+            found[name] = experiment
+    return found
