@@ -220,6 +220,7 @@ def _registries() -> dict[str, Callable[[], dict[str, str]]]:
         "decay-laws": of("clipedu.optim", "DECAY_LAWS"),
         "geometries": of("clipedu.geometry", "GEOMETRIES"),
         "encoders": of("clipedu.models", "ENCODERS"),
+        "trackers": of("clipedu.trackers", "TRACKERS"),
     }
 
 

@@ -38,11 +38,13 @@ def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = (
         kwargs: dict[str, Any]
         if isinstance(default, dict):
             kwargs = {"action": _Options, "nargs": "*", "type": str, "metavar": "KEY=VALUE"}
+        elif isinstance(default, list):
+            kwargs = {"action": _Names, "nargs": "+", "type": str, "metavar": "|".join(spec.metadata["choices"])}
         else:
             words = spec.metadata.get("choices") or [f"true|false|{word}" for word in spec.metadata.get("also", ())]
             metavar = "|".join(words) or spec.name.split("_")[-1].upper()
             kwargs = {"type": _reader(spec), "metavar": metavar}
-        text = f"{spec.metadata['text']} ({default if default not in (None, {}) else 'none'})".replace("%", "%%")
+        text = f"{spec.metadata['text']} ({default if default not in (None, {}, []) else 'none'})".replace("%", "%%")
         settings.add_argument(_option(spec.name), default=argparse.SUPPRESS, help=text, **kwargs)
 
 
@@ -67,6 +69,8 @@ def experiment_words(changes: Mapping[str, Any]) -> list[str]:
         option = _option(name)
         if isinstance(value, dict):
             words += [option, *(f"{key}={_item_word(item)}" for key, item in value.items())]
+        elif isinstance(value, list):
+            words += [option, *(value or ["none"])]
         else:
             word = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
             words += [f"{option}={word}"] if word.startswith("-") else [option, word]
@@ -122,6 +126,19 @@ class _Options(argparse.Action):
                 parser.error(f"argument {option_string}: {quoted(key)} is given twice, with two values")
             pairs[key] = value
         setattr(namespace, self.dest, pairs)
+
+
+class _Names(argparse.Action):
+    """--track tensorboard trackio -> ["tensorboard", "trackio"]; --track none -> []"""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, [] if [word.lower() for word in values] == ["none"] else values)
 
 
 def _item(word: str) -> Any:

@@ -23,6 +23,7 @@ from clipedu.config.presets import PRESETS
 from clipedu.utils.errors import ClipeduError, quoted, unknown_name
 from clipedu.utils.files import parse_json
 
+TRACKERS = ("tensorboard", "trackio", "wandb")  # `clipedu.trackers` opens them
 LARGEST_WHOLE = 2**40  # of a size or count; products of two such can still be counted
 FORMAT = 1  # of the JSON; it grows when a field gets another meaning, so that older versions refuse what they misread
 
@@ -43,6 +44,11 @@ def _options(text: str, taken: tuple[str, ...]) -> Any:
     The names in `taken` are not allowed in it, because the experiment's own fields give them.
     """
     return field(default_factory=dict, metadata={"text": text, "taken": taken})
+
+
+def _names(text: str, choices: tuple[str, ...], **marks: Any) -> Any:
+    """Make a field of any number of names out of `choices`; one alone may be given as a str."""
+    return field(default_factory=list, metadata={"text": text, "choices": choices, **marks})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +186,11 @@ class Experiment:
     )
     keep_checkpoints: int = _setting(
         2, "how many of the last checkpoints stay; with evaluate_every, the best one too", at_least=1, how=True
+    )
+    track: list[str] = _names(
+        "also log the run for others to show: `clipedu list trackers`; none = the run's own tables alone",
+        TRACKERS,
+        how=True,
     )
     # the machine
     seed: int = _setting(0, "everything random comes from it", at_least=0, at_most=2**63 - 1)
@@ -319,6 +330,8 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
         value = _checked_interval(spec, value)
         if isinstance(value, str):
             return value
+    if kind == "list":
+        return _checked_names(spec, value)
     if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "bool"):
         article = "an" if kind == "int" else "a"
         words = "".join(f" or {word!r}" for word in also)
@@ -351,6 +364,20 @@ def _checked(spec: dataclasses.Field, value: Any) -> Any:
         if word in rules and not holds(value, rules[word]):
             raise ClipeduError(f"{given} must be {word.replace('_', ' ')} {rules[word]}")
     return value
+
+
+def _checked_names(spec: dataclasses.Field, value: Any) -> list[str]:
+    """Return a field of names as it is kept. Raises ClipeduError for an unknown one, or one given twice."""
+    choices = spec.metadata["choices"]
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else None
+    if names is None:
+        raise ClipeduError(f"{spec.name}={quoted(value)} must be a list of names out of {', '.join(choices)}")
+    for name in names:
+        if name not in choices:
+            raise unknown_name(spec.name, name, choices)
+        if names.count(name) > 1:
+            raise ClipeduError(f"{spec.name}={quoted(value)}: {name!r} is given twice")
+    return names
 
 
 def _checked_interval(spec: dataclasses.Field, value: int | str) -> int | str:

@@ -40,6 +40,8 @@ def as_text(item: Any) -> str:
     """Return a setting's value as text."""
     if isinstance(item, Mapping):
         return ", ".join(f"{key}={as_text(inner)}" for key, inner in item.items()) or "none"
+    if isinstance(item, list) and all(isinstance(inner, str) for inner in item):
+        return ", ".join(item) or "none"
     if isinstance(item, float):
         return f"{item:g}"
     return "none" if item is None else str(item)

@@ -7,8 +7,10 @@ when the run goes on, and readers leave out a last line that is not whole.
 
 from __future__ import annotations
 
+import csv
 import io
 import mmap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +66,48 @@ def cut_rows(path: Path, step: int) -> None:
         if end < size:
             with path.open("rb+") as changed:
                 changed.truncate(end)
+
+
+class NewRows:
+    """The rows of a table that have come since they were last asked for.
+
+    Args:
+        path: of the CSV file; there may be none yet.
+        first: the first step to return.
+    """
+
+    def __init__(self, path: Path, first: int = 0):
+        self.path, self._first = path, first
+        self._head, self._read = b"", 0  # what is read already, in bytes
+
+    def take(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yield step and cells of each new row, by column.
+
+        "" is a cell without a value. A last line that is not whole is left for the next time.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: a row does not begin with a step.
+        """
+        if not self.path.is_file():
+            return
+        last = None
+        with self.path.open("rb") as file:
+            head = file.readline()
+            if head != self._head:  # the first time, or the file was written anew with other columns
+                self._head, self._read = head, len(head)
+            file.seek(self._read)
+            columns = next(csv.reader([head.decode()]))
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                cells = dict(zip(columns, next(csv.reader([line.decode()])), strict=True))
+                if (step := int(cells.pop("step"))) >= self._first:
+                    yield step, cells
+                    last = step
+        if last is not None:
+            self._first = last + 1
 
 
 def _end(content: mmap.mmap, step: int, path: Path) -> int:

@@ -107,6 +107,7 @@ CAPTIONS = Object({"captions": Items(Text())}, {"phrases": Items(Text())}, Anyth
 TOKENS = Object({"names": Items(Text()), "extra": Number(at_least=0, whole=True), "grid": Items(COUNT, 2)})
 BASELINE = Object({"name": Text()}, {"seconds": SECONDS, "tr@1": PERCENT, "ir@1": PERCENT}, Anything())
 EARLIER = Items(Object({"epochs": COUNT, "step": SCORED, "metrics": Scores()}))
+TRACKED = Object({"name": Text()}, {"sent": Object(others=Object(others=Number(at_least=0, at_most=1e15, whole=True)))})
 STATE = Object(
     {
         "step": Number(at_least=0, at_most=1e15, whole=True),

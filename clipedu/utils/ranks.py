@@ -12,6 +12,7 @@ In one process each function here does nothing, and torch is not imported.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import re
 import signal
@@ -128,6 +129,7 @@ def joined() -> Iterator[None]:
     if _joined is not None or not (_is_initialised() or launched() > 1):
         yield
         return
+    _use_one_thread_if_forked()
     own = not _is_initialised()
     store = _connect() if own else None
     _joined = _Joined(None, store)
@@ -230,6 +232,23 @@ def together(records: Iterable[T]) -> Generator[T, None, None]:
     finally:
         if isinstance(items, Generator):
             items.close()
+
+
+def _use_one_thread_if_forked() -> None:
+    """Let a forked process compute in one thread, as one of torchrun does.
+
+    OpenMP's threads do not come with a fork: where the process before it had used them (a notebook), the first loop that is shared
+    among threads would wait for them without end.
+    """
+    if getattr(multiprocessing.current_process(), "_start_method", None) != "fork":
+        return
+    import torch
+
+    torch.set_num_threads(1)
+    with suppress(ImportError):  # scikit-learn's, which has it
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(1)
 
 
 def _dist() -> Any:

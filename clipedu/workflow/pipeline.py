@@ -27,6 +27,7 @@ from clipedu.runs.paths import with_absolute_paths
 from clipedu.runs.run import Run
 from clipedu.runs.settings import check_going_on
 from clipedu.runs.status import record_end
+from clipedu.trackers import check_installed
 from clipedu.training.datasets import Data, check_held_out
 from clipedu.training.distributed import check_shared, load_shared_data
 from clipedu.training.memory import memory_named
@@ -42,6 +43,7 @@ from clipedu.workflow.keeping import keep_beside_checkpoints
 from clipedu.workflow.recorder import RunRecorder
 from clipedu.workflow.resuming import is_complete, lacks_only_report, prepare_resumed
 from clipedu.workflow.scoring import score
+from clipedu.workflow.tracking import Tracking, track_finished
 from clipedu.workflow.validation import OnScores, Validation
 
 log = logging.getLogger("clipedu")
@@ -82,6 +84,7 @@ def fit(
     """
     folder = of_first(lambda: Path(folder or new_run_folder(experiment)))
     check_shared(experiment)
+    check_installed(experiment.track)
     check_free(folder)  # before the data are loaded, which can take long
     if data is None:
         check_held_out(experiment)
@@ -131,8 +134,10 @@ def resume(
     """
     check_going_on(changes)
     run = load_run(folder)
-    run.experiment.replace(**changes)  # wrong values are refused before anything is changed
+    check_installed(run.experiment.replace(**changes).track)  # wrong values are refused before anything is changed
     if epochs in (None, run.experiment.epochs) and of_first(lambda: is_complete(run, report=report)):
+        if is_first():
+            track_finished(run, changes.get("track"))
         return run
     if not is_first():
         return _follow_resumed(Path(folder), changes, epochs=epochs, data=data)
@@ -143,6 +148,7 @@ def resume(
             if report:
                 log.info("%s is trained and scored: drawing its report", run.folder)
             _report(run, report=report)
+            track_finished(run, changes.get("track"))
             return run
         if (changed := run.experiment.replace(**changes)) != run.experiment:
             run.experiment = changed
@@ -163,8 +169,17 @@ def _finish(
         run.save_status("running")
         keep_beside_checkpoints(run, trainer, data)
     validation = Validation(run, trainer, data.scored, on_scores)
-    _train(run, trainer, validation, progress=progress)
-    run.seconds = trainer.seconds
+    with Tracking(run, trainer.step) as tracking:
+        _train(run, trainer, validation, tracking, progress=progress)
+        run.seconds = trainer.seconds
+        _score(run, trainer, data, validation, progress=progress)
+        _report(run, report=report)
+        tracking.finish(data.scored)
+    return run
+
+
+def _score(run: Run, trainer: Trainer, data: Data, validation: Validation, *, progress: Progress) -> None:
+    """Score a run that is trained."""
     with _end_recorded(run, "while it was scored"):
         if trainer.device.type == "cuda":
             run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
@@ -174,8 +189,6 @@ def _finish(
         run.drop_old_checkpoints()  # the best one may be another now
         run.scored = trainer.step
         run.save_status("running", "trained and scored")
-    _report(run, report=report)
-    return run
 
 
 def _report(run: Run, *, report: bool) -> None:
@@ -235,7 +248,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: Progress) -> None:
+def _train(run: Run, trainer: Trainer, validation: Validation, tracking: Tracking, *, progress: Progress) -> None:
     """Run the training loop, with checkpoints and scores on the way.
 
     However it ends, the status says how.
@@ -253,6 +266,7 @@ def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: Prog
     count(trainer.step, trainer.steps)
     saved, shown = trainer.step if run.has_checkpoint else None, {}
     try:
+        tracking.update()
         if validation.due:  # the run was stopped while it was scored
             shown["average"] = f"{validation.measure():.2f}"
         with memory_named(run.experiment), closing(stop.watch(bar)) as records:
@@ -269,6 +283,7 @@ def _train(run: Run, trainer: Trainer, validation: Validation, *, progress: Prog
                 if recorder.due or best:
                     _save(recorder)
                     saved = trainer.step
+                    tracking.update()
     except KeyboardInterrupt as error:
         how = f"{by_whom(error)} after step {trainer.step} of {trainer.steps}"
         try:

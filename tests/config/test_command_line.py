@@ -43,6 +43,8 @@ def values_of(spec: dataclasses.Field) -> list:
     kind, optional, _ = str(spec.type).partition(" | None")
     kind = kind.partition(" | ")[0]
     rules = spec.metadata
+    if kind.startswith("list"):
+        return [[], *([name] for name in rules["choices"]), list(rules["choices"])]
     bounds = [rules[word] for word in ("at_least", "at_most") if word in rules]
     below = rules.get("below", float("inf"))
     inside = [

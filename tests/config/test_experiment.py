@@ -36,7 +36,7 @@ WRONG_TYPES = [
     (name, value)
     for name, spec in FIELDS.items()
     for kind, value in KINDS.items()
-    if kind != kind_of(spec)[0] and not (kind == "int" and kind_of(spec)[0] == "float")
+    if kind != kind_of(spec)[0] and (kind, kind_of(spec)[0]) not in (("int", "float"), ("str", "list[str]"))
 ]
 
 
@@ -90,10 +90,22 @@ def test_numbers_are_finite(name, value):
 def test_choices_are_told(name):
     choices = FIELDS[name].metadata["choices"]
     for choice in choices:
-        assert getattr(Experiment(**{name: choice}), name) == choice
+        assert getattr(Experiment(**{name: choice}), name) == ([choice] if name == "track" else choice)
     message = message_of(**{name: choices[-1] + "x"})
     assert message.startswith(f"unknown {name} '{choices[-1]}x'. Did you mean {choices[-1]!r}?")
     assert message.endswith(", ".join(choices))
+
+
+def test_names_are_a_list_of_each_once():
+    ex = Experiment(track=("trackio", "tensorboard"))
+    assert ex.track == ["trackio", "tensorboard"] and Experiment.from_json(ex.to_json()) == ex
+    assert "'trackio' is given twice" in message_of(track=["trackio", "tensorboard", "trackio"])
+    for wrong in (["trackio", 3], [["trackio"]], [None], "", ["none"]):
+        assert message_of(track=wrong).startswith("unknown track") and "Allowed: tensorboard" in message_of(track=wrong)
+    given = ["trackio"]
+    ex = Experiment(track=given)
+    given.append("wandb")
+    assert ex.track == ["trackio"] and Experiment().track is not Experiment().track
 
 
 @pytest.mark.parametrize("name", [name for name, spec in FIELDS.items() if kind_of(spec)[0] == "str"])

@@ -41,4 +41,4 @@ def test_as_settings():
     for wrong in ({"checkpoint_every": "1epoch"}, {"evaluate_every": "1min"}, {"checkpoint_every": 1.5}):
         with pytest.raises(ClipeduError, match=f"{next(iter(wrong))}=.* must be a"):
             Experiment(**wrong)
-    assert {"checkpoint_every", "keep_checkpoints", "evaluate_every", "norms_every"} == set(HOW)
+    assert {"checkpoint_every", "keep_checkpoints", "evaluate_every", "norms_every", "track"} == set(HOW)

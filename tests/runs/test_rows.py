@@ -5,7 +5,7 @@ import sys
 import pandas as pd
 import pytest
 
-from clipedu.runs.rows import append_rows, cut_rows
+from clipedu.runs.rows import NewRows, append_rows, cut_rows
 from clipedu.utils.tables import read_table
 from tests.helpers.errors import message_of
 
@@ -95,3 +95,25 @@ def test_each_row_is_written_once(path):
     for first in range(1, 50):
         append_rows(path, table(first, first + 1))
     assert path.stat().st_ino == inode and len(pd.read_csv(path)) == 100
+
+
+def test_new_rows_are_those_since_the_last_time(tmp_path):
+    path = tmp_path / "history.csv"
+    new = NewRows(path, 1)
+    assert list(new.take()) == []  # there is no file yet
+    append_rows(path, pd.DataFrame({"step": [0, 1], "loss": [1.0, 0.1]}))
+    assert list(new.take()) == [(1, {"loss": "0.1"})]
+    with path.open("a") as file:
+        file.write("2,3.5\n3,4")  # a line that is not whole
+    assert list(new.take()) == [(2, {"loss": "3.5"})]
+    with path.open("a") as file:
+        file.write(".5\n")
+    assert list(new.take()) == [(3, {"loss": "4.5"})] and list(new.take()) == []
+    append_rows(path, pd.DataFrame({"step": [4], "loss": [1.0], "added": [2.0]}))  # the file is written anew
+    assert list(new.take()) == [(4, {"loss": "1", "added": "2"})]
+
+
+def test_new_rows_of_a_step_with_many(tmp_path):
+    path = tmp_path / "norms.csv"
+    append_rows(path, pd.DataFrame({"step": [0, 0, 1, 1], "part": ["all", "a, b"] * 2}))
+    assert [(step, row["part"]) for step, row in NewRows(path, 1).take()] == [(1, "all"), (1, "a, b")]

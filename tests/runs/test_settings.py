@@ -31,7 +31,7 @@ def test_what_may_differ_and_what_may_not(tmp_path):
 
 
 def test_what_changes_no_result_is_one_set_of_settings(tmp_path):
-    how = EX.replace(norms_every=3, checkpoint_every=7, keep_checkpoints=1, evaluate_every="1epoch")
+    how = EX.replace(norms_every=3, checkpoint_every=7, keep_checkpoints=1, evaluate_every="1epoch", track="trackio")
     assert check_settings(tmp_path, how, {"experiment": dataclasses.asdict(EX)}).keys() == set(HOW)
     assert differing_results(EX, how) == {}
     assert differing_results(EX, how.replace(device="cpu", ema_decay=0.9)).keys() == {"device", "ema_decay"}

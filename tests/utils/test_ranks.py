@@ -23,6 +23,7 @@ from clipedu.utils.ranks import (
     world,
 )
 from tests.helpers.errors import message_of
+from tests.helpers.processes import run_python
 
 
 @pytest.mark.parametrize("size", ["1", "", "none", "0", "-2", None])
@@ -177,3 +178,39 @@ def test_only_the_first_process_writes(monkeypatch):
     monkeypatch.setattr(ranks, "_joined", object())
     monkeypatch.setattr(ranks, "rank", lambda: 1)
     assert "RANK=1 writes nothing" in message_of(ranks.check_first_process)
+
+
+FORKED = """
+import multiprocessing, os, torch
+from clipedu.utils.ranks import joined
+
+def work(number, port):
+    os.environ.update(RANK=str(number), WORLD_SIZE="2", LOCAL_RANK=str(number), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    with joined():
+        x = torch.ones(500, 500, requires_grad=True)
+        (x @ x).exp().sum().backward()
+        print(torch.get_num_threads(), flush=True)
+
+if __name__ == "__main__":
+    import sys
+    torch.set_num_threads(2)
+    x = torch.ones(500, 500, requires_grad=True)
+    (x @ x).exp().sum().backward()
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=work, args=(number, sys.argv[1])) for number in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_processes_forked_after_torch_was_used_compute_in_one_thread(tmp_path):
+    (tmp_path / "forked.py").write_text(FORKED)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = run_python(tmp_path / "forked.py", port, timeout=100)
+    assert done.stdout.split() == ["1", "1", "2"], done.stderr
