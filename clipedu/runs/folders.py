@@ -25,6 +25,9 @@ class NotARun(ClipeduError):
     """A folder that does not exist, or holds no run."""
 
 
+SWEEP, TRIALS = "sweep.json", "trials"  # file and folder in that of a sweep
+
+
 def new_run_folder(experiment: Experiment) -> Path:
     """Choose a folder that does not exist yet.
 
@@ -98,6 +101,12 @@ def new_run(
 def _set_aside(name: str) -> bool:
     """Return whether a folder is a damaged cell that a grid has set aside."""
     return name.startswith(".damaged-")
+
+
+def _is_trial(path: Path, folder: Path) -> bool:
+    """Return whether a run inside a folder is a trial of a sweep, which has a table of its own."""
+    above = (folder / part for part in path.relative_to(folder).parents)
+    return any(place.name == TRIALS and (place.parent / SWEEP).exists() for place in above if place != folder)
 
 
 def _is_leftover(name: str, *, killed: bool) -> bool:
@@ -179,11 +188,15 @@ def readable_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[str]]:
 
 
 def _run_folders(folders: Sequence[str | Path]) -> list[Path]:
-    """Return the folders of all runs in the given folders, each once."""
+    """Return the folders of all runs in the given folders, each once.
+
+    Trials of sweeps are no runs of a folder above them.
+    """
     found: dict[Path, Path] = {}
     for folder in map(Path, folders):
         inside = [folder] if os.path.lexists(folder / "experiment.json") else sorted(folder.glob("**/experiment.json"))
         inside = [path for path in inside if not any(map(_set_aside, path.relative_to(folder).parts))]
+        inside = [path for path in inside if not _is_trial(path, folder)]
         for path in inside or [folder]:
             path = path.parent if path.name == "experiment.json" else path
             found.setdefault(path.resolve(), path)

@@ -4,6 +4,8 @@ import json
 import signal
 from types import SimpleNamespace
 
+import pytest
+
 from clipedu import load_run
 from clipedu.cli.parser import main
 from clipedu.training.trainer import Trainer
@@ -140,3 +142,29 @@ def test_seed_and_seeds_cannot_both_be_given(tmp_path, capsys):
             code = error.code
         assert code == 2 and bad[0] in capsys.readouterr().err
     assert not (tmp_path / "grid").exists()
+
+
+def test_each_cell_is_tuned_on_pairs_held_out_once_for_all_seeds(tmp_path, capsys):
+    pytest.importorskip("optuna")
+    folder = tmp_path / "grid"
+    words = ["grid", *TINY, "--losses", "clip", "--optimizers", "adamw", "sgd", "--seeds", "0", "1", "--jobs", "1"]
+    words += ["--tune", "lr=0.001,0.01", "--folder", str(folder)]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    trials = sorted(folder.glob("tuning/*/trials/**/experiment.json"))
+    assert len(trials) == 4 and len(list(folder.glob("tuning/*"))) == 2  # two values, for two cells, of one seed
+    assert all((known := json.loads(trial.read_text()))["holdout"] and known["seed"] == 0 for trial in trials)
+    for optimizer in ("adamw", "sgd"):
+        runs = [load_run(folder / f"{optimizer}-clip-seed{seed}").experiment for seed in (0, 1)]
+        assert runs[0].lr == runs[1].lr in (0.001, 0.01) and runs[0].holdout is None
+        assert f"{optimizer}-clip-seed0: " in shown
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out.startswith("4 runs. Report:")  # trials are none of them
+    assert main(words) == 0  # the same command finds the same values, and everything is there
+
+
+def test_a_setting_that_cannot_be_tuned(tmp_path, capsys):
+    pytest.importorskip("optuna")
+    words = ["grid", *TINY, "--losses", "clip", "--optimizers", "adamw", "--folder", str(tmp_path / "grid")]
+    assert main([*words, "--tune", "epochs"]) == 2
+    assert "unknown setting to tune without a range 'epochs'" in capsys.readouterr().err

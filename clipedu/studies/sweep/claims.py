@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipedu.runs.folders import make_folder
+from clipedu.runs.folders import TRIALS, make_folder
 from clipedu.runs.lock import locked
 from clipedu.studies.sweep.plan import Plan, folder_name
 from clipedu.studies.sweep.storage import GRACE, alive, import_optuna, next_sampler, quiet, suggest
@@ -36,7 +36,6 @@ HOME, SETTINGS, ATTEMPTS, NOTE, FOLDER, SCORES, SECONDS = (
     "seconds",
 )
 MOST_ATTEMPTS = 3  # of a trial that ends by neither Ctrl-C nor SIGTERM nor a score
-TRIALS = "trials"  # the folder of their runs
 
 
 @dataclass(frozen=True)

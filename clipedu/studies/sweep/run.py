@@ -21,7 +21,7 @@ from typing import Any
 
 from clipedu.config.experiment import Experiment
 from clipedu.data.identity import changes
-from clipedu.runs.folders import make_folder
+from clipedu.runs.folders import SWEEP, make_folder
 from clipedu.runs.lock import in_use, locked
 from clipedu.runs.run import Run
 from clipedu.runs.settings import listed
@@ -38,7 +38,7 @@ from clipedu.utils.finite import NotFinite
 from clipedu.utils.memory import OutOfMemory
 from clipedu.utils.ranks import check_one_process
 
-PLAN_FILE, BEST = "sweep.json", "best"
+BEST = "best"
 DATA = "data"  # what a study keeps: the identity of the pairs of its first seed
 NAME = "sweep"  # of a sweep in the database of its own folder
 
@@ -278,7 +278,7 @@ def _own_plan(folder: Path, plan: Plan, storage: str | None) -> dict[str, Any]:
     Raises:
         ClipeduError: it holds another sweep.
     """
-    path, facts = folder / PLAN_FILE, plan.facts()
+    path, facts = folder / SWEEP, plan.facts()
     place = "a database" if storage else "its folder"
     if not path.exists():
         if (folder / "experiment.json").exists():
