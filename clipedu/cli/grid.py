@@ -37,8 +37,8 @@ def add_grid(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPars
         "--tune",
         type=word,
         metavar="lr|NAME=VALUES",
-        help="first find each cell's best value in ten trials, of the first seed, scored on training pairs held out: lr, weight_decay or "
-        'temperature, or values as those of `clipedu sweep --vary` (needs pip install "clipedu[sweep]")',
+        help="first find each cell's best value on training pairs held out, with the first seed: lr, weight_decay or temperature in ten "
+        'trials, or values as those of `clipedu sweep --vary` (needs pip install "clipedu[sweep]")',
     )
     add_jobs(parser)
     add_experiment(parser, without=("loss", "optimizer"))

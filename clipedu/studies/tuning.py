@@ -54,7 +54,7 @@ def tune(
     *,
     trials: int | None = None,
     seeds: Sequence[int] | None = None,
-    sampler: str = "tpe",
+    sampler: str | None = None,
     pruner: str = "median",
     holdout: float = 0.1,
     metric: str = "average",
@@ -74,7 +74,8 @@ def tune(
         folder: of the sweep.
         trials: at least 1; None is 10, or all of a grid.
         seeds: of each trial; None is the experiment's own.
-        sampler, pruner, holdout, metric: as those of `clipedu.sweep`.
+        sampler: as that of `clipedu.sweep`; None is "grid" for a word that lists values, as "lr=0.001,0.01", and else "tpe".
+        pruner, holdout, metric: as those of `clipedu.sweep`.
         progress: show bars.
         data: of experiments that were tuned before; None opens them anew.
     Returns:
@@ -87,6 +88,8 @@ def tune(
         vary: Any = [what] if "=" in what else {what: default_range(experiment, what)}
     else:
         vary = what
+    if sampler is None:
+        sampler = "grid" if isinstance(what, str) and "=" in what and ".." not in what else "tpe"
     if trials is None and sampler != "grid":
         trials = 10
     plan = make_plan(

@@ -52,7 +52,7 @@ def test_each_cell_has_its_own_and_one_without_a_score_stays_as_it_is(tmp_path, 
 
     monkeypatch.setattr(Trainer, "_train_on", diverge)
     cells = {f"adamw-{loss}": TINY.replace(loss=loss) for loss in ("clip", "cyclip")}
-    options = {"sampler": "grid", "pruner": "none", "holdout": 0.25, "progress": False}
+    options = {"pruner": "none", "holdout": 0.25, "progress": False}
     tuned = tune_cells(cells, "lr=0.01", tmp_path, **options)
     assert (
         tuned["adamw-clip"] == cells["adamw-clip"].replace(lr=0.01) and tuned["adamw-cyclip"] == cells["adamw-cyclip"]
