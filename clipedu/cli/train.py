@@ -32,7 +32,7 @@ Trained in {run.seconds:.0f} s. Everything is in {run.folder}/:
 
 What to try next:
   clipedu train --loss sogclr     another loss (all of them: clipedu list losses)
-  clipedu grid                    five losses x three optimizers, about five minutes on two CPU cores
+  clipedu grid                    five losses x three optimizers, each in its own process
   clipedu lab                     the notebooks
   clipedu train --help            all settings""")
 
