@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from clipedu.optim import build_optimizer
-from clipedu.optim.blockwise import ALIGN, BlockAdam, BlockAdamW
+from clipedu.optim.adam_pieces import ALIGN
+from clipedu.optim.blockwise import BlockAdam, BlockAdamW
 from clipedu.optim.step_sums import StepSums
 
 PLAIN = {BlockAdam: torch.optim.Adam, BlockAdamW: torch.optim.AdamW}
