@@ -28,12 +28,12 @@ def add_sweep(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
         "file", nargs="?", type=path, metavar="FILE.toml", help="a sweep in a file; options here have precedence"
     )
     parser.add_argument(
-        "--vary", nargs="+", action="extend", type=word, metavar="NAME=VALUES",
+        "--vary", nargs="+", type=word, metavar="NAME=VALUES",
         help="settings to choose: lr=1e-4..1e-2:log (a range), lr=1e-4..1e-2:log:5 (five points of it), weight_decay=0,0.05,0.1, "
         "optimizer_options.betas=[0.9,0.95],[0.9,0.99]",
     )  # fmt: skip
     parser.add_argument(
-        "--variants", dest="compared", nargs="+", action="extend", type=word, metavar="NAME=VALUES",
+        "--variants", dest="compared", nargs="+", type=word, metavar="NAME=VALUES",
         help="settings to compare: loss=clip,sogclr; each combination has trials and a best setting of its own",
     )  # fmt: skip
     parser.add_argument(

@@ -95,7 +95,7 @@ def check_unused(folder: Path) -> None:
 
 
 def in_use(folder: Path) -> bool:
-    """Return whether another process or thread is known to hold the lock of a folder."""
+    """Return whether another process or thread holds a folder's lock."""
     return bool(holder := _holder(folder)) and not has_ended(holder)
 
 

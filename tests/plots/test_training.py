@@ -130,7 +130,7 @@ def test_the_grid_writes_every_average_and_frames_the_best():
 
 def test_the_grid_averages_the_runs_of_a_cell_and_survives_no_scores():
     table = pd.DataFrame({"loss": ["clip"] * 3, "optimizer": ["sgd"] * 3, "average": [1.0, 3.0, math.nan]})
-    assert [text.get_text() for text in plots.plot_grid(table).axes[0].texts] == ["2.00"]
+    assert [text.get_text() for text in plots.plot_grid(table).axes[0].texts] == ["2.00\n± 12.71"]
     drawn(plots.plot_grid(table.assign(average=math.nan)))
 
 

@@ -214,7 +214,7 @@ def test_a_report_leaves_out_the_damaged_runs_and_says_so(finished, tmp_path, ca
     shown = capsys.readouterr()
     assert shown.out.startswith("2 runs, 3 left out. Report: ") and shown.err.count("left out: bad-") == 3
     page = (tmp_path / "runs" / "report.html").read_text()
-    assert "Left out, because they cannot be read:" in page
+    assert "Left out, because they cannot be read or were not done:" in page
     assert "field &#x27;average&#x27; is &#x27;high&#x27;" in page and "column &#x27;loss&#x27;, line 2" in page
     assert main(["report", str(tmp_path / "runs" / "bad-status")]) == 2
     assert "status.json cannot be read: it is not JSON" in capsys.readouterr().err
