@@ -1,4 +1,4 @@
-"""Pieces of tensors that Adam updates at once, while they are in the cache.
+"""Pieces of tensors that Adam updates while they are in the cache.
 
 A `Large` tensor is cut into blocks, each a `Piece`; many small tensors side by side are one `Packed` piece. Each makes its step by
 `AdamRates`, and measures it where it is given rows of sums to fill (`step_sums.py`).
@@ -29,7 +29,7 @@ def flat(tensor: Tensor) -> Tensor:
 
 
 class Piece:
-    """Numbers that are updated at once: arrays w, m, v [n], and of what rows they are.
+    """Numbers that are updated at once: arrays w, m, v [n], and their rows.
 
     Args:
         group: number of the group they belong to.

@@ -20,7 +20,7 @@ SMALL = 2**16  # numbers: smaller tensors are put side by side
 
 
 def plain(group: dict[str, Any]) -> bool:
-    """Return whether a group has settings for which a step by blocks is written."""
+    """Return whether a step by blocks is written for a group's settings."""
     numbers = (group["lr"], group["eps"], group["weight_decay"], *group["betas"])
     other = ("amsgrad", "maximize", "capturable", "differentiable", "foreach")
     return (
@@ -111,7 +111,10 @@ class Plan:
 
 
 def portions(tensors: list[Tensor], most: int) -> list[list[Tensor]]:
-    """Divide small tensors into portions of at most `most` numbers each, padding included."""
+    """Divide small tensors into portions of at most `most` numbers each.
+
+    Padding to a multiple of `ALIGN` is included.
+    """
     portions: list[list[Tensor]] = []
     room = 0
     for tensor in tensors:
