@@ -27,11 +27,13 @@ def evaluate(args: argparse.Namespace) -> None:
     from clipedu.workflow.scoring import score
 
     run = load_run(args.run, scores=False)
-    changes = {
+    changes: dict[str, str | None] = {
         key: value
         for key in ("eval_data", "zeroshot_data", "class_names", "templates")
         if (value := getattr(args, key)) is not None
     }
+    if changes and run.experiment.holdout is not None:
+        changes["holdout"] = None  # other sets are asked for than the pairs held out
     if changes or args.checkpoint == "best" or args.averaged:
         sets = evaluation_sets(located(run).replace(**changes))
         metrics = run.choose_sound_checkpoint() if args.checkpoint == "last" else {}

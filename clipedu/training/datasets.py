@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clipedu.config.experiment import Experiment
+from clipedu.config.experiment import HOW, Experiment
 from clipedu.data.cleaning import check_cleaning, cleaned, count_escaped
 from clipedu.data.identity import changes
 from clipedu.data.load import find_folder, load_pairs
@@ -23,6 +23,13 @@ from clipedu.models.text_encoders import hub_id
 from clipedu.training.memory import check_scenes
 from clipedu.training.objective import check_names
 from clipedu.utils.errors import ClipeduError
+
+NOT_OF_DATA = {
+    *HOW, "augment", "embedding_dim", "loss", "temperature", "learn_temperature", "loss_options", "geometry", "geometry_options",
+    "entailment", "entailment_options", "optimizer", "lr", "weight_decay", "optimizer_options", "accumulate", "epochs", "warmup",
+    "schedule", "clip_grad", "ema_decay", "device", "precision", "checkpointing", "compile",
+}  # fmt: skip
+"""Settings that have no part in which data are opened, or in the tokenizer."""
 
 log = logging.getLogger("clipedu")
 
@@ -138,6 +145,15 @@ def load_data(experiment: Experiment, tokenizer: Tokenizer | None = None) -> Dat
     train, held = _training_parts(experiment)
     scored = evaluation_sets(experiment) if held is None else [held]
     return Data(train=train, tokenizer=tokenizer or build_tokenizer(experiment, train), scored=scored)
+
+
+def data_key(experiment: Experiment) -> str:
+    """Return what decides which data an experiment opens, and its tokenizer.
+
+    Experiments with the same key can share one `load_data`. A setting that is not known to have no part in it counts.
+    """
+    plain = Experiment()
+    return experiment.replace(**{name: getattr(plain, name) for name in NOT_OF_DATA}).to_json()
 
 
 def check_held_out(experiment: Experiment, data: Data | None = None) -> None:

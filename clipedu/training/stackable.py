@@ -77,7 +77,7 @@ def why_alone(experiment: Experiment) -> str:
     if other := [name for name, value in ex.optimizer_options.items() if name not in allowed and value]:
         return f"the optimizer's option {other[0]!r}: stacks have {', '.join(allowed)}"
     plain = Experiment()
-    for name in ("entailment", "accumulate", "ema_decay", "evaluate_every", "compile", "checkpointing"):
+    for name in ("entailment", "accumulate", "ema_decay", "evaluate_every", "compile", "checkpointing", "track"):
         if getattr(ex, name) != getattr(plain, name):
             return f"{name}={getattr(ex, name)!r}: stacks do without"
     loss = _objective(ex)

@@ -17,7 +17,7 @@ from pathlib import Path
 from clipedu.config.experiment import Experiment
 from clipedu.runs.folders import check_free
 from clipedu.runs.paths import with_absolute_paths
-from clipedu.training.datasets import Data, check_held_out, load_data
+from clipedu.training.datasets import Data, check_held_out, data_key, load_data
 from clipedu.training.objective import check_names
 from clipedu.training.stackable import plan_stacks
 from clipedu.training.stacked import runs_at_once
@@ -28,11 +28,6 @@ from clipedu.utils.ranks import check_one_process
 from clipedu.workflow.head_run import HeadRun, check_run_names, numbered, run_alone
 from clipedu.workflow.heads_folders import Member
 from clipedu.workflow.heads_stack import fit_stack
-
-_OF_DATA = (
-    *("data", "train_size", "eval_data", "zeroshot_data", "class_names", "templates", "image_size", "resize", "seed"),
-    *("text_encoder", "text_weights", "text_length", "clean_captions"),
-)
 
 
 def fit_heads(
@@ -85,11 +80,11 @@ def fit_heads(
     for path in folders:
         if path is not None:
             check_free(path)
-    opened: dict[tuple, Data] = {}
+    opened: dict[str, Data] = {}
     members = []
     for (name, experiment), path in zip(given.items(), folders, strict=True):
         absolute, paths = with_absolute_paths(experiment)
-        key = tuple(getattr(absolute, setting) for setting in _OF_DATA)
+        key = data_key(absolute)
         if data is None and key not in opened:
             opened[key] = load_data(absolute)
         check_held_out(absolute, data or opened[key])

@@ -77,3 +77,14 @@ def test_best_and_averaged_weights_are_scored_and_not_kept(tmp_path, capsys):
 def test_a_run_without_them_says_so(words, message, finished, capsys):
     assert main(["evaluate", str(finished.folder), *words]) == 2
     assert message in (said := capsys.readouterr().err) and len(said.splitlines()) <= 3
+
+
+def test_a_run_with_pairs_held_out_is_scored_on_other_sets_where_these_are_asked_for(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main(["train", *TINY, "--holdout", "0.25", "--folder", str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(folder)]) == 0
+    held_out = capsys.readouterr().out
+    assert main(["evaluate", str(folder), "--eval-data", "scenes"]) == 0
+    others = capsys.readouterr().out
+    assert "top-1" not in held_out and "top-1" in others and "on 1000 images with 5000 captions" in others

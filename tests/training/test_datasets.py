@@ -7,6 +7,7 @@ from clipedu.training import datasets
 from clipedu.training.datasets import (
     Data,
     build_tokenizer,
+    data_key,
     describe,
     evaluation_sets,
     load_data,
@@ -109,3 +110,16 @@ def test_what_is_left_to_train_on_must_hold_a_batch(quick):
         ClipeduError, match="holdout=0.01 of 64 pairs of scenes/train leaves 63 to train on and 1 to score on"
     ):
         load_data(quick.replace(holdout=0.01))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 9}, {"train_size": 77}, {"holdout": 0.25}, {"image_size": 40}, {"text_length": 20}, {"batch_size": 12}],
+)
+def test_what_decides_which_data_are_opened_is_in_the_key(changes, quick):
+    assert data_key(quick.replace(**changes)) != data_key(quick)
+
+
+def test_experiments_that_differ_in_other_settings_share_their_data(quick):
+    other = quick.replace(loss="sogclr", optimizer="sgd", lr=0.5, epochs=3, geometry="lorentz", track=["tensorboard"])
+    assert data_key(other) == data_key(quick)

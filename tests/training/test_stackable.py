@@ -25,6 +25,7 @@ BASE = Experiment(image_frozen=True, text_frozen=True)
         ({"evaluate_every": 10}, "evaluate_every=10"),
         ({"compile": "default"}, "compile='default'"),
         ({"checkpointing": True}, "checkpointing=True"),
+        ({"track": ["tensorboard"]}, "track=['tensorboard']"),
         ({"batch_size": 8192, "train_size": 8192}, "tile by tile"),
     ],
 )

@@ -148,3 +148,9 @@ def test_errors_are_of_one_line(frozen):
     with pytest.raises(ClipeduError) as error:
         fit_heads([frozen.replace(optimizer="lamb")])
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_each_experiment_has_its_own_data(frozen, data):
+    whole, held_out = fit_heads([frozen, frozen.replace(holdout=0.5)], progress=False)
+    assert whole.metrics["retrieval_images"] == len(data.scored[0])
+    assert held_out.metrics["retrieval_images"] == len(data.train) // 2 != len(data.scored[0])

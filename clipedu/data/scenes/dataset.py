@@ -15,6 +15,7 @@ Three splits:
 from __future__ import annotations
 
 import hashlib
+import operator
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,7 @@ class Scenes(Pairs):
 
         A zeroshot row has none, but a label.
         """
+        row = operator.index(row)  # of a tensor too: as a key it would be another one each time
         said = self._said.get(row) or [caption for _, caption in self.claims(row)]
         if len(self) <= CACHED_ROWS:
             self._said[row] = said

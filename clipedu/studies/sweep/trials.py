@@ -9,25 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clipedu.config.experiment import HOW, Experiment
+from clipedu.config.experiment import Experiment
 from clipedu.evaluation.metrics import METRICS
 from clipedu.runs.checkpoint import DamagedCheckpoint, checkpoints
 from clipedu.runs.folders import load_run
 from clipedu.runs.run import Run
 from clipedu.studies.sweep.claims import MOST_ATTEMPTS, SCORES, SECONDS, Claim
 from clipedu.studies.sweep.plan import Plan
-from clipedu.training.datasets import Data, load_data
+from clipedu.training.datasets import Data, data_key, load_data
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import NotFinite
 from clipedu.utils.memory import OutOfMemory
 from clipedu.workflow.pipeline import fit, resume
-
-# Settings that have no part in which data are opened, or in the tokenizer: trials that differ in these alone share them.
-_NOT_OF_DATA = {
-    *HOW, "augment", "embedding_dim", "loss", "temperature", "learn_temperature", "loss_options", "geometry", "geometry_options",
-    "entailment", "entailment_options", "optimizer", "lr", "weight_decay", "optimizer_options", "accumulate", "epochs", "warmup",
-    "schedule", "clip_grad", "ema_decay", "device", "precision", "checkpointing", "compile",
-}  # fmt: skip
 
 log = logging.getLogger("clipedu")
 
@@ -53,9 +46,7 @@ class SharedData:
         Raises:
             ClipeduError: as `load_data`.
         """
-        plain = Experiment()
-        same = {name: getattr(plain, name) for name in _NOT_OF_DATA}
-        key = experiment.replace(**same).to_json()
+        key = data_key(experiment)
         if key not in self._kept:
             while len(self._kept) >= self.most:
                 del self._kept[next(iter(self._kept))]

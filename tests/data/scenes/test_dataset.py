@@ -234,3 +234,12 @@ def test_any_integer_is_a_seed(seed):
 def test_level_dice_keep_the_level_1_choice_of_a_chain_fixed():
     meaning = Meaning(1, 2, 0, place=3, background=1)
     assert meaning.at_level(1, Dice(0)) == Meaning(shape=1) and meaning.at_level(1, Dice(1)) == Meaning(colour=2)
+
+
+def test_captions_are_kept_once_said_and_nobody_can_change_them():
+    scenes = Scenes("train", 20)
+    first = scenes.captions(3)
+    first.append("a mistake")
+    for row in (3, torch.tensor(3), np.int64(3)):
+        assert scenes.captions(row) == first[:-1] == [caption for _, caption in scenes.claims(3)]
+    assert list(scenes._said) == [3]
