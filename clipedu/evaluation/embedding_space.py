@@ -14,7 +14,8 @@ from clipedu.data.graded_pairs import GradedPairs
 from clipedu.data.pairs import Pairs
 from clipedu.geometry import Geometry
 from clipedu.inference.embed import PairEmbeddings, embed_pairs, embed_phrases
-from clipedu.models.dual_encoder import DualEncoder, found_once
+from clipedu.models.dual_encoder import DualEncoder
+from clipedu.models.remembered import found_once
 from clipedu.utils.errors import ClipeduError
 
 

@@ -34,7 +34,8 @@ from clipedu.data.scenes.drawing import BACKGROUNDS, COLOURS, SHAPES, SIZES
 from clipedu.data.scenes.mirror import mirrored
 from clipedu.geometry import Geometry
 from clipedu.inference.embed import embed_images, embed_phrases
-from clipedu.models.dual_encoder import DualEncoder, found_once
+from clipedu.models.dual_encoder import DualEncoder
+from clipedu.models.remembered import found_once
 
 TILE = 64  # images and captions compared at once; only the diagonal is used
 

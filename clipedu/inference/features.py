@@ -20,7 +20,8 @@ from tqdm import tqdm
 from clipedu.data.identity import content_digest, summary
 from clipedu.data.pairs import Pairs
 from clipedu.data.shards.pixel_cache import cache_folder
-from clipedu.models.dual_encoder import DualEncoder, evaluating, found_once
+from clipedu.models.dual_encoder import DualEncoder, evaluating
+from clipedu.models.remembered import found_once
 from clipedu.utils.files import atomic_write, check_writable
 from clipedu.utils.finite import finite_rows
 

@@ -13,11 +13,11 @@ A frozen encoder stays in evaluation mode and gets no gradient; its features can
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +25,12 @@ from torch import Tensor, nn
 
 from clipedu.geometry import Geometry, build_geometry
 from clipedu.models.image_encoders import PixelStats, build_image_encoder, feature_width, pixel_stats
+from clipedu.models.remembered import found_once
 from clipedu.models.special_tokens import OWN_TOKENS
 from clipedu.models.text_encoders import build_text_encoder, pool_text
 from clipedu.models.text_probe import check_length, choose_pooling, probe
 from clipedu.utils.errors import ClipeduError, quoted
 from clipedu.utils.finite import finite_rows
-
-T = TypeVar("T")
 
 log = logging.getLogger("clipedu")
 
@@ -196,24 +195,6 @@ class DualEncoder(nn.Module):
         image_embedding = self.project_image(image[0]) if "image" in self.frozen else self.encode_image(*image)
         text_embedding = self.project_text(text[0]) if "text" in self.frozen else self.encode_text(*text)
         return image_embedding, text_embedding
-
-
-def found_once(model: Any, key: Any, find: Callable[[], T]) -> T:
-    """Return what `find` does, found once for models that share encoders.
-
-    They share `DualEncoder.remembered`; a model without it remembers nothing.
-
-    Args:
-        model: any.
-        key: of what is found; it can be hashed.
-        find: depends on frozen encoders and the key alone.
-    """
-    remembered = getattr(model, "remembered", None)
-    if remembered is None:
-        return find()
-    if key not in remembered:
-        remembered[key] = find()
-    return remembered[key]
 
 
 @contextmanager

@@ -26,7 +26,8 @@ from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import parse_json, read_text, reported
 from clipedu.utils.finite import NotFinite
 from clipedu.utils.memory import OutOfMemory
-from clipedu.workflow.pipeline import Progress, fit, resume
+from clipedu.workflow.loop import Progress
+from clipedu.workflow.pipeline import fit, resume
 
 ENDED = ("finished", "failed")  # of cells that are not run again
 PATIENCE = 30.0  # seconds in which a process that ends can write the checkpoint of its cell

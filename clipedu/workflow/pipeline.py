@@ -11,13 +11,11 @@ is finished when it is trained, scored and reported; `resume` does what is missi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from clipedu.config.experiment import Experiment
 from clipedu.data.pairs import hashed_once
@@ -26,29 +24,24 @@ from clipedu.runs.lock import locked
 from clipedu.runs.paths import with_absolute_paths
 from clipedu.runs.run import Run
 from clipedu.runs.settings import check_going_on
-from clipedu.runs.status import record_end
 from clipedu.trackers import check_installed
 from clipedu.training.datasets import Data, check_held_out
 from clipedu.training.distributed import check_shared, load_shared_data
 from clipedu.training.memory import memory_named
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
-from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import remove_partial_files, write_json, write_text
-from clipedu.utils.finite import NotFinite
-from clipedu.utils.interrupts import StopAfterStep, by_whom, terminable
+from clipedu.utils.interrupts import StopAfterStep, terminable
 from clipedu.utils.ranks import is_first, joined, meet, of_first, together
 from clipedu.workflow.extension import history_note
 from clipedu.workflow.keeping import keep_beside_checkpoints
-from clipedu.workflow.recorder import RunRecorder
+from clipedu.workflow.loop import Progress, end_recorded, train_run
 from clipedu.workflow.resuming import is_complete, lacks_only_report, prepare_resumed
 from clipedu.workflow.scoring import score
 from clipedu.workflow.tracking import Tracking, track_finished
 from clipedu.workflow.validation import OnScores, Validation
 
 log = logging.getLogger("clipedu")
-
-Progress = bool | Callable[[int, int], None]  # show bars; or a function of the steps done and of all steps
 
 
 @joined()
@@ -164,13 +157,13 @@ def _finish(
     run: Run, trainer: Trainer, data: Data, *, progress: Progress, report: bool, on_scores: OnScores | None
 ) -> Run:
     """Train what is left, score, and report."""
-    with _end_recorded(run, "before training"):
+    with end_recorded(run, "before training"):
         run.scored = None
         run.save_status("running")
         keep_beside_checkpoints(run, trainer, data)
     validation = Validation(run, trainer, data.scored, on_scores)
     with Tracking(run, trainer.step) as tracking:
-        _train(run, trainer, validation, tracking, progress=progress)
+        train_run(run, trainer, validation, tracking, progress=progress)
         run.seconds = trainer.seconds
         _score(run, trainer, data, validation, progress=progress)
         _report(run, report=report)
@@ -180,7 +173,7 @@ def _finish(
 
 def _score(run: Run, trainer: Trainer, data: Data, validation: Validation, *, progress: Progress) -> None:
     """Score a run that is trained."""
-    with _end_recorded(run, "while it was scored"):
+    with end_recorded(run, "while it was scored"):
         if trainer.device.type == "cuda":
             run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
             write_json(run.folder / "environment.json", run.environment)
@@ -196,7 +189,7 @@ def _report(run: Run, *, report: bool) -> None:
     if report:
         from clipedu.report.writer import write_report
 
-        with _end_recorded(run, "while its report was drawn"):
+        with end_recorded(run, "while its report was drawn"):
             run.status, run.note = "finished", history_note(run)  # as the page says
             write_report([run], run.folder)
     run.save_status("finished", history_note(run))
@@ -225,110 +218,3 @@ def _follow_resumed(folder: Path, changes: dict[str, Any], *, epochs: int | None
         trainer, data = prepare_resumed(run, epochs=epochs, data=data, progress=False)
         with hashed_once(data.train, *data.scored):
             return _follow(folder, trainer)
-
-
-@contextmanager
-def _end_recorded(run: Run, when: str) -> Iterator[None]:
-    """Let the status say how the block has ended, if not well."""
-    try:
-        with memory_named(run.experiment):
-            yield
-    except KeyboardInterrupt as error:
-        record_end(run, "stopped", f"{by_whom(error)} {when}")
-        raise
-    except NotFinite as error:
-        record_end(run, "failed", str(error))
-        raise
-    except Exception as error:
-        record_end(run, "stopped", f"{when} by {_first_line(error)}")
-        raise
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _train(run: Run, trainer: Trainer, validation: Validation, tracking: Tracking, *, progress: Progress) -> None:
-    """Run the training loop, with checkpoints and scores on the way.
-
-    However it ends, the status says how.
-    """
-    recorder, stop = RunRecorder(run, trainer), StopAfterStep()
-    bar = tqdm(
-        together(trainer.run()),
-        total=trainer.steps,
-        initial=trainer.step,
-        unit="step",
-        disable=progress is not True,
-        desc=f"{run.experiment.loss} + {run.experiment.optimizer}",
-    )
-    count = progress if callable(progress) else lambda done, of: None
-    count(trainer.step, trainer.steps)
-    saved, shown = trainer.step if run.has_checkpoint else None, {}
-    try:
-        tracking.update()
-        if validation.due:  # the run was stopped while it was scored
-            shown["average"] = f"{validation.measure():.2f}"
-        with memory_named(run.experiment), closing(stop.watch(bar)) as records:
-            for record in records:
-                recorder.append(record)
-                count(trainer.step, trainer.steps)
-                shown |= {"loss": f"{record.loss:.3f}", "pairs_s": f"{record.pairs_per_second:.0f}"}
-                bar.set_postfix(shown, refresh=False)
-                best = False
-                if validation.due:
-                    with stop.at_once():
-                        shown["average"] = f"{validation.measure():.2f}"
-                    best = validation.is_best
-                if recorder.due or best:
-                    _save(recorder)
-                    saved = trainer.step
-                    tracking.update()
-    except KeyboardInterrupt as error:
-        how = f"{by_whom(error)} after step {trainer.step} of {trainer.steps}"
-        try:
-            if stop.step_is_whole and trainer.step != saved:
-                _save(recorder)
-        except NotFinite as fault:
-            raise _failed(run, recorder, fault) from None
-        except (ClipeduError, KeyboardInterrupt) as fault:
-            record_end(run, "stopped", f"{how}; {fault}" if str(fault) else how)
-            raise
-        record_end(run, "stopped", how)
-        raise
-    except NotFinite as error:
-        raise _failed(run, recorder, error) from None
-    except Exception as error:
-        record_end(run, "stopped", f"by {_first_line(error)}")
-        raise
-    finally:
-        bar.close()
-        trainer.monitor.close()
-
-
-def _save(recorder: RunRecorder) -> None:
-    """Write rows and a checkpoint.
-
-    Raises:
-        ClipeduError: they cannot be written; the message says what is kept, and how to go on.
-    """
-    try:
-        recorder.save()
-    except NotFinite:
-        raise
-    except ClipeduError as error:
-        run = recorder.run
-        kept = f"{run.checkpoint().name} is kept" if run.has_checkpoint else "There is no checkpoint yet"
-        raise ClipeduError(
-            f"{error}. {kept}. When the disk has room and can be written, go on with: clipedu train --resume {run.folder}"
-        ) from None
-
-
-def _failed(run: Run, recorder: RunRecorder, error: NotFinite) -> NotFinite:
-    """Keep a run as failed, and return the error that says which checkpoint is the last good one."""
-    with suppress(ClipeduError):  # a full disk must not hide why it failed
-        recorder.write_rows()
-    last = run.checkpoint() if run.has_checkpoint else "none, it failed before its first one"
-    note = f"{error}. Last good checkpoint: {last}"
-    record_end(run, "failed", note)
-    return NotFinite(note)

@@ -13,7 +13,7 @@ from clipedu.config.experiment import Experiment
 from clipedu.data.tokenizer import train_tokenizer
 from clipedu.geometry import build_geometry
 from clipedu.models import DualEncoder, build_model
-from clipedu.models.dual_encoder import Tower, evaluating, found_once
+from clipedu.models.dual_encoder import Tower, evaluating
 from clipedu.utils.errors import ClipeduError
 
 VOCAB = 50
@@ -289,17 +289,6 @@ def test_what_does_not_fit_is_told():
         built(image_encoder="resnet51")
     with pytest.raises(ClipeduError, match="'test_resnet' is an image encoder|unknown text encoder"):
         built(text_encoder="test_resnet", text_options={})
-
-
-def test_what_is_found_once_is_shared_by_models_with_the_same_encoders():
-    model, calls = built(text_frozen=True), []
-    assert (
-        found_once(model, "key", lambda: calls.append(1) or 7) == 7
-        and found_once(model, "key", lambda: calls.append(1) or 7) == 7
-    )
-    assert len(calls) == 2  # nothing is kept by default
-    model.remembered = {}
-    assert [found_once(model, "key", lambda: calls.append(1) or 7) for _ in range(3)] == [7, 7, 7] and len(calls) == 3
 
 
 def test_texts_of_a_frozen_encoder_are_embedded_once(monkeypatch):

@@ -2,7 +2,7 @@
 
 import torch
 
-from clipedu.models.dual_encoder import found_once
+from clipedu.models.remembered import found_once
 from clipedu.training import stacked_setup
 from clipedu.training.datasets import load_training_data
 from clipedu.training.stacked_setup import Encoders
