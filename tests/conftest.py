@@ -53,6 +53,17 @@ def quick():
     return Experiment(train_size=64, batch_size=16, epochs=2, image_size=32, embedding_dim=16)
 
 
+@pytest.fixture(scope="module")
+def few_scenes():
+    """Drawn sets to score on have 40 images, where a thousand would only take time."""
+    from clipedu.data.scenes.sampling import SPLITS
+
+    with pytest.MonkeyPatch.context() as patch:
+        for split in ("val", "zeroshot"):
+            patch.setitem(SPLITS, split, 40)
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished(quick, tmp_path_factory):
     """A finished run with its report; for reading only."""

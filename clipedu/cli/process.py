@@ -1,17 +1,12 @@
 """The command `clipedu` as a process of its own.
 
-What a process may set for itself, and a caller of `main` in another program would not expect: Python's search for cycles of
-garbage runs seldom. By default it runs after every 700 new objects, and looks through all 450,000 objects that the libraries
-made at their import again and again, and once more before the process ends.
+It sets what a caller of `main` in another program would not expect.
 """
 
 from __future__ import annotations
 
-import gc
-
 from clipedu.cli.parser import main as command
-
-NEW_OBJECTS = 50_000  # before the next search; all of them together take a few MB
+from clipedu.utils.garbage import collect_no_more, collect_seldom
 
 
 def main() -> int:
@@ -20,8 +15,8 @@ def main() -> int:
     Returns:
         its exit code, as of `clipedu.cli.parser.main`.
     """
-    gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
+    collect_seldom()
     try:
         return command()
     finally:
-        gc.freeze()  # what is left now goes with the process
+        collect_no_more()

@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from clipedu.utils.garbage import collect_seldom
+
 EVERY = 0.2  # seconds between two messages on steps
 LAST_WORDS = 60.0  # seconds in which a worker whose parent has ended can write its checkpoint
 
@@ -103,6 +105,7 @@ class Ended:
 def main() -> None:
     """Be a worker until the input ends; never return."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored
+    collect_seldom()
     inbox, outbox = _take_streams()
     parent = _Parent(outbox)
     try:

@@ -12,6 +12,8 @@ from clipedu.config.presets import PRESETS
 from clipedu.studies.runner import COMPARISONS
 from tests.cli.options import TINY
 
+pytestmark = pytest.mark.usefixtures("few_scenes")
+
 
 @pytest.fixture
 def studied(monkeypatch):

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from clipedu.cli import process
+from clipedu.utils.garbage import NEW_OBJECTS
 
 
 @pytest.mark.parametrize("ending", [0, 2, SystemExit(0), KeyboardInterrupt()])
@@ -27,7 +28,7 @@ def test_garbage_is_seldom_looked_for_and_never_at_the_end(ending, monkeypatch):
         else:
             with pytest.raises(type(ending)):
                 process.main()
-        assert seen == [process.NEW_OBJECTS]
+        assert seen == [NEW_OBJECTS]
         assert gc.get_freeze_count() > 10_000
     finally:
         gc.unfreeze()
