@@ -12,6 +12,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 
 
+def pytest_make_parametrize_id(val, argname):
+    """A long value is named by its length: workers must agree on the name, and a pickle is never the same twice."""
+    return f"{argname} of {len(val)}" if isinstance(val, (str, bytes)) and len(val) > 200 else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """The user's own cache is neither read nor filled by the tests."""

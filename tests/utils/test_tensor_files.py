@@ -64,11 +64,16 @@ class Mine:
     pass
 
 
-@pytest.mark.parametrize(
-    "content",
-    [of_torch({"step": Mine()}), of_torch(Path("x")), pickle.dumps(Mine()), of_torch(torch.nn.Linear(1, 1))]
-    + [of_torch({"a": {1, 2, Mine}}, _use_new_zipfile_serialization=False)],
-)
+REFUSED = {
+    "an object": of_torch({"step": Mine()}),
+    "a path": of_torch(Path("x")),
+    "a pickle": pickle.dumps(Mine()),
+    "a module": of_torch(torch.nn.Linear(1, 1)),
+    "a class, the old way": of_torch({"a": {1, 2, Mine}}, _use_new_zipfile_serialization=False),
+}
+
+
+@pytest.mark.parametrize("content", REFUSED.values(), ids=list(REFUSED))
 def test_objects_are_refused_without_advice_to_load_them(tmp_path, content):
     path = tmp_path / "state.pt"
     path.write_bytes(content)
