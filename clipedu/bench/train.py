@@ -169,6 +169,7 @@ def trainer_of(case: Case, settings: dict[str, Any] | None = None) -> Trainer:
 def _measure(case: Case, rounds: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
     trainer = trainer_of(case, settings)
     ex = trainer.experiment
+    trainer.look_late()  # as `fit` does
     loops: list[Iterator[Any]] = [trainer.run()]
     for loop in case.against.values():
         model = copy.deepcopy(trainer.model)

@@ -1,7 +1,7 @@
 """Checkpoints: weights and training state in one folder.
 
     RUN/checkpoint/step-00000250/model.safetensors    the model's tensors by name
-    RUN/checkpoint/step-00000250/state.pt             `Trainer.state()`: tensors and plain values only
+    RUN/checkpoint/step-00000250/state.pt             of `clipedu.training.trainer_state`: tensors and plain values only
     RUN/checkpoint/step-00000250/averaged.safetensors the moving average of what is trained, where the run keeps one
     RUN/checkpoint/step-00000250/checkpoint.json      their SHA-256, and what they belong to (`write_checkpoint`)
 

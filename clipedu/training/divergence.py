@@ -7,25 +7,24 @@ named is therefore the first one on the way back, the last in the model's order.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from clipedu.norms import NormMonitor
+from torch import Tensor
+
+from clipedu.norms.layers import Layer
+from clipedu.training.records import Record
 
 
-def step_fault(
-    monitor: NormMonitor, step: int, lr: float, loss: float, terms: Mapping[str, float], watch: Mapping[str, float]
-) -> str:
+def step_fault(record: Record, layers: Sequence[Layer], gradients: Tensor) -> str:
     """Describe a step whose loss or gradient is not finite, and what may help.
 
     Args:
-        monitor: which has seen the step.
-        step: its number.
-        lr, loss: of the step.
-        terms, watch: see `loss_fault`.
+        record: of the step. What it watched is from before the update: temperature, lengths of embeddings.
+        layers, gradients: see `gradient_fault`.
     """
-    fault = gradient_fault(monitor) if math.isfinite(loss) else loss_fault(terms, watch)
+    fault = gradient_fault(layers, gradients) if math.isfinite(record.loss) else loss_fault(record.terms, record.watch)
     return (
-        f"{fault} is not finite at step {step} (lr {lr:g}, loss {loss:g}): "
+        f"{fault} is not finite at step {record.step} (lr {record.lr:g}, loss {record.loss:g}): "
         f"a smaller lr, clip_grad=1, or a larger temperature may help"
     )
 
@@ -44,23 +43,24 @@ def loss_fault(terms: Mapping[str, float], watch: Mapping[str, float]) -> str:
     return f"the loss ({'; '.join(parts)})" if parts else "the loss"
 
 
-def gradient_fault(monitor: NormMonitor) -> str:
+def gradient_fault(layers: Sequence[Layer], gradients: Tensor) -> str:
     """Describe a gradient that is not finite, by layer.
 
     Args:
-        monitor: which has seen the step; the gradients are those before clipping, which would spread what is not finite.
+        layers: of the model, in its order.
+        gradients: ||g||^2 of each, before clipping, which would spread what is not finite: [layers].
     Returns:
         such as "the gradient of 'image_projection.weight' (NaN)", and of how many layers it is not.
     """
     found = [
         (layer.name, math.sqrt(square))
-        for layer, square in zip(monitor.layers, monitor.latest_gradients.tolist(), strict=True)
+        for layer, square in zip(layers, gradients.tolist(), strict=True)
         if not math.isfinite(square)
     ]
     if not found:
         return "the gradient"
     name, norm = found[-1]
-    more = f", and of {len(found) - 1} of the {len(monitor.layers) - 1} other layers," if len(found) > 1 else ""
+    more = f", and of {len(found) - 1} of the {len(layers) - 1} other layers," if len(found) > 1 else ""
     return f"the gradient of {name!r} ({_word(norm)}){more}"
 
 

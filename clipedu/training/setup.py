@@ -26,8 +26,9 @@ from clipedu.training.datasets import TrainingData, load_training_data
 from clipedu.training.distributed import check_shared, synchronise_batch_norms
 from clipedu.training.memory import check_fits, check_model_memory, memory_named, step_needs
 from clipedu.training.objective import build_objective
+from clipedu.training.records import Record
 from clipedu.training.speed import checkpoint_encoders, compile_encoders
-from clipedu.training.trainer import Record, Trainer
+from clipedu.training.trainer import Trainer
 from clipedu.training.trial import try_step
 from clipedu.utils.device import pick_device
 from clipedu.utils.ranks import first_alone, joined

@@ -15,6 +15,7 @@ from clipedu.runs.run import Run
 from clipedu.runs.status import record_end
 from clipedu.training.datasets import Data
 from clipedu.training.trainer import Trainer
+from clipedu.training.trainer_state import trainer_state
 from clipedu.utils.finite import NotFinite
 from clipedu.utils.interrupts import by_whom
 from clipedu.workflow.keeping import keep_beside_checkpoints
@@ -70,7 +71,7 @@ def write_finished(one: Member, folder: Path, trainer: Trainer, tables: Tables) 
         KeyboardInterrupt: the run is kept as stopped.
     """
     with _written(one, folder, trainer, tables) as run:
-        run.save_checkpoint(trainer.step, trainer.model, trainer.state())
+        run.save_checkpoint(trainer.step, trainer.model, trainer_state(trainer))
         try:
             metrics = score(run, one.data.scored, model=trainer.model, progress=False)
         except NotFinite as error:
@@ -107,7 +108,7 @@ def write_stopped(one: Member, folder: Path, trainer: Trainer, tables: Tables, w
         ClipeduError: it cannot be written.
     """
     with _written(one, folder, trainer, tables) as run:
-        run.save_checkpoint(trainer.step, trainer.model, trainer.state())
+        run.save_checkpoint(trainer.step, trainer.model, trainer_state(trainer))
         record_end(run, "stopped", f"{whom} after step {trainer.step} of {trainer.steps}")
 
 

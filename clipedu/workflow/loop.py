@@ -64,6 +64,7 @@ def train_run(run: Run, trainer: Trainer, validation: Validation, tracking: Trac
         KeyboardInterrupt: after the checkpoint is written.
     """
     recorder, stop = RunRecorder(run, trainer), StopAfterStep()
+    trainer.look_late()
     bar = tqdm(
         together(trainer.run()),
         total=trainer.steps,
@@ -74,7 +75,7 @@ def train_run(run: Run, trainer: Trainer, validation: Validation, tracking: Trac
     )
     count = progress if callable(progress) else lambda done, of: None
     count(trainer.step, trainer.steps)
-    saved, shown = trainer.step if run.has_checkpoint else None, {}
+    saved, shown, before = trainer.step if run.has_checkpoint else None, {}, None
     try:
         tracking.update()
         if validation.due:  # the run was stopped while it was scored
@@ -83,7 +84,10 @@ def train_run(run: Run, trainer: Trainer, validation: Validation, tracking: Trac
             for record in records:
                 recorder.append(record)
                 count(trainer.step, trainer.steps)
-                shown |= {"loss": f"{record.loss:.3f}", "pairs_s": f"{record.pairs_per_second:.0f}"}
+                if before is None or record.numbers.are_here:
+                    before = record  # else the loss shown is that of the step before, which is here by now
+                shown |= {"loss": f"{before.loss:.3f}", "pairs_s": f"{record.pairs_per_second:.0f}"}
+                before = record
                 bar.set_postfix(shown, refresh=False)
                 best = False
                 if validation.due:

@@ -198,6 +198,7 @@ def _report(run: Run, *, report: bool) -> None:
 
 def _follow(folder: Path, trainer: Trainer) -> Run:
     """Do the part of a run of any process but the first: its share of each step."""
+    trainer.look_late()
     with closing(StopAfterStep().watch(together(trainer.run()))) as records:
         for _ in records:
             pass

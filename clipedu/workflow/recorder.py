@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from itertools import takewhile
 from typing import Any
 
 from clipedu.config.intervals import parse_interval
 from clipedu.runs.run import Run
-from clipedu.training.trainer import Record, Trainer
+from clipedu.training.records import Record
+from clipedu.training.trainer import Trainer
+from clipedu.training.trainer_state import trainer_state
 
 LARGEST_SHARE = 0.03  # of the time, for checkpoints that are written by the minute
 
@@ -22,28 +25,14 @@ class RunRecorder:
     def __init__(self, run: Run, trainer: Trainer):
         self.run, self.trainer = run, trainer
         self._every = parse_interval(run.experiment.checkpoint_every, ("time",))
-        self._history: list[dict[str, Any]] = []
-        self._norms: list[dict[str, Any]] = []
+        self._records: list[Record] = []  # whose rows are not written
         self._recorded = trainer.step  # steps with a record
         self._saved_at, self._took = time.monotonic(), 0.0
         run.cut_rows(trainer.step)
 
     def append(self, record: Record) -> None:
-        """Add the rows of one step."""
-        self._history.append(
-            {
-                "step": record.step,
-                "epoch": record.epoch,
-                "lr": record.lr,
-                "loss": record.loss,
-                **{f"loss/{name}": value for name, value in record.terms.items()},
-                **record.watch,
-                "pairs_per_second": record.pairs_per_second,
-                "seconds": record.seconds,
-            }
-        )
-        self._norms += [{"step": record.step, "part": part, **norms} for part, norms in record.norms.items()]
-        self._recorded = record.step + 1
+        """Add one step; its numbers are not looked at yet."""
+        self._records.append(record)
 
     @property
     def due(self) -> bool:
@@ -62,16 +51,22 @@ class RunRecorder:
     def write_rows(self) -> None:
         """Append the new rows to history.csv, norms.csv and layers.csv.
 
-        The monitor has rows of a step that failed, too; as there is no record of that step, they are left out.
+        Those of a step that failed are left out.
         """
         import pandas as pd
 
+        records = list(takewhile(lambda record: record.is_finite, self._records))
+        if records:
+            self._recorded = records[-1].step + 1
         layers = self.trainer.monitor.take()
+        norms = [
+            {"step": record.step, "part": part, **norms} for record in records for part, norms in record.norms.items()
+        ]
         self.run.seconds = self.trainer.seconds
-        self.run.append_rows("history", pd.DataFrame(self._history))
-        self.run.append_rows("norms", pd.DataFrame(self._norms))
+        self.run.append_rows("history", pd.DataFrame(map(_history_row, records)))
+        self.run.append_rows("norms", pd.DataFrame(norms))
         self.run.append_rows("layers", layers[layers["step"] < self._recorded])
-        self._history, self._norms = [], []
+        self._records = []
 
     def save(self) -> None:
         """Append the new rows and write a checkpoint.
@@ -83,6 +78,19 @@ class RunRecorder:
         self.trainer.check_finite()
         self.write_rows()
         averaged = None if self.trainer.average is None else self.trainer.average.tensors()
-        self.run.save_checkpoint(self.trainer.step, self.trainer.model, self.trainer.state(), averaged)
+        self.run.save_checkpoint(self.trainer.step, self.trainer.model, trainer_state(self.trainer), averaged)
         self._saved_at = time.monotonic()
         self._took = self._saved_at - began
+
+
+def _history_row(record: Record) -> dict[str, Any]:
+    return {
+        "step": record.step,
+        "epoch": record.epoch,
+        "lr": record.lr,
+        "loss": record.loss,
+        **{f"loss/{name}": value for name, value in record.terms.items()},
+        **record.watch,
+        "pairs_per_second": record.pairs_per_second,
+        "seconds": record.seconds,
+    }

@@ -21,6 +21,7 @@ from clipedu.training.datasets import Data, check_unchanged, describe
 from clipedu.training.distributed import check_shared, load_shared_data
 from clipedu.training.setup import prepare
 from clipedu.training.trainer import Trainer
+from clipedu.training.trainer_state import restore
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import parse_json, read_text
 from clipedu.utils.finite import NotFinite
@@ -108,7 +109,7 @@ def prepare_resumed(
         trainer = prepare(experiment, data, saved_text=kept_config, progress=progress)
         if checkpoint is not None:
             try:
-                trainer.load_state(run.weights(), run.training_state(trainer.device), checkpoint, run.averaged())
+                restore(trainer, run.weights(), run.training_state(trainer.device), checkpoint, run.averaged())
             except NotFinite as error:
                 if is_first():
                     record_end(run, "failed", str(error))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from clipedu.config.experiment import Experiment
+from clipedu.training.records import Record
 from clipedu.training.setup import prepare, prepare_beside
 from clipedu.training.stacked import Stack, StackedRecord
-from clipedu.training.trainer import Record, Trainer
+from clipedu.training.trainer import Trainer
 
 RATES = {"sgd": 0.05, "sgdw": 0.05, "sgdc": 0.05, "lion": 3e-4, "lionc": 3e-4}
 OPTIONS = {

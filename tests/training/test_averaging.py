@@ -12,6 +12,7 @@ from clipedu.models.dual_encoder import DualEncoder
 from clipedu.training.averaging import WeightAverage
 from clipedu.training.datasets import load_training_data
 from clipedu.training.setup import prepare
+from clipedu.training.trainer_state import restore, trainer_state
 
 
 def trainer_of(experiment):
@@ -84,17 +85,17 @@ def test_it_goes_on_exactly(quick):
     loop = trainer.run()
     for _ in range(3):
         next(loop)
-    kept = copy.deepcopy((trainer.model.state_dict(), trainer.state(), trainer.average.tensors()))
+    kept = copy.deepcopy((trainer.model.state_dict(), trainer_state(trainer), trainer.average.tensors()))
     list(loop)
     again = trainer_of(quick.replace(ema_decay=0.9))
-    again.load_state(kept[0], kept[1], averaged=kept[2])
+    restore(again, kept[0], kept[1], averaged=kept[2])
     list(again.run())
     ours, theirs = again.average.tensors(), trainer.average.tensors()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs) and again.average.state() == {"steps": 8}
     with pytest.raises(ClipeduError, match="the checkpoint has no averaged weights"):
-        again.load_state(kept[0], kept[1])
+        restore(again, kept[0], kept[1])
     with pytest.raises(ClipeduError, match="do not fit the run's model"):
-        again.load_state(kept[0], kept[1], averaged={"other": torch.ones(1)})
+        restore(again, kept[0], kept[1], averaged={"other": torch.ones(1)})
 
 
 def test_an_encoder_that_cannot_be_copied_is_named(quick, monkeypatch):

@@ -1,14 +1,17 @@
 """What is not finite is named: the term of the loss, or the layer where it began."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from clipedu.losses import LossOutput
 from clipedu.training.datasets import load_training_data
 from clipedu.training.divergence import loss_fault, step_fault
+from clipedu.training.records import Numbers, Record
 from clipedu.training.setup import prepare
-from clipedu.training.trainer import NotFinite
+from clipedu.utils.finite import NotFinite
 
 
 def spoiled_gradient(trainer, name: str, step: int, value: float) -> None:
@@ -74,7 +77,12 @@ def test_words():
 
 
 def test_a_step_names_its_loss_or_else_its_gradient(quick):
-    monitor = prepare(quick, load_training_data(quick)).monitor
-    words = step_fault(monitor, 3, 0.1, math.nan, {"clip": math.nan}, {})
-    assert words.startswith("the loss (its term 'clip' is NaN) is not finite at step 3 (lr 0.1, loss nan)")
-    assert step_fault(monitor, 3, 0.1, 1.0, {}, {}).startswith("the gradient is not finite at step 3")
+    layers = prepare(quick, load_training_data(quick)).monitor.layers
+
+    def words(loss):
+        output = LossOutput(torch.tensor(loss), {"clip": torch.tensor(loss)})
+        numbers = Numbers(output, SimpleNamespace(parts=["all"], latest=torch.ones(3, 1)))
+        return step_fault(Record(3, 0, 8, 0.1, 0.0, 0.0, numbers), layers, torch.ones(len(layers)))
+
+    assert words(math.nan).startswith("the loss (its term 'clip' is NaN) is not finite at step 3 (lr 0.1, loss nan)")
+    assert words(1.0).startswith("the gradient is not finite at step 3")

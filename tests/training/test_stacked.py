@@ -10,7 +10,8 @@ from clipedu.training.datasets import load_training_data
 from clipedu.training.setup import prepare, prepare_beside
 from clipedu.training.stacked import Stack, runs_at_once
 from clipedu.training.stacked_optimizer import STEPS
-from clipedu.training.trainer import NotFinite
+from clipedu.training.trainer_state import restore, trainer_state
+from clipedu.utils.finite import NotFinite
 from tests.helpers.stacks import distance, largest_distance, largest_loss_distance, side_by_side, variants
 
 SAME = 1e-5
@@ -100,7 +101,7 @@ def test_a_run_goes_on_by_itself_from_where_the_stack_left_it(frozen, data):
     stack.part_ways()
     for one, part in zip(whole, stack.trainers, strict=True):
         again = prepare(one.experiment, data, progress=False)
-        again.load_state(part.model.state_dict(), part.state())
+        restore(again, part.model.state_dict(), trainer_state(part))
         assert again.step == 5 and len(list(again.run())) == again.steps - 5
         list(one.run())
         for (name, value), other in zip(one.model.state_dict().items(), again.model.state_dict().values(), strict=True):

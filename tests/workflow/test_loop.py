@@ -2,10 +2,11 @@
 
 import pytest
 
-from clipedu import Experiment
+from clipedu import Experiment, fit, resume
 from clipedu.runs.folders import load_run, new_run
 from clipedu.training.datasets import load_data
 from clipedu.training.setup import prepare
+from clipedu.training.trainer import Trainer
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import NotFinite
 from clipedu.utils.interrupts import Terminated
@@ -14,6 +15,7 @@ from clipedu.workflow.keeping import keep_beside_checkpoints
 from clipedu.workflow.loop import end_recorded, train_run
 from clipedu.workflow.tracking import Tracking
 from clipedu.workflow.validation import Validation
+from tests.helpers.small_runs import QUIET, assert_same, assert_same_tables, stop_at
 
 
 @pytest.mark.parametrize(
@@ -61,3 +63,40 @@ def test_progress_is_told_and_an_error_in_it_keeps_a_stopped_run(tmp_path):
     kept = load_run(tmp_path / "run")
     assert kept.status == "stopped" and kept.note == "by ValueError: enough"
     assert kept.checkpoint().name == "step-00000003"  # written at the end of the first epoch
+
+
+def late(monkeypatch):
+    """Look at records as on a GPU."""
+    monkeypatch.setattr(Trainer, "look_late", lambda self: setattr(self, "late", True))
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_looked_at_late_a_run_is_the_same(tmp_path, monkeypatch, every):
+    experiment = Experiment(
+        train_size=64, batch_size=16, epochs=2, embedding_dim=16, checkpoint_every=every, evaluate_every="1epoch"
+    )
+    whole = fit(experiment, tmp_path / "whole", **QUIET)
+    late(monkeypatch)
+    run = fit(experiment, tmp_path / "late", **QUIET)
+    assert_same(run, whole)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 6)
+        fit(experiment, tmp_path / "stopped", **QUIET)
+    stopped = load_run(tmp_path / "stopped")
+    assert stopped.note == "by the user after step 6 of 8" and len(stopped.history) == 6
+    assert_same(resume(tmp_path / "stopped", **QUIET), whole)
+
+
+def test_a_run_that_fails_late_keeps_the_rows_of_its_good_steps(tmp_path, monkeypatch):
+    experiment = Experiment(
+        train_size=64, batch_size=16, epochs=2, embedding_dim=16, optimizer="sgd", lr=1e12, warmup=0
+    )
+    folders = tmp_path / "at once", tmp_path / "late"
+    notes = []
+    for folder in folders:
+        with pytest.raises(NotFinite):
+            fit(experiment, folder, **QUIET)
+        notes.append(load_run(folder).note)
+        late(monkeypatch)
+    assert notes[0] == notes[1] and "is not finite at step " in notes[0]
+    assert_same_tables(folders[1], folders[0])

@@ -13,7 +13,8 @@ import clipedu
 from clipedu import ClipeduError, fit, load_run, resume, workflow
 from clipedu.runs.folders import new_run
 from clipedu.training.datasets import evaluation_sets
-from clipedu.training.trainer import NotFinite, Trainer
+from clipedu.training.trainer import Trainer
+from clipedu.utils.finite import NotFinite
 from tests.helpers.small_runs import assert_same_tables
 
 
