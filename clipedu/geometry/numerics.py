@@ -69,7 +69,7 @@ def over_self(function: Callable[[Tensor], Tensor], k: Tensor, slope: float = 1.
 def few_pairs(mask: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return rows and columns where mask [A, B] is true, unless many.
 
-    These pairs are computed one by one. The result is None if there are too many.
+    These pairs are computed one by one. The result is None if there are too many. To count them is to wait for the device.
     """
     rows, columns = mask.nonzero(as_tuple=True)
     return (rows, columns) if len(rows) <= FEW * sum(mask.shape) else None

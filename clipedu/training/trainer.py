@@ -151,7 +151,7 @@ class Trainer:
     def _train_on(self, batch: Batch, lr: float) -> LossOutput:
         """Make one step: gradients, norms and update.
 
-        Nothing in it waits for the device.
+        Nothing in it waits for the device, but for the choice of near pairs in geometries with distances (`few_pairs`).
         """
         ex = self.experiment
         self._in_training_mode()

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -207,3 +208,19 @@ def test_a_batch_that_does_not_fit_is_refused(name):
         loss(x[:1], y[:1], index[:1])
     with pytest.raises(ClipeduError, match="int64"):
         loss(x, y, index.float())
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("learned", [False, True])
+def test_nothing_is_asked_of_the_device(name, learned, monkeypatch):
+    """A step that looks at a number waits for a GPU. Tensors without numbers show it: a look at one is an error."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no such device
+    options = {"learn_temperature": True} if learned and name not in ("vicreg", "isogclr") else {}
+    loss = build_loss(name, temperature=0.04, num_samples=10, **options).to("meta")
+    loss.progress = 0.5
+    x, y = (t.to("meta").requires_grad_() for t in batch()[:2])
+    output = loss(x, y, batch()[2])
+    output.total.backward()
+    assert x.grad is not None and y.grad is not None
+    with pytest.raises(RuntimeError):
+        output.total.item()
