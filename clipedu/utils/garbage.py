@@ -17,5 +17,5 @@ def collect_seldom() -> None:
 
 
 def collect_no_more() -> None:
-    """Spare all objects that are there the search at the end; they go with the process."""
+    """Spare all objects the search at the end; they go with the process."""
     gc.freeze()

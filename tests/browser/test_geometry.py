@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-from tests.helpers.browser import changed, notebook_page, run_all, says
+from tests.helpers.browser import changed, run_all, says
 from tests.helpers.notebooks import build
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -24,10 +24,10 @@ for name in ("cosine", "lorentz"):
 ]
 
 
-def test_a_walk_is_chosen_in_the_browser(tmp_path):
+def test_a_walk_is_chosen_in_the_browser(browser):
     cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=build.METADATA)
-    with notebook_page(tmp_path, notebook, height=1100) as page:
+    with browser.page(notebook, "geometry", height=1100) as page:
         run_all(page)
         choose_a_walk(page)
 

@@ -5,19 +5,19 @@ import re
 import pytest
 
 from clipedu import LOSSES
-from tests.helpers.browser import changed, notebook_page, run_all, says, until
+from tests.helpers.browser import changed, run_all, says, until
 from tests.helpers.notebooks import build, source_of
 
 KEPT = re.compile(r"^(import math|Markdown\(|from clipedu.widgets.losses)", re.MULTILINE)
 pytestmark = pytest.mark.xdist_group("browser")
 
 
-def test_a_batch_is_edited_in_the_browser(tmp_path):
+def test_a_batch_is_edited_in_the_browser(browser):
     notebook = build.student(source_of("02_losses"))
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code" and KEPT.search(cell.source)]
     first, table, lab_cell = notebook.cells
     notebook.cells = [first, lab_cell, table]  # JupyterLab attaches only what is near the screen
-    with notebook_page(tmp_path, notebook, height=1500) as page:
+    with browser.page(notebook, "losses", height=1500) as page:
         run_all(page)
         edit_a_batch(page)
         until(page, lambda: page.locator(".jp-RenderedMarkdown mjx-container").count() == len(LOSSES))

@@ -4,18 +4,18 @@ import re
 
 import pytest
 
-from tests.helpers.browser import changed, notebook_page, run_all, says
+from tests.helpers.browser import changed, run_all, says
 from tests.helpers.notebooks import build, source_of
 
 KEPT = re.compile(r"^from clipedu.widgets.masks import MaskLab", re.MULTILINE)
 pytestmark = pytest.mark.xdist_group("browser")
 
 
-def test_a_mask_is_changed_in_the_browser(tmp_path):
+def test_a_mask_is_changed_in_the_browser(browser):
     notebook = build.student(source_of("09_registers_and_fractal_vit"))
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code" and KEPT.search(cell.source)]
     assert len(notebook.cells) == 1
-    with notebook_page(tmp_path, notebook, height=1500) as page:
+    with browser.page(notebook, "masks", height=1500) as page:
         run_all(page, pictures=2)
         says(page, "345 of 441 pairs may attend, 78.2%")
 

@@ -4,18 +4,18 @@ import re
 
 import pytest
 
-from tests.helpers.browser import changed, notebook_page, run_all, says
+from tests.helpers.browser import changed, run_all, says
 from tests.helpers.notebooks import build, source_of
 
 KEPT = re.compile(r"^from clipedu.widgets.norms", re.MULTILINE)
 pytestmark = pytest.mark.xdist_group("browser")
 
 
-def test_a_walk_is_changed_in_the_browser(tmp_path):
+def test_a_walk_is_changed_in_the_browser(browser):
     notebook = build.student(source_of("08_norm_dynamics"))
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code" and KEPT.search(cell.source)]
     assert len(notebook.cells) == 1
-    with notebook_page(tmp_path, notebook, height=1300) as page:
+    with browser.page(notebook, "norms", height=1300) as page:
         run_all(page)
         says(page, "Lambda = 2 * (sum of shrinks)")
         changed(page, lambda: page.select_option(".widget-dropdown select >> nth=0", "corrected"))

@@ -4,17 +4,17 @@ import re
 
 import pytest
 
-from tests.helpers.browser import changed, notebook_page, run_all, says
+from tests.helpers.browser import changed, run_all, says
 from tests.helpers.notebooks import build, source_of
 
 KEPT = re.compile(r"^from clipedu.widgets.optimizers", re.MULTILINE)
 pytestmark = pytest.mark.xdist_group("browser")
 
 
-def test_optimizers_are_compared_in_the_browser(tmp_path):
+def test_optimizers_are_compared_in_the_browser(browser):
     notebook = build.student(source_of("04_optimizers"))
     notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code" and KEPT.search(cell.source)]
-    with notebook_page(tmp_path, notebook, height=1300) as page:
+    with browser.page(notebook, "optimizers", height=1300) as page:
         run_all(page)
         says(page, "coupled L2")
         page.locator('.noUi-handle, .widget-slider input, [role="slider"]').first.wait_for()

@@ -2,16 +2,16 @@
 
 import pytest
 
-from tests.helpers.browser import PICTURE, changed, notebook_page, run_all, until
+from tests.helpers.browser import PICTURE, changed, run_all, until
 from tests.helpers.notebooks import build, source_of
 
 pytestmark = pytest.mark.xdist_group("browser")  # one browser at a time
 
 
-def test_lab_trains_in_the_browser(tmp_path):
+def test_lab_trains_in_the_browser(browser):
     notebook = build.student(source_of("05_train"), fast=True)
     notebook.cells = [cell for cell in notebook.cells if "fast" not in cell.metadata.get("tags", [])]
-    with notebook_page(tmp_path, notebook) as page:
+    with browser.page(notebook, "training") as page:
         run_all(page)
         page.locator(PICTURE).scroll_into_view_if_needed()
         page.select_option(".widget-dropdown select >> nth=0", "cyclip")

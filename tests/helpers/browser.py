@@ -1,7 +1,7 @@
 """A notebook in a real browser: JupyterLab is started on it, Chromium opens it and runs it.
 
-    with notebook_page(tmp_path, notebook) as page:
-        run_all(page, shown=1)
+    with browser.page(notebook, "masks") as page:    # `browser`: a fixture of tests/browser
+        run_all(page, pictures=1)
         ...
 
 Three races are dealt with here. A port: each lab takes a free one. "Run all" can be lost while the kernel already looks idle:
@@ -19,8 +19,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,33 +43,59 @@ def accept_dialog(dialog) -> None:
     dialog.locator(".jp-mod-accept").first.click()
 
 
-@contextmanager
-def notebook_page(scratch: Path, notebook, *, height: int = 900):
-    """The page of a notebook that is open in JupyterLab, its kernel idle. With CLIPEDU_SCREENSHOTS, a folder, a picture is kept."""
-    chromium = find_chromium()
-    from playwright.sync_api import sync_playwright
+@dataclass
+class Browser:
+    """Chromium, and a JupyterLab on a folder of its own: both are started once for many notebooks."""
 
-    folder = scratch / "lessons"
-    folder.mkdir()
-    (folder / "lesson.ipynb").write_text(build.text_of(notebook))
-    lab, address = start(folder, scratch)
-    try:
-        with sync_playwright() as p:
-            browser = p.chromium.launch(executable_path=chromium, args=FLAGS.split())
-            page = browser.new_page(viewport={"width": 1280, "height": height})
+    chromium: Any
+    lessons: Path
+    address: str  # of the first notebook, with the token
+
+    @contextmanager
+    def page(self, notebook, name: str, *, height: int = 900):
+        """The page of a notebook, its kernel idle; the kernel ends with it. With CLIPEDU_SCREENSHOTS, a folder, a picture is kept."""
+        (self.lessons / f"{name}.ipynb").write_text(build.text_of(notebook))
+        context = self.chromium.new_context(viewport={"width": 1280, "height": height})
+        try:
+            page = context.new_page()
             page.add_locator_handler(
                 page.locator(".jp-Dialog"), accept_dialog
             )  # e.g. which kernel: it would catch the clicks
             page.set_default_timeout(1000 * PATIENCE)
-            page.goto("about:blank")
-            wait_for_server(address)
-            page.goto(address.replace("00_start_here.ipynb", "lesson.ipynb") + "&reset")
+            page.goto(self.address.replace("00_start_here.ipynb", f"{name}.ipynb") + "&reset")
             page.wait_for_selector(".jp-Notebook .jp-Cell")
             page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
             yield page
             if shots := os.environ.get("CLIPEDU_SCREENSHOTS"):
-                page.screenshot(path=f"{shots}/{scratch.name}.png")
-            browser.close()
+                page.screenshot(path=f"{shots}/{name}.png")
+        finally:
+            context.close()
+            for session in json.loads(self.ask("api/sessions")):
+                self.ask(f"api/sessions/{session['id']}", "DELETE")
+
+    def ask(self, what: str, method: str = "GET") -> bytes:
+        """Ask the lab's server."""
+        url = re.sub(r"lab/tree/[^?]*", what, self.address)
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=60) as answer:
+            return answer.read()
+
+
+@contextmanager
+def started(scratch: Path):
+    """A browser and a lab."""
+    path = find_chromium()
+    from playwright.sync_api import sync_playwright
+
+    lessons = scratch / "lessons"
+    lessons.mkdir()
+    lab, address = start(lessons, scratch)
+    try:
+        with sync_playwright() as p:
+            chromium = p.chromium.launch(executable_path=path, args=FLAGS.split())
+            browser = Browser(chromium, lessons, address)
+            wait_for(lambda: browser.ask("api/status"))
+            yield browser
+            chromium.close()
     finally:
         lab.terminate()
         lab.wait(30)
@@ -147,12 +176,11 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def wait_for_server(address: str) -> None:
-    status = re.sub(r"/lab/tree/[^?]*", "/api/status", address)
+def wait_for(answer: Callable[[], bytes]) -> None:
     for _ in range(240):
         try:
-            urllib.request.urlopen(status, timeout=5).close()
+            answer()
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
-    raise AssertionError(f"no answer from {status}")
+    raise AssertionError("the lab's server does not answer")
