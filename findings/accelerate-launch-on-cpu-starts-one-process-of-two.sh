@@ -8,7 +8,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q accelerate==1.15.0 torch==2.15.0 numpy
+"$folder/venv/bin/pip" install -q accelerate==1.15.0 torch==2.14.1 numpy
 cat > "$folder/say.py" <<'PYTHON'
 from accelerate import PartialState
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# torch 2.15.0: AveragedModel(use_buffers=True) averages masks and integer buffers too.
+# torch 2.14.1: AveragedModel(use_buffers=True) averages masks and integer buffers too.
 #
 # Expected: the average of a buffer that never changes is that buffer; torch's own docs give use_buffers=True for batch norm.
 # Seen:     with the exponential average of torch (`get_ema_multi_avg_fn`) a causal mask, 0 and -inf, has nan at the second update
@@ -8,7 +8,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q torch==2.15.0 numpy
+"$folder/venv/bin/pip" install -q torch==2.14.1 numpy
 "$folder/venv/bin/python" -W ignore - <<'PYTHON'
 import torch
 from torch import nn

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# torch 2.15.0: on a CPU AdamW(fused=True) gives weights the updates of other weights where a gradient lies otherwise in memory.
+# torch 2.14.1: on a CPU AdamW(fused=True) gives weights the updates of other weights where a gradient lies otherwise in memory.
 #
 # Expected: a gradient is a matrix, whatever its strides: fused=True makes the step of fused=False up to rounding, or refuses.
 # Seen:     where the gradient of a contiguous weight is stored by columns (`g.T.contiguous().T`), the fused step takes its numbers in
@@ -9,7 +9,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q torch==2.15.0 numpy
+"$folder/venv/bin/pip" install -q torch==2.14.1 numpy
 "$folder/venv/bin/python" -W ignore - <<'PYTHON'
 import torch
 from torch.optim import SGD, Adam, AdamW

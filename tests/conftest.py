@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from contextlib import contextmanager
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job ignores it, and so do its children
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,8 +59,8 @@ def quick():
     return Experiment(train_size=64, batch_size=16, epochs=2, image_size=32, embedding_dim=16)
 
 
-@pytest.fixture(scope="module")
-def few_scenes():
+@contextmanager
+def few_to_score_on():
     """Drawn sets to score on have 40 images, where a thousand would only take time."""
     from clipedu.data.scenes.sampling import SPLITS
 
@@ -69,12 +70,19 @@ def few_scenes():
         yield
 
 
+@pytest.fixture(scope="module")
+def few_scenes():
+    with few_to_score_on():
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished(quick, tmp_path_factory):
     """A finished run with its report; for reading only."""
     from clipedu import fit
 
-    return fit(quick, tmp_path_factory.mktemp("runs") / "finished", progress=False)
+    with few_to_score_on():
+        return fit(quick, tmp_path_factory.mktemp("runs") / "finished", progress=False)
 
 
 @pytest.fixture(autouse=True)

@@ -7,24 +7,37 @@ named is therefore the first one on the way back, the last in the model's order.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-
-from torch import Tensor
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from clipedu.norms.layers import Layer
-from clipedu.training.records import Record
 
 
-def step_fault(record: Record, layers: Sequence[Layer], gradients: Tensor) -> str:
+class Measured(Protocol):
+    """What is known of a step: a `Record`, or one run's part of many."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def terms(self) -> Mapping[str, float]: ...
+    @property
+    def watch(self) -> Mapping[str, float]: ...
+
+
+def step_fault(step: Measured, layers: Sequence[Layer], gradients: Iterable[float]) -> str:
     """Describe a step whose loss or gradient is not finite, and what may help.
 
     Args:
-        record: of the step. What it watched is from before the update: temperature, lengths of embeddings.
+        step: what was measured. What it watched is from before the update: temperature, lengths of embeddings.
         layers, gradients: see `gradient_fault`.
     """
-    fault = gradient_fault(layers, gradients) if math.isfinite(record.loss) else loss_fault(record.terms, record.watch)
+    fault = gradient_fault(layers, gradients) if math.isfinite(step.loss) else loss_fault(step.terms, step.watch)
     return (
-        f"{fault} is not finite at step {record.step} (lr {record.lr:g}, loss {record.loss:g}): "
+        f"{fault} is not finite at step {step.step} (lr {step.lr:g}, loss {step.loss:g}): "
         f"a smaller lr, clip_grad=1, or a larger temperature may help"
     )
 
@@ -43,7 +56,7 @@ def loss_fault(terms: Mapping[str, float], watch: Mapping[str, float]) -> str:
     return f"the loss ({'; '.join(parts)})" if parts else "the loss"
 
 
-def gradient_fault(layers: Sequence[Layer], gradients: Tensor) -> str:
+def gradient_fault(layers: Sequence[Layer], gradients: Iterable[float]) -> str:
     """Describe a gradient that is not finite, by layer.
 
     Args:
@@ -54,7 +67,7 @@ def gradient_fault(layers: Sequence[Layer], gradients: Tensor) -> str:
     """
     found = [
         (layer.name, math.sqrt(square))
-        for layer, square in zip(layers, gradients.tolist(), strict=True)
+        for layer, square in zip(layers, map(float, gradients), strict=True)
         if not math.isfinite(square)
     ]
     if not found:

@@ -1,4 +1,4 @@
-"""`Record`: the measurements of one step, read when they are first looked at.
+"""`Record`: the measurements of one step, read when first looked at.
 
 On a GPU a step is only asked for, and done later. A loop that looks at each loss waits for the device each time, and the device then
 waits for the loop. So the numbers of a step leave the device in one transfer that nobody waits for until they are looked at:
@@ -41,7 +41,10 @@ class Numbers:
 
     @cached_property
     def values(self) -> list[float]:
-        """Loss, terms, what is watched, then [quantities, parts] norms; the first look waits until they are there."""
+        """Loss, terms, what is watched, then norms [quantities, parts].
+
+        The first look waits until they are there.
+        """
         assert self._sent is not None
         return self._sent.arrived()
 

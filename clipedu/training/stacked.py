@@ -174,9 +174,20 @@ class Stack:
                 trainer.check_finite()
             except NotFinite as error:
                 return str(error)
-        trainer.monitor.latest_gradients = self.norms.gradients[run]
         terms, watch = ({k: float(v[run]) for k, v in x.items()} for x in (record.terms, record.watch))
-        return step_fault(trainer.monitor, record.step, lr, loss, terms, watch)
+        step = _OfRun(record.step, lr, loss, terms, watch)
+        return step_fault(step, trainer.monitor.layers, self.norms.gradients[run])
+
+
+@dataclass(frozen=True)
+class _OfRun:
+    """One run's part of a record."""
+
+    step: int
+    lr: float
+    loss: float
+    terms: dict[str, float]
+    watch: dict[str, float]
 
 
 def _on_host(values: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a run goes on from: the state of a trainer, and a trainer put into it."""
+"""What a run goes on from: the state of a trainer, kept and restored."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def parsers(
         yield words, parser
 
 
-COMMANDS = dict(parsers(build_parser()))
+PARSER = build_parser()
+COMMANDS = dict(parsers(PARSER))
 OPTIONS = [
     (command, action.option_strings[-1])
     for command, parser in COMMANDS.items()
@@ -70,7 +71,7 @@ def needed(parser: argparse.ArgumentParser) -> list[str]:
 
 def early(words: list[str]) -> None:
     """What a command does before it opens anything: it reads its words and makes the experiment of them."""
-    args = build_parser().parse_args(words)
+    args = PARSER.parse_args(words)
     if hasattr(args, "preset"):
         Experiment.preset("laptop" if args.preset is None else args.preset, **experiment_changes(args))
 

@@ -12,8 +12,6 @@ from clipedu.config.presets import PRESETS
 from clipedu.studies.runner import COMPARISONS
 from tests.cli.options import TINY
 
-pytestmark = pytest.mark.usefixtures("few_scenes")
-
 
 @pytest.fixture
 def studied(monkeypatch):

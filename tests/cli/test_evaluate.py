@@ -87,4 +87,4 @@ def test_a_run_with_pairs_held_out_is_scored_on_other_sets_where_these_are_asked
     held_out = capsys.readouterr().out
     assert main(["evaluate", str(folder), "--eval-data", "scenes"]) == 0
     others = capsys.readouterr().out
-    assert "top-1" not in held_out and "top-1" in others and "on 1000 images with 5000 captions" in others
+    assert "top-1" not in held_out and "top-1" in others and "on 40 images with 200 captions" in others

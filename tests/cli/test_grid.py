@@ -13,8 +13,6 @@ from clipedu.utils.statistics import interval
 from tests.cli.options import TINY
 from tests.helpers.small_runs import assert_same
 
-pytestmark = pytest.mark.usefixtures("few_scenes")
-
 
 def test_grid_prints_the_time_of_each_cell_and_goes_on(tmp_path, capsys):
     words = ["grid", *TINY, "--losses", "clip", "vicreg", "--optimizers", "adamw", "--folder", str(tmp_path / "grid")]

@@ -12,7 +12,7 @@ from clipedu.utils.errors import ClipeduError
 LR, SHRINK, SIZE = 0.02, 0.01, 400
 
 
-def walk(drift: float, steps: int = 3000, chains: int = 200) -> float:
+def walk(drift: float, steps: int = 2000, chains: int = 100) -> float:
     """Root mean square of ||w|| of chains whose contributions have this cosine with w, over the last half of the steps."""
     generator = torch.Generator().manual_seed(1)
     w = torch.randn(chains, SIZE, generator=generator, dtype=torch.float64) * norm_with_drift(LR, SHRINK, SIZE, drift)

@@ -14,3 +14,8 @@ def grid():
         for o in OPTIMIZERS
         for k in LOSSES
     ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scored_on_few(few_scenes):
+    """All runs of this folder are scored on few scenes."""

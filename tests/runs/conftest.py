@@ -28,3 +28,8 @@ def model(tokenizer):
         for p in model.parameters():
             p += 0.01
     return model.eval()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scored_on_few(few_scenes):
+    """All runs of this folder are scored on few scenes."""

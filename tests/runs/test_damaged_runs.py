@@ -23,6 +23,8 @@ from clipedu.runs.token_files import kept_tokens
 from clipedu.utils.errors import ClipeduError
 from tests.helpers.errors import message_of
 
+pytestmark = pytest.mark.xdist_group("damaged runs")  # what is costly is made once
+
 JSON = ("experiment", "status", "metrics", "environment", "data", "captions", "tokens")
 TABLES = ("history", "norms", "layers")
 TENSORS = ("embeddings.safetensors", "tokens.safetensors", "checkpoint/model.safetensors")

@@ -9,6 +9,8 @@ from clipedu.runs.token_files import keep_tokens, kept_tokens
 from clipedu.utils.errors import ClipeduError
 from clipedu.workflow.pipeline import fit
 
+pytestmark = pytest.mark.xdist_group("tokens of a run")  # what is costly is made once
+
 
 @pytest.fixture(scope="module")
 def run(quick, tmp_path_factory):

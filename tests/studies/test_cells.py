@@ -25,8 +25,8 @@ from clipedu.utils.registry import Entry
 from tests.helpers.processes import ROOT, environment
 from tests.helpers.small_runs import assert_same
 
-pytestmark = [pytest.mark.xdist_group("pool"), pytest.mark.usefixtures("few_scenes")]
-SMALL = Experiment(train_size=64, batch_size=16, epochs=2, embedding_dim=16)
+pytestmark = pytest.mark.xdist_group("pool")
+SMALL = Experiment(train_size=64, batch_size=16, epochs=2, image_size=32, embedding_dim=16)
 LONG = SMALL.replace(epochs=20, checkpoint_every="1min")
 
 
@@ -109,7 +109,7 @@ def test_sigterm_stops_all_and_the_same_call_goes_on(whole, tmp_path):
         stopped = load_run(tmp_path / name)
         assert stopped.status == "stopped" and stopped.note.startswith("by SIGTERM after step ")
     assert not workers_of(tmp_path) and not (tmp_path / "adamw-siglip").exists()
-    run(of(LONG), tmp_path)
+    run(of(LONG), tmp_path, jobs=1)
     assert_same_cells(tmp_path, whole)
 
 
@@ -121,7 +121,7 @@ def test_a_caller_that_ends_early_stops_what_is_begun(whole, tmp_path):
     assert [
         load_run(tmp_path / name).status in ("finished", "stopped") for name in of(LONG) if (tmp_path / name).exists()
     ]
-    run(of(LONG), tmp_path)
+    run(of(LONG), tmp_path, jobs=1)
     assert_same_cells(tmp_path, whole)
 
 
@@ -139,7 +139,7 @@ def test_a_killed_worker_is_named_and_the_others_go_on(whole, tmp_path, caplog):
     assert f"left out: {line}" in caplog.text
     assert load_run(tmp_path / "adamw-clip").status == "stopped"
     assert {load_run(tmp_path / name).status for name in ("adamw-vicreg", "adamw-siglip")} == {"finished"}
-    run(of(LONG), tmp_path)
+    run(of(LONG), tmp_path, jobs=1)
     assert_same_cells(tmp_path, whole)
 
 
@@ -152,7 +152,7 @@ from clipedu.data.scenes.sampling import SPLITS
 from clipedu.studies.grid import cells, run_grid
 SPLITS |= {SPLITS!r}
 print("once", flush=True)
-experiment = Experiment(**{ {name: getattr(LONG, name) for name in ("train_size", "batch_size", "epochs", "embedding_dim", "checkpoint_every")}!r})
+experiment = Experiment(**{ {name: getattr(LONG, name) for name in ("train_size", "batch_size", "epochs", "image_size", "embedding_dim", "checkpoint_every")}!r})
 list(run_grid(cells(experiment, ["clip", "vicreg", "siglip"], ["adamw"]), {str(tmp_path / "grid")!r}, jobs=2))
 """)
     words = [sys.executable, str(script)]
@@ -166,7 +166,7 @@ list(run_grid(cells(experiment, ["clip", "vicreg", "siglip"], ["adamw"]), {str(t
         run(of(LONG), folder)
     parent.kill()
     parent.wait()
-    run(of(LONG), folder)
+    run(of(LONG), folder, jobs=1)
     assert parent.communicate()[0] == "once\n"
     assert len(pids) == 2 and all(not os.path.exists(f"/proc/{pid}") for pid in pids)
     assert_same_cells(folder, whole)

@@ -11,8 +11,6 @@ from clipedu.studies.decay import coincide, decay_table, plot_decay, pressure, w
 from clipedu.studies.runner import comparison_cells, run_comparison
 from clipedu.utils.errors import ClipeduError
 
-pytestmark = pytest.mark.usefixtures("few_scenes")
-
 STEPS = range(0, 100, 5)
 
 

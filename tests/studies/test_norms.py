@@ -13,6 +13,8 @@ from clipedu.optim import build_optimizer, learning_rate
 from clipedu.studies.norms import WAYS, plot_study, predictions, steady_table, summary_table, write_study
 from clipedu.utils.errors import ClipeduError
 
+pytestmark = pytest.mark.xdist_group("norms compared")  # what is costly is made once
+
 STEPS, LR, DECAY = 800, 0.01, 0.5
 
 

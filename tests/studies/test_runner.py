@@ -6,8 +6,6 @@ from clipedu.config.experiment import Experiment
 from clipedu.studies.runner import COMPARISONS, comparison_cells, find_comparison, run_comparison
 from clipedu.utils.errors import ClipeduError
 
-pytestmark = pytest.mark.usefixtures("few_scenes")
-
 SMALL = Experiment.preset("tiny", train_size=64, batch_size=32, epochs=1)
 
 

@@ -12,8 +12,6 @@ from clipedu.studies.vit import cost, differences, measurements, plot_vit, table
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.statistics import interval
 
-pytestmark = pytest.mark.usefixtures("few_scenes")
-
 VARIANTS = COMPARISONS["vit"].variants
 
 

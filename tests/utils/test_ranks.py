@@ -25,6 +25,8 @@ from clipedu.utils.ranks import (
 from tests.helpers.errors import message_of
 from tests.helpers.processes import run_python
 
+pytestmark = pytest.mark.xdist_group("ends")  # what is costly is made once
+
 
 @pytest.mark.parametrize("size", ["1", "", "none", "0", "-2", None])
 def test_one_process_is_fine(monkeypatch, size):

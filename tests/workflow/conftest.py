@@ -46,3 +46,8 @@ def stopped(stopped_once, tmp_path):
 def unreported(whole, tmp_path):
     """A finished run without a report."""
     return shutil.copytree(whole.folder, tmp_path / "finished")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scored_on_few(few_scenes):
+    """All runs of this folder are scored on few scenes."""

@@ -9,6 +9,7 @@ from clipedu.cli.parser import main
 from clipedu.training.trainer import Trainer
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.memory import OutOfMemory
+from clipedu.workflow import resuming
 from tests.helpers.small_runs import QUIET, assert_same
 
 ERRORS = {
@@ -44,16 +45,16 @@ def test_a_step_without_memory_is_one_line_and_the_status_says_so(small, whole, 
 
 
 def test_the_first_step_of_a_resume_that_finds_no_memory_is_not_blamed_on_the_checkpoint(stopped, monkeypatch):
-    original = Trainer.load_state
+    original = resuming.restore
 
-    def load_and_break(self, *arguments):
-        original(self, *arguments)
-        self.optimizer.step = failing_step
+    def load_and_break(trainer, *arguments):
+        original(trainer, *arguments)
+        trainer.optimizer.step = failing_step
 
     def failing_step():
         raise ERRORS["cpu"]
 
-    monkeypatch.setattr(Trainer, "load_state", load_and_break)
+    monkeypatch.setattr(resuming, "restore", load_and_break)
     with pytest.raises(OutOfMemory, match="the memory is not enough: 4.0 GB"):
         resume(stopped, **QUIET)
 

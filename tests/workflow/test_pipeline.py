@@ -60,11 +60,9 @@ def test_the_saved_model_scores_as_the_trained_one(finished):
     model = load_run(finished.folder).model()
     pairs = clipedu.load_pairs("scenes", "val", image_size=32)
     scores = clipedu.evaluate(model, pairs)
-    assert scores["tr@1"] == pytest.approx(
-        finished.metrics["tr@1"], abs=0.11
-    )  # at most one image of 1,000 changes sides
+    assert scores["tr@1"] == pytest.approx(finished.metrics["tr@1"], abs=2.51)  # at most one image of 40 changes sides
     kept = finished.embeddings()
-    assert kept["image"].shape == (1000, 16) and len(kept["captions"]) == 1000
+    assert kept["image"].shape == (40, 16) and len(kept["captions"]) == 40
     torch.testing.assert_close(model.embed_texts(kept["captions"][:3]), kept["text"][:3], rtol=1e-3, atol=1e-4)
 
 
@@ -223,7 +221,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(quick, tmp_path, mo
 def test_embeddings_that_are_not_finite_are_not_scored(quick, tmp_path, monkeypatch):
     """All weights are finite; the lengths of the embeddings are not, and their cosines would be 0."""
     spoil(monkeypatch, 7, lambda trainer: trainer.model.image_projection.weight.fill_(5e17))
-    with pytest.raises(NotFinite, match="1000 of 1000 embeddings of the images of scenes/val are not finite"):
+    with pytest.raises(NotFinite, match="40 of 40 embeddings of the images of scenes/val are not finite"):
         fit(quick, tmp_path / "run", progress=False)
     run = load_run(tmp_path / "run")
     assert run.status == "failed" and run.metrics == {} and "weights are finite, but too large" in run.note

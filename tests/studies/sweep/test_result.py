@@ -5,6 +5,8 @@ import pytest
 
 from tests.helpers.errors import message_of
 
+pytestmark = pytest.mark.xdist_group("result of a sweep")  # what is costly is made once
+
 
 def test_tables_and_page_are_in_the_folder(found):
     assert pd.read_csv(found.folder / "trials.csv")["ir@5"].tolist() == pytest.approx(found.trials["ir@5"].tolist())
