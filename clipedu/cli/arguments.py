@@ -32,9 +32,16 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does, but name unknown words here.
 
-        Here it is known which options the command has.
+        Here it is known which options the command has, and what a list holds that was given in parts.
         """
         parsed, unknown = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            values = getattr(parsed, action.dest, None)
+            if action.option_strings and isinstance(values, list):
+                try:
+                    check_distinct(action.option_strings[-1], values)
+                except ClipeduError as error:
+                    self.error(str(error))
         if unknown:
             self.error(self._unknown(unknown))
         return parsed, unknown

@@ -25,7 +25,12 @@ def add_bench(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
     parser.add_argument("what", choices=list(OPTIONS))
     losses = parser.add_argument_group("losses and retrieval")
     losses.add_argument(
-        "--batch-sizes", type=whole(2), nargs="+", metavar="B", help="of losses: for times (default 128 1024 4096)"
+        "--batch-sizes",
+        type=whole(2),
+        nargs="+",
+        action="extend",
+        metavar="B",
+        help="of losses: for times (default 128 1024 4096)",
     )
     losses.add_argument("--dim", type=whole(), help="width of the embeddings (default: losses 512, retrieval 256)")
     losses.add_argument(
@@ -56,6 +61,7 @@ def add_bench(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
     train.add_argument(
         "--cases",
         nargs="+",
+        action="extend",
         metavar="NAME",
         help="laptop, photographs, frozen, course (default: those that fit the machine)",
     )

@@ -23,8 +23,12 @@ def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentP
     parser.add_argument(
         "what", metavar="WHAT", type=word, help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items())
     )
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: 0 1 2; 0 for norms and decay")
-    parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these (default: all of the comparison)")
+    parser.add_argument(
+        "--seeds", nargs="+", action="extend", type=int, metavar="SEED", help="default: 0 1 2; 0 for norms and decay"
+    )
+    parser.add_argument(
+        "--variants", nargs="+", action="extend", metavar="NAME", help="only these (default: all of the comparison)"
+    )
     parser.add_argument("--folder", type=path, help="folder of the comparison (default: runs/<what>-<preset>)")
     add_jobs(parser)
     add_experiment(parser, without=("seed",))

@@ -24,11 +24,14 @@ def add_grid(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPars
     text = "the course's grid: five losses x three optimizers"
     parser = commands.add_parser("grid", help=text, description=text)
     parser.add_argument("--folder", type=path, help="folder of the grid (default: runs/grid-<preset>)")
-    parser.add_argument("--losses", nargs="+", metavar="LOSS", help="default: clip sogclr cyclip vicreg onlineclr")
-    parser.add_argument("--optimizers", nargs="+", metavar="OPTIMIZER", help="default: adamw sgd adam")
+    parser.add_argument(
+        "--losses", nargs="+", action="extend", metavar="LOSS", help="default: clip sogclr cyclip vicreg onlineclr"
+    )
+    parser.add_argument("--optimizers", nargs="+", action="extend", metavar="OPTIMIZER", help="default: adamw sgd adam")
     parser.add_argument(
         "--seeds",
         nargs="+",
+        action="extend",
         type=int,
         metavar="SEED",
         help="each cell once a seed: mean and 95 %% interval of its scores",

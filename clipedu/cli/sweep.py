@@ -28,16 +28,21 @@ def add_sweep(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
         "file", nargs="?", type=path, metavar="FILE.toml", help="a sweep in a file; options here have precedence"
     )
     parser.add_argument(
-        "--vary", nargs="+", type=word, metavar="NAME=VALUES",
+        "--vary", nargs="+", action="extend", type=word, metavar="NAME=VALUES",
         help="settings to choose: lr=1e-4..1e-2:log (a range), lr=1e-4..1e-2:log:5 (five points of it), weight_decay=0,0.05,0.1, "
         "optimizer_options.betas=[0.9,0.95],[0.9,0.99]",
     )  # fmt: skip
     parser.add_argument(
-        "--variants", dest="compared", nargs="+", type=word, metavar="NAME=VALUES",
+        "--variants", dest="compared", nargs="+", action="extend", type=word, metavar="NAME=VALUES",
         help="settings to compare: loss=clip,sogclr; each combination has trials and a best setting of its own",
     )  # fmt: skip
     parser.add_argument(
-        "--seeds", nargs="+", type=int, metavar="SEED", help="of each trial; its score is the mean (default: 0)"
+        "--seeds",
+        nargs="+",
+        action="extend",
+        type=int,
+        metavar="SEED",
+        help="of each trial; its score is the mean (default: 0)",
     )
     parser.add_argument(
         "--trials", type=whole(1), metavar="N", help="of each variant (default: 20; a grid has all combinations)"

@@ -138,7 +138,8 @@ class _Names(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        setattr(namespace, self.dest, [] if [word.lower() for word in values] == ["none"] else values)
+        before = getattr(namespace, self.dest, None) or []
+        setattr(namespace, self.dest, [] if [word.lower() for word in values] == ["none"] else [*before, *values])
 
 
 def _item(word: str) -> Any:

@@ -254,3 +254,23 @@ def test_no_list_takes_a_value_twice(command, option, kind, capsys):
 
 def test_the_lists_of_all_commands_are_tried():
     assert {option for _, option, _ in LISTS} >= {"--losses", "--optimizers", "--seeds", "--variants", "--batch-sizes"}
+
+
+IN_PARTS = [
+    (command, action.option_strings[-1], action)
+    for command, parser in COMMANDS.items()
+    for action in parser._actions
+    if action.option_strings and action.nargs == "+"
+]
+
+
+@pytest.mark.parametrize(("command", "option", "action"), IN_PARTS, ids=lambda value: str(value)[:40])
+def test_a_list_may_be_given_in_parts(command, option, action, capsys):
+    """As many programs take it; that only the last part counts would go unseen."""
+    words = [*command, *needed(COMMANDS[command])]
+    parts = PARSER.parse_args([*words, option, "2", "3", option, "5"])
+    assert getattr(parts, action.dest) == getattr(PARSER.parse_args([*words, option, "2", "3", "5"]), action.dest)
+    assert len(getattr(parts, action.dest)) == 3
+    with pytest.raises(SystemExit):
+        PARSER.parse_args([*words, option, "2", "3", option, "2"])
+    assert f"{option}: " in (error := capsys.readouterr().err) and "is given twice, give each value once" in error
