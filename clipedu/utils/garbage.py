@@ -1,7 +1,7 @@
 """Python's search for cycles of garbage, for a process of one's own.
 
 By default it runs after every 700 new objects, and looks through all 450,000 objects that the libraries made at their import again
-and again, and once more before the process ends.
+and again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,3 @@ NEW_OBJECTS = 50_000  # before the next search; all of them together take a few 
 def collect_seldom() -> None:
     """Let the search run seldom from now on."""
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
-
-
-def collect_no_more() -> None:
-    """Spare all objects the search at the end; they go with the process."""
-    gc.freeze()
