@@ -94,6 +94,11 @@ def check_kinds(name: str, options: Mapping[str, Any], defaults: Mapping[str, An
 
 def refused(name: str, settings: Mapping[str, Any], error: BaseException) -> ClipeduError:
     """Make the error for settings that an optimizer does not take."""
+    nothing = [key for key, value in settings.items() if value is None]
+    if nothing and isinstance(error, (TypeError, AttributeError)):  # Python's words for what cannot be done with None
+        return ClipeduError(
+            f"optimizer {name!r} does not take {' or '.join(nothing)}=none: give a value, or leave it out"
+        )
     given = ", ".join(f"{key}={quoted(value)}" for key, value in settings.items())
     lines: Sequence[str] = str(error).splitlines() or [type(error).__name__]
     return ClipeduError(f"optimizer {name!r} does not take {given}: {lines[0][:300]}")

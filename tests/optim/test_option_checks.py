@@ -55,3 +55,11 @@ def test_heads_are_names(heads):
 def test_a_refusal_is_short_whatever_an_optimizer_says():
     assert len(str(refused("adamw", {"x": "y" * 9999}, ValueError("a" * 9999 + "\n" + "b" * 9999)))) < 600
     assert str(refused("adamw", {"x": 1}, AssertionError())) == "optimizer 'adamw' does not take x=1: AssertionError"
+
+
+def test_none_where_a_number_is_needed_is_not_told_in_pythons_words():
+    error = TypeError("'<=' not supported between instances of 'float' and 'NoneType'")
+    assert str(refused("adamw", {"lr": 0.1, "eps": None}, error)) == (
+        "optimizer 'adamw' does not take eps=none: give a value, or leave it out"
+    )
+    assert "lr=0.1" in str(refused("adamw", {"lr": 0.1}, error))
