@@ -1,6 +1,6 @@
 """The command line: the parser and the entry point.
 
-    clipedu quickstart | train | groups | evaluate | grid | compare | sweep | report | bench | data | list | lab
+    clipedu quickstart | train | groups | evaluate | inspect | blend | grid | compare | sweep | report | bench | data | list | lab
 
 Each command is a thin layer over a function that a notebook can call too. An error that the user can correct is one line on
 stderr with exit code 2; Ctrl-C prints how to resume, with exit code 130, and so does SIGTERM, with 143.
@@ -22,6 +22,7 @@ from typing import Any
 from clipedu import __version__
 from clipedu.cli.arguments import Parser, path, whole, word
 from clipedu.cli.bench import add_bench
+from clipedu.cli.blend import add_blend
 from clipedu.cli.compare import add_compare
 from clipedu.cli.data import add_data
 from clipedu.cli.evaluate import evaluate, report
@@ -145,6 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="the moving average of the weights, with --ema-decay (printed, not kept)",
     )
 
+    add_blend(commands)
     add_grid(commands)
     add_compare(commands)
     add_sweep(commands)
