@@ -27,6 +27,7 @@ from clipedu.cli.compare import add_compare
 from clipedu.cli.data import add_data
 from clipedu.cli.evaluate import evaluate, report
 from clipedu.cli.grid import add_grid
+from clipedu.cli.inspect import add_inspect
 from clipedu.cli.sweep import add_sweep
 from clipedu.cli.train import groups, quickstart, train
 from clipedu.config.command_line import add_experiment
@@ -146,6 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="the moving average of the weights, with --ema-decay (printed, not kept)",
     )
 
+    add_inspect(commands)
     add_blend(commands)
     add_grid(commands)
     add_compare(commands)

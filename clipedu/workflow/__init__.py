@@ -10,6 +10,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "fit": "pipeline",
         "fit_heads": "heads",
         "HeadRun": "head_run",
+        "inspect_model": "inspection",
+        "inspect_opened": "inspection",
         "open_model": "opening",
         "resume": "pipeline",
         "score": "scoring",

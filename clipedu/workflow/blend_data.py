@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from clipedu.config.experiment import Experiment
 from clipedu.data.load import load_pairs
 from clipedu.data.pairs import Pairs
+from clipedu.data.subset import Subset
 from clipedu.inference.batch_statistics import PICTURES, StatisticsData, batch_norms
 from clipedu.training.datasets import load_train
 from clipedu.utils.errors import ClipeduError
@@ -73,3 +76,8 @@ def statistics_data(
     else:
         pairs = load_train(ex)
     return StatisticsData(pairs, pictures or PICTURES, ex.batch_size)
+
+
+def first_pairs(pairs: Pairs, most: int) -> Pairs:
+    """Return the first rows of a set, at most so many."""
+    return pairs if len(pairs) <= most else Subset(pairs, torch.arange(most), pairs.split)
