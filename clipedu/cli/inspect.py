@@ -1,4 +1,4 @@
-"""`clipedu inspect`: norms, spectra, logit scale, embeddings and tokens of a model, beside its recipe."""
+"""`clipedu inspect`: one page on a model, beside its recipe."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def add_inspect(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentP
 
 
 def inspect(args: argparse.Namespace) -> None:
-    """Inspect a model, print its layers and what stands out, and write the page."""
+    """Inspect a model: print its layers and findings, and write the page."""
     from clipedu.report.inspection_findings import COLUMNS, by_kind, findings
     from clipedu.report.inspection_page import LAYER_COLUMNS, layer_rows, write_inspection
     from clipedu.training.datasets import evaluation_sets

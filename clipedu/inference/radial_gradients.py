@@ -64,7 +64,7 @@ def radial_gradients(
 
 
 def is_orthogonal(cosine: float, size: int) -> bool:
-    """Return whether a gradient is orthogonal to its weight, as if a normalisation followed.
+    """Return whether a gradient is orthogonal to its weight.
 
     A gradient of any direction has a cosine of about 1 / sqrt(size) in one batch: the largest of four is below a tenth of that less than once in
     10,000 times.

@@ -1,4 +1,4 @@
-"""Where a recipe says that norms should be: lr, weight decay and schedule, for each layer of a model.
+"""Where lr, weight decay and schedule say that norms should be.
 
 Two numbers for each layer that is decayed (`optimizer_steady_state.py` has the theory):
 

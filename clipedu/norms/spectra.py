@@ -1,4 +1,4 @@
-"""Alpha: the power law in the spectrum of a layer's weights, by WeightWatcher.
+"""Alpha: the power law in the spectrum of weights, by WeightWatcher.
 
 The large eigenvalues of W^T W of a trained layer often follow a power law, with a density that falls like lambda^-alpha. WeightWatcher
 (its package is asked, none of it is written again here) fits the tail. Its authors read alpha from 2 to 6 as well trained, larger as

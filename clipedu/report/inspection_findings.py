@@ -1,4 +1,4 @@
-"""What stands out in an inspected model, in sentences, and a table by kind of layer.
+"""What stands out in an inspected model, in sentences and a table.
 
 Of an inspection the attributes of `clipedu.workflow.inspection.Inspection` are read.
 """

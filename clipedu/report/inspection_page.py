@@ -1,4 +1,4 @@
-"""The page of an inspected model: what stands out, norms beside the recipe, spectra, scale, embeddings, tokens.
+"""The page of an inspected model, from norms to tokens.
 
 Of an inspection the attributes of `clipedu.workflow.inspection.Inspection` are read.
 """
@@ -103,7 +103,7 @@ def inspection_blocks(found: Any) -> list[Block]:
 
 
 def layer_rows(found: Any) -> list[list[str]]:
-    """Return the table of all matrices as text; the columns are `LAYER_COLUMNS`."""
+    """Return the table of all matrices as text, by `LAYER_COLUMNS`."""
     return [
         [
             row["layer"], row["shape"], row["look"], _shown(row["norm"]), _shown(row["expected"]), number(row["ratio"]),

@@ -184,11 +184,11 @@ def read_baseline(folder: Path) -> dict[str, Any] | None:
 
 
 def read_blend(folder: Path) -> dict[str, Any] | None:
-    """Read blend.json: of which models a run is a blend; None for a run that was trained.
+    """Read blend.json: of which models a run is a blend.
 
     Returns:
         "models", "weights" (one number each), "statistics" (of batch norms: "recomputed", "interpolated" or "none"), and
-        "command", which makes it again.
+        "command", which makes it again; None for a run that was trained.
     Raises:
         ClipeduError: it is damaged.
     """

@@ -1,4 +1,4 @@
-"""What a blend is scored on, and the pictures for its batch-norm statistics."""
+"""What a blend is scored on, and the pictures for its statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores along the straight line between two models, and the mix of any number.
+"""Scores along the line between two models, and mixes of any number.
 
     blend_line(a, b, sets)      scores of (1 - t) A + t B for t from 0 to 1
     Mixer(models)               one model, with the weights of any mix in it

@@ -1,4 +1,4 @@
-"""Look into a model: norms, spectra, logit scale, embeddings, tokens, and the recipe.
+"""Look into a model: norms, spectra, scale, embeddings and tokens.
 
     inspect_model(model, pairs, recipe=...)     any `DualEncoder`
     inspect_opened(open_model(name), pairs)     a run, whose recipe and start are known

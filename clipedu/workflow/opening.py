@@ -1,4 +1,4 @@
-"""A model by the name that a person gives: a run's folder, or one of another library.
+"""A model by the name that a person gives.
 
 What commands need to know of a model beside its weights is collected here: its run, if it has one, and its logit scale.
 """

@@ -1,10 +1,10 @@
-"""Soups: the mean of the weights of many models (Wortsman et al. 2022, arXiv:2203.05482).
+"""Soups: the mean of the weights of many models.
 
     uniform    the mean of all
     greedy     in the order of their scores on pairs held out: each is added, and stays if the score of the mean of those that stay
                does not fall there
 
-A greedy soup is chosen by scores, so it needs pairs that no model was trained on and that it is not scored on in the end: the
+(Wortsman et al. 2022, arXiv:2203.05482.) A greedy soup is chosen by scores, so it needs pairs that no model was trained on and that it is not scored on in the end: the
 part that `holdout` has kept from the training, or a set that the user names. `held_out_part` finds and checks them.
 """
 
