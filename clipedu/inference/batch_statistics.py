@@ -9,6 +9,7 @@ arXiv:1803.05407; Jordan et al. 2022, arXiv:2211.08403).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,22 +54,41 @@ class StatisticsData:
         return [part for part in parts if len(part) == self.batch_size] or parts[:1]
 
 
-def batch_norms(model: DualEncoder) -> dict[str, _BatchNorm]:
-    """Return the batch norms whose statistics follow the weights, by name.
+def sides_apart(models: Sequence[DualEncoder]) -> tuple[str, ...]:
+    """Return which of "image" and "text" have encoders that differ.
 
-    Those of a frozen encoder do not: it is the same in all models of a fine-tuning.
+    Args:
+        models: with encoders of the same names and sizes.
     """
-    frozen = tuple(f"{side}_encoder." for side in model.frozen)
+    first, *others = models
+    apart = []
+    for side in ("image", "text"):
+        own = first.encoder(side).state_dict()
+        if any(not torch.equal(own[k], v) for one in others for k, v in one.encoder(side).state_dict().items()):
+            apart.append(side)
+    return tuple(apart)
+
+
+def batch_norms(model: DualEncoder, sides: Sequence[str] | None = None) -> dict[str, _BatchNorm]:
+    """Return the batch norms that keep statistics, by name.
+
+    Args:
+        model: any.
+        sides: of which encoders, "image" and "text"; None takes those that are not frozen, whose statistics follow the weights.
+    """
+    if sides is None:
+        sides = [side for side in ("image", "text") if side not in model.frozen]
+    wanted = tuple(f"{side}_encoder." for side in sides)
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None and not name.startswith(frozen)
+        if isinstance(module, _BatchNorm) and module.running_mean is not None and name.startswith(wanted)
     }
 
 
 @torch.no_grad()
-def recompute_statistics(model: DualEncoder, data: StatisticsData) -> int:
-    """Compute the statistics of all batch norms again, in place.
+def recompute_statistics(model: DualEncoder, data: StatisticsData, sides: Sequence[str] | None = None) -> int:
+    """Compute the statistics of batch norms again, in place.
 
     Each becomes the plain mean over batches of their means and (unbiased) variances. Batch norms alone are in training mode
     meanwhile, so that nothing is drawn at random.
@@ -76,12 +96,13 @@ def recompute_statistics(model: DualEncoder, data: StatisticsData) -> int:
     Args:
         model: with its tokenizer; it stays in the mode it is in.
         data: training pairs.
+        sides: of `batch_norms`.
     Returns:
         how many batch norms there are.
     Raises:
         ClipeduError: less than two pictures.
     """
-    norms = batch_norms(model)
+    norms = batch_norms(model, sides)
     sides = [side for side in ("image", "text") if any(name.startswith(f"{side}_encoder.") for name in norms)]
     if not norms:
         return 0

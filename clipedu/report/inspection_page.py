@@ -42,7 +42,7 @@ HOW = (
 READ = (
     "spectral: the largest singular value of the matrix (of a kernel [out, in x height x width]), how much it can stretch.",
     "stable rank: norm^2 / spectral^2, how many directions carry the weight; 1 for a single one.",
-    "alpha: exponent of the power law in the tail of the spectrum of W^T W, fitted by WeightWatcher; its authors read 2 to 6 as well trained, more as little trained.",
+    "alpha: exponent of the power law in the tail of the spectrum of W^T W, fitted by WeightWatcher; its authors read 2 to 6 (green) as well trained, more as little trained.",
 )
 
 

@@ -20,6 +20,7 @@ from clipedu.models.interpolation import weighted_mean
 from clipedu.runs.checkpoint import step_of
 from clipedu.runs.folders import new_run
 from clipedu.runs.kept import DATA, keep_text_config, keep_tokenizer
+from clipedu.runs.paths import with_absolute_paths
 from clipedu.runs.run import Run
 from clipedu.runs.schema import BLEND
 from clipedu.runs.trained_rows import keep_rows_of
@@ -74,7 +75,8 @@ def write_blend(
     Raises:
         ClipeduError: the folder is not empty, or a file cannot be written.
     """
-    run = new_run(experiment, folder)
+    experiment, given = with_absolute_paths(experiment)
+    run = new_run(experiment, folder, given_paths=given)
     keep_tokenizer(folder, model.tokenizer)
     text_encoder: Any = model.text_encoder  # a transformers model
     keep_text_config(folder, text_encoder.config)

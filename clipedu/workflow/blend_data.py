@@ -10,7 +10,7 @@ from clipedu.config.experiment import Experiment
 from clipedu.data.load import load_pairs
 from clipedu.data.pairs import Pairs
 from clipedu.data.subset import Subset
-from clipedu.inference.batch_statistics import PICTURES, StatisticsData, batch_norms
+from clipedu.inference.batch_statistics import PICTURES, StatisticsData, batch_norms, sides_apart
 from clipedu.training.datasets import load_train
 from clipedu.utils.errors import ClipeduError
 from clipedu.workflow.opening import Opened
@@ -55,10 +55,10 @@ def statistics_data(
     first = models[0]
     given = {"--statistics": how, "--statistics-data": data, "--statistics-pictures": pictures}
     asked = [f"{option} {value}" for option, value in given.items() if value is not None]
-    if not batch_norms(first.model):
+    if not batch_norms(first.model, sides_apart([one.model for one in models])):
         if asked:
             raise ClipeduError(
-                f"{asked[0]} has no effect: {first.name} has no batch norms that are trained. Leave it out"
+                f"{asked[0]} has no effect: the models differ in no encoder with batch norms. Leave it out"
             )
         return None
     if how == "interpolate":

@@ -13,16 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clipedu.data.pairs import Pairs
+from clipedu.data.tokenizer import Tokenizer
 from clipedu.evaluation.barrier import Barrier, barrier
 from clipedu.evaluation.metrics import METRICS
 from clipedu.evaluation.scoring import average
 from clipedu.evaluation.uncertainty import standard_errors
-from clipedu.inference.batch_statistics import StatisticsData, batch_norms, recompute_statistics
+from clipedu.inference.batch_statistics import StatisticsData, batch_norms, recompute_statistics, sides_apart
 from clipedu.models import DualEncoder
 from clipedu.models.interpolation import check_mixable, weighted_mean
 from clipedu.runs.kept import tokenizer_sum
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import pandas
 
 OWN, RECOMPUTED, INTERPOLATED, NONE = "own", "recomputed", "interpolated", "none"  # statistics of batch norms
+_PROBE = ["A Red-Circle, left of 12 blue squares.", "über <b>&amp;</b> the_house"]  # for tokenizers of other libraries
 ONLY_TRAINING = ("drop",)  # in the names of options that change nothing when a model is scored
 
 Scored = Callable[[str, dict[str, float]], None]
@@ -47,7 +49,7 @@ class Mixer:
         statistics: the pictures by which batch-norm statistics are computed again; None mixes them like weights.
     Attributes:
         model: the model; its weights are those of the last mix.
-        statistics: `RECOMPUTED`, `INTERPOLATED`, or `NONE` for models without batch norms that are trained.
+        statistics: `RECOMPUTED`, `INTERPOLATED`, or `NONE` where no encoder with batch norms differs.
     Raises:
         ClipeduError: the models cannot be mixed; names what differs.
     """
@@ -58,7 +60,8 @@ class Mixer:
         self._states = [{k: v.clone() for k, v in one.model.state_dict().items()} for one in models]
         self._data = statistics
         kept = INTERPOLATED if statistics is None else RECOMPUTED
-        self.statistics = kept if batch_norms(self.model) else NONE
+        self._sides = sides_apart([one.model for one in models])
+        self.statistics = kept if batch_norms(self.model, self._sides) else NONE
 
     def mix(self, weights: Sequence[float], *, statistics: str | None = None) -> DualEncoder:
         """Return the model with a mix of the weights.
@@ -69,7 +72,7 @@ class Mixer:
         """
         self.model.load_state_dict(weighted_mean(self._states, weights))
         if self._data is not None and self.statistics == RECOMPUTED and statistics != OWN:
-            recompute_statistics(self.model, self._data)
+            recompute_statistics(self.model, self._data, self._sides)
         return self.model
 
     @contextmanager
@@ -101,11 +104,18 @@ def check_alike(models: Sequence[Opened]) -> None:
                 f"{other.name} cannot be blended with {first.name}: {what}, so that equal weights mean different things"
             )
         check_mixable({first.name: first.model, other.name: other.model})
-        if tokenizer_sum(first.model.tokenizer) != tokenizer_sum(other.model.tokenizer):
+        if _reading(first.model.tokenizer) != _reading(other.model.tokenizer):
             raise ClipeduError(
                 f"{other.name} cannot be blended with {first.name}: their tokenizers differ, so that equal rows of the token table "
                 "mean different words"
             )
+
+
+def _reading(tokenizer: Any) -> Any:
+    """Return what two tokenizers that read alike have in common."""
+    if isinstance(tokenizer, Tokenizer):
+        return tokenizer_sum(tokenizer)
+    return tokenizer.vocab_size, tokenizer.length, [part.tolist() for part in tokenizer.encode(_PROBE)]
 
 
 def _differing_settings(one: Opened, other: Opened) -> str:

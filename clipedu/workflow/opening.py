@@ -66,11 +66,24 @@ def open_model(name: str | Path) -> Opened:
     Raises:
         ClipeduError: there is no such model, or it is damaged.
     """
-    # A name that is no folder is one for `adopt`: Opened(name, model, Experiment(image_size=...), scale=Scale(...)).
+    # Here a name that is no folder goes to `adopt`: return of_library(name, adopt(name)).
     run = load_run(name, scores=False)
     run.choose_sound_checkpoint()
     model = run.model().to(pick_device(run.experiment.device))
     return Opened(os.fspath(name), model, located(run), run, scale_of(run))
+
+
+def of_library(name: str, model: DualEncoder) -> Opened:
+    """Return a model of another library, with what it says of itself.
+
+    Args:
+        name: what to call it.
+        model: with its tokenizer, and `image_size`, `resize`, `logit_scale` (a logarithm) and `logit_bias` where it has them.
+    """
+    own = {key: value for key in ("image_size", "resize") if (value := getattr(model, key, None)) is not None}
+    scale, bias = getattr(model, "logit_scale", None), getattr(model, "logit_bias", None)
+    known = None if scale is None else Scale(math.exp(float(scale)), float(bias) if bias else None, learned=True)
+    return Opened(name, model, Experiment(**own), scale=known)
 
 
 def scale_of(run: Run) -> Scale | None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from clipedu import Experiment, build_model
 from clipedu.data.scenes.dataset import Scenes
-from clipedu.inference.batch_statistics import StatisticsData, batch_norms, recompute_statistics
+from clipedu.inference.batch_statistics import StatisticsData, batch_norms, recompute_statistics, sides_apart
 from tests.helpers.errors import message_of
 
 
@@ -65,6 +65,16 @@ def test_frozen_encoders_and_models_without_batch_norms_stay(pairs):
         before = {name: tensor.clone() for name, tensor in one.state_dict().items()}
         assert not batch_norms(one) and recompute_statistics(one, StatisticsData(pairs)) == 0
         assert all(torch.equal(before[name], tensor) for name, tensor in one.state_dict().items())
+
+
+def test_frozen_encoders_that_differ_are_computed_again_where_asked_for(pairs):
+    one, other = model(image_frozen=True), model(image_frozen=True)
+    assert sides_apart([one, other]) == () and batch_norms(one) == {}
+    next(other.image_encoder.parameters()).data.mul_(2)
+    assert sides_apart([one, other]) == ("image",) and len(batch_norms(one, ["image"])) > 10
+    before = one.image_encoder.bn1.running_mean.clone()
+    assert recompute_statistics(one, StatisticsData(pairs, batch_size=11), ["image"]) > 10
+    assert not torch.equal(before, one.image_encoder.bn1.running_mean)
 
 
 def test_a_batch_norm_in_the_text_encoder_is_fed_with_captions(pairs, tiny_tokenizer):

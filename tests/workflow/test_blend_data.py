@@ -2,8 +2,9 @@
 
 import pytest
 
+from clipedu import load_pairs
 from clipedu.inference.batch_statistics import PICTURES
-from clipedu.workflow.blend_data import scoring_settings, statistics_data
+from clipedu.workflow.blend_data import first_pairs, scoring_settings, statistics_data
 from clipedu.workflow.opening import Opened
 from tests.helpers.blends import opened, pairs_folder
 from tests.helpers.errors import message_of
@@ -20,22 +21,30 @@ def test_the_sets_are_those_of_the_first_model_or_others():
 
 
 def test_statistics_are_of_the_training_pairs():
-    one = opened(1)[0]
-    data = statistics_data([one])
+    one, other = opened(2)
+    data = statistics_data([one, other])
     assert (data.pairs.split, len(data.pairs), data.pictures, data.batch_size) == ("train", 16, PICTURES, 4)
-    assert statistics_data([one], how="recompute", data=str(pairs_folder()), pictures=8).pictures == 8
-    assert statistics_data([one], how="interpolate") is None
+    assert statistics_data([one, other], how="recompute", data=str(pairs_folder()), pictures=8).pictures == 8
+    assert statistics_data([one, other], how="interpolate") is None
 
 
 def test_options_without_effect_are_refused():
-    one, frozen = opened(1)[0], opened(1, holdout=0.25, image_frozen=True)[0]
-    assert statistics_data([frozen]) is None
-    assert "--statistics recompute has no effect" in message_of(statistics_data, [frozen], how="recompute")
-    said = message_of(statistics_data, [one], how="interpolate", pictures=8)
+    a, b = opened()
+    frozen = opened(2, holdout=0.25, image_frozen=True)
+    assert statistics_data(frozen) is None and statistics_data([a, opened()[0]]) is None  # equal encoders need none
+    said = message_of(statistics_data, frozen, how="recompute")
+    assert "--statistics recompute has no effect: the models differ in no encoder with batch norms" in said
+    said = message_of(statistics_data, [a, b], how="interpolate", pictures=8)
     assert "--statistics-pictures 8 has no effect with --statistics interpolate" in said
 
 
 def test_a_model_that_is_no_run_has_no_training_pairs():
-    one = opened(1)[0]
-    said = message_of(statistics_data, [Opened("other", one.model, one.experiment)])
+    a, b = opened()
+    said = message_of(statistics_data, [Opened("other", a.model, a.experiment), b])
     assert "give --statistics-data NAME, or --statistics interpolate" in said
+
+
+def test_the_first_pairs():
+    pairs = load_pairs(pairs_folder(), "val", image_size=16)
+    assert first_pairs(pairs, 6) is pairs and len(first_pairs(pairs, 2)) == 2
+    assert first_pairs(pairs, 2).captions(1) == pairs.captions(1) and first_pairs(pairs, 2).split == "val"

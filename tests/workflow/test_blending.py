@@ -117,6 +117,23 @@ def test_another_tokenizer_and_the_same_model_twice_are_refused():
     assert "their tokenizers differ" in message_of(check_alike, [a, b])
 
 
+def test_tokenizers_of_other_libraries_are_compared_by_what_they_read():
+    class Other:
+        vocab_size, length = 50, 4
+
+        def __init__(self, first):
+            self.first = first
+
+        def encode(self, texts):
+            return np.full((len(texts), 4), self.first), np.full(len(texts), 4)
+
+    a, b = opened()
+    a.model.tokenizer, b.model.tokenizer = Other(1), Other(1)
+    check_alike([a, b])
+    b.model.tokenizer = Other(2)
+    assert "their tokenizers differ" in message_of(check_alike, [a, b])
+
+
 def test_a_score_that_is_not_there(sets):
     a, b = opened()
     line = blend_line(a, b, sets, points=2)

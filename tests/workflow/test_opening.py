@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from clipedu.workflow.opening import open_model, scale_of
+from clipedu import Experiment
+from clipedu.workflow.opening import Scale, of_library, open_model, scale_of
 from tests.helpers.blends import small_runs
 from tests.helpers.errors import message_of
 
@@ -18,6 +19,16 @@ def test_a_run_by_its_folder():
     assert one.name == str(run.folder) and one.run.folder == run.folder and one.experiment == run.experiment
     assert not one.model.training and one.model.tokenizer is not None
     assert one.scale.logit_scale == pytest.approx(1 / 0.05) and not one.scale.learned and one.scale.bias is None
+
+
+def test_a_model_of_another_library_says_what_it_is_itself():
+    model = small_runs()[0].model()
+    plain = of_library("other", model)
+    assert plain.run is None and plain.scale is None and plain.experiment == Experiment()
+    model.image_size, model.resize, model.logit_scale, model.logit_bias = 64, "squash", math.log(100), -10.0
+    told = of_library("other", model)
+    assert (told.experiment.image_size, told.experiment.resize) == (64, "squash")
+    assert told.scale == Scale(pytest.approx(100), -10.0, learned=True)
 
 
 def test_what_is_no_model(tmp_path):
