@@ -59,7 +59,7 @@ def barrier_text(found: Barrier, error: float, unit: str = "points") -> str:
     """
     where = f"The lowest point under the straight line between the ends is t = {found.t:g}"
     if found.height <= 0:
-        return f"{where}, and even that lies {-found.height:.2f} {unit} above the line: there is no barrier."
+        return f"{where}, and even that lies {abs(found.height):.2f} {unit} above the line: there is no barrier."
     size = (
         f"{where}: {found.score:.2f}, where the line is at {found.line:.2f}. The barrier is {found.height:.2f} {unit}"
     )

@@ -27,7 +27,7 @@ from clipedu.runs.trained_rows import keep_rows_of
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_json
 
-LEARNED = ("logit_scale", "bias")  # of a loss, beside the model
+LEARNED = ("logit_scale", "bias", "tau")  # of a loss, beside the model; of temperatures a sample the mean is kept
 
 log = logging.getLogger("clipedu")
 
@@ -118,7 +118,7 @@ def _learned(runs: Sequence[Run], weights: Sequence[float]) -> dict[str, torch.T
     try:
         states = [run.training_state("cpu")["loss"] for run in runs]
         names = [name for name in states[0] if name.rpartition(".")[2] in LEARNED]
-        return weighted_mean([{name: state[name] for name in names} for state in states], weights)
+        return weighted_mean([{name: state[name].mean() for name in names} for state in states], weights)
     except (ClipeduError, KeyError) as error:
         log.info("temperature and bias of the blend are not known: %s", error)
         return {}

@@ -183,6 +183,8 @@ def inspect_model(
         found["scores"], found["space"] = score_set(model, pairs, progress=False)
         found["pairs"] = f"{len(pairs):,} pairs of {pairs.name}/{pairs.split}"
         found["tokens"] = _tokens(model, pairs)
+    if recipe is None and not unknown:
+        unknown = ["No recipe is known: --optimizer, --lr and --weight-decay say how the model was trained."]
     notes = [*unknown, *_unknown(layers, recipe, scale, start, pairs), *_unread(model, pairs, layers)]
     low, high = (math.exp(end) for end in model.geometry.logit_scale_range)
     return Inspection(name, about, layers, recipe, scale, (low, high), _geometry_name(model), unknown=notes, **found)
@@ -249,8 +251,8 @@ def _unknown(
             "No logit scale is known: nothing says what the similarities were multiplied by, or the loss has no temperature."
         )
     if recipe is None:
-        notes.append("No recipe is known: --optimizer, --lr and --weight-decay say how the model was trained.")
-    elif recipe.rates is None:
+        return notes
+    if recipe.rates is None:
         notes.append(
             "The number of steps is not known (--steps). What is expected is the balance at the peak of the lr, where a long run at that lr "
             "would settle. A schedule that falls to 0 ends below it, unless the decay is corrected; a short run ends near its start."
@@ -260,12 +262,14 @@ def _unknown(
             f"The norms at the start are not known, and up to {100 * layers['left'].max():.0f} % of their squares are left: for these layers the "
             "balance at the peak of the lr is shown, which the run has not come to."
         )
-    if recipe is not None:
-        reasons = layers[layers["why"].ne("") & ~layers["why"].isin(["not decayed"])].groupby("why", sort=False)[
-            "layer"
-        ]
-        notes += [f"{why[:1].upper()}{why[1:]} ({_layers(list(names))})." for why, names in reasons]
-    if pairs is None and recipe is not None:
+    if recipe.rates is not None and layers["balance"].notna().any() and layers["left"].isna().all():
+        notes.append(
+            f"The end of the schedule is not predicted for {recipe.optimizer}, whose steps follow the gradients' size: what is expected is the balance "
+            "at the peak lr, with the mean size that gradients had in the run."
+        )
+    reasons = layers[layers["why"].ne("") & ~layers["why"].isin(["not decayed"])].groupby("why", sort=False)["layer"]
+    notes += [f"{why[:1].upper()}{why[1:]} ({_layers(list(names))})." for why, names in reasons]
+    if pairs is None:
         notes.append(
             "Which layers a normalisation follows was not measured, since that needs pairs: the theory holds for these alone."
         )

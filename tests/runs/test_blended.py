@@ -1,13 +1,14 @@
 """A blend as a run's folder: opened, scored and reported like any other, and not resumed."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from clipedu import load_run, resume
 from clipedu.models.interpolation import interpolate
-from clipedu.runs.blended import Recipe, check_not_blended, write_blend
+from clipedu.runs.blended import Recipe, _learned, check_not_blended, write_blend
 from clipedu.runs.intact import check_files
 from clipedu.runs.trained_rows import shared_with_training
 from clipedu.training.datasets import evaluation_sets, load_train
@@ -69,6 +70,16 @@ def test_a_learned_temperature_is_mixed_like_a_weight(tmp_path):
     run = write_blend(tmp_path / "run", a.model(), [a, b], RECIPE, a.experiment)
     logs = [torch.tensor(scale_of(one).logit_scale).log() for one in (a, b, run)]
     assert logs[0] != logs[1] and logs[2].item() == pytest.approx((0.75 * logs[0] + 0.25 * logs[1]).item(), rel=1e-5)
+
+
+def test_of_temperatures_a_sample_the_mean_is_kept():
+    runs = [
+        SimpleNamespace(training_state=lambda device, x=x: {"loss": {"tau": torch.full((2, 9), x), "u": torch.ones(9)}})
+        for x in (0.1, 0.3)
+    ]
+    ((name, value),) = _learned(runs, [0.5, 0.5]).items()
+    assert name == "tau" and value.item() == pytest.approx(0.2)
+    assert _learned([SimpleNamespace(training_state=lambda device: {})], [1.0]) == {}  # of another form
 
 
 def test_its_parts_in_words():

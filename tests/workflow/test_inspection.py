@@ -92,6 +92,14 @@ def test_a_model_that_is_no_run(one):
     assert "The norms at the start are not known" in " ".join(unknown_start.unknown)
 
 
+def test_sgd_has_a_balance_by_its_measured_gradients():
+    one = opened(1, optimizer="sgdw")[0]
+    found = inspect_opened(one)
+    rows = found.layers[found.layers["balance"].notna()]
+    assert len(rows) > 20 and rows["end"].isna().all() and (rows["expected"] == rows["balance"]).all()
+    assert any("not predicted for sgdw, whose steps follow the gradients' size" in line for line in found.unknown)
+
+
 def test_frozen_layers_have_norms_and_no_recipe():
     one = opened(1, holdout=0.25, image_frozen=True)[0]
     rows = inspect_opened(one).layers.set_index("layer")
