@@ -77,7 +77,7 @@ def _of_layers(found: Any) -> list[str]:
         if len(ratio):
             near = int(((ratio - 1).abs() <= NEAR).sum())
             made.append(
-                f"Of {len(ratio)} layers {what}, {near} have a norm within {100 * NEAR:.0f} % of what the recipe says (median {ratio.median():.2f} "
+                f"Of {len(ratio)} {'layer' if len(ratio) == 1 else 'layers'} {what}, {near} {'has' if near == 1 else 'have'} a norm within {100 * NEAR:.0f} % of what the recipe says (median {ratio.median():.2f} "
                 "of it)."
             )
     far = rows.assign(off=rows["ratio"].map(lambda ratio: abs(math.log(ratio)))).nlargest(1, "off").iloc[0]

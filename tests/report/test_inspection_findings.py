@@ -22,8 +22,8 @@ def test_each_finding():
     said = findings(inspected())
     for words in (
         "Λ = 2 Σ(lr λ) is 0.7: 50 % of the squared norms at the start is left. The run is too short",
-        "Of 1 layers that a normalisation follows, 1 have a norm within 10 %",
-        "Of 1 layers in all, 0 have",
+        "Of 1 layer that a normalisation follows, 1 has a norm within 10 %",
+        "Of 1 layer in all, 0 have",
         "The farthest from it is image_encoder.new.weight, at 4.55",
         "with the bias -10: at the largest that is allowed, 100. The loss would have it larger still.",
         "25 % of the squared distance of a pair is the gap",
