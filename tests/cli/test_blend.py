@@ -9,6 +9,13 @@ from tests.helpers.blends import small_runs
 pytestmark = pytest.mark.xdist_group("blends")
 
 
+@pytest.fixture(autouse=True)
+def no_reports(monkeypatch):
+    """They have tests of their own, and take long."""
+    for place in ("clipedu.workflow.blend_folder", "clipedu.report.writer"):
+        monkeypatch.setattr(f"{place}.write_report", lambda runs, folder: folder / "report.html")
+
+
 @pytest.fixture
 def folders():
     return [str(run.folder) for run in small_runs(2)]

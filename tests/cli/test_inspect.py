@@ -13,6 +13,11 @@ pytestmark = pytest.mark.xdist_group("blends")
 
 def test_a_run_is_inspected(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(spectra, "find_spec", lambda name: None)
+    written = []
+    monkeypatch.setattr(
+        "clipedu.report.inspection_page.write_inspection",
+        lambda *given: written.append(given) or given[1] / "inspect.html",
+    )
     folder = shutil.copytree(small_runs(2)[0].folder, tmp_path / "run")
     assert main(["inspect", str(folder), "--pairs", "4"]) == 0
     shown = capsys.readouterr().out
@@ -22,7 +27,8 @@ def test_a_run_is_inspected(tmp_path, capsys, monkeypatch):
         and "What is not known:" in shown
     )
     assert "On 4 pairs of own/val" in shown and f"Page: {folder}/inspect/inspect.html" in shown
-    assert (folder / "inspect/layers.csv").is_file()
+    ((found, where),) = written
+    assert found.name == str(folder) and where == folder / "inspect"
 
 
 @pytest.mark.parametrize(
