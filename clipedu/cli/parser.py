@@ -1,6 +1,6 @@
 """The command line: the parser and the entry point.
 
-    clipedu quickstart | train | groups | evaluate | grid | compare | sweep | report | bench | data | list | lab
+    clipedu quickstart | train | groups | evaluate | inspect | blend | grid | compare | sweep | report | bench | data | list | lab
 
 Each command is a thin layer over a function that a notebook can call too. An error that the user can correct is one line on
 stderr with exit code 2; Ctrl-C prints how to resume, with exit code 130, and so does SIGTERM, with 143.
@@ -22,10 +22,12 @@ from typing import Any
 from clipedu import __version__
 from clipedu.cli.arguments import Parser, path, whole, word
 from clipedu.cli.bench import add_bench
+from clipedu.cli.blend import add_blend
 from clipedu.cli.compare import add_compare
 from clipedu.cli.data import add_data
 from clipedu.cli.evaluate import evaluate, report
 from clipedu.cli.grid import add_grid
+from clipedu.cli.inspect import add_inspect
 from clipedu.cli.sweep import add_sweep
 from clipedu.cli.train import groups, quickstart, train
 from clipedu.config.command_line import add_experiment
@@ -145,6 +147,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="the moving average of the weights, with --ema-decay (printed, not kept)",
     )
 
+    add_inspect(commands)
+    add_blend(commands)
     add_grid(commands)
     add_compare(commands)
     add_sweep(commands)

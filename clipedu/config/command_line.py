@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clipedu.config.experiment import Experiment, checked_setting
@@ -30,10 +30,21 @@ def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = (
     settings.add_argument(
         "--preset", metavar="NAME", type=_name, help="; ".join(f"{k}: {v.description}" for k, v in PRESETS.items())
     )
+    add_settings(settings, [spec.name for spec in dataclasses.fields(Experiment) if spec.name not in without])
+
+
+def add_settings(parser: Any, names: Sequence[str], *, defaults: bool = True) -> None:
+    """Add an option for some fields of Experiment to a parser or a group.
+
+    What is not given stays out of the namespace.
+
+    Args:
+        parser: of argparse, or a group of one.
+        names: of the fields.
+        defaults: show the laptop preset's value in the help.
+    """
     laptop = Experiment()
-    for spec in dataclasses.fields(Experiment):
-        if spec.name in without:
-            continue
+    for spec in (Experiment.__dataclass_fields__[name] for name in names):
         default = getattr(laptop, spec.name)
         kwargs: dict[str, Any]
         if isinstance(default, dict):
@@ -44,8 +55,9 @@ def add_experiment(parser: argparse.ArgumentParser, without: tuple[str, ...] = (
             words = spec.metadata.get("choices") or [f"true|false|{word}" for word in spec.metadata.get("also", ())]
             metavar = "|".join(words) or spec.name.split("_")[-1].upper()
             kwargs = {"type": _reader(spec), "metavar": metavar}
-        text = f"{spec.metadata['text']} ({default if default not in (None, {}, []) else 'none'})".replace("%", "%%")
-        settings.add_argument(_option(spec.name), default=argparse.SUPPRESS, help=text, **kwargs)
+        value = f" ({default if default not in (None, {}, []) else 'none'})" if defaults else ""
+        text = f"{spec.metadata['text']}{value}".replace("%", "%%")
+        parser.add_argument(_option(spec.name), default=argparse.SUPPRESS, help=text, **kwargs)
 
 
 def experiment_changes(args: argparse.Namespace) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Layer:
     parameter: nn.Parameter
 
 
-def watched_layers(model: nn.Module, heads: Sequence[str] = HEADS) -> list[Layer]:
+def watched_layers(model: nn.Module, heads: Sequence[str] = HEADS, *, frozen: bool = False) -> list[Layer]:
     """Return the tensors of a model that require a gradient and have an axis.
 
     Each is listed once, in the model's order.
@@ -50,13 +50,14 @@ def watched_layers(model: nn.Module, heads: Sequence[str] = HEADS) -> list[Layer
     Args:
         model: any module.
         heads: names of modules that are output layers, as in "classifier.last"; those of `HEADS` may be missing.
+        frozen: also those that require none.
     Raises:
         ClipeduError: a head that is not in the model, or nothing to watch.
     """
     of_heads = head_parameters(model, heads)
     names: dict[nn.Parameter, list[str]] = {}
     for name, parameter in named_parameters(model, remove_duplicate=False):
-        if parameter.requires_grad and parameter.ndim > 0:
+        if (parameter.requires_grad or frozen) and parameter.ndim > 0:
             names.setdefault(parameter, []).append(name)
     if not names:
         raise ClipeduError(f"nothing to watch: no parameter of this {type(unwrap(model)).__name__} requires a gradient")

@@ -108,7 +108,8 @@ def steady_state(
         measured: rows of `NormMonitor.frame()` of this layer, from a time when its updates had their steady size (columns
             weight, lr, injection; or for SGD weight and gradient alone). Needed for SGD and SGDW.
     Raises:
-        ClipeduError: an optimizer without such a balance, a parameter that it does not have, SGD without `measured`.
+        ClipeduError: an optimizer without such a balance, a parameter that it does not have, SGD without `measured`, or with one whose updates are
+            lost in rounding.
     """
     group, parameter = _find(optimizer, parameter)
     lr = float(group["lr"])
@@ -302,7 +303,9 @@ def _measured_update(measured: pandas.DataFrame | Mapping[str, Any], memory: Mem
         known = np.isfinite(steps) & np.isfinite(rates)
         if not rates[known].sum() > 0:
             raise ClipeduError("measured has no row with a finite injection and an lr above 0")
-        return float(steps[known].sum() / rates[known].sum())
+        if (size := float(steps[known].sum() / rates[known].sum())) <= 0:
+            raise ClipeduError("measured has no updates above rounding, so nothing says how large they are")
+        return size
     if sgd and "gradient" in measured:
         return float(np.nanmean(column("gradient") ** 2 * weight_squared)) * memory.squared_size
     raise ClipeduError(

@@ -19,6 +19,7 @@ from clipedu.plots.style import shorten
 from clipedu.report.document import Block, Code, Heading, Table, Text
 from clipedu.report.format import as_text, duration, number, picture
 from clipedu.report.score_table import at_chance, score_table
+from clipedu.runs.blended import Recipe
 from clipedu.utils.errors import ClipeduError
 
 if TYPE_CHECKING:
@@ -39,15 +40,8 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
     blocks.append(Heading("Scores"))
     blocks += [Text(_sentence(line), warning=True) for line in (*trained_lines(run.metrics), *_changed_sets(run))]
     blocks += _score_blocks(run, baseline) if run.metrics else [Text("It has no scores, because it was not evaluated.")]
+    blocks += [] if _blend_of(run) else _training_blocks(run)
     blocks += [
-        Heading("Training"),
-        picture("loss", lambda: plots.plot_loss(run), "Training loss and learning rate per step."),
-        picture("norms", lambda: plots.plot_norms(run), "Norms of weights, gradients and updates per step."),
-        picture("layers", lambda: _layers(run), "Norm of the weights, layer by layer; biases and gains left out."),
-        picture(
-            "watched", lambda: plots.plot_watched(run), "Lengths of the embeddings, and what was learned beside them."
-        ),
-        *_validation_blocks(run),
         Heading("Embeddings of the retrieval set"),
         picture(
             "similarity",
@@ -81,6 +75,25 @@ def run_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
         Table(("what", "value"), [(name, as_text(value)) for name, value in run.environment.items()]),
     ]
     return blocks
+
+
+def _training_blocks(run: Any) -> list[Block]:
+    """Return curves of the training."""
+    return [
+        Heading("Training"),
+        picture("loss", lambda: plots.plot_loss(run), "Training loss and learning rate per step."),
+        picture("norms", lambda: plots.plot_norms(run), "Norms of weights, gradients and updates per step."),
+        picture("layers", lambda: _layers(run), "Norm of the weights, layer by layer; biases and gains left out."),
+        picture(
+            "watched", lambda: plots.plot_watched(run), "Lengths of the embeddings, and what was learned beside them."
+        ),
+        *_validation_blocks(run),
+    ]
+
+
+def _blend_of(run: Any) -> Mapping[str, Any] | None:
+    """Return of which models a run is a blend, None where it was trained."""
+    return run.blend() if hasattr(run, "blend") else None
 
 
 def _changed_sets(run: Any) -> list[str]:
@@ -181,7 +194,9 @@ def _description(run: Any) -> str:
     """Return two sentences: what was trained how, and what it was scored on."""
     from clipedu.training.objective import start_temperature
 
-    e, m = run.experiment, run.metrics
+    e = run.experiment
+    if blend := _blend_of(run):
+        return _with_tests(_blended(run, blend), run)
     temperature = f", temperature {'learned from ' * e.learn_temperature}{start_temperature(e):g}"
     entailment = f", entailment {e.entailment:g}" if e.entailment else ""
     trained = (
@@ -190,10 +205,28 @@ def _description(run: Any) -> str:
         f"rate {e.lr:g}, weight decay {e.weight_decay:g}): {e.epochs} epochs in batches of {e.batch_size}, seed {e.seed}, "
         f"{duration(run.seconds)}."
     )
-    tests = []
+    return _with_tests(trained, run)
+
+
+def _blended(run: Any, blend: Mapping[str, Any]) -> str:
+    """Return of which models this one is a blend."""
+    parts = Recipe(blend["models"], blend["weights"], blend["statistics"], blend["command"]).words
+    norms = {
+        "recomputed": " Its batch-norm statistics were recomputed on training pictures.",
+        "interpolated": " Its batch-norm statistics were interpolated like weights, which do not fit: it scores worse than it could.",
+    }.get(blend["statistics"], "")
+    return (
+        f"This model was not trained: its weights are {parts}.{norms} Settings on this page are those of {blend['models'][0]}, and "
+        "what is measured during training is on the pages of these runs."
+    )
+
+
+def _with_tests(trained: str, run: Any) -> str:
+    """Return a description with what the run was scored on."""
+    m, tests = run.metrics, []
     if "retrieval_images" in m:
         images, captions = m["retrieval_images"], m["retrieval_captions"]
-        held = "" if e.holdout is None else " held out of the training pairs"
+        held = "" if run.experiment.holdout is None else " held out of the training pairs"
         tests.append(f"retrieval among {images:,.0f} images and {captions:,.0f} captions{held}")
     if "zeroshot_images" in m:
         images, classes = m["zeroshot_images"], m["zeroshot_classes"]

@@ -3,6 +3,7 @@
     experiment.json, environment.json   the settings; versions, device, commit
     data.json, train-rows.npy  the sets: rows, identity, and every sample that was left out and why; hashes of trained rows
     paths.json, earlier.json   paths as they were given; what `--epochs` was before a run was continued for more
+    blend.json                 of which models it is a blend, where it was not trained (`clipedu.runs.blended`)
     status.json, metrics.json  running | stopped | failed | finished, seconds, a note; the scores of a finished run
     history.csv                one row a step: loss, terms, lr, pairs per second
     norms.csv, layers.csv      norms by step and part; what changed each layer's norm, every `norms_every`-th step
@@ -46,7 +47,7 @@ from clipedu.runs.checkpoint import (
 from clipedu.runs.kept import text_config_sum, tokenizer_sum
 from clipedu.runs.rows import append_rows, cut_rows
 from clipedu.runs.schema import PATHS as PATHS_SPEC
-from clipedu.runs.schema import read_embeddings, read_frame, read_sets
+from clipedu.runs.schema import read_blend, read_embeddings, read_frame, read_sets
 from clipedu.runs.settings import PATH_FIELDS, check_settings
 from clipedu.utils.errors import ClipeduError, unknown_name
 from clipedu.utils.files import atomic_write, read_json, write_json
@@ -132,8 +133,10 @@ class Run:
     def command(self) -> str:
         """The command line that repeats this run, quoted for a shell.
 
-        Its paths are as they were given.
+        Its paths are as they were given. Of a blend it is the command that blends.
         """
+        if blend := self.blend():
+            return blend["command"]
         given = read_json(self.folder / PATHS, PATHS_SPEC).get("given", {})
         return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed() | given)])
 
@@ -286,6 +289,16 @@ class Run:
             ClipeduError: the file is damaged.
         """
         return read_sets(self.folder)
+
+    def blend(self) -> dict[str, Any] | None:
+        """Read of which models this one is a blend, as blend.json holds it.
+
+        Returns:
+            "models", "weights", "statistics" and "command" (`clipedu.runs.schema.read_blend`); None for a run that was trained.
+        Raises:
+            ClipeduError: the file is damaged.
+        """
+        return read_blend(self.folder)
 
     @property
     def has_checkpoint(self) -> bool:

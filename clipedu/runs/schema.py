@@ -108,6 +108,10 @@ TOKENS = Object({"names": Items(Text()), "extra": Number(at_least=0, whole=True)
 BASELINE = Object({"name": Text()}, {"seconds": SECONDS, "tr@1": PERCENT, "ir@1": PERCENT}, Anything())
 EARLIER = Items(Object({"epochs": COUNT, "step": SCORED, "metrics": Scores()}))
 TRACKED = Object({"name": Text()}, {"sent": Object(others=Object(others=Number(at_least=0, at_most=1e15, whole=True)))})
+BLENDED = Object(
+    {"models": Items(Text()), "weights": Items(Number()), "statistics": Text(), "command": Text()},
+    others=Anything(),
+)
 STATE = Object(
     {
         "step": Number(at_least=0, at_most=1e15, whole=True),
@@ -127,6 +131,7 @@ STATE = Object(
     },  # newer than others
 )
 
+BLEND = "blend.json"
 AGAIN = "Score the run again: clipedu evaluate {folder}"
 
 
@@ -176,6 +181,18 @@ def read_baseline(folder: Path) -> dict[str, Any] | None:
         ClipeduError: it is damaged.
     """
     return read_json(folder / "baseline.json", BASELINE, "The grid computes it again") or None
+
+
+def read_blend(folder: Path) -> dict[str, Any] | None:
+    """Read blend.json: of which models a run is a blend.
+
+    Returns:
+        "models", "weights" (one number each), "statistics" (of batch norms: "recomputed", "interpolated" or "none"), and
+        "command", which makes it again; None for a run that was trained.
+    Raises:
+        ClipeduError: it is damaged.
+    """
+    return read_json(folder / BLEND, BLENDED, "Make the blend again with: clipedu blend") or None
 
 
 def read_frame(folder: Path, name: str) -> pandas.DataFrame:

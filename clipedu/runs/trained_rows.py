@@ -35,7 +35,32 @@ def keep_trained_rows(folder: Path, train: Pairs) -> None:
     Raises:
         ClipeduError: the file cannot be written.
     """
-    hashes = row_hashes(train)
+    _write(folder, row_hashes(train))
+
+
+def keep_rows_of(folder: Path, runs: Sequence[Path]) -> None:
+    """Write which rows some runs were trained on, together.
+
+    Where one of them is of an older version, which does not say so, nothing is written.
+
+    Args:
+        folder: of the run that is made of them.
+        runs: their folders.
+    Raises:
+        ClipeduError: a file is damaged, or cannot be written.
+    """
+    if all((run / ROWS).is_file() for run in runs):
+        _write(folder, np.unique(np.concatenate([_named_hashes(run / ROWS) for run in runs]), axis=0))
+
+
+def _named_hashes(path: Path) -> np.ndarray:
+    try:
+        return _hashes(path)
+    except ClipeduError as error:
+        raise ClipeduError(f"{path} cannot be read: {error}. Remove it to do without counting these rows") from None
+
+
+def _write(folder: Path, hashes: np.ndarray) -> None:
     with atomic_write(folder / ROWS) as partial, partial.open("wb") as file:
         np.save(file, hashes)
 

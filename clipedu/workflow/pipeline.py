@@ -19,6 +19,7 @@ import torch
 
 from clipedu.config.experiment import Experiment
 from clipedu.data.pairs import hashed_once
+from clipedu.runs.blended import check_not_blended
 from clipedu.runs.folders import check_free, load_run, make_folder, new_run, new_run_folder
 from clipedu.runs.lock import locked
 from clipedu.runs.paths import with_absolute_paths
@@ -127,6 +128,7 @@ def resume(
     """
     check_going_on(changes)
     run = load_run(folder)
+    check_not_blended(run)
     check_installed(run.experiment.replace(**changes).track)  # wrong values are refused before anything is changed
     if epochs in (None, run.experiment.epochs) and of_first(lambda: is_complete(run, report=report)):
         if is_first():

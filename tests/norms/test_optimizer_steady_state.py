@@ -236,6 +236,14 @@ def test_measured_updates_replace_those_of_noise():
     assert steady_state(optimizer, w, measured=with_gap).tuc == pytest.approx(500)
 
 
+def test_updates_that_are_lost_in_rounding_say_nothing():
+    """Their squared size is a difference of nearly equal numbers, and may come out below 0."""
+    optimizer, w = one_layer("sgd", lr=1e-3, weight_decay=0.1, shape=(100, 20))
+    for injection in (-1e-12, 0.0):
+        with pytest.raises(ClipeduError, match="no updates above rounding"):
+            steady_state(optimizer, w, measured=rows(weight=[1.0], lr=[1e-3], injection=[injection]))
+
+
 def test_measured_updates_of_sgd_count_after_clipping():
     w = matrix(4, 4)
     optimizer = torch.optim.SGD([w], lr=0.1, weight_decay=5e-3)

@@ -1,0 +1,124 @@
+"""A blend of models as a run's folder, which `clipedu evaluate` opens.
+
+Its settings, tokenizer and text configuration are those of the first model, and its one checkpoint holds the blended weights.
+blend.json says what it is made of. It was not trained: there is no history, and it cannot be resumed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipedu.config.experiment import Experiment
+from clipedu.models import DualEncoder
+from clipedu.models.interpolation import weighted_mean
+from clipedu.runs.checkpoint import step_of
+from clipedu.runs.folders import new_run
+from clipedu.runs.kept import DATA, keep_text_config, keep_tokenizer
+from clipedu.runs.paths import with_absolute_paths
+from clipedu.runs.run import Run
+from clipedu.runs.schema import BLEND
+from clipedu.runs.trained_rows import keep_rows_of
+from clipedu.utils.errors import ClipeduError
+from clipedu.utils.files import write_json
+
+LEARNED = ("logit_scale", "bias", "tau")  # of a loss, beside the model; of temperatures a sample the mean is kept
+
+log = logging.getLogger("clipedu")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a blend was made.
+
+    Attributes:
+        models: what the user called them.
+        weights: how much of each, one number a model; their sum is 1.
+        statistics: of batch norms: "recomputed", "interpolated", or "none" where there are no batch norms.
+        command: the command that makes it again.
+    """
+
+    models: Sequence[str]
+    weights: Sequence[float]
+    statistics: str
+    command: str
+
+    @property
+    def words(self) -> str:
+        """The parts of the blend, such as "0.7 of runs/a and 0.3 of runs/b"."""
+        parts = [f"{weight:.3g} of {name}" for name, weight in zip(self.models, self.weights, strict=True) if weight]
+        return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def write_blend(
+    folder: Path,
+    model: DualEncoder,
+    runs: Sequence[Run],
+    recipe: Recipe,
+    experiment: Experiment,
+    sets: Sequence[Mapping[str, Any]] = (),
+) -> Run:
+    """Write a blended model as a run that is finished but for its scores.
+
+    Args:
+        folder: new or empty.
+        model: with the blended weights.
+        runs: of which it is a blend, in the order of the recipe; what is kept beside the weights is the first's.
+        recipe: how it was made.
+        experiment: the settings it is to have: those of the first run, with its paths where they are now.
+        sets: descriptions of the sets that it is scored on, for data.json.
+    Raises:
+        ClipeduError: the folder is not empty, or a file cannot be written.
+    """
+    experiment, given = with_absolute_paths(experiment)
+    run = new_run(experiment, folder, given_paths=given)
+    keep_tokenizer(folder, model.tokenizer)
+    text_encoder: Any = model.text_encoder  # a transformers model
+    keep_text_config(folder, text_encoder.config)
+    write_json(folder / DATA, [entry for entry in runs[0].sets() if entry["split"] == "train"] + list(sets))
+    keep_rows_of(folder, [one.folder for one in runs])
+    facts = {"models": list(recipe.models), "weights": list(recipe.weights)}
+    write_json(folder / BLEND, {**facts, "statistics": recipe.statistics, "command": recipe.command})
+    step = max(step_of(one.checkpoint()) for one in runs)
+    run.save_checkpoint(step, model, _state(step, _learned(runs, recipe.weights)))
+    run.save_status("finished")
+    return run
+
+
+def check_not_blended(run: Run) -> None:
+    """Check that a run was trained, so that its training can go on.
+
+    Raises:
+        ClipeduError: it is a blend.
+    """
+    if blend := run.blend():
+        raise ClipeduError(
+            f"{run.folder} is a blend of {', '.join(blend['models'])}: it was not trained, so there is no training to resume. It "
+            f"can be scored with: clipedu evaluate {run.folder}"
+        )
+
+
+def _state(step: int, loss: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Return a training state of the form that every checkpoint has, in which nothing is known but the loss."""
+    nothing = {
+        "optimizer": {"state": {}, "param_groups": []},
+        "random": torch.zeros(0, dtype=torch.uint8),
+        "random_device": None,
+    }
+    return {"step": step, "seconds": 0.0, "data": "", "loss": loss, **nothing}
+
+
+def _learned(runs: Sequence[Run], weights: Sequence[float]) -> dict[str, torch.Tensor]:
+    """Return the mean of what the losses of all runs learned beside the models: temperature and bias."""
+    try:
+        states = [run.training_state("cpu")["loss"] for run in runs]
+        names = [name for name in states[0] if name.rpartition(".")[2] in LEARNED]
+        return weighted_mean([{name: state[name].mean() for name in names} for state in states], weights)
+    except (ClipeduError, KeyError) as error:
+        log.info("temperature and bias of the blend are not known: %s", error)
+        return {}
