@@ -8,41 +8,25 @@ In a block the output of every token is a weighted mean over all tokens (itself 
 picture of what its token attends to; what is missing from 100 % there goes to the extra tokens: class, registers,
 summary tokens.
 
-All of the computing is timm's. Its fused attention never holds A as a whole, so it is switched off during a call. Released models
-(`clipedu.adopt`) of other libraries read their own tokens: `ReadsTokens`.
+All of the computing is timm's. Its fused attention never holds A as a whole, so it is switched off during a call. Released
+models (`clipedu.adopt`) of other libraries read their own tokens (`token_reader.py`).
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from clipedu.models.dual_encoder import DualEncoder, evaluating
+from clipedu.inference.token_reader import IMAGES, check_pixels, no_maps, read_blocks, reader_of, token_count
+from clipedu.models.dual_encoder import DualEncoder
 from clipedu.models.fractal_mask import tokens as windows_of
 from clipedu.utils.errors import ClipeduError
-
-IMAGES = 64  # that go through the model at a time
-
-
-@runtime_checkable
-class ReadsTokens(Protocol):
-    """An image encoder of another library than timm that gives its tokens away."""
-
-    def grid_size(self) -> tuple[int, int]:
-        """Return the rows and columns of patches, which come last."""
-
-    def attention_weights(self, pixels: Tensor) -> list[Tensor]:
-        """Return [B, heads, L, L] of each block, for normalised pixels."""
-
-    def token_states(self, pixels: Tensor) -> list[Tensor]:
-        """Return [B, L, width] of each block, for normalised pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +67,7 @@ def name_tokens(model: nn.Module) -> Tokens:
     Raises:
         ClipeduError: no vision transformer.
     """
-    reader = _reader(model)
+    reader = reader_of(model)
     encoder: Any = _vision_transformer(model) if reader is None else reader
     rows, columns = encoder.patch_embed.grid_size if reader is None else reader.grid_size()
     sides = getattr(encoder, "sides", [])
@@ -92,7 +76,7 @@ def name_tokens(model: nn.Module) -> Tokens:
         places = [f" ({row}, {column})" for row in range(side) for column in range(side)] if side > 1 else [""]
         names += [f"summary {side}x{side}{place}" for place in places]
     if reader is not None:
-        before = _tokens_of(model, reader) - rows * columns
+        before = token_count(model, reader) - rows * columns
         names += ["class"][:before]
     else:
         before = encoder.num_prefix_tokens
@@ -114,7 +98,7 @@ def reads_attention(model: nn.Module, image_size: int | None = None) -> bool:
             takes other sizes too, but there its tokens have no names.)
     """
     try:
-        reader = _reader(model)
+        reader = reader_of(model)
         size = _vision_transformer(model).patch_embed.img_size if reader is None else (model.image_size,) * 2
     except ClipeduError:
         return False
@@ -137,8 +121,8 @@ def attention_maps(model: nn.Module, pixels: Tensor) -> Tensor:
     Raises:
         ClipeduError: no vision transformer, or pixels that do not fit it.
     """
-    if (reader := _reader(model)) is not None:
-        return _read(model, pixels, reader.attention_weights, lambda weights: weights)
+    if (reader := reader_of(model)) is not None:
+        return read_blocks(model, pixels, reader.attention_weights, lambda weights: weights)
     return _watch(model, pixels, "blocks.{}.attn.attn_drop", lambda weights: weights)
 
 
@@ -150,8 +134,8 @@ def token_norms(model: nn.Module, pixels: Tensor) -> Tensor:
     Returns:
         [blocks, B, L], on the CPU.
     """
-    if (reader := _reader(model)) is not None:
-        return _read(model, pixels, reader.token_states, lambda x: x.norm(dim=-1))
+    if (reader := reader_of(model)) is not None:
+        return read_blocks(model, pixels, reader.token_states, lambda x: x.norm(dim=-1))
     return _watch(model, pixels, "blocks.{}", lambda x: x.norm(dim=-1))
 
 
@@ -165,7 +149,7 @@ def _watch(model: nn.Module, pixels: Tensor, modules: str, keep: Callable[[Tenso
 
     encoder = _vision_transformer(model)
     forward = model.image_features if isinstance(model, DualEncoder) else encoder
-    _check_pixels(model, encoder.patch_embed.img_size, pixels)
+    check_pixels(model, encoder.patch_embed.img_size, pixels)
     device = next(encoder.parameters()).device
     names = [modules.format(number) for number in range(len(encoder.blocks))]
     with _without_fused_attention(encoder):
@@ -179,42 +163,6 @@ def _watch(model: nn.Module, pixels: Tensor, modules: str, keep: Callable[[Tenso
             for handle in hooks._handles:  # timm has no method that removes them
                 handle.remove()
     return torch.cat(parts, 1)
-
-
-def _reader(model: nn.Module) -> ReadsTokens | None:
-    """Return the image encoder that reads its own tokens, if it is one that has patches and blocks.
-
-    Raises ClipeduError if it has none.
-    """
-    encoder = model.image_encoder if isinstance(model, DualEncoder) else None
-    if not isinstance(encoder, ReadsTokens):
-        return None
-    if not encoder.grid_size()[0] or _tokens_of(model, encoder) < math.prod(encoder.grid_size()):
-        raise _no_maps(encoder)
-    return encoder
-
-
-@torch.no_grad()
-def _tokens_of(model: Any, reader: ReadsTokens) -> int:
-    """Return how many tokens come out of each block; 0 where that differs or there are no blocks."""
-    black = torch.zeros(1, 3, model.image_size, model.image_size, device=model.device)
-    with evaluating(model):
-        states = reader.token_states(model.normalise(black))
-    shapes = {tuple(state.shape) for state in states}
-    return next(iter(shapes))[1] if len(shapes) == 1 and states[0].ndim == 3 else 0
-
-
-@torch.no_grad()
-def _read(
-    model: Any, pixels: Tensor, read: Callable[[Tensor], list[Tensor]], keep: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Apply `keep` to what an encoder reads of each block: [blocks, B, ...]."""
-    _check_pixels(model, (model.image_size, model.image_size), pixels)
-    with evaluating(model):
-        parts = [read(model.normalise(part.to(model.device))) for part in pixels.split(IMAGES)]
-    if not parts[0]:
-        raise _no_maps(model.image_encoder)
-    return torch.cat([torch.stack([keep(block.float()).cpu() for block in part]) for part in parts], 1)
 
 
 @contextmanager
@@ -247,28 +195,8 @@ def _vision_transformer(model: nn.Module) -> Any:  # timm's VisionTransformer | 
         isinstance(getattr(block, "attn", None), (Attention, AttentionRope, EvaAttention)) for block in encoder.blocks
     )
     if not known:
-        raise _no_maps(encoder)
+        raise no_maps(encoder)
     return encoder
-
-
-def _no_maps(encoder: Any) -> ClipeduError:
-    return ClipeduError(
-        f"a {type(encoder).__name__} has no attention maps that can be read here. Works with timm's VisionTransformer and "
-        "Eva and their usual blocks, e.g. image_encoder='fractal_vit_nano_patch4_32' or 'vit_small_patch16_224', and with vision "
-        "transformers of open_clip and transformers (clipedu.adopt)"
-    )
-
-
-def _check_pixels(model: nn.Module, image_size: tuple[int, int], pixels: Tensor) -> None:
-    size = (3, *image_size)
-    if pixels.ndim != 4 or tuple(pixels.shape[1:]) != size or not len(pixels):
-        raise ClipeduError(
-            f"pixels {list(pixels.shape)} do not fit this model, which takes [B, {', '.join(map(str, size))}]"
-        )
-    if not isinstance(model, DualEncoder) and not pixels.is_floating_point():
-        raise ClipeduError(
-            f"a bare image encoder takes normalised floats, not {pixels.dtype} pixels; a DualEncoder (run.model()) takes these"
-        )
 
 
 def _has(encoder: nn.Module, token: str) -> bool:

@@ -31,8 +31,8 @@ def adopt(
         model: "open_clip:ViT-B-32" (a name of `open_clip.list_models()`), "hf:openai/clip-vit-base-patch32" (a repository of the hub,
             in the form of transformers or of open_clip), or a folder or file on this machine. Of transformers CLIP, SigLIP, SigLIP 2
             and `VisionTextDualEncoder` are taken. A folder or file is found by what it contains.
-        weights: of open_clip a pretrained tag, as "laion2b_s34b_b79k"; or a file; or "random". None takes the model's own, where there
-            are only one.
+        weights: of open_clip a pretrained tag, as "laion2b_s34b_b79k"; or a file; or "random". None or "pretrained" takes the model's
+            own, where there is no choice between several.
         dtype: of the weights.
         seed: of random weights.
     Returns:
@@ -44,6 +44,6 @@ def adopt(
     source = find_source(model)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ClipeduError(f"dtype={quoted(dtype)} must be one of floating numbers, as torch.float32 or torch.bfloat16")
-    given = os.fspath(weights) if weights is not None else source.weights and str(source.weights)
+    given = source.weights if weights in (None, "pretrained") else weights
     read = read_open_clip if source.library == "open_clip" else read_transformers
-    return assemble(read(source, given, seed), dtype)
+    return assemble(read(source, None if given is None else os.fspath(given), seed), dtype)

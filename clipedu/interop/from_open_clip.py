@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from clipedu.utils.errors import ClipeduError, quoted, unknown_name, without_tra
 from clipedu.utils.importing import importing
 
 log = logging.getLogger("clipedu")
+_SHAPES = re.compile(r"size mismatch for (\S+): .*?Size\((\[.*?\])\).*?Size\((\[.*?\])\)")  # in torch's own error
 _REMEDY = "take another file, or save the model again"
 
 
@@ -57,7 +59,11 @@ def read_open_clip(source: Source, weights: str | None, seed: int) -> Parts:
         model = _create(library, source, tag, load=not random, **settings)
         tokenizer = library.get_tokenizer(source.where)
     if file is not None:
-        with _misfit(str(file), source), _quiet():
+        with (
+            told(source.name, f"weights {quoted(str(file))}", _REMEDY),
+            _misfit(f"weights {quoted(str(file))}", source),
+            _quiet(),
+        ):
             library.load_checkpoint(model, str(file))
     return _take_apart(model, tokenizer, source.name)
 
@@ -92,7 +98,9 @@ def _tag_or_file(library: Any, source: Source, weights: str | None) -> tuple[str
         return (None if weights == "random" else weights), None
     if "/" in weights or "." in weights or Path(weights).expanduser().exists():
         return None, _file(source, weights)
-    raise ClipeduError(f"{unknown_name(f'weights of {source.name}:', weights, [*tags, 'random'])}, or the path of a file")
+    raise ClipeduError(
+        f"{unknown_name(f'weights of {source.name}:', weights, [*tags, 'random'])}, or the path of a file"
+    )
 
 
 def _file(source: Source, weights: str | None) -> Path:
@@ -115,7 +123,7 @@ def _activation(library: Any, source: Source, tag: str) -> dict[str, Any]:
 def _create(library: Any, source: Source, tag: str | None, *, load: bool, **settings: Any) -> Any:
     """Return open_clip's model in float32, with its weights or with random ones."""
     settings |= {"pretrained_text": False, "force_custom_text": True}
-    with _misfit(tag or "its weights", source):
+    with _misfit("its own weights" if tag is None else f"weights {tag!r}", source):
         if load:
             return library.create_model(source.where, pretrained=tag, require_pretrained=True, **settings)
         return library.create_model(source.where, load_weights=False, **settings)
@@ -126,16 +134,19 @@ def _misfit(weights: str, source: Source) -> Iterator[None]:
     """Say which is the first tensor that does not fit; other errors pass through."""
     try:
         yield
-    except ClipeduError:
-        raise
-    except Exception as error:  # noqa: BLE001  a file can be wrong in many ways
+    except RuntimeError as error:
         lines = [line.strip() for line in without_trace(error).splitlines()]
-        shapes = [line for line in lines if line.startswith("size mismatch")]
+        shapes = [found for line in lines if (found := _SHAPES.match(line))]
         names = [line[:160] for line in lines if line.startswith(("Missing", "Unexpected"))]
         if not shapes and not names:
             raise
-        first = [f"{len(shapes)} tensors have another shape (first: {shapes[0]})"] if shapes else []
-        raise ClipeduError(f"weights {quoted(weights)} do not fit {source.name}: {'; '.join(first + names)}") from None
+        if shapes:
+            name, theirs, ours = shapes[0].groups()
+            what = (
+                f"{len(shapes)} tensors have another shape (first: {name}: {theirs} in the file, {ours} in the model)"
+            )
+            names.insert(0, what)
+        raise ClipeduError(f"{weights} do not fit {source.name}: {'; '.join(names)}") from None
 
 
 def _take_apart(model: Any, tokenizer: Any, name: str) -> Parts:
@@ -175,7 +186,9 @@ def _image_tower(visual: Any) -> tuple[nn.Module, nn.Module]:
         head, visual.proj = _layer(visual.proj), None
         return OpenClipImage(visual), head
     trunk = getattr(visual, "trunk", None)  # timm's
-    if trunk is None or "pool" in dict(visual.head.named_children()):  # a ResNet, whose pooling ends with its projection
+    if trunk is None or "pool" in dict(
+        visual.head.named_children()
+    ):  # a ResNet, whose pooling ends with its projection
         return visual, nn.Identity()
     if len(visual.head):
         return trunk, visual.head
@@ -200,7 +213,8 @@ def _layer(projection: Any) -> nn.Module:
         return nn.Identity()
     if isinstance(projection, nn.Module):
         return projection
-    layer = nn.Linear(*projection.shape, bias=False, device="meta")
+    width, dim = projection.shape
+    layer = nn.Linear(width, dim, bias=False, device="meta")
     layer.weight = nn.Parameter(projection.detach().T.contiguous(), requires_grad=projection.requires_grad)
     return layer
 
@@ -215,12 +229,14 @@ def _hub(library: Any, source: Source, tag: str | None) -> Any:
     if source.where.startswith("hf-hub:"):
         return from_model_hub(source.where.removeprefix("hf-hub:"))
     if tag is not None:
-        return from_model_hub(f"weights {tag!r} of {source.name}")
+        place = library.get_pretrained_cfg(source.where, tag)
+        repository = "/".join(place.get("hf_hub", "").split("/")[:2]) or place.get("url", "")
+        return from_model_hub(repository, f"weights {tag!r} of {source.name}")
     with told(source.name, f"its {OPEN_CLIP_CONFIG}", _REMEDY):
         text = (library.get_model_config(source.where) or {}).get("text_cfg", {})
-    outside = {"hf_model_name"} if source.where.startswith("local-dir:") else {"hf_model_name", "hf_tokenizer_name"}
-    if outside & set(text):
-        return from_model_hub(f"the text model of {source.name}")
+    outside = ("hf_model_name",) if source.where.startswith("local-dir:") else ("hf_model_name", "hf_tokenizer_name")
+    if repository := next((text[key] for key in outside if text.get(key)), None):
+        return from_model_hub(repository, f"the text model of {source.name}")
     return told(source.name, "its model", _REMEDY)
 
 

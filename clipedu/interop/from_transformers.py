@@ -42,14 +42,18 @@ def read_transformers(source: Source, weights: str | None, seed: int) -> Parts:
     Raises:
         ClipeduError: what is missing or does not fit, of weights, tokenizer or image processor.
     """
+    import transformers
+
     hub = from_model_hub(source.where) if source.on_hub else nullcontext(True)
-    with hub as local, quiet(bars=True):
-        model = _model(source, weights, seed, local)
+    with hub as local, quiet(bars=not local):
+        with told(source.name, "its config.json", _REMEDY):
+            config = transformers.AutoConfig.from_pretrained(source.where, local_files_only=local)
+        processor = _image_processor(source, config, local)
+        size = _image_size(source.name, config.vision_config, processor)
         tokenizer = _tokenizer(source, local)
-        processor = _image_processor(source, model.config, local)
-    siglip = model.config.model_type.startswith("siglip")
-    size = _image_size(source.name, model.config.vision_config, processor)
-    image = (PatchesImage if model.config.model_type == "siglip2" else TransformersImage)(model.vision_model, size)
+        model = _model(source, config, weights, seed, local)
+    siglip = config.model_type.startswith("siglip")
+    image = (PatchesImage if config.model_type == "siglip2" else TransformersImage)(model.vision_model, size)
     reader = _reader(source.name, model, tokenizer, siglip=siglip)
     heads: dict[str, nn.Module] = {"image": nn.Identity(), "text": nn.Identity()}
     if siglip:  # its head is a projection, with a bias, after pooling
@@ -75,7 +79,7 @@ def read_transformers(source: Source, weights: str | None, seed: int) -> Parts:
     )
 
 
-def _model(source: Source, weights: str | None, seed: int, local: bool) -> Any:
+def _model(source: Source, config: Any, weights: str | None, seed: int, local: bool) -> Any:
     """Return the library's model in float32, with its weights."""
     import transformers
 
@@ -85,8 +89,6 @@ def _model(source: Source, weights: str | None, seed: int, local: bool) -> Any:
         "siglip2": transformers.Siglip2Model,
         "vision-text-dual-encoder": transformers.VisionTextDualEncoderModel,
     }
-    with told(source.name, "its config.json", _REMEDY):
-        config = transformers.AutoConfig.from_pretrained(source.where, local_files_only=local)
     kind: Any = classes[config.model_type]
     if weights is not None:
         with torch.random.fork_rng(devices=[]), told(source.name, "its config.json", _REMEDY):
@@ -130,7 +132,9 @@ def _image_processor(source: Source, config: Any, local: bool) -> Any:
     """Return the image processor; that of its kind of vision model where none was saved."""
     from transformers import AutoImageProcessor
 
-    remedy = "save the image processor beside it (image_processor.save_pretrained): it has mean, standard deviation and size"
+    remedy = (
+        "save the image processor beside it (image_processor.save_pretrained): it has mean, standard deviation and size"
+    )
     with told(source.name, "its image processor", remedy):
         try:
             return AutoImageProcessor.from_pretrained(source.where, local_files_only=local)
@@ -143,7 +147,7 @@ def _image_processor(source: Source, config: Any, local: bool) -> Any:
         "%s was saved without its image processor: mean %s and std %s are taken, the usual ones of %s",
         source.name,
         *_mean_and_std(plain),
-        type(plain).__name__,
+        type(plain).__name__.removesuffix("Pil"),
     )
     return plain
 
@@ -153,7 +157,7 @@ def _plain_processor(config: Any) -> Any:
     from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING as mapping
 
     for one in (config, config.vision_config):
-        found = mapping[type(one)] if type(one) in mapping else None
+        found = mapping.get(type(one), None)
         classes = list(found.values()) if isinstance(found, dict) else list(found or ())
         for kind in classes:
             if kind is not None:
@@ -189,7 +193,9 @@ def _reader(name: str, model: Any, tokenizer: Any, *, siglip: bool) -> ReleasedT
     longest = getattr(config, "max_position_embeddings", None)
     limits = [int(limit) for limit in (tokenizer.model_max_length, longest) if limit and limit < 10**6]
     if not limits:
-        raise ClipeduError(f"{name}: neither its tokenizer (model_max_length) nor its text model says how long a text may be")
+        raise ClipeduError(
+            f"{name}: neither its tokenizer (model_max_length) nor its text model says how long a text may be"
+        )
     length = min(limits)
     if model.config.model_type == "vision-text-dual-encoder" and tokenizer.pad_token_id is not None:
         ids = {token: getattr(tokenizer, f"{token}_token_id", None) for token in ("pad", "cls", "sep")}

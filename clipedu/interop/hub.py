@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from clipedu.utils.errors import ClipeduError, quoted, without_trace
+from clipedu.utils.errors import ClipeduError, quoted, shorten, without_trace
 from clipedu.utils.hub import http_errors, quiet, reachable, status_of
 
 SMALL = ["*.json", "*.txt", "*.model"]  # settings, vocabularies; no weights
@@ -30,13 +31,14 @@ def local_alone() -> Iterator[bool]:
 
 
 @contextmanager
-def from_model_hub(repository: str) -> Iterator[bool]:
+def from_model_hub(repository: str, what_for: str = "") -> Iterator[bool]:
     """Turn errors about a model's repository into one line.
 
     Yields whether only files of this machine are used.
 
     Args:
-        repository: of the model, "owner/name", or what stands for it in the message.
+        repository: of the model, "owner/name".
+        what_for: what it is fetched for, where a user has not named it.
     Raises:
         ClipeduError: a name that is none, a repository that is gated, missing or not on this machine, files that are not
             there.
@@ -63,7 +65,9 @@ def from_model_hub(repository: str) -> Iterator[bool]:
             if among(GatedRepoError) or status == 403:
                 what = f"is gated: accept its terms on {page}, then {login}"
             elif among(RepositoryNotFoundError) and status != 401:
-                what = f"is not on {constants.ENDPOINT}: check its name (owner/name); a private one needs you to {login}"
+                what = (
+                    f"is not on {constants.ENDPOINT}: check its name (owner/name); a private one needs you to {login}"
+                )
             elif status == 401:
                 what = f"is gated, private or not there: see {page}, accept its terms if it has any, and {login}"
             elif local and among(*_hub_errors(), OSError):
@@ -73,7 +77,7 @@ def from_model_hub(repository: str) -> Iterator[bool]:
                 what = f"cannot be fetched ({_line(causes[-1])}): what has arrived is kept, try again"
             else:
                 what = f"cannot be loaded: {_line(error)}"
-            raise ClipeduError(f"{repository} {what}") from None
+            raise ClipeduError(f"{repository}{what_for and f' ({what_for})'} {what}") from None
 
 
 def settings_of(repository: str) -> Path:
@@ -117,12 +121,12 @@ def _hub_errors() -> tuple[type[Exception], ...]:
     return (*http_errors(), LocalEntryNotFoundError, OfflineModeIsEnabled)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def _causes(error: Any) -> Iterator[Exception]:
     """Yield an error and what it was raised from."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
-def _line(error: BaseException) -> str:
-    return (without_trace(error) or type(error).__name__).splitlines()[0][:200]
+def _line(error: Exception) -> str:
+    return shorten((without_trace(error) or type(error).__name__).splitlines()[0], 250)

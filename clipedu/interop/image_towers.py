@@ -2,7 +2,7 @@
 
 Each runs its library's own module, which it holds under the name it has there, so parameters keep their names:
 `image_encoder.visual.transformer.resblocks.0.attn.in_proj_weight`. Where the tower is a vision transformer its tokens can be read
-(`clipedu.inference.attention.ReadsTokens`). Towers of timm need nothing of this: they are image encoders as they are.
+(`clipedu.inference.token_reader.ReadsTokens`). Towers of timm need nothing of this: they are image encoders as they are.
 """
 
 from __future__ import annotations

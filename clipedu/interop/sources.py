@@ -91,7 +91,9 @@ def library_of(folder: Path, name: str, *, downloaded: bool = True) -> str:
     Raises:
         ClipeduError: it holds none.
     """
-    here = {path.name for path in folder.iterdir()}
+    here = (
+        {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    )  # none of a repository without settings
     if RUN in here:
         raise ClipeduError(f"{name} is a run of clipedu: its model is clipedu.load_run({str(folder)!r}).model()")
     kind = read_json(folder / CONFIG).get("model_type") if CONFIG in here else None

@@ -93,7 +93,9 @@ def _begins(name: str, word: str) -> bool:
 def _check_parts(model: nn.Module, parts: Mapping[str, str]) -> None:
     names = [name for name, _ in named_parameters(model)]
     given = f"parts={quoted(dict(parts))}" if isinstance(parts, Mapping) else f"parts={quoted(parts)}"
-    if not isinstance(parts, Mapping) or not all(isinstance(word, str) and word for item in parts.items() for word in item):
+    if not isinstance(parts, Mapping) or not all(
+        isinstance(word, str) and word for item in parts.items() for word in item
+    ):
         raise ClipeduError(f"{given} must be a dict of beginnings of names and parts, as {{'visual': 'image'}}")
     if "all" in parts.values():
         raise ClipeduError(f"{given}: 'all' is the whole model, call the part otherwise")

@@ -72,7 +72,9 @@ def save_open_clip(folder: Path, kind: str, **changes: Any) -> Any:
     torch.manual_seed(3)
     model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     spread(model)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
     return model.eval()
 
 
@@ -155,13 +157,20 @@ def _dual(text: str = "bert") -> tuple[Any, Any, Any]:
     import transformers as hf
 
     tokenizer = word_tokenizer("[CLS]", "[SEP]", "[PAD]")
-    settings = {"vocab_size": len(tokenizer), "max_position_embeddings": LENGTH + 2, "pad_token_id": tokenizer.pad_token_id}
+    settings = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": LENGTH + 2,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    settings |= {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4} if text == "distilbert" else _tower()
     config = hf.VisionTextDualEncoderConfig(
         vision_config=hf.AutoConfig.for_model("vit", **_tower(image_size=SIZE, patch_size=8)).to_dict(),
-        text_config=hf.AutoConfig.for_model(text, **(settings if text == "distilbert" else _tower() | settings)).to_dict(),
+        text_config=hf.AutoConfig.for_model(text, **settings).to_dict(),
         projection_dim=24,
     )
-    processor = hf.ViTImageProcessor(size={"height": SIZE, "width": SIZE}, image_mean=[0.1, 0.2, 0.3], image_std=[0.3, 0.4, 0.5])
+    processor = hf.ViTImageProcessor(
+        size={"height": SIZE, "width": SIZE}, image_mean=[0.1, 0.2, 0.3], image_std=[0.3, 0.4, 0.5]
+    )
     return tokenizer, processor, hf.VisionTextDualEncoderModel(config)
 
 
@@ -173,3 +182,28 @@ TRANSFORMERS = {
     "dual_roberta": partial(_dual, "roberta"),
     "dual_distilbert": partial(_dual, "distilbert"),
 }
+
+
+def embeddings(
+    library: Any, folder: Path, pixels: torch.Tensor, texts: list[str], dtype: torch.dtype = torch.float32
+) -> Any:
+    """The library's own embeddings, [N, D] and [T, D]: with its tokenizer and, of transformers, its image processor."""
+    with torch.no_grad():
+        if hasattr(library, "visual"):
+            import open_clip
+
+            settings = library.visual.preprocess_cfg
+            mean, std = (torch.tensor(settings[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+            image = library.encode_image(((pixels / 255 - mean) / std).to(dtype))
+            return image, library.encode_text(open_clip.get_tokenizer(f"local-dir:{folder}")(texts))
+        from transformers import AutoImageProcessor, AutoTokenizer
+
+        siglip = library.config.model_type.startswith("siglip")  # pads to the end, and does not mask
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        read = tokenizer(
+            texts, padding="max_length" if siglip else True, truncation=True, max_length=LENGTH, return_tensors="pt"
+        )
+        given = {name: read[name] for name in ("input_ids", "attention_mask") if name == "input_ids" or not siglip}
+        seen = AutoImageProcessor.from_pretrained(folder)(list(pixels), return_tensors="pt")
+        seen = {name: value.to(dtype) if value.is_floating_point() else value for name, value in seen.items()}
+        return library.get_image_features(**seen).pooler_output, library.get_text_features(**given).pooler_output
