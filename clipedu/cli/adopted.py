@@ -1,4 +1,4 @@
-"""`clipedu evaluate --model` and `groups --model`: commands on a released model."""
+"""`clipedu evaluate --model` and `groups --model`."""
 
 from __future__ import annotations
 

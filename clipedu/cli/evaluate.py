@@ -20,9 +20,9 @@ _INSTEAD = {"eval_data": ", or give --data", "data": ", or give --eval-data"}
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Score a run again on its own test sets, or on others; or a released model.
+    """Score a run again, or a released model.
 
-    Scores of a run on other sets, or of other weights than the last ones, are only printed.
+    A run is scored on its own test sets, or on others. Scores of a run on other sets, or of other weights than the last ones, are only printed.
 
     Raises:
         ClipeduError: neither a run nor a model, or both; an option that has no effect.

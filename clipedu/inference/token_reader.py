@@ -1,4 +1,7 @@
-"""Tokens of a vision transformer of another library than timm, which its module in `clipedu.interop` reads itself."""
+"""Tokens of vision transformers of other libraries than timm.
+
+Their modules in `clipedu.interop` read them themselves.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ IMAGES = 64  # that go through a model at a time
 
 @runtime_checkable
 class ReadsTokens(Protocol):
-    """An image encoder of another library than timm that gives its tokens away."""
+    """An image encoder that reads its own tokens."""
 
     def grid_size(self) -> tuple[int, int]:
         """Return the rows and columns of patches, which come last."""

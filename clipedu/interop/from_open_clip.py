@@ -1,6 +1,6 @@
-"""Models of open_clip, taken apart: its own towers, timm's, and text towers of transformers.
+"""Models of open_clip, taken apart.
 
-open_clip is asked for a model whose text tower is a module of its own (`CustomTextCLIP`, `CoCa`), which computes the same. Its
+Their towers are its own, timm's, and text models of transformers. open_clip is asked for a model whose text tower is a module of its own (`CustomTextCLIP`, `CoCa`), which computes the same. Its
 projections are tensors or layers at the end of the towers; here they become layers of their own, without a bias where they have none.
 
 Weights decide the activation: those that were trained with QuickGELU, as OpenAI's, get it, whatever the name of the model says.

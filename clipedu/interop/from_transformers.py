@@ -1,6 +1,6 @@
-"""Models of transformers: CLIP, SigLIP, SigLIP 2 and `VisionTextDualEncoder`, taken apart.
+"""Models of transformers, taken apart.
 
-What is read of a repository or a folder is config.json, the weights, the tokenizer and the image processor's mean, standard deviation
+They are CLIP, SigLIP, SigLIP 2 and `VisionTextDualEncoder`. What is read of a repository or a folder is config.json, the weights, the tokenizer and the image processor's mean, standard deviation
 and way to make a picture square. A SigLIP's text projection is the linear layer that ends its text model; its image tower has none.
 """
 

@@ -1,4 +1,4 @@
-"""A model's repository on the Hugging Face Hub: its settings, and what goes wrong in one line."""
+"""A model's repository on the Hub: its settings, its errors in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image towers of open_clip and transformers as one module: pixels to features.
+"""Image towers of open_clip and transformers: pixels to features.
 
 Each runs its library's own module, which it holds under the name it has there, so parameters keep their names:
 `image_encoder.visual.transformer.resblocks.0.attn.in_proj_weight`. Where the tower is a vision transformer its tokens can be read

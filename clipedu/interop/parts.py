@@ -1,4 +1,4 @@
-"""`Parts`: what a library's model consists of, and the `DualEncoder` made of it.
+"""`Parts` of a library's model, and the `DualEncoder` made of them.
 
 A library's model is taken apart where its features end and its projections begin. That they fit is tried with one black image
 and one short text, so that what cannot be scored is refused when the model is loaded.

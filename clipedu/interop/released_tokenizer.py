@@ -1,4 +1,4 @@
-"""`ReleasedTokenizer`: a released model's own tokenizer, as clipedu reads captions.
+"""`ReleasedTokenizer`: a model's own tokenizer, for captions.
 
     open_clip       its byte-pair encoding in Python, or a tokenizer of transformers behind its own cleaning of the text
     transformers    fast tokenizers, and slow ones (SentencePiece) that clean in Python

@@ -1,4 +1,4 @@
-"""Where a released model comes from: the library of a name, a folder or a file.
+"""The library that a released model comes from.
 
     open_clip:ViT-B-32        a name of open_clip, with its weights
     hf:owner/name             a repository of the Hugging Face Hub

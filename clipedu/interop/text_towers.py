@@ -1,4 +1,4 @@
-"""Text towers of open_clip and transformers as one module: token ids to features.
+"""Text towers of open_clip and transformers: token ids to features.
 
 As with image towers, the library's own module runs inside under its own name, and pools as it does:
 

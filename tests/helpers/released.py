@@ -70,7 +70,7 @@ def save_open_clip(folder: Path, kind: str, **changes: Any) -> Any:
     settings = {"model_cfg": config, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(settings))
     torch.manual_seed(3)
-    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
     spread(model)
     save_file(
         {name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"

@@ -86,7 +86,6 @@ def test_scores_are_those_of_the_librarys_embeddings(kind, released, few_scenes)
         .item(),
         abs=1e-5,
     )
-    assert {"hierarchy_tau", "foil_colour"} & set(scores) or any("foil" in key for key in scores)
     found = embed_pairs(model, pairs)
     torch.testing.assert_close(normalize(found.text.double()), text, rtol=0, atol=1e-6)
     labelled = clipedu.load_pairs("scenes", "zeroshot", image_size=SIZE, size=40)

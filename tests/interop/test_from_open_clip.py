@@ -12,6 +12,7 @@ from torch import nn
 from clipedu import ClipeduError, adopt
 from clipedu.interop.from_open_clip import read_open_clip
 from clipedu.interop.sources import find_source
+from tests.helpers.released import LENGTH, OPEN_CLIP, SIZE, embeddings, save_open_clip, word_tokenizer
 
 pytestmark = pytest.mark.xdist_group("interop")
 
@@ -38,6 +39,26 @@ def test_where_towers_end(kind, encoder, image, text, released):
     assert shape(parts.image_projection) == image and shape(parts.text_projection) == text
     assert (parts.mean, parts.std, parts.resize) == ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), "squash")
     assert parts.text_padding == (16, 0)
+
+
+@pytest.mark.parametrize("pooler", ["mean_pooler", "cls_pooler"])
+def test_a_text_model_of_transformers_inside(pooler, tmp_path, monkeypatch):
+    """Its tower makes its own mask, of the padding."""
+    from transformers import RobertaConfig
+
+    tokenizer = word_tokenizer("<s>", "</s>", "<pad>")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    RobertaConfig(vocab_size=len(tokenizer), pad_token_id=0, **sizes).save_pretrained(tmp_path / "roberta")
+    text = {"hf_model_name": str(tmp_path / "roberta"), "hf_tokenizer_name": "its own", "hf_pooler_type": pooler}
+    monkeypatch.setitem(OPEN_CLIP, "roberta", OPEN_CLIP["vit"] | {"text_cfg": {"context_length": LENGTH} | text})
+    library = save_open_clip(tmp_path / "model", "roberta")
+    tokenizer.save_pretrained(tmp_path / "model")
+    model, texts = adopt(tmp_path / "model"), ["a red star", "", "a small photo of, blue", "red " * 20]
+    pixels = torch.randint(0, 256, (1, 3, SIZE, SIZE))
+    _, expected = embeddings(library, tmp_path / "model", pixels, texts)
+    torch.testing.assert_close(model.embed_texts(texts, strict=False), expected, rtol=0, atol=1e-6)
+    assert model.tokenizer.truncated == 1 and model.text_padding is None
+    assert [type(layer).__name__ for layer in model.text_projection] == ["Linear", "GELU", "Linear"]
 
 
 def test_parameters_keep_their_names(released):

@@ -97,7 +97,7 @@ def test_encoders_that_pool_and_projections_of_ones_own():
         Tower(Pooled(), 1, projection=head),
         embedding_dim=3 * 32 * 32,
         pixel_stats=((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
-        geometry=build_geometry("cosine"),
+        geometry=build_geometry("cosine", 3 * 32 * 32),
         text_pooling="own",
         text_padding=(9, 1),
     )
