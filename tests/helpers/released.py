@@ -113,7 +113,13 @@ def word_tokenizer(begin: str | None, end: str, pad: str) -> Any:
     )
     names = {"bos_token": begin} if begin else {}
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="<unk>", pad_token=pad, eos_token=end, model_max_length=LENGTH, **names
+        tokenizer_object=backend,
+        unk_token="<unk>",
+        pad_token=pad,
+        eos_token=end,
+        model_max_length=LENGTH,
+        padding_side="right",
+        **names,
     )
 
 

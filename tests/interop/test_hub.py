@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 import torch
-from huggingface_hub import constants, hf_api
+from huggingface_hub import HfApi, constants
 
 from clipedu import ClipeduError, adopt
 from clipedu.interop.hub import from_model_hub, local_alone, settings_of, told
@@ -43,11 +43,12 @@ def hub(repositories, monkeypatch, tmp_path):
     with serving(
         repositories, monkeypatch, lambda r: next((f for word, f in faults.items() if word in r.path), None)
     ) as seen:
-        monkeypatch.setattr(hf_api.api, "endpoint", constants.ENDPOINT)  # transformers lists repositories with that
+        mine = HfApi(endpoint=constants.ENDPOINT)  # transformers keeps one, with the endpoint of its first use
+        monkeypatch.setattr("transformers.utils.hub._hf_api", mine)
         yield seen
 
 
-@pytest.mark.parametrize(("name", "kind"), [("own/clip", "clip"), ("own/open", "vit"), ("own/both", "clip")])
+@pytest.mark.parametrize(("name", "kind"), [("own/clip", "clip"), ("own/open", "vit")])
 def test_a_model_of_the_hub_is_the_saved_one(name, kind, released, hub, monkeypatch):
     model, saved = adopt(f"hf:{name}"), adopt(released(kind)[0])
     assert any(name in request for request in hub)
