@@ -118,11 +118,18 @@ def _model(source: Source, config: Any, weights: str | None, seed: int, local: b
 
 
 def _tokenizer(source: Source, local: bool) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     remedy = "save the tokenizer beside it (tokenizer.save_pretrained), and install what it needs"
     with told(source.name, "its tokenizer", remedy):
-        tokenizer = AutoTokenizer.from_pretrained(source.where, local_files_only=local)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source.where, local_files_only=local)
+        except Exception:  # noqa: BLE001  it takes the usual class of the model, whatever was saved
+            saved = get_tokenizer_config(source.where, local_files_only=local).get("tokenizer_class")
+            if saved not in ("PreTrainedTokenizerFast", "TokenizersBackend"):
+                raise
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(source.where, local_files_only=local)
         if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
             raise ValueError("it has no vocabulary")
     return tokenizer

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -131,9 +133,25 @@ class TransformersImage(_Tower):
 
         They come from normalised pixels [B, 3, H, W].
         """
-        with _eager(self.vision_model):
-            read = self.vision_model(**self.inputs(pixels), output_attentions=True)
-        return [weights for weights in (getattr(read, "attentions", None) or ()) if weights is not None]
+        kept: dict[int, Tensor] = {}
+
+        def keep(number: int, module: nn.Module, args: Any, output: Any) -> None:
+            weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+            if isinstance(weights, Tensor) and weights.ndim == 4:
+                kept[number] = weights
+
+        handles = [
+            module.register_forward_hook(partial(keep, number))
+            for number, block in enumerate(self.blocks())
+            for module in block.modules()
+        ]
+        try:
+            with _eager(self.vision_model):
+                self(pixels)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [kept[number] for number in sorted(kept)]
 
 
 class PatchesImage(TransformersImage):
@@ -151,19 +169,26 @@ class PatchesImage(TransformersImage):
         batch, _, height, width = pixels.shape
         rows, columns = height // size, width // size
         cut = pixels.reshape(batch, 3, rows, size, columns, size).permute(0, 2, 4, 3, 5, 1)
+        mask = "pixel_attention_mask"  # older versions of transformers have the other name
         return {
             "pixel_values": cut.reshape(batch, rows * columns, -1),
-            "pixel_attention_mask": torch.ones(batch, rows * columns, dtype=torch.long, device=pixels.device),
+            mask if mask in signature(self.vision_model.forward).parameters else "attention_mask": torch.ones(
+                batch, rows * columns, dtype=torch.long, device=pixels.device
+            ),
             "spatial_shapes": torch.tensor([[rows, columns]] * batch, device=pixels.device),
         }
 
 
 @contextmanager
-def _eager(model: Any) -> Iterator[None]:
+def _eager(model: nn.Module) -> Iterator[None]:
     """Let a model of transformers compute its attention weights as a whole."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
+    found: list[Any] = [getattr(module, "config", None) for module in model.modules()]
+    configs = {id(config): config for config in found if hasattr(config, "_attn_implementation")}.values()
+    before = [config._attn_implementation for config in configs]
     try:
+        for config in configs:
+            config._attn_implementation = "eager"
         yield
     finally:
-        model.set_attn_implementation(before)
+        for config, name in zip(configs, before, strict=True):
+            config._attn_implementation = name

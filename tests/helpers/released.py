@@ -202,10 +202,13 @@ def embeddings(
             mean, std = (torch.tensor(settings[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
             image = library.encode_image(((pixels / 255 - mean) / std).to(dtype))
             return image, library.encode_text(open_clip.get_tokenizer(f"local-dir:{folder}")(texts))
-        from transformers import AutoImageProcessor, AutoTokenizer
+        from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerFast
 
         siglip = library.config.model_type.startswith("siglip")  # pads to the end, and does not mask
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except AttributeError:  # transformers 5.0 looks for a SentencePiece file, whatever was saved
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         read = tokenizer(
             texts, padding="max_length" if siglip else True, truncation=True, max_length=LENGTH, return_tensors="pt"
         )

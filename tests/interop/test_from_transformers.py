@@ -79,7 +79,7 @@ def test_a_tokenizer_of_another_model(broken):
         (lambda s: s["vision_config"].update(num_hidden_layers=3), "16 tensors are missing .first: vision_model.encoder.layers.2"),
         (lambda s: s["vision_config"].update(image_size=48), r"position_embedding.weight: \[17, 32\] in the file, \[37, 32\] in the model"),
         (lambda s: s["vision_config"].update(image_size=[32, 64]), "images of .* pixels are not square"),
-        (lambda s: s["vision_config"].update(hidden_size="wide"), "its config.json cannot be read"),
+        (lambda s: s["vision_config"].update(hidden_size="wide"), "its (config.json|weights) cannot be read"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit_the_weights(change, message, broken):

@@ -68,13 +68,15 @@ def test_an_attention_of_another_kind_gives_no_weights(towers, monkeypatch):
     assert tower.attention_weights(PIXELS) == []
 
 
-def test_patches_are_cut_as_transformers_cuts_them(released):
-    from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
-
+def test_patches_are_rows_of_pixels_with_their_channels(released):
     given = PatchesImage(released("siglip2")[1].vision_model, SIZE).inputs(PIXELS)
-    for image, patches in zip(PIXELS, given["pixel_values"], strict=True):
-        assert torch.equal(patches, convert_image_to_patches(image, 8))
-    assert given["spatial_shapes"].tolist() == [[4, 4]] * 3 and given["pixel_attention_mask"].all()
+    patches = given["pixel_values"]
+    assert patches.shape == (3, 16, 192) and given["spatial_shapes"].tolist() == [[4, 4]] * 3
+    for place in ((0, 0), (0, 3), (2, 1)):
+        row, column = (8 * number for number in place)
+        patch = PIXELS[:, :, row : row + 8, column : column + 8].permute(0, 2, 3, 1).flatten(1)
+        assert torch.equal(patches[:, 4 * place[0] + place[1]], patch)
+    assert next(value for name, value in given.items() if name.endswith("attention_mask")).all()
 
 
 @torch.no_grad()
@@ -90,7 +92,7 @@ def test_a_model_without_pooling_or_patches():
 
 
 def test_the_attention_implementation_is_as_before(towers):
-    tower = towers["clip"]
-    before = tower.vision_model.config._attn_implementation
-    tower.attention_weights(PIXELS)
-    assert tower.vision_model.config._attn_implementation == before != "eager"
+    config = towers["clip"].vision_model.config
+    before = config._attn_implementation
+    towers["clip"].attention_weights(PIXELS)
+    assert config._attn_implementation == before != "eager"
