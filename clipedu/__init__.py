@@ -36,6 +36,7 @@ _HOMES = {
     "attention_maps": "inference.attention",
     "token_norms": "inference.attention",
     "artifacts": "evaluation.token_artifacts",
+    "adopt": "interop.adoption",
     "train": "training.setup",
     "fit": "workflow.pipeline",
     "fit_heads": "workflow.heads",

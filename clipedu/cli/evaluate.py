@@ -5,15 +5,42 @@ from __future__ import annotations
 import argparse
 import sys
 
+from clipedu.cli.adopted import evaluate_adopted
 from clipedu.cli.left_out import print_left_out
 from clipedu.report.score_table import scores_text
+from clipedu.utils.errors import ClipeduError
+
+OF_RUNS = {
+    "eval_data": None,
+    "checkpoint": "last",
+    "averaged": False,
+}  # options for a run alone, as they are by default
+OF_MODELS = {"weights": None, "data": None, "folder": None}  # and for a released model alone
+_INSTEAD = {"eval_data": ", or give --data", "data": ", or give --eval-data"}
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Score a run again on its own test sets, or on others.
+    """Score a run again, or a released model.
 
-    Scores on other sets, or of other weights than the last ones, are only printed.
+    A run is scored on its own test sets, or on others. Scores of a run on other sets, or of other weights than the last ones, are only printed.
+
+    Raises:
+        ClipeduError: neither a run nor a model, or both; an option that has no effect.
     """
+    if (args.run is None) == (args.model is None):
+        raise ClipeduError(
+            "what is to be scored? Give the folder of a run, or a released model with --model: one of them"
+        )
+    of_the_other = OF_MODELS if args.model is None else OF_RUNS
+    for name, plain in of_the_other.items():
+        if getattr(args, name) != plain:
+            what = "a run" if args.model is None else "a released model"
+            raise ClipeduError(
+                f"--{name.replace('_', '-')} has no effect on {what}: leave it out{_INSTEAD.get(name, '')}"
+            )
+    if args.model is not None:
+        evaluate_adopted(args)
+        return
     from clipedu.evaluation.held_out import trained_counts
     from clipedu.evaluation.scoring import average
     from clipedu.evaluation.scoring import evaluate as evaluate_model

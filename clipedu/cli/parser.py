@@ -114,17 +114,22 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--resume", type=path, metavar="RUN", help="resume a stopped run; with --epochs N, go on to N")
     add_experiment(one)
 
-    add_experiment(
-        _command(
-            commands,
-            "groups",
-            groups,
-            "the parameter groups of an optimizer (decayed, corrected, not decayed) as a table",
-        )
+    table = _command(
+        commands,
+        "groups",
+        groups,
+        "the parameter groups of an optimizer (decayed, corrected, not decayed) as a table",
     )
+    _add_released(table)
+    add_experiment(table)
 
-    again = _command(commands, "evaluate", evaluate, "score a run again: retrieval, zero-shot, embedding shape")
-    again.add_argument("run", type=path, help="a run's folder")
+    again = _command(
+        commands, "evaluate", evaluate, "score a run again, or a released model: retrieval, zero-shot, embedding shape"
+    )
+    again.add_argument("run", type=path, nargs="?", help="a run's folder")
+    _add_released(again)
+    again.add_argument("--data", type=word, help="with --model: the retrieval set")
+    again.add_argument("--folder", type=path, help="with --model: where scores.json is written (default: nowhere)")
     again.add_argument(
         "--eval-data", type=word, help="another retrieval set than the run's own (its scores are printed, not kept)"
     )
@@ -199,6 +204,15 @@ def _command(
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=function)
     return parser
+
+
+def _add_released(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", type=word, help="a released model: open_clip:NAME, hf:OWNER/NAME, or a folder or file of one"
+    )
+    parser.add_argument(
+        "--weights", type=word, help="of --model: a pretrained tag of open_clip, a file, or random (default: its own)"
+    )
 
 
 def _registries() -> dict[str, Callable[[], dict[str, str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from clipedu.cli.adopted import adopted_groups
 from clipedu.cli.left_out import print_left_out_of_run
 from clipedu.config.command_line import experiment_changes
 from clipedu.config.experiment import Experiment
@@ -70,13 +71,26 @@ def train(args: argparse.Namespace) -> None:
 
 
 def groups(args: argparse.Namespace) -> None:
-    """Print the parameter groups of an experiment's optimizer."""
+    """Print the parameter groups of an experiment's optimizer.
+
+    With --model they are those of a released model.
+
+    Raises:
+        ClipeduError: a setting that is not allowed or has no effect.
+    """
     from clipedu.optim import describe_groups
     from clipedu.training.datasets import load_training_data
     from clipedu.training.effects import refuse_without_effect
     from clipedu.training.setup import prepare
 
     changes = experiment_changes(args)
+    if args.model is not None:
+        adopted_groups(args, changes)
+        return
+    if args.weights is not None:
+        raise ClipeduError(
+            "--weights are those of a released model: give --model, too (or --image-weights, --text-weights)"
+        )
     experiment = Experiment.preset(args.preset or "laptop", **changes)
     refuse_without_effect([experiment], changes)
     print(describe_groups(prepare(experiment, load_training_data(experiment)).optimizer))

@@ -8,7 +8,8 @@ In a block the output of every token is a weighted mean over all tokens (itself 
 picture of what its token attends to; what is missing from 100 % there goes to the extra tokens: class, registers,
 summary tokens.
 
-All of the computing is timm's. Its fused attention never holds A as a whole, so it is switched off during a call.
+All of the computing is timm's. Its fused attention never holds A as a whole, so it is switched off during a call. Released
+models (`clipedu.adopt`) of other libraries read their own tokens (`token_reader.py`).
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clipedu.inference.token_reader import IMAGES, check_pixels, no_maps, read_blocks, reader_of, token_count
 from clipedu.models.dual_encoder import DualEncoder
 from clipedu.models.fractal_mask import tokens as windows_of
 from clipedu.utils.errors import ClipeduError
-
-IMAGES = 64  # that go through the model at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,16 +65,22 @@ def name_tokens(model: nn.Module) -> Tokens:
     """Name the tokens of a model.
 
     Raises:
-        ClipeduError: no vision transformer of timm.
+        ClipeduError: no vision transformer.
     """
-    encoder = _vision_transformer(model)
-    rows, columns = encoder.patch_embed.grid_size
+    reader = reader_of(model)
+    encoder: Any = _vision_transformer(model) if reader is None else reader
+    rows, columns = encoder.patch_embed.grid_size if reader is None else reader.grid_size()
     sides = getattr(encoder, "sides", [])
     names = [name for name, kind in (("class", "cls_token"), ("distillation", "dist_token")) if _has(encoder, kind)]
     for side in sides:
         places = [f" ({row}, {column})" for row in range(side) for column in range(side)] if side > 1 else [""]
         names += [f"summary {side}x{side}{place}" for place in places]
-    names += [f"register {number}" for number in range(encoder.num_prefix_tokens - len(names))]
+    if reader is not None:
+        before = token_count(model, reader) - rows * columns
+        names += ["class"][:before]
+    else:
+        before = encoder.num_prefix_tokens
+    names += [f"register {number}" for number in range(before - len(names))]
     patches = [f"patch ({row}, {column})" for row in range(rows) for column in range(columns)]
     windows = windows_of([*sides, rows]) if sides else None
     return Tokens((*names, *patches), len(names), (rows, columns), windows)
@@ -83,7 +89,8 @@ def name_tokens(model: nn.Module) -> Tokens:
 def reads_attention(model: nn.Module, image_size: int | None = None) -> bool:
     """Return whether `attention_maps` and `token_norms` can read this model.
 
-    They read a vision transformer of timm with its usual blocks, and pictures of the size that it is made for.
+    They read a vision transformer of timm with its usual blocks, one of a released model, and pictures of the size that it is made
+    for.
 
     Args:
         model: any.
@@ -91,10 +98,11 @@ def reads_attention(model: nn.Module, image_size: int | None = None) -> bool:
             takes other sizes too, but there its tokens have no names.)
     """
     try:
-        encoder = _vision_transformer(model)
+        reader = reader_of(model)
+        size = _vision_transformer(model).patch_embed.img_size if reader is None else (model.image_size,) * 2
     except ClipeduError:
         return False
-    return image_size is None or tuple(encoder.patch_embed.img_size) == (image_size, image_size)
+    return image_size is None or tuple(size) == (image_size, image_size)
 
 
 def attention_maps(model: nn.Module, pixels: Tensor) -> Tensor:
@@ -103,7 +111,7 @@ def attention_maps(model: nn.Module, pixels: Tensor) -> Tensor:
     They are those of evaluation (no dropout); the model is left as it was.
 
     Args:
-        model: a `DualEncoder` (`run.model()`), or a timm `VisionTransformer` or `Eva`.
+        model: a `DualEncoder` (`run.model()`, `clipedu.adopt(...)`), or a timm `VisionTransformer` or `Eva`.
         pixels: [B, 3, H, W]: uint8 or float in 0..255 for a `DualEncoder`, which normalises them; for a bare timm model
             floats, already normalised.
     Returns:
@@ -111,8 +119,10 @@ def attention_maps(model: nn.Module, pixels: Tensor) -> Tensor:
         to 1, and weights that a mask forbids are exactly 0. A ViT-S/16 at 256 px with 17 extra tokens makes 21 MB an
         image.
     Raises:
-        ClipeduError: no vision transformer of timm, or pixels that do not fit it.
+        ClipeduError: no vision transformer, or pixels that do not fit it.
     """
+    if (reader := reader_of(model)) is not None:
+        return read_blocks(model, pixels, reader.attention_weights, lambda weights: weights)
     return _watch(model, pixels, "blocks.{}.attn.attn_drop", lambda weights: weights)
 
 
@@ -124,6 +134,8 @@ def token_norms(model: nn.Module, pixels: Tensor) -> Tensor:
     Returns:
         [blocks, B, L], on the CPU.
     """
+    if (reader := reader_of(model)) is not None:
+        return read_blocks(model, pixels, reader.token_states, lambda x: x.norm(dim=-1))
     return _watch(model, pixels, "blocks.{}", lambda x: x.norm(dim=-1))
 
 
@@ -137,7 +149,7 @@ def _watch(model: nn.Module, pixels: Tensor, modules: str, keep: Callable[[Tenso
 
     encoder = _vision_transformer(model)
     forward = model.image_features if isinstance(model, DualEncoder) else encoder
-    _check_pixels(model, encoder, pixels)
+    check_pixels(model, encoder.patch_embed.img_size, pixels)
     device = next(encoder.parameters()).device
     names = [modules.format(number) for number in range(len(encoder.blocks))]
     with _without_fused_attention(encoder):
@@ -183,23 +195,8 @@ def _vision_transformer(model: nn.Module) -> Any:  # timm's VisionTransformer | 
         isinstance(getattr(block, "attn", None), (Attention, AttentionRope, EvaAttention)) for block in encoder.blocks
     )
     if not known:
-        raise ClipeduError(
-            f"a {type(encoder).__name__} has no attention maps that can be read here. Works with timm's VisionTransformer and "
-            "Eva and their usual blocks, e.g. image_encoder='fractal_vit_nano_patch4_32' or 'vit_small_patch16_224'"
-        )
+        raise no_maps(encoder)
     return encoder
-
-
-def _check_pixels(model: nn.Module, encoder: Any, pixels: Tensor) -> None:
-    size = (3, *encoder.patch_embed.img_size)
-    if pixels.ndim != 4 or tuple(pixels.shape[1:]) != size or not len(pixels):
-        raise ClipeduError(
-            f"pixels {list(pixels.shape)} do not fit this model, which takes [B, {', '.join(map(str, size))}]"
-        )
-    if not isinstance(model, DualEncoder) and not pixels.is_floating_point():
-        raise ClipeduError(
-            f"a bare image encoder takes normalised floats, not {pixels.dtype} pixels; a DualEncoder (run.model()) takes these"
-        )
 
 
 def _has(encoder: nn.Module, token: str) -> bool:

@@ -8,6 +8,9 @@ The embeddings are vectors of any length: tangent vectors at the geometry's root
 and VICReg gets the raw projections that it needs.
 
 A frozen encoder stays in evaluation mode and gets no gradient; its features can be computed once (`inference/features.py`).
+
+A released model (`clipedu.adopt`) is one too: its encoders may pool by themselves, its projections may have no bias or be missing
+(`nn.Identity`), and it says which images it reads and which logits it was trained with.
 """
 
 from __future__ import annotations
@@ -41,35 +44,51 @@ class Tower:
 
     Attributes:
         encoder: for images a module, pixels [B, 3, H, W] (normalised) -> features [B, width]; for texts a transformers model,
-            `(input_ids, attention_mask)` -> `.last_hidden_state` [B, L, width].
+            `(input_ids, attention_mask)` -> `.last_hidden_state` [B, L, width], or a module that pools by itself: see
+            `text_pooling` of `DualEncoder`.
         width: of its features.
         frozen: it is not trained.
+        projection: features [B, width] -> embeddings [B, D]; None makes a linear layer.
     """
 
     encoder: nn.Module
     width: int
     frozen: bool = False
+    projection: nn.Module | None = None
 
 
 class DualEncoder(nn.Module):
-    """Two encoders and two linear projections.
+    """Two encoders, each with a projection.
 
     Args:
         image, text: the two towers.
         embedding_dim: D, width of the embeddings.
         pixel_stats: mean and standard deviation of the pixels in 0..1, a number a channel.
         geometry: how its embeddings are compared; it may learn.
-        text_pooling: "cls", "mean" or "last".
+        text_pooling: "cls", "mean" or "last"; "own" for a text encoder that pools by itself: `(input_ids, attention_mask)` ->
+            features [B, width].
         text_padding: (length, id of the padding token) to pad all texts to one length, for an encoder whose states depend on
             the padding; None pads them to the longest of a batch.
 
     Attributes:
         frozen: which of "image" and "text" are not trained.
-        tokenizer: a `clipedu.data.tokenizer.Tokenizer`, so that the model can read captions; None until set.
+        widths: of the features of "image" and "text".
+        tokenizer: a `clipedu.data.tokenizer.Tokenizer` or what encodes as it does, so that the model can read captions; None
+            until set.
         remembered: what `found_once` has found, for models that share frozen encoders; None keeps nothing.
+        image_size: height and width of the images, the only ones that it takes; None of a model that does not say it.
+        resize: how its images are made square, "crop" or "squash" (`load_pairs`).
+        logit_scale, logit_bias: of a released model: a pair's logit is exp(logit_scale) * cosine + logit_bias. None of a model
+            of a run, whose loss has them; the bias is 0.0 where the released model has none.
+        parts: {beginning of a parameter's name: part} for `NormMonitor`; None leaves it to the names.
     """
 
     remembered: dict[Any, Any] | None = None
+    image_size: int | None = None
+    resize: str = "crop"
+    logit_scale: float | None = None
+    logit_bias: float | None = None
+    parts: Mapping[str, str] | None = None
     mean: Tensor
     std: Tensor
 
@@ -88,9 +107,10 @@ class DualEncoder(nn.Module):
         self.tokenizer: Any = None
         self.geometry = geometry
         self.image_encoder, self.text_encoder = image.encoder, text.encoder
-        self.image_projection = nn.Linear(image.width, embedding_dim)
-        self.text_projection = nn.Linear(text.width, embedding_dim)
+        self.image_projection = _projection(image, embedding_dim)
+        self.text_projection = _projection(text, embedding_dim)
         self.text_pooling, self.text_padding = text_pooling, text_padding
+        self.widths = {"image": image.width, "text": text.width}
         self.frozen = tuple(side for side, tower in (("image", image), ("text", text)) if tower.frozen)
         for name, values in zip(("mean", "std"), pixel_stats, strict=True):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1) * 255, persistent=False)
@@ -121,9 +141,27 @@ class DualEncoder(nn.Module):
         """Return image features [B, F], before the projection.
 
         They are computed from pixels [B, 3, H, W], uint8 or float in 0..255.
+
+        Raises:
+            ClipeduError: pixels of another size than `image_size`.
         """
+        return self.image_encoder(self.normalise(pixels))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Normalise pixels [B, 3, H, W], 0..255, as the image encoder reads them.
+
+        Raises:
+            ClipeduError: pixels of another size than `image_size`.
+        """
+        if self.image_size is not None and tuple(pixels.shape[-2:]) != (self.image_size, self.image_size):
+            height, width = pixels.shape[-2:]
+            raise ClipeduError(
+                f"images of {height} x {width} pixels do not fit this model, which reads {self.image_size} x {self.image_size}: "
+                f"open the pairs with image_size={self.image_size}"
+            )
         x = (pixels.to(self.mean.dtype) - self.mean) / self.std
-        return self.image_encoder(x.contiguous(memory_format=torch.channels_last))
+        weight = next(self.image_encoder.parameters(), x)  # of less precision than mean and std, perhaps
+        return x.to(weight.dtype).contiguous(memory_format=torch.channels_last)
 
     def text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return text features [B, G], before the projection.
@@ -135,8 +173,8 @@ class DualEncoder(nn.Module):
             more = (0, max(0, length - ids.shape[1]))
             mask = nn.functional.pad(mask, more)
             ids = nn.functional.pad(ids, more).masked_fill(~mask, pad)
-        hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        return pool_text(hidden, mask, self.text_pooling)
+        read = self.text_encoder(input_ids=ids, attention_mask=mask.long())
+        return read if self.text_pooling == "own" else pool_text(read.last_hidden_state, mask, self.text_pooling)
 
     def project_image(self, features: Tensor) -> Tensor:
         """Project image features [B, F] -> embeddings [B, D]."""
@@ -195,6 +233,10 @@ class DualEncoder(nn.Module):
         image_embedding = self.project_image(image[0]) if "image" in self.frozen else self.encode_image(*image)
         text_embedding = self.project_text(text[0]) if "text" in self.frozen else self.encode_text(*text)
         return image_embedding, text_embedding
+
+
+def _projection(tower: Tower, embedding_dim: int) -> nn.Module:
+    return nn.Linear(tower.width, embedding_dim) if tower.projection is None else tower.projection
 
 
 @contextmanager

@@ -39,7 +39,7 @@ Sources: van Laarhoven 2017 (arXiv:1706.05350); Kosson et al. 2023 (arXiv:2305.1
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +75,8 @@ class NormMonitor:
         minibatch: also measure, at recorded steps, what each minibatch contributes (`minibatch.py`): columns contribution,
             drift, radial and active. That reads the optimizer's state, and takes about as long as five norms.
         heads: names of modules that are output layers, whose rows are of kind "head".
+        parts: {beginning of a parameter's name: part}, as {"visual": "image", "transformer": "text"}; the longest that fits counts, and
+            what fits none is part "other". None takes those that an adopted model brings, or else each name's first word.
 
     Attributes:
         layers: what is watched (`clipedu.norms.layers.Layer`), in the order of `frame()`.
@@ -82,7 +84,7 @@ class NormMonitor:
         first_step: number given to the first step seen; set it when a run is resumed.
         latest_gradients: squared norms of the last step's gradients before clipping, [layers], on the device.
     Raises:
-        ClipeduError: no parameter requires a gradient, `every` below 1, a head that is not in the model.
+        ClipeduError: no parameter requires a gradient, `every` below 1, a head or a part that is not in the model.
     """
 
     def __init__(
@@ -93,10 +95,11 @@ class NormMonitor:
         spectral: bool = False,
         minibatch: bool = False,
         heads: Sequence[str] = HEADS,
+        parts: Mapping[str, str] | None = None,
     ):
         if every < 1:
             raise ClipeduError(f"every={every!r} must be at least 1: a row for each so many steps")
-        self.layers: list[Layer] = watched_layers(model, heads)
+        self.layers: list[Layer] = watched_layers(model, heads, parts)
         self.parts = ["all", *dict.fromkeys(layer.part for layer in self.layers)]
         self.first_step, self.every = 0, every
         self._optimizer = optimizer

@@ -114,12 +114,12 @@ def _random_batch(ex: Experiment, model: DualEncoder, rows: int, vocab_size: int
     size = ex.image_size
     image: tuple[Any, ...] = (torch.randint(0, 256, (rows, 3, size, size), dtype=torch.uint8, device=model.device),)
     if ex.image_frozen:
-        image = (torch.randn(rows, model.image_projection.in_features, device=model.device),)
+        image = (torch.randn(rows, model.widths["image"], device=model.device),)
     first = min(5, vocab_size - 1)  # behind the special tokens
     ids = torch.randint(first, vocab_size, (rows, ex.text_length), device=model.device)
     text: tuple[Any, ...] = (ids, torch.ones_like(ids, dtype=torch.bool))
     if ex.text_frozen:
-        text = (torch.randn(rows, model.text_projection.in_features, device=model.device),)
+        text = (torch.randn(rows, model.widths["text"], device=model.device),)
     return image, text
 
 

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from clipedu.utils.errors import ClipeduError
 
@@ -35,23 +36,28 @@ def quiet(*, bars: bool = False) -> Iterator[None]:
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from huggingface_hub.utils import logging as hub
 
-    loggers = [hub]
+    loggers: list[Any] = [hub]
+    own_bars = False  # of transformers, where weights are loaded
     if "transformers" in sys.modules:  # else it logs nothing, and takes seconds to load
         from transformers.utils import logging as library
 
         loggers.append(library)
+        own_bars = library.is_progress_bar_enabled()
     before, hidden = [logger.get_verbosity() for logger in loggers], are_progress_bars_disabled()
     for logger in loggers:
         logger.set_verbosity_error()
     if not bars:
         disable_progress_bars()
+        if own_bars:
+            library.disable_progress_bar()
     try:
         yield
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.set_verbosity(level)
-        if not hidden:
-            enable_progress_bars()
+        if own_bars:
+            library.enable_progress_bar()  # the Hub's, too
+        (disable_progress_bars if hidden else enable_progress_bars)()
 
 
 def check_reachable(what: str) -> None:

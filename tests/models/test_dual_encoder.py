@@ -84,6 +84,44 @@ def test_a_model_of_ones_own_towers():
     torch.testing.assert_close(model.encode_text(ids, mask), model.text_projection(counts))
 
 
+def test_encoders_that_pool_and_projections_of_ones_own():
+    """As a released model has them: no bias, no projection at all, its own size of images."""
+
+    class Pooled(nn.Module):
+        def forward(self, input_ids, attention_mask):
+            return (input_ids * attention_mask).sum(1, keepdim=True).float()
+
+    head = nn.Linear(1, 3 * 32 * 32, bias=False)
+    model = DualEncoder(
+        Tower(nn.Flatten(), 3 * 32 * 32, projection=nn.Sequential()),
+        Tower(Pooled(), 1, projection=head),
+        embedding_dim=3 * 32 * 32,
+        pixel_stats=((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        geometry=build_geometry("cosine", 3 * 32 * 32),
+        text_pooling="own",
+        text_padding=(9, 1),
+    )
+    ids, mask = tokens()
+    torch.testing.assert_close(model.text_features(ids, mask)[:, 0], (ids * mask).sum(1).float())
+    torch.testing.assert_close(model.encode_text(ids, mask), head(model.text_features(ids, mask)))
+    torch.testing.assert_close(model.encode_image(pixels()), model.normalise(pixels()).flatten(1))
+    assert model.widths == {"image": 3 * 32 * 32, "text": 1} and model.image_size is model.logit_scale is None
+    model.image_size = 16
+    with pytest.raises(
+        ClipeduError, match="images of 32 x 32 pixels do not fit this model, which reads 16 x 16: open the"
+    ):
+        model.encode_image(pixels())
+
+
+def test_pixels_are_normalised_in_float32_for_an_encoder_of_less_precision():
+    model = built()
+    precise = model.normalise(pixels())
+    for module in model.children():
+        module.bfloat16()
+    assert model.normalise(pixels()).dtype == torch.bfloat16 and precise.dtype == torch.float32
+    assert torch.equal(model.normalise(pixels()), precise.bfloat16())
+
+
 # seeds
 
 

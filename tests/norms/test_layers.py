@@ -69,3 +69,57 @@ def test_a_wrapped_model_has_the_layers_of_the_bare_one(wrap, word):
 def test_nothing_to_watch():
     with pytest.raises(ClipeduError, match="nothing to watch: no parameter of this Tower requires a gradient"):
         watched_layers(Tower().requires_grad_(False))
+
+
+class Released(nn.Module):
+    """Named as open_clip names a model: the first words say little."""
+
+    def __init__(self):
+        super().__init__()
+        self.visual = nn.Sequential(*(nn.Linear(2, 2, bias=False) for _ in range(12)))
+        self.transformer = nn.Linear(2, 2, bias=False)
+        self.positional_embedding = nn.Parameter(torch.ones(3, 2))
+        self.ln_final = nn.LayerNorm(2)
+
+
+def test_parts_by_the_beginnings_of_names():
+    def parts(**given):
+        return {layer.name: layer.part for layer in watched_layers(Released(), **given)}
+
+    assert parts()["positional_embedding"] == "positional" and parts()["ln_final.bias"] == "ln"  # as ever
+    given = {"visual": "image", "visual.1": "second", "transformer": "text", "positional": "text"}
+    found = parts(parts=given)
+    assert found["visual.0.weight"] == found["visual.10.weight"] == found["visual.11.weight"] == "image"
+    assert (
+        found["visual.1.weight"] == "second" and found["transformer.weight"] == found["positional_embedding"] == "text"
+    )
+    assert found["ln_final.weight"] == "other" and set(parts(parts={}).values()) == {"other"}
+
+
+def test_a_model_brings_its_own_parts():
+    model = Released()
+    model.parts = {"visual": "image"}
+    for wrapped in (model, nn.DataParallel(model)):
+        assert {layer.part for layer in watched_layers(wrapped)} == {"image", "other"}
+    assert {layer.part for layer in watched_layers(model, parts={"visual": "eyes"})} == {"eyes", "other"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            {"visuals": "image"},
+            "unknown beginning of a name in parts={'visuals': 'image'}: 'visuals'. Did you mean 'visual'",
+        ),
+        ({"visua": "image"}, "unknown beginning of a name"),
+        ({"visual": "all"}, "'all' is the whole model, call the part otherwise"),
+        ({"visual": ""}, "must be a dict of beginnings of names and parts"),
+        ({"": "image"}, "must be a dict of beginnings"),
+        ({"visual": 3}, "must be a dict of beginnings"),
+        (["visual"], "must be a dict of beginnings"),
+    ],
+)
+def test_parts_that_cannot_be(parts, message):
+    with pytest.raises(ClipeduError) as caught:
+        watched_layers(Released(), parts=parts)
+    assert message in str(caught.value)

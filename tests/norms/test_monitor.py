@@ -218,3 +218,18 @@ def test_nothing_to_watch():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ClipeduError, match="nothing to watch: no parameter of this Linear requires a gradient"):
         NormMonitor(model.requires_grad_(False), optimizer)
+
+
+def test_parts_are_summed_as_named():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2), nn.Linear(2, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with NormMonitor(model, optimizer, parts={"0": "in", "2": "out"}) as monitor:
+        model(torch.ones(4, 2)).sum().backward()
+        optimizer.step()
+    assert monitor.parts == ["all", "in", "other", "out"]
+    totals, rows = monitor.totals().set_index("part"), monitor.frame()
+    for part in ("in", "other", "out"):
+        expected = (rows[rows["part"] == part]["weight"] ** 2).sum() ** 0.5
+        assert totals.loc[part, "weight"] == pytest.approx(expected)
+    with pytest.raises(ClipeduError, match="unknown beginning of a name in parts=.*: '7'"):
+        NormMonitor(model, optimizer, parts={"7": "none"})

@@ -176,3 +176,15 @@ def test_quiet_is_quiet_and_then_as_before(error):
     assert (hub_logging.get_verbosity(), are_progress_bars_disabled()) == (before, hidden)
     with quiet(bars=True):
         assert are_progress_bars_disabled() == hidden
+
+
+def test_quiet_silences_the_bars_of_transformers_too():
+    from huggingface_hub.utils import are_progress_bars_disabled
+    from transformers.utils import logging as library
+
+    for hidden in (False, True):
+        with quiet(bars=hidden):
+            assert library.is_progress_bar_enabled() is hidden
+            with quiet():
+                assert not library.is_progress_bar_enabled() and are_progress_bars_disabled()
+            assert library.is_progress_bar_enabled() is hidden and are_progress_bars_disabled() is not hidden

@@ -1,0 +1,256 @@
+"""Models of open_clip, taken apart.
+
+Their towers are its own, timm's, and text models of transformers. open_clip is asked for a model whose text tower is a module of its own (`CustomTextCLIP`, `CoCa`), which computes the same. Its
+projections are tensors or layers at the end of the towers; here they become layers of their own, without a bias where they have none.
+
+Weights decide the activation: those that were trained with QuickGELU, as OpenAI's, get it, whatever the name of the model says.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from clipedu.interop.hub import from_model_hub, told
+from clipedu.interop.image_towers import OpenClipImage
+from clipedu.interop.parts import Parts
+from clipedu.interop.released_tokenizer import of_open_clip
+from clipedu.interop.sources import OPEN_CLIP_CONFIG, Source
+from clipedu.interop.text_towers import OpenClipText
+from clipedu.utils.errors import ClipeduError, quoted, unknown_name, without_trace
+from clipedu.utils.importing import importing
+
+log = logging.getLogger("clipedu")
+_SHAPES = re.compile(r"size mismatch for (\S+): .*?Size\((\[.*?\])\).*?Size\((\[.*?\])\)")  # in torch's own error
+_REMEDY = "take another file, or save the model again"
+
+
+@importing()
+def read_open_clip(source: Source, weights: str | None, seed: int) -> Parts:
+    """Load a model of open_clip and take it apart.
+
+    Args:
+        source: a name of open_clip, or a folder or repository in its form.
+        weights: a pretrained tag, the path of a file, "random", or None for the only ones that there are.
+        seed: of random weights.
+    Raises:
+        ClipeduError: open_clip is not installed, an unknown name or tag, weights that are missing or do not fit.
+    """
+    library = _installed(source)
+    if source.where.startswith(("local-dir:", "hf-hub:")):
+        tag, file = None, None if weights in (None, "random") else _file(source, weights)
+        random = weights is not None
+    else:
+        tag, file = _tag_or_file(library, source, weights)
+        random = tag is None
+    settings = {} if tag is None else _activation(library, source, tag)
+    with _hub(library, source, tag), _quiet(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = _create(library, source, tag, load=not random, **settings)
+        tokenizer = library.get_tokenizer(source.where)
+    if file is not None:
+        with (
+            told(source.name, f"weights {quoted(str(file))}", _REMEDY),
+            _misfit(f"weights {quoted(str(file))}", source),
+            _quiet(),
+        ):
+            library.load_checkpoint(model, str(file))
+    return _take_apart(model, tokenizer, source.name)
+
+
+def _installed(source: Source) -> ModuleType:
+    try:
+        import open_clip
+    except ImportError:
+        raise ClipeduError(
+            f"{source.name} is a model of open_clip, which is not installed: pip install 'clipedu[open_clip]'"
+        ) from None
+    return open_clip
+
+
+def _tag_or_file(library: Any, source: Source, weights: str | None) -> tuple[str | None, Path | None]:
+    """Return the pretrained tag or the file that is meant; neither is random weights."""
+    name = source.where
+    if name not in (known := library.list_models()):
+        near = difflib.get_close_matches(name, known, n=6, cutoff=0.5)
+        hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""
+        raise ClipeduError(
+            f"open_clip has no model {quoted(name)}. {hint}All {len(known)}: open_clip.list_models(); a repository of the hub is "
+            "hf:OWNER/NAME"
+        )
+    tags = library.list_pretrained_tags_by_model(name)
+    if weights is None:
+        if len(tags) == 1:
+            return tags[0], None
+        several = f"one of its pretrained tags ({', '.join(tags)}), " if tags else ""
+        raise ClipeduError(f"{source.name} needs weights: {several}the path of a file, or random")
+    if weights == "random" or library.get_pretrained_cfg(name, weights):
+        return (None if weights == "random" else weights), None
+    if "/" in weights or "." in weights or Path(weights).expanduser().exists():
+        return None, _file(source, weights)
+    raise ClipeduError(
+        f"{unknown_name(f'weights of {source.name}:', weights, [*tags, 'random'])}, or the path of a file"
+    )
+
+
+def _file(source: Source, weights: str | None) -> Path:
+    path = Path(weights or "").expanduser()
+    if not path.is_file():
+        raise ClipeduError(f"weights {quoted(weights)} for {source.name}: no such file")
+    return path
+
+
+def _activation(library: Any, source: Source, tag: str) -> dict[str, Any]:
+    """Return the setting of open_clip for the activation that weights were trained with."""
+    config, trained = library.get_model_config(source.where), library.get_pretrained_cfg(source.where, tag)
+    quick = bool(trained.get("quick_gelu", False))
+    if quick == bool(config.get("quick_gelu", False)):
+        return {}
+    log.info("%s is built with %s, as weights %r were trained", source.name, "QuickGELU" if quick else "GELU", tag)
+    return {"quick_gelu": quick}
+
+
+def _create(library: Any, source: Source, tag: str | None, *, load: bool, **settings: Any) -> Any:
+    """Return open_clip's model in float32, with its weights or with random ones."""
+    settings |= {"pretrained_text": False, "force_custom_text": True}
+    with _misfit("its own weights" if tag is None else f"weights {tag!r}", source):
+        if load:
+            return library.create_model(source.where, pretrained=tag, require_pretrained=True, **settings)
+        return library.create_model(source.where, load_weights=False, **settings)
+
+
+@contextmanager
+def _misfit(weights: str, source: Source) -> Iterator[None]:
+    """Say which is the first tensor that does not fit; other errors pass through."""
+    try:
+        yield
+    except RuntimeError as error:
+        lines = [line.strip() for line in without_trace(error).splitlines()]
+        shapes = [found for line in lines if (found := _SHAPES.match(line))]
+        names = [line[:160] for line in lines if line.startswith(("Missing", "Unexpected"))]
+        if not shapes and not names:
+            raise
+        if shapes:
+            name, theirs, ours = shapes[0].groups()
+            what = (
+                f"{len(shapes)} tensors have another shape (first: {name}: {theirs} in the file, {ours} in the model)"
+            )
+            names.insert(0, what)
+        raise ClipeduError(f"{weights} do not fit {source.name}: {'; '.join(names)}") from None
+
+
+def _take_apart(model: Any, tokenizer: Any, name: str) -> Parts:
+    image, image_head = _image_tower(model.visual)
+    text, text_head = _text_tower(model.text)
+    inner = getattr(tokenizer, "tokenizer", None)
+    pad = inner.pad_token_id if inner is not None else 0
+    reader = of_open_clip(tokenizer, vocab_size=_vocab_size(model.text), pad_id=pad, name=name)
+    settings = model.visual.preprocess_cfg
+    sizes = {settings["size"]} if isinstance(settings["size"], int) else set(settings["size"])
+    if len(sizes) > 1:
+        raise ClipeduError(f"{name}: images of {settings['size']} pixels are not square, and clipedu's are")
+    bias = model.logit_bias
+    return Parts(
+        name,
+        image,
+        text,
+        image_head,
+        text_head,
+        reader,
+        None if hasattr(model.text, "pooler") else (reader.length, pad),  # transformers' read the padding's mask
+        sizes.pop(),
+        tuple(settings["mean"]),
+        tuple(settings["std"]),
+        "squash" if settings["resize_mode"] == "squash" else "crop",
+        float(model.logit_scale.detach()),
+        0.0 if bias is None else float(bias.detach()),
+    )
+
+
+def _image_tower(visual: Any) -> tuple[nn.Module, nn.Module]:
+    """Return an image tower without its projection, and that."""
+    from timm.models import VisionTransformer
+    from timm.models.eva import Eva
+
+    if type(visual).__name__ == "VisionTransformer":
+        head, visual.proj = _layer(visual.proj), None
+        return OpenClipImage(visual), head
+    trunk = getattr(visual, "trunk", None)  # timm's
+    if trunk is None or "pool" in dict(
+        visual.head.named_children()
+    ):  # a ResNet, whose pooling ends with its projection
+        return visual, nn.Identity()
+    if len(visual.head):
+        return trunk, visual.head
+    if isinstance(trunk, (VisionTransformer, Eva)):
+        head = trunk.get_classifier()
+        trunk.reset_classifier(0)
+        return trunk, head
+    return trunk, nn.Identity()
+
+
+def _text_tower(text: Any) -> tuple[nn.Module, nn.Module]:
+    """Return a text tower without its projection, and that."""
+    name = "proj" if hasattr(text, "pooler") else "text_projection"
+    head = _layer(getattr(text, name))
+    setattr(text, name, nn.Identity() if name == "proj" else None)
+    return OpenClipText(text), head
+
+
+def _layer(projection: Any) -> nn.Module:
+    """Return a projection as a layer: open_clip's are matrices [F, D]."""
+    if projection is None:
+        return nn.Identity()
+    if isinstance(projection, nn.Module):
+        return projection
+    width, dim = projection.shape
+    layer = nn.Linear(width, dim, bias=False, device="meta")
+    layer.weight = nn.Parameter(projection.detach().T.contiguous(), requires_grad=projection.requires_grad)
+    return layer
+
+
+def _vocab_size(text: Any) -> int:
+    table = getattr(text, "token_embedding", None)
+    return table.num_embeddings if table is not None else text.config.vocab_size
+
+
+def _hub(library: Any, source: Source, tag: str | None) -> Any:
+    """Return a context in which errors are one line, of the hub's too where it is needed."""
+    if source.where.startswith("hf-hub:"):
+        return from_model_hub(source.where.removeprefix("hf-hub:"))
+    if tag is not None:
+        place = library.get_pretrained_cfg(source.where, tag)
+        repository = "/".join(place.get("hf_hub", "").split("/")[:2]) or place.get("url", "")
+        return from_model_hub(repository, f"weights {tag!r} of {source.name}")
+    with told(source.name, f"its {OPEN_CLIP_CONFIG}", _REMEDY):
+        text = (library.get_model_config(source.where) or {}).get("text_cfg", {})
+    outside = ("hf_model_name",) if source.where.startswith("local-dir:") else ("hf_model_name", "hf_tokenizer_name")
+    if repository := next((text[key] for key in outside if text.get(key)), None):
+        return from_model_hub(repository, f"the text model of {source.name}")
+    return told(source.name, "its model", _REMEDY)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence open_clip, which logs to the root logger and would set it up for all."""
+    root = logging.getLogger()
+    level, handler = root.level, logging.NullHandler()
+    root.addHandler(handler)
+    root.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)

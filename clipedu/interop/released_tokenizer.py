@@ -1,0 +1,196 @@
+"""`ReleasedTokenizer`: a model's own tokenizer, for captions.
+
+    open_clip       its byte-pair encoding in Python, or a tokenizer of transformers behind its own cleaning of the text
+    transformers    fast tokenizers, and slow ones (SentencePiece) that clean in Python
+
+Texts go through the library's own call, so the ids are its own; here are added what a data set needs: which texts are cut, and a
+hash of all that the ids depend on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from clipedu.utils.errors import ClipeduError, quoted
+from clipedu.utils.hub import quiet
+
+_CHUNK = 10_000  # texts at a time
+_SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+_VERSION = 1  # raise it when `encode` comes out differently
+
+
+class ReleasedTokenizer:
+    """Captions to fixed-length rows of token ids.
+
+    Args:
+        rows: the library's call: texts -> ids [T, length], padded, and how many of each are no padding, [T].
+        whole: a text -> the number of its tokens, uncut.
+        length: tokens a caption, the special ones included.
+        vocab_size: rows of the model's table of tokens.
+        pad_id: the id that fills up short captions.
+        special_tokens: ids by name, as those of `clipedu.data.tokenizer.Tokenizer`.
+        facts: all that the ids depend on, besides; JSON can hold it.
+    Attributes:
+        length, vocab_size, pad_id, special_tokens: see above.
+        truncated: how many texts of the last `encode` were cut.
+    """
+
+    def __init__(
+        self,
+        rows: Callable[[list[str]], tuple[np.ndarray, np.ndarray]],
+        whole: Callable[[str], int],
+        *,
+        length: int,
+        vocab_size: int,
+        pad_id: int,
+        special_tokens: Mapping[str, int | None],
+        facts: Sequence[Any],
+    ):
+        self._rows, self._whole, self._facts = rows, whole, facts
+        self.length, self.vocab_size, self.pad_id = length, vocab_size, pad_id
+        self.special_tokens, self.truncated = dict(special_tokens), 0
+
+    def encode(self, texts: Sequence[str], strict: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return token ids, int32 [T, length], and lengths, int32 [T].
+
+        Lengths include special tokens, not padding behind them, and are at least 1.
+
+        Args:
+            texts: T texts.
+            strict: raise an error for a text that is too long, instead of cutting it.
+        Raises:
+            ClipeduError: one text instead of a list, a token that the model does not have, or, if `strict`, a text that is
+                too long.
+        """
+        if isinstance(texts, str):
+            raise ClipeduError(f"encode takes a list of texts, not one text: write [{texts[:40]!r}]")
+        ids = np.empty((len(texts), self.length), np.int32)
+        lengths = np.empty(len(texts), np.int32)
+        self.truncated = 0
+        for start in range(0, len(texts), _CHUNK):
+            part = [str(text) for text in texts[start : start + _CHUNK]]
+            rows = slice(start, start + len(part))
+            with quiet():  # transformers warns of each long text
+                ids[rows], own = self._rows(part)
+                lengths[rows] = np.maximum(own, 1)
+                full = np.flatnonzero(lengths[rows] >= self.length - 1)  # one less: an end that is padding, too
+                cut = [int(row) for row in full if self._whole(part[row]) > self.length]
+            if strict and cut:
+                raise ClipeduError(
+                    f"text {start + cut[0]} has {self._whole(part[cut[0]])} tokens, the limit is {self.length}, special tokens "
+                    f"included: shorten {part[cut[0]][:60]!r}"
+                )
+            self.truncated += len(cut)
+        if len(ids) and ids.max() >= self.vocab_size:
+            row = int(np.flatnonzero((ids >= self.vocab_size).any(1))[0])
+            raise ClipeduError(
+                f"the tokenizer makes token {ids[row].max()} of {texts[row][:60]!r}, and the model has {self.vocab_size}: the "
+                "tokenizer is another model's"
+            )
+        return ids, lengths
+
+    def identity(self) -> str:
+        """Return a hash of all that `encode` depends on."""
+        facts = [_VERSION, self.length, self.vocab_size, self.pad_id, *self._facts]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def of_transformers(
+    tokenizer: Any, *, length: int, vocab_size: int, name: str, right: bool = True
+) -> ReleasedTokenizer:
+    """Wrap a tokenizer of transformers, fast or slow.
+
+    Args:
+        tokenizer: as `AutoTokenizer` loads it.
+        length: tokens a caption, at most as many as model and tokenizer read.
+        vocab_size: of the model.
+        name: of the model, for messages.
+        right: pad behind the text; False pads where the tokenizer does.
+    Raises:
+        ClipeduError: it has no token to pad with.
+    """
+    pad = tokenizer.pad_token_id
+    if pad is None:
+        raise ClipeduError(
+            f"{name}: its tokenizer has no pad token, so texts of several lengths make no batch: set pad_token in its "
+            "tokenizer_config.json to the one it was trained with"
+        )
+    side = "right" if right else tokenizer.padding_side
+
+    def rows(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        read = tokenizer(
+            texts,
+            padding="max_length",
+            truncation=True,
+            max_length=length,
+            padding_side=side,
+            return_attention_mask=True,
+        )
+        ids, mask = np.array(read["input_ids"], np.int32), np.array(read["attention_mask"], np.int32)
+        return ids, mask.sum(1) if side == "right" else np.full(len(ids), length)
+
+    return ReleasedTokenizer(
+        rows,
+        lambda text: len(tokenizer(text)["input_ids"]),
+        length=length,
+        vocab_size=vocab_size,
+        pad_id=pad,
+        special_tokens={token: getattr(tokenizer, f"{token}_token_id", None) for token in _SPECIAL},
+        facts=[side, *_facts(tokenizer)],
+    )
+
+
+def of_open_clip(tokenizer: Any, *, vocab_size: int, pad_id: int, name: str) -> ReleasedTokenizer:
+    """Wrap a tokenizer of open_clip.
+
+    Args:
+        tokenizer: as `open_clip.get_tokenizer` makes it, with its `context_length`.
+        vocab_size: of the model.
+        pad_id: that fills up its rows.
+        name: of the model, for messages.
+    Raises:
+        ClipeduError: the tokenizer of transformers inside has no token to pad with.
+    """
+    inner = getattr(tokenizer, "tokenizer", None)  # of transformers
+    if inner is not None and inner.pad_token_id is None:
+        raise ClipeduError(f"{name}: its tokenizer has no pad token: set pad_token in its tokenizer_config.json")
+
+    def rows(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        ids = tokenizer(texts).numpy().astype(np.int32)
+        used = ids != pad_id
+        return ids, np.where(used.any(1), ids.shape[1] - used[:, ::-1].argmax(1), 0)
+
+    def whole(text: str) -> int:
+        if inner is None:
+            return len(tokenizer.encode(text)) + 2
+        own = getattr(tokenizer, "tokenizer_mode", "") == "clips"  # which has three special tokens of its own
+        text = tokenizer.clean_fn(text)
+        return len(inner(text, add_special_tokens=not own)["input_ids"]) + 3 * own
+
+    cleaning = [repr(getattr(getattr(tokenizer, key, None), "__name__", None)) for key in ("clean_fn", "reduction_fn")]
+    how = [getattr(tokenizer, key, None) for key in ("tokenizer_mode", "strip_sep_token")]
+    own = sorted(tokenizer.encoder.items()) if inner is None else _facts(inner)
+    return ReleasedTokenizer(
+        rows,
+        whole,
+        length=tokenizer.context_length,
+        vocab_size=vocab_size,
+        pad_id=pad_id,
+        special_tokens={token: getattr(inner, f"{token}_token_id", None) for token in _SPECIAL},
+        facts=[type(tokenizer).__name__, *cleaning, *how, own],
+    )
+
+
+def _facts(tokenizer: Any) -> list[Any]:
+    """Return what the ids of a tokenizer of transformers depend on, as JSON can hold it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # without what a call has set in it
+        state = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+    else:
+        state = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), quoted(tokenizer.init_kwargs, 10_000)]
+    return [state, tokenizer.pad_token_id, tokenizer.truncation_side]

@@ -1,0 +1,165 @@
+"""The library that a released model comes from.
+
+    open_clip:ViT-B-32        a name of open_clip, with its weights
+    hf:owner/name             a repository of the Hugging Face Hub
+    folder, file              on this machine
+
+A folder, and a repository of the hub, is found by what it contains.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipedu.interop.hub import settings_of
+from clipedu.models.state_dicts import TORCH_SUFFIXES, read_state
+from clipedu.utils.errors import ClipeduError, quoted
+from clipedu.utils.files import read_json
+
+FAMILIES = ("clip", "siglip", "siglip2", "vision-text-dual-encoder")  # model types of transformers that are taken
+CONFIG, OPEN_CLIP_CONFIG, RUN = "config.json", "open_clip_config.json", "experiment.json"
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+_FORMS = "open_clip:NAME, hf:OWNER/NAME, or a folder or file on this machine"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that was found.
+
+    Attributes:
+        library: "open_clip" or "transformers".
+        where: what the library is asked for: a name of open_clip ("local-dir:" and "hf-hub:" before a folder and a
+            repository, as it has it), or a folder or repository for transformers.
+        name: as it was asked for, for messages.
+        weights: a file that was given in place of a folder; None otherwise.
+    """
+
+    library: str
+    where: str
+    name: str
+    weights: Path | None = None
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether it is a repository of the hub."""
+        return self.name.startswith("hf:")
+
+
+def find_source(given: str | os.PathLike) -> Source:
+    """Find the library of a model.
+
+    Args:
+        given: a name with its library before it, or a path.
+    Raises:
+        ClipeduError: it is none of these, or a folder, repository or file without a model in it.
+    """
+    text = str(given)
+    prefix, colon, rest = text.partition(":")
+    if not text.strip():
+        raise ClipeduError(f"an empty name is no model. Allowed: {_FORMS}")
+    if isinstance(given, str) and colon and prefix in ("open_clip", "hf"):
+        if not rest.strip():
+            raise ClipeduError(f"{quoted(text)} names no model. Allowed: {_FORMS}")
+        if prefix == "open_clip":
+            return Source("open_clip", rest, text)
+        library = library_of(settings_of(rest), text, downloaded=False)
+        return Source(library, f"hf-hub:{rest}" if library == "open_clip" else rest, text)
+    path = Path(text).expanduser()
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or with a NUL
+        is_folder = is_file = False
+    if is_folder:
+        return _of_folder(path, text)
+    if is_file:
+        return _of_file(path, text)
+    raise ClipeduError(f"unknown model {quoted(text)}: no such folder or file.{_meant(text)} Allowed: {_FORMS}")
+
+
+def library_of(folder: Path, name: str, *, downloaded: bool = True) -> str:
+    """Return whose model a folder holds, "open_clip" or "transformers".
+
+    Args:
+        folder: with its settings.
+        name: of the model, for messages.
+        downloaded: whether its weights are there, too. Of a repository that has settings of both libraries, as laion's
+            have, transformers' are taken.
+    Raises:
+        ClipeduError: it holds none.
+    """
+    here = (
+        {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    )  # none of a repository without settings
+    if RUN in here:
+        raise ClipeduError(f"{name} is a run of clipedu: its model is clipedu.load_run({str(folder)!r}).model()")
+    kind = read_json(folder / CONFIG).get("model_type") if CONFIG in here else None
+    both = OPEN_CLIP_CONFIG in here and downloaded and not here & set(_WEIGHTS)
+    if kind in FAMILIES and not both:
+        return "transformers"
+    if OPEN_CLIP_CONFIG in here:
+        return "open_clip"
+    if kind is not None:
+        raise ClipeduError(
+            f"{name} is a model of type {quoted(kind)}, and no dual encoder of images and texts that is taken here. Those of "
+            f"transformers: {', '.join(FAMILIES)}"
+        )
+    some = ", ".join(sorted(here)[:5]) or "nothing"
+    raise ClipeduError(
+        f"{name} holds no model: it has neither transformers' {CONFIG} (with a model_type) nor open_clip's {OPEN_CLIP_CONFIG}, "
+        f"but {some}"
+    )
+
+
+def _of_folder(folder: Path, name: str) -> Source:
+    library = library_of(folder, name)
+    return Source(library, f"local-dir:{folder}" if library == "open_clip" else str(folder), name)
+
+
+def _of_file(file: Path, name: str) -> Source:
+    """Find the model of a file of weights: the settings are in its folder."""
+    if {CONFIG, OPEN_CLIP_CONFIG} & {path.name for path in file.parent.iterdir()}:
+        found = _of_folder(file.parent, name)
+        return Source(found.library, found.where, name, weights=file)
+    if file.suffix not in (".safetensors", *TORCH_SUFFIXES):
+        raise ClipeduError(
+            f"{name} is no file of weights: its name must end in .safetensors or {', '.join(TORCH_SUFFIXES)}"
+        )
+    names = read_state(file)
+    whose = _whose(names)
+    if whose is None:
+        raise ClipeduError(f"{name} holds no CLIP that is known here: its first tensor is {quoted(next(iter(names)))}")
+    how = {
+        "open_clip": "the name does not stand in it: clipedu.adopt('open_clip:NAME', weights=FILE)",
+        "transformers": f"its {CONFIG} is not beside it: put both into one folder, with the tokenizer",
+    }[whose]
+    raise ClipeduError(f"{name} holds weights of {whose}, and {how}")
+
+
+def _whose(names: Iterable[str]) -> str | None:
+    starts = {name.removeprefix("module.").partition(".")[0] for name in names}
+    if "visual" in starts:
+        return "open_clip"
+    return "transformers" if {"vision_model", "text_model"} <= starts else None
+
+
+def _meant(text: str) -> str:
+    """Return what was probably meant, as a sentence with a space before it, or nothing."""
+    prefix, colon, rest = text.partition(":")
+    near = difflib.get_close_matches(prefix.lower(), ["open_clip", "openclip", "hf", "hf-hub", "huggingface"], n=1)
+    if colon and near:
+        return f" Did you mean '{'hf' if near[0].startswith('h') else 'open_clip'}:{rest}'?"
+    try:
+        import open_clip
+
+        known = open_clip.list_models()
+    except ImportError:
+        known = []
+    if found := difflib.get_close_matches(text, known, n=1, cutoff=0.8):
+        return f" Did you mean 'open_clip:{found[0]}'?"
+    if not colon and text.count("/") == 1 and not text.startswith((".", "/", "~")):
+        return f" Did you mean 'hf:{text}'?"
+    return ""
