@@ -22,7 +22,15 @@ def add_inspect(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentP
     """Add `inspect` to the commands of a parser; `args.command(args)` runs it."""
     text = "one page on a model: norms beside what its recipe says, spectra, logit scale, embeddings, token artifacts"
     parser = commands.add_parser("inspect", help=text, description=text)
-    parser.add_argument("model", type=word, metavar="MODEL", help="a run's folder")
+    parser.add_argument(
+        "model",
+        type=word,
+        metavar="MODEL",
+        help="a run's folder, open_clip:NAME, hf:OWNER/NAME, or a folder or file of theirs",
+    )
+    parser.add_argument(
+        "--weights", type=word, metavar="TAG|FILE|random", help="of a released model, as in `clipedu evaluate`"
+    )
     parser.add_argument(
         "--eval-data", type=word, metavar="NAME", help="pairs to embed (default: the retrieval set of the run)"
     )
@@ -54,7 +62,7 @@ def inspect(args: argparse.Namespace) -> None:
     from clipedu.workflow.opening import open_model
 
     recipe = _recipe(args)
-    one = open_model(args.model)
+    one = open_model(args.model, args.weights)
     if one.run is not None and recipe is not None:
         raise ClipeduError(
             f"{_first(args)} has no effect: {args.model} is a run, which has its own recipe. Leave it out"

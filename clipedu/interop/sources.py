@@ -22,8 +22,9 @@ from clipedu.utils.files import read_json
 
 FAMILIES = ("clip", "siglip", "siglip2", "vision-text-dual-encoder")  # model types of transformers that are taken
 CONFIG, OPEN_CLIP_CONFIG, RUN = "config.json", "open_clip_config.json", "experiment.json"
+PREFIXES = ("open_clip:", "hf:")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
-_FORMS = "open_clip:NAME, hf:OWNER/NAME, or a folder or file on this machine"
+FORMS = "open_clip:NAME, hf:OWNER/NAME, or a folder or file on this machine"
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ def find_source(given: str | os.PathLike) -> Source:
         ClipeduError: it is none of these, or a folder, repository or file without a model in it.
     """
     text = str(given)
-    prefix, colon, rest = text.partition(":")
+    prefix, _, rest = text.partition(":")
     if not text.strip():
-        raise ClipeduError(f"an empty name is no model. Allowed: {_FORMS}")
-    if isinstance(given, str) and colon and prefix in ("open_clip", "hf"):
+        raise ClipeduError(f"an empty name is no model. Allowed: {FORMS}")
+    if isinstance(given, str) and text.startswith(PREFIXES):
         if not rest.strip():
-            raise ClipeduError(f"{quoted(text)} names no model. Allowed: {_FORMS}")
+            raise ClipeduError(f"{quoted(text)} names no model. Allowed: {FORMS}")
         if prefix == "open_clip":
             return Source("open_clip", rest, text)
         library = library_of(settings_of(rest), text, downloaded=False)
@@ -77,7 +78,7 @@ def find_source(given: str | os.PathLike) -> Source:
         return _of_folder(path, text)
     if is_file:
         return _of_file(path, text)
-    raise ClipeduError(f"unknown model {quoted(text)}: no such folder or file.{_meant(text)} Allowed: {_FORMS}")
+    raise ClipeduError(f"unknown model {quoted(text)}: no such folder or file.{meant(text)} Allowed: {FORMS}")
 
 
 def library_of(folder: Path, name: str, *, downloaded: bool = True) -> str:
@@ -146,7 +147,7 @@ def _whose(names: Iterable[str]) -> str | None:
     return "transformers" if {"vision_model", "text_model"} <= starts else None
 
 
-def _meant(text: str) -> str:
+def meant(text: str) -> str:
     """Return what was probably meant, as a sentence with a space before it, or nothing."""
     prefix, colon, rest = text.partition(":")
     near = difflib.get_close_matches(prefix.lower(), ["open_clip", "openclip", "hf", "hf-hub", "huggingface"], n=1)

@@ -14,6 +14,8 @@ from typing import Any
 
 from clipedu.config.experiment import Experiment
 from clipedu.geometry import GEOMETRIES
+from clipedu.interop.adoption import adopt
+from clipedu.interop.sources import FORMS, PREFIXES, meant
 from clipedu.losses import LOSSES
 from clipedu.models import DualEncoder
 from clipedu.runs.folders import load_run
@@ -21,6 +23,7 @@ from clipedu.runs.paths import located
 from clipedu.runs.run import Run
 from clipedu.training.objective import start_temperature
 from clipedu.utils.device import pick_device
+from clipedu.utils.errors import ClipeduError, quoted
 
 
 @dataclass(frozen=True)
@@ -58,19 +61,36 @@ class Opened:
     scale: Scale | None = None
 
 
-def open_model(name: str | Path) -> Opened:
+def open_model(name: str | Path, weights: str | Path | None = None) -> Opened:
     """Open a model by its name.
 
     Args:
-        name: a run's folder.
+        name: a run's folder, or what `clipedu.adopt` takes: "open_clip:ViT-B-32", "hf:openai/clip-vit-base-patch32", a folder or file.
+        weights: as of `clipedu.adopt`; a run has its own.
     Raises:
         ClipeduError: there is no such model, or it is damaged.
     """
-    # Here a name that is no folder goes to `adopt`: return of_library(name, adopt(name)).
+    if is_of_library(name):
+        return of_library(os.fspath(name), adopt(name, weights))
+    if weights is not None:
+        raise ClipeduError(
+            f"weights={quoted(os.fspath(weights))} has no effect: {name} is a run, which has its own. Leave it out"
+        )
+    if not os.path.exists(name):
+        text = os.fspath(name)
+        hint = "" if os.path.isdir(os.path.dirname(text)) else meant(text)  # beside other runs a run is meant
+        raise ClipeduError(f"{quoted(text)} does not exist.{hint} Allowed: a run's folder, {FORMS}")
     run = load_run(name, scores=False)
     run.choose_sound_checkpoint()
     model = run.model().to(pick_device(run.experiment.device))
     return Opened(os.fspath(name), model, located(run), run, scale_of(run))
+
+
+def is_of_library(name: str | Path) -> bool:
+    """Return whether a name is that of a model of another library, not of a run."""
+    if os.fspath(name).startswith(PREFIXES):
+        return True
+    return os.path.exists(name) and not os.path.exists(os.path.join(name, "experiment.json"))
 
 
 def of_library(name: str, model: DualEncoder) -> Opened:
