@@ -148,7 +148,7 @@ def _whose(names: Iterable[str]) -> str | None:
 
 
 def meant(text: str) -> str:
-    """Return what was probably meant, as a sentence with a space before it, or nothing."""
+    """Return " Did you mean ...?" for an unknown name, or nothing."""
     prefix, colon, rest = text.partition(":")
     near = difflib.get_close_matches(prefix.lower(), ["open_clip", "openclip", "hf", "hf-hub", "huggingface"], n=1)
     if colon and near:

@@ -87,7 +87,7 @@ def open_model(name: str | Path, weights: str | Path | None = None) -> Opened:
 
 
 def is_of_library(name: str | Path) -> bool:
-    """Return whether a name is that of a model of another library, not of a run."""
+    """Return whether a name is of another library's model, not a run."""
     if os.fspath(name).startswith(PREFIXES):
         return True
     return os.path.exists(name) and not os.path.exists(os.path.join(name, "experiment.json"))

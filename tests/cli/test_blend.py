@@ -69,7 +69,7 @@ def test_a_greedy_soup(tmp_path, capsys):
         (["a", "b", "--soup", "uniform", "--points", "3"], "--points has no effect on a soup"),
         (["a", "b", "--soup", "greedy", "--keep", "0.5"], "--keep has no effect on a soup"),
         (["a", "b", "--soup", "uniform", "--choose-data", "x"], "which chooses nothing"),
-        (["a", "nowhere"], "a does not exist"),
+        (["a", "nowhere"], "'a' does not exist"),
     ],
 )
 def test_what_cannot_be_blended(words, said, capsys, tmp_path, monkeypatch):

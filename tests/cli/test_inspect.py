@@ -51,7 +51,7 @@ def test_what_cannot_be_inspected(words, said, capsys):
 
 def test_no_such_model(capsys):
     assert main(["inspect", "nowhere"]) == 2
-    assert "nowhere does not exist" in capsys.readouterr().err
+    assert "'nowhere' does not exist" in capsys.readouterr().err
 
 
 def test_the_recipe_is_read_like_that_of_an_experiment(capsys):
