@@ -1,4 +1,4 @@
-"""`clipedu evaluate RUN --probe | --calibrate | --corrupt`: further scores of a run."""
+"""`clipedu evaluate RUN --probe | --calibrate | --corrupt`."""
 
 from __future__ import annotations
 

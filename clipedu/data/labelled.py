@@ -1,4 +1,4 @@
-"""Labelled pictures to train a probe on, which are not those it is scored on.
+"""Labelled pictures to train a probe on, other than the scored ones.
 
 Which sets have them: scenes, of which there are as many as one asks for, and shards with a split "train" whose samples have labels
 (KEY.cls). The training pairs of a run have captions and, as a rule, no labels.

@@ -1,4 +1,4 @@
-"""From embeddings to scores: retrieval, zero-shot, hierarchy, foils, probes."""
+"""From embeddings to scores: retrieval, zero-shot, probes and more."""
 
 from clipedu.utils.lazy import lazy_exports
 

@@ -1,7 +1,7 @@
-r"""Gaussian discriminant analysis of image features: a classifier without training.
+r"""Gaussian discriminant analysis: a classifier without training.
 
-Wang et al. 2024, "A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", arXiv:2402.04087. The features of each class c are
-taken as normal around a mean $\mu_c$ of its own, with one covariance $\Sigma$ for all. Bayes' rule then gives a linear classifier:
+Wang et al. 2024, "A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", arXiv:2402.04087. The image features of each class
+c are taken as normal around a mean $\mu_c$ of its own, with one covariance $\Sigma$ for all. Bayes' rule then gives a linear classifier:
 
 $$ \ell_c(x) = w_c \cdot x + b_c, \qquad w_c = \Sigma^{-1} \mu_c, \qquad b_c = \log p_c - \tfrac12 \mu_c^T \Sigma^{-1} \mu_c $$
 

@@ -1,4 +1,4 @@
-"""Probes, calibration and corruptions of a run: its temperature, and what is kept in its folder."""
+"""Further scores of a run: its temperature, and tables in its folder."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def temperature_of(run: Run, which: str = "last") -> float:
-    """Return the temperature of a run's model: what similarities are divided by.
+    """Return the temperature of a run's model.
 
-    Where the loss learned it, that is its value at the checkpoint; of temperatures of each row (isogclr) their mean. A loss without one
+    Similarities are divided by it. Where the loss learned it, that is its value at the checkpoint; of temperatures of each row (isogclr) their mean. A loss without one
     (vicreg) has the initial temperature of its geometry.
 
     Args:
