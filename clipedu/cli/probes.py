@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipedu.cli.arguments import whole, word
-from clipedu.utils.errors import ClipeduError
+from clipedu.utils.errors import ClipeduError, unknown_name
 
 if TYPE_CHECKING:
     import pandas
@@ -79,13 +79,24 @@ def asks_for_tables(args: argparse.Namespace) -> bool:
     """Return whether probes, calibration or corruptions are asked for.
 
     Raises:
-        ClipeduError: an option that would do nothing without them.
+        ClipeduError: an unknown name, or an option that would do nothing without them.
     """
+    from clipedu.data.corruptions import CORRUPTIONS
+    from clipedu.evaluation.probes import build_probes
+
     for option, needed in NEEDS.items():
         if getattr(args, option) is not None and getattr(args, needed) is None:
             raise ClipeduError(
                 f"--{option.replace('_', '-')} has no effect without --{needed}: give --{needed} NAME as well"
             )
+    build_probes(args.probe or ())
+    if args.corrupt and "all" in args.corrupt:
+        if len(args.corrupt) > 1:
+            raise ClipeduError("--corrupt all is every corruption: leave out the other names")
+        args.corrupt = list(CORRUPTIONS)
+    for name in args.corrupt or ():
+        if name not in CORRUPTIONS:
+            raise unknown_name("corruption", name, CORRUPTIONS)
     return bool(args.probe or args.calibrate or args.corrupt)
 
 
@@ -94,49 +105,45 @@ def print_tables(
 ) -> None:
     """Compute and print what `--probe`, `--calibrate` and `--corrupt` ask for.
 
+    Sets that are missing are told before anything is computed.
+
     Args:
-        args: of the command.
+        args: of the command, after `asks_for_tables`.
         model: with its tokenizer.
         sets: to score on.
         temperature: of the model.
         folder: of the run, in which the tables are kept; None keeps nothing.
     Raises:
-        ClipeduError: an unknown name, or a set that cannot be used for it.
+        ClipeduError: a set that is missing, or cannot be used for it.
     """
+    from clipedu.data.labelled import labelled_training
     from clipedu.workflow.probing import keep_reliability, keep_table
 
     def keep(name: str, table: pandas.DataFrame, on: str) -> None:
         if folder is not None:
             print(f"All numbers: {keep_table(folder, name, table.assign(set=on, checkpoint=_weights(args)))}")
 
+    scored = _zero_shot_set(sets) if args.probe or args.calibrate else sets[-1]
+    name = f"{scored.name}/{scored.split}"
+    train = labelled_training(scored, args.probe_data) if args.probe else scored
     if args.corrupt:
-        from clipedu.data.corruptions import CORRUPTIONS, SEVERITIES
+        from clipedu.data.corruptions import SEVERITIES
         from clipedu.evaluation.robustness import corruption_scores, mean_drops
 
-        if "all" in args.corrupt and len(args.corrupt) > 1:
-            raise ClipeduError("--corrupt all is every corruption: leave out the other names")
-        names = list(CORRUPTIONS) if args.corrupt == ["all"] else args.corrupt
-        scores = corruption_scores(model, sets, names, args.severity or SEVERITIES, progress=True)
+        scores = corruption_scores(model, sets, args.corrupt, args.severity or SEVERITIES, progress=True)
         print(corruptions_text(scores, mean_drops(scores)))
         keep("corruptions", scores, ", ".join(f"{pairs.name}/{pairs.split}" for pairs in sets))
-    if not (args.probe or args.calibrate):
-        return
-    scored = _zero_shot_set(sets)
     if args.calibrate:
         from clipedu.evaluation.calibration import calibrate_zero_shot
 
         found = calibrate_zero_shot(model, scored, temperature, progress=True)
-        print(calibration_text(found, f"{scored.name}/{scored.split}"))
+        print(calibration_text(found, name))
         if folder is not None:
             print(f"Reliability diagram: {keep_reliability(folder, found)}")
-        keep("calibration", found.table, f"{scored.name}/{scored.split}")
+        keep("calibration", found.table, name)
     if args.probe:
-        from clipedu.data.labelled import labelled_training
         from clipedu.evaluation.few_shot import SEEDS, probe_scores, summarise
-        from clipedu.evaluation.probes import build_probes
 
-        build_probes(args.probe)  # a typing error is said before any set is opened
-        train = labelled_training(scored, args.probe_data)
         table = probe_scores(
             model,
             train,
@@ -148,7 +155,7 @@ def print_tables(
             progress=True,
         )
         print(probes_text(summarise(table), train, scored))
-        keep("probes", table, f"{train.name}/{train.split} -> {scored.name}/{scored.split}")
+        keep("probes", table, f"{train.name}/{train.split} -> {name}")
 
 
 def probes_text(summary: pandas.DataFrame, train: Pairs, scored: Pairs) -> str:

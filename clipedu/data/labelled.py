@@ -23,15 +23,16 @@ SCENES_A_CLASS = 40  # labelled scenes to train on
 log = logging.getLogger("clipedu")
 
 
-def labelled_training(scored: Pairs, data: str | None = None) -> Pairs:
+def labelled_training(scored: Pairs, data: str | None = None, *, scenes_a_class: int | None = None) -> Pairs:
     """Open labelled pictures to train probes of a zero-shot set on.
 
-    Of scenes they are those that follow the scored ones in their stream, `SCENES_A_CLASS` a class. Of shards they are the split
+    Of scenes they are those that follow the scored ones in their stream. Of shards they are the split
     "train"; a picture that is in the scored set too is left out, and a log line says how many are.
 
     Args:
         scored: a labelled set, as `load_pairs(..., "zeroshot")` opens it.
         data: name or folder of another set with the same classes, whose split "train" is taken; None is the scored set's own.
+        scenes_a_class: how many scenes, of each of 100 classes; None is `SCENES_A_CLASS`.
     Returns:
         a set with labels of the same classes.
     Raises:
@@ -40,7 +41,7 @@ def labelled_training(scored: Pairs, data: str | None = None) -> Pairs:
     if scored.labels is None or scored.class_names is None:
         raise ClipeduError(f"{scored.name}/{scored.split} has no labelled classes: probes need a zero-shot set")
     if data in (None, "scenes") and isinstance(scored, Scenes):
-        return _further_scenes(scored)
+        return _further_scenes(scored, SCENES_A_CLASS if scenes_a_class is None else scenes_a_class)
     if data is None and not isinstance(scored, Shards):
         raise ClipeduError(
             f"{scored.name}/{scored.split} has no labelled part to train on: give one with --probe-data NAME"
@@ -55,8 +56,10 @@ def labelled_training(scored: Pairs, data: str | None = None) -> Pairs:
     return _without(train, scored)
 
 
-def _further_scenes(scored: Scenes) -> Pairs:
-    more = SCENES_A_CLASS * len(scored.class_names or ())
+def _further_scenes(scored: Scenes, a_class: int) -> Pairs:
+    if a_class < 1:
+        raise ClipeduError(f"scenes_a_class must be at least 1, got {a_class}")
+    more = a_class * len(scored.class_names or ())
     stream = Scenes("zeroshot", len(scored) + more, scored.image_size, scored.seed)
     return Subset(stream, torch.arange(len(scored), len(stream)), "labelled")
 

@@ -48,11 +48,11 @@ def zero_shot_logits(image: Tensor, prototypes: Tensor, geometry: HasSimilarity,
         geometry: of the embeddings; only its `similarity` is used.
         logit_scale: 1 / temperature, > 0.
     Returns:
-        float64 [N, C].
+        float64 [N, C], on the CPU.
     """
     checked_number("logit_scale", logit_scale, above=0)
     parts = image.split(max(1, CHUNK // len(prototypes)))
-    return logit_scale * torch.cat([geometry.similarity(rows, prototypes).double() for rows in parts])
+    return logit_scale * torch.cat([geometry.similarity(rows, prototypes).double().cpu() for rows in parts])
 
 
 def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> pandas.DataFrame:
@@ -217,4 +217,5 @@ def calibrate_zero_shot(
     check_model(model)
     image = embed_images(model, pairs, progress=progress)
     prototypes = class_prototypes(model, pairs.class_names, pairs.templates)
-    return calibrate(zero_shot_logits(image, prototypes, model.geometry), pairs.labels, temperature, bins=bins)
+    similarity = zero_shot_logits(image.to(model.device), prototypes.to(model.device), model.geometry)
+    return calibrate(similarity, pairs.labels, temperature, bins=bins)

@@ -160,7 +160,7 @@ def probe_scores(
     spaces: dict[str, list[Sample]] = {BEFORE: [], AFTER: []}
     for pairs, labels in ((train, train_labels), (test, test_labels)):
         features, embeddings = features_and_embeddings(model, pairs, progress=progress)
-        logits = zero_shot_logits(embeddings, prototypes, model.geometry, scale)
+        logits = zero_shot_logits(embeddings.to(model.device), prototypes.to(model.device), model.geometry, scale)
         spaces[BEFORE].append(Sample(features, labels, logits))
         spaces[AFTER].append(Sample(_points(model, embeddings), labels, logits))
     rows = [{"features": AFTER, "probe": "zero-shot", "shots": 0.0, "top1": accuracy(_zero_shot, spaces[AFTER][1])}]

@@ -73,7 +73,7 @@ def corruption_scores(
     for (name, severity), views in tqdm(todo, desc="corruptions", disable=not progress, leave=False, delay=1):
         scores: dict[str, float] = {}
         for pairs, view in zip(sets, views, strict=True):
-            image = embed_images(model, view)
+            image = embed_images(model, view).to(model.device)
             for own, judge in judges:
                 if own is pairs:
                     scores |= judge(image)
@@ -106,9 +106,9 @@ def _judges(model: DualEncoder, pairs: Pairs) -> list[tuple[Pairs, Callable[[Ten
     found: list[tuple[Pairs, Callable[[Tensor], dict[str, float]]]] = []
     labels, names = pairs.labels, pairs.class_names
     if pairs.split != "zeroshot" and pairs.captions(0):
-        text, owner = embed_captions(model, pairs)
+        text, owner = (x.to(model.device) for x in embed_captions(model, pairs))
         found.append((pairs, lambda image: retrieval(image, text, owner, model.geometry)))
     if labels is not None and names is not None:
-        prototypes = class_prototypes(model, names, pairs.templates)
+        prototypes, labels = (x.to(model.device) for x in (class_prototypes(model, names, pairs.templates), labels))
         found.append((pairs, lambda image: zero_shot(image, prototypes, labels, model.geometry)))
     return found

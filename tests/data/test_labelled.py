@@ -40,6 +40,9 @@ def test_of_scenes_they_follow_the_scored_ones():
     for data in (None, "scenes"):
         train = labelled_training(scored, data)
         assert len(train) == 100 * SCENES_A_CLASS and torch.bincount(train.labels).tolist() == [SCENES_A_CLASS] * 100
+    assert len(labelled_training(scored, scenes_a_class=2)) == 200
+    with pytest.raises(ClipeduError, match="scenes_a_class must be at least 1, got 0"):
+        labelled_training(scored, scenes_a_class=0)
     longer = load_pairs("scenes", "zeroshot", size=160, seed=3)
     assert torch.equal(train.pixels(torch.arange(10)), longer.pixels(torch.arange(150, 160)))
     assert torch.equal(train.labels[:10], longer.labels[150:])
