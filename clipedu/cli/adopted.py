@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from clipedu.cli.left_out import print_left_out
+from clipedu.cli.probes import asks_for_tables, print_tables
 from clipedu.config.experiment import Experiment
 from clipedu.report.score_table import scores_text
 from clipedu.utils.errors import ClipeduError
@@ -40,8 +42,12 @@ def evaluate_adopted(args: argparse.Namespace) -> None:
         raise ClipeduError(f"{kept} is there already: give another --folder")
     if kept is not None:
         check_writable(args.folder)
+    tables = asks_for_tables(args)
     model = adopt(args.model, args.weights).to(pick_device("auto"))
     sets = _sets(args, model)
+    if tables:
+        print_tables(args, model, sets, math.exp(-(model.logit_scale or 0.0)), args.folder)
+        return
     metrics: dict[str, float] = {}
     for pairs in sets:
         metrics |= evaluate(model, pairs, progress=True)

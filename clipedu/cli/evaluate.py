@@ -7,6 +7,7 @@ import sys
 
 from clipedu.cli.adopted import evaluate_adopted
 from clipedu.cli.left_out import print_left_out
+from clipedu.cli.probes import asks_for_tables, print_tables
 from clipedu.report.score_table import scores_text
 from clipedu.utils.errors import ClipeduError
 
@@ -23,6 +24,7 @@ def evaluate(args: argparse.Namespace) -> None:
     """Score a run again, or a released model.
 
     A run is scored on its own test sets, or on others. Scores of a run on other sets, or of other weights than the last ones, are only printed.
+    Probes, calibration and corruptions are tables of their own, in place of the scores.
 
     Raises:
         ClipeduError: neither a run nor a model, or both; an option that has no effect.
@@ -51,16 +53,26 @@ def evaluate(args: argparse.Namespace) -> None:
     from clipedu.runs.paths import located
     from clipedu.runs.trained_rows import shared_with_training
     from clipedu.training.datasets import evaluation_sets
+    from clipedu.utils.device import pick_device
+    from clipedu.workflow.probing import temperature_of
     from clipedu.workflow.scoring import score
 
+    tables = asks_for_tables(args)
     run = load_run(args.run, scores=False)
     changes: dict[str, str | None] = {
         key: value
         for key in ("eval_data", "zeroshot_data", "class_names", "templates")
         if (value := getattr(args, key)) is not None
     }
-    if changes and run.experiment.holdout is not None:
+    if (changes or args.probe or args.calibrate) and run.experiment.holdout is not None:
         changes["holdout"] = None  # other sets are asked for than the pairs held out
+    if tables:
+        sets = evaluation_sets(located(run).replace(**changes))
+        if args.checkpoint == "last":
+            run.choose_sound_checkpoint()
+        model = run.model(args.checkpoint, averaged=args.averaged).to(pick_device(run.experiment.device))
+        print_tables(args, model, sets, temperature_of(run, args.checkpoint), run.folder)
+        return
     if changes or args.checkpoint == "best" or args.averaged:
         sets = evaluation_sets(located(run).replace(**changes))
         metrics = run.choose_sound_checkpoint() if args.checkpoint == "last" else {}

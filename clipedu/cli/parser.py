@@ -28,6 +28,7 @@ from clipedu.cli.data import add_data
 from clipedu.cli.evaluate import evaluate, report
 from clipedu.cli.grid import add_grid
 from clipedu.cli.inspect import add_inspect
+from clipedu.cli.probes import add_probes
 from clipedu.cli.sweep import add_sweep
 from clipedu.cli.train import groups, quickstart, train
 from clipedu.config.command_line import add_experiment
@@ -151,6 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the moving average of the weights, with --ema-decay (printed, not kept)",
     )
+    add_probes(again)
 
     add_inspect(commands)
     add_blend(commands)
@@ -239,6 +241,7 @@ def _registries() -> dict[str, Callable[[], dict[str, str]]]:
         "geometries": of("clipedu.geometry", "GEOMETRIES"),
         "encoders": of("clipedu.models", "ENCODERS"),
         "trackers": of("clipedu.trackers", "TRACKERS"),
+        "corruptions": of("clipedu.data.corruptions", "CORRUPTIONS"),
     }
 
 

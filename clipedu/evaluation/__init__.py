@@ -1,4 +1,4 @@
-"""From embeddings to scores: retrieval, zero-shot, hierarchy and foils."""
+"""From embeddings to scores: retrieval, zero-shot, probes and more."""
 
 from clipedu.utils.lazy import lazy_exports
 
@@ -12,5 +12,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "embed_space": "embedding_space",
         "hierarchy_scores": "hierarchy",
         "foil_scores": "foils",
+        "probe_scores": "few_shot",
+        "calibration_error": "calibration",
+        "calibrate_zero_shot": "calibration",
+        "corruption_scores": "robustness",
     },
 )

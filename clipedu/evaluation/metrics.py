@@ -22,7 +22,7 @@ class Metric:
         key: in metrics.json.
         heading: of its column or row in any table.
         definition: what is measured.
-        unit: "%" (0 to 100), "share" (0 to 1), "correlation" (-1 to 1), "distance" (in the run's own geometry), or "1".
+        unit: "%" (0 to 100), "share" (0 to 1), "correlation" (-1 to 1), "distance" (in the run's own geometry), "nats", or "1".
         higher_is_better: None where neither direction is better.
         chance: what an untrained model is expected to reach; a key where it is measured as a metric of its own; None where it
             depends on the size of the test set (`clipedu.evaluation.uncertainty.chance_levels`), or where there is none.
@@ -136,6 +136,26 @@ _TABLE = (
 )  # fmt: skip
 
 METRICS = {metric.key: metric for metric in _TABLE}
+
+# Of probabilities (`clipedu.evaluation.calibration`); no part of metrics.json, since temperature scaling needs labels.
+CALIBRATION = {
+    metric.key: metric
+    for metric in (
+        Metric(
+            "temperature", "temperature", "what similarities are divided by before the softmax over the classes", "1"
+        ),
+        Metric(
+            "ece",
+            "ECE",
+            "expected calibration error: mean gap between accuracy and confidence, over 15 bins",
+            "%",
+            False,
+        ),
+        Metric("nll", "NLL", "mean negative log-likelihood of the right class", "nats", False),
+        Metric("confidence", "confidence", "mean probability of the predicted class", "%"),
+        Metric("accuracy", "accuracy", "share of pictures whose predicted class is right", "%", True),
+    )
+}
 
 # Before the key of a score of averaged weights (`ema_decay`): "averaged/tr@1". The others are of the trained weights themselves.
 AVERAGED_PREFIX = "averaged/"

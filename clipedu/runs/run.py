@@ -11,6 +11,7 @@
     tokenizer/, text_encoder/  as trained or fetched; its configuration (the image encoder's is in experiment.json)
     checkpoint/                the last two and the best: model.safetensors, averaged.safetensors, state.pt (optimizer, loss and
                                random state: tensors and plain values), checkpoint.json (their SHA-256, the experiment)
+    probes.csv, calibration.csv, corruptions.csv  of `clipedu evaluate --probe`, `--calibrate` and `--corrupt`
     tensorboard/, wandb/, trackers.json  logs of trackers, where `track` names them, and how far they are
     .lock, .lock.json          held by the process that writes here (`clipedu.runs.lock`)
     embeddings.safetensors, captions.json, tokens.safetensors, tokens.json, plots/, report.html, report.md

@@ -108,3 +108,12 @@ def test_groups_of_a_released_model(folder, capsys):
     assert "--epochs has no effect on the groups of a released model, which take --optimizer" in capsys.readouterr().err
     assert main(["groups", "--weights", "random"]) == 2
     assert "--weights are those of a released model: give --model, too" in capsys.readouterr().err
+
+
+def test_probes_calibration_and_corruptions_of_a_released_model(folder, few_scenes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("clipedu.data.labelled.SCENES_A_CLASS", 2)
+    words = ["--probe", "knn", "--calibrate", "--corrupt", "contrast", "--severity", "5", "--folder", str(tmp_path)]
+    assert main(["evaluate", "--model", str(folder), "--zeroshot-data", "scenes", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "scenes/zeroshot, chance 1" in shown and "temperature fitted on 20 pictures" in shown
+    assert all((tmp_path / f"{name}.csv").is_file() for name in ("probes", "calibration", "corruptions"))
