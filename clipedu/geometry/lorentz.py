@@ -137,6 +137,10 @@ class Lorentz(Rooted):
         """
         return self.read("curvature")
 
+    def _root_c(self, x: Tensor) -> Tensor:
+        """Return sqrt(c) where x is: a model on a GPU is scored by embeddings on the host."""
+        return self.curvature.sqrt().to(x.device)
+
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:
         """Return minus the distance of all pairs, [A, B].
@@ -156,7 +160,7 @@ class Lorentz(Rooted):
         >>> Lorentz(dim=2).distance(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]])).item()
         5.0
         """
-        return 2 * torch.asinh(sqrt(self._opening(x, y))) / self.curvature.sqrt()
+        return 2 * torch.asinh(sqrt(self._opening(x, y))) / self._root_c(x)
 
     def _opening(self, x: Tensor, y: Tensor) -> Tensor:
         """Return sinh^2(sqrt(c) d / 2) of all pairs.
@@ -174,7 +178,7 @@ class Lorentz(Rooted):
     def _within(self, x: Tensor) -> Tensor:
         """Shorten x [..., D] to the largest radius."""
         most = largest_radius(x)
-        return x * (most / (self.curvature.sqrt() * length(x)).clamp(min=most))
+        return x * (most / (self._root_c(x) * length(x)).clamp(min=most))
 
     def _polar(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return radius and direction of x [..., D].
@@ -184,7 +188,7 @@ class Lorentz(Rooted):
         The zero vector gets a direction, at a length too small to change any sum: without it there were no gradient.
         """
         x = x + 1e-15 * (length(x) == 0).to(x.dtype)
-        return (self.curvature.sqrt() * length(x)).clamp(max=largest_radius(x)), unit(x)
+        return (self._root_c(x) * length(x)).clamp(max=largest_radius(x)), unit(x)
 
     def _triangle(self, x: Tensor, y: Tensor) -> Triangle:
         """Return the triangles of the root and matched pairs x, y [..., D].
@@ -196,7 +200,7 @@ class Lorentz(Rooted):
         """
         x, y = self._within(x), self._within(y)
         (a, u), (b, v) = self._polar(x), self._polar(y)
-        root_c, step = self.curvature.sqrt(), y - x
+        root_c, step = self._root_c(x), y - x
         outward = root_c.square() * (step * (x + y)).sum(-1, keepdim=True) / (a + b)
         shorter = torch.where(root_c * length(step) < b, step, y)  # both have the same part orthogonal to u
         sine = root_c * length(shorter - (shorter * u).sum(-1, keepdim=True) * u) / b
@@ -206,7 +210,7 @@ class Lorentz(Rooted):
 
     def _rescaled(self, x: Tensor, function: Callable[[Tensor], Tensor], slope: float = 1.0) -> Tensor:
         """The vector along x [..., D] of length function(sqrt(c) |x|) / sqrt(c)."""
-        return over_self(function, self.curvature.sqrt() * length(x), slope) * x
+        return over_self(function, self._root_c(x) * length(x), slope) * x
 
     @full_precision
     def expmap0(self, u: Tensor) -> Tensor:
@@ -232,7 +236,7 @@ class Lorentz(Rooted):
 
         Angles are preserved, and geodesics are arcs of circles that meet the boundary at right angles.
         """
-        return self.curvature.sqrt() * self._rescaled(u, lambda k: torch.tanh(k / 2), slope=0.5)
+        return self._root_c(u) * self._rescaled(u, lambda k: torch.tanh(k / 2), slope=0.5)
 
     @full_precision
     def klein(self, u: Tensor) -> Tensor:
@@ -242,7 +246,7 @@ class Lorentz(Rooted):
 
         Geodesics are straight lines.
         """
-        return self.curvature.sqrt() * self._rescaled(u, torch.tanh)
+        return self._root_c(u) * self._rescaled(u, torch.tanh)
 
     @full_precision
     def geodesic(self, x: Tensor, y: Tensor, t: float | Tensor) -> Tensor:
@@ -318,4 +322,4 @@ class LorentzInner(Lorentz):
 
         x [A, D], y [B, D].
         """
-        return -(1 + 2 * self._opening(x, y)) / self.curvature
+        return -(1 + 2 * self._opening(x, y)) / self.curvature.to(x.device)

@@ -88,7 +88,7 @@ class Rooted(Geometry):
         """Multiply features [..., D] by alpha of this `side`, "image" or "text"."""
         if side not in SIDES:
             raise unknown_name("side", side, SIDES)
-        return self.read(f"alpha_{side}") * features
+        return self.read(f"alpha_{side}").to(features.device) * features
 
     def watched(self) -> dict[str, Tensor]:
         """Return what is learned, as detached scalars to log.
