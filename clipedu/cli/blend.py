@@ -24,6 +24,7 @@ def add_blend(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPar
     parser.add_argument(
         "--keep",
         nargs="+",
+        action="extend",
         type=share,
         metavar="T",
         help="write the model (1 - T) A + T B as a run, which clipedu evaluate opens",

@@ -34,6 +34,7 @@ def add_probes(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--probe",
         nargs="+",
+        action="extend",
         metavar="PROBE",
         type=word,
         help="classifiers on frozen image features, scored on the zero-shot set: linear, knn, gda",
@@ -41,12 +42,18 @@ def add_probes(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--shots",
         nargs="+",
+        action="extend",
         type=_shots,
         metavar="K",
         help='with --probe: pictures a class to train on, or "all" (default)',
     )
     own.add_argument(
-        "--seeds", nargs="+", type=whole(0), metavar="S", help="with --shots: of the draws (default 0 1 2)"
+        "--seeds",
+        nargs="+",
+        action="extend",
+        type=whole(0),
+        metavar="S",
+        help="with --shots: of the draws (default 0 1 2)",
     )
     own.add_argument(
         "--probe-data",
@@ -62,6 +69,7 @@ def add_probes(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--corrupt",
         nargs="+",
+        action="extend",
         metavar="NAME",
         type=word,
         help='scores on corrupted pictures: names of "clipedu list corruptions", or all',
@@ -69,6 +77,7 @@ def add_probes(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--severity",
         nargs="+",
+        action="extend",
         type=whole(1, 5),
         metavar="N",
         help="with --corrupt: 1 (slight) to 5 (strong) (default: all five)",

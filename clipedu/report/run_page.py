@@ -19,7 +19,7 @@ from clipedu.plots.style import shorten
 from clipedu.report.document import Block, Code, Heading, Table, Text
 from clipedu.report.format import as_text, duration, number, picture
 from clipedu.report.score_table import at_chance, score_table
-from clipedu.runs.blended import Recipe
+from clipedu.runs.blend_recipe import Recipe
 from clipedu.utils.errors import ClipeduError
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from clipedu.config.experiment import Experiment
 from clipedu.models import DualEncoder
 from clipedu.models.interpolation import weighted_mean
+from clipedu.runs.blend_recipe import Recipe
 from clipedu.runs.checkpoint import step_of
 from clipedu.runs.folders import new_run
 from clipedu.runs.kept import DATA, keep_text_config, keep_tokenizer
@@ -30,29 +30,6 @@ from clipedu.utils.files import write_json
 LEARNED = ("logit_scale", "bias", "tau")  # of a loss, beside the model; of temperatures a sample the mean is kept
 
 log = logging.getLogger("clipedu")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a blend was made.
-
-    Attributes:
-        models: what the user called them.
-        weights: how much of each, one number a model; their sum is 1.
-        statistics: of batch norms: "recomputed", "interpolated", or "none" where there are no batch norms.
-        command: the command that makes it again.
-    """
-
-    models: Sequence[str]
-    weights: Sequence[float]
-    statistics: str
-    command: str
-
-    @property
-    def words(self) -> str:
-        """The parts of the blend, such as "0.7 of runs/a and 0.3 of runs/b"."""
-        parts = [f"{weight:.3g} of {name}" for name, weight in zip(self.models, self.weights, strict=True) if weight]
-        return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def write_blend(

@@ -17,7 +17,8 @@ from clipedu.inference.batch_statistics import StatisticsData
 from clipedu.plots.blending import plot_blend
 from clipedu.plots.style import save_figure
 from clipedu.report.writer import write_report
-from clipedu.runs.blended import Recipe, write_blend
+from clipedu.runs.blend_recipe import Recipe
+from clipedu.runs.blended import write_blend
 from clipedu.runs.folders import check_free, make_folder
 from clipedu.runs.lock import locked
 from clipedu.runs.run import Run

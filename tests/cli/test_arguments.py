@@ -241,14 +241,14 @@ LISTS = [
 
 @pytest.mark.parametrize(("command", "option", "kind"), LISTS)
 def test_no_list_takes_a_value_twice(command, option, kind, capsys):
-    value, again, other = (
-        ("7", "07", "8") if getattr(kind, "__name__", "str") not in ("str", "word") else ("a=1", "a=1", "b=1")
+    value, again, other = {"str": ("a=1", "a=1", "b=1"), "share": ("0.5", "0.50", "0.25")}.get(
+        getattr(kind, "__name__", "str").replace("word", "str"), ("2", "02", "3")
     )
     with pytest.raises(SystemExit) as stop:
         build_parser().parse_args([*command, *needed(COMMANDS[command]), option, value, other, again])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1
-    assert f"{option}: {int(value) if value == '7' else repr(value)} is given twice, give each value once" in error
+    assert f"{option}: {repr(value) if value == 'a=1' else value} is given twice, give each value once" in error
     build_parser().parse_args([*command, *needed(COMMANDS[command]), option, value, other])
 
 
@@ -267,10 +267,12 @@ IN_PARTS = [
 @pytest.mark.parametrize(("command", "option", "action"), IN_PARTS, ids=lambda value: str(value)[:40])
 def test_a_list_may_be_given_in_parts(command, option, action, capsys):
     """As many programs take it; that only the last part counts would go unseen."""
-    words = [*command, *needed(COMMANDS[command])]
-    parts = PARSER.parse_args([*words, option, "2", "3", option, "5"])
-    assert getattr(parts, action.dest) == getattr(PARSER.parse_args([*words, option, "2", "3", "5"]), action.dest)
+    words, two, three, five = [*command, *needed(COMMANDS[command])], "2", "3", "5"
+    if option == "--keep":
+        two, three, five = "0.2", "0.3", "0.5"
+    parts = PARSER.parse_args([*words, option, two, three, option, five])
+    assert getattr(parts, action.dest) == getattr(PARSER.parse_args([*words, option, two, three, five]), action.dest)
     assert len(getattr(parts, action.dest)) == 3
     with pytest.raises(SystemExit):
-        PARSER.parse_args([*words, option, "2", "3", option, "2"])
+        PARSER.parse_args([*words, option, two, three, option, two])
     assert f"{option}: " in (error := capsys.readouterr().err) and "is given twice, give each value once" in error

@@ -8,7 +8,8 @@ import torch
 
 from clipedu import load_run, resume
 from clipedu.models.interpolation import interpolate
-from clipedu.runs.blended import Recipe, _learned, check_not_blended, write_blend
+from clipedu.runs.blend_recipe import Recipe
+from clipedu.runs.blended import _learned, check_not_blended, write_blend
 from clipedu.runs.intact import check_files
 from clipedu.runs.trained_rows import shared_with_training
 from clipedu.training.datasets import evaluation_sets, load_train
@@ -80,10 +81,3 @@ def test_of_temperatures_a_sample_the_mean_is_kept():
     ((name, value),) = _learned(runs, [0.5, 0.5]).items()
     assert name == "tau" and value.item() == pytest.approx(0.2)
     assert _learned([SimpleNamespace(training_state=lambda device: {})], [1.0]) == {}  # of another form
-
-
-def test_its_parts_in_words():
-    assert RECIPE.words == "0.75 of runs/a and 0.25 of runs/b"
-    assert Recipe("abc", [1 / 3, 0, 2 / 3], "none", "").words == "0.333 of a and 0.667 of c"
-    assert Recipe("abc", [0.2, 0.3, 0.5], "none", "").words == "0.2 of a, 0.3 of b and 0.5 of c"
-    assert Recipe("ab", [1, 0], "own", "").words == "1 of a"

@@ -116,7 +116,8 @@ def test_tokens_of_a_vision_transformer(one):
 
 
 def test_a_blend_was_not_trained(one, tmp_path):
-    from clipedu.runs.blended import Recipe, write_blend
+    from clipedu.runs.blend_recipe import Recipe
+    from clipedu.runs.blended import write_blend
     from clipedu.workflow.opening import open_model
 
     recipe = Recipe(["a"], [1.0], "own", "clipedu blend a")
