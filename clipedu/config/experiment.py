@@ -23,7 +23,8 @@ from clipedu.utils.errors import ClipeduError, unknown_name
 from clipedu.utils.files import parse_json
 
 TRACKERS = ("tensorboard", "trackio", "wandb")  # `clipedu.trackers` opens them
-FORMAT = 1  # of the JSON; it grows when a field gets another meaning, so that older versions refuse what they misread
+FORMAT = 2  # of the JSON; it grows when a field gets another meaning, so that older versions refuse what they misread
+BEFORE = {"projection_bias": True}  # what settings were before they could be set, where that is not their default
 
 
 def _setting(default: Any, text: str, **check: Any) -> Any:
@@ -125,6 +126,10 @@ class Experiment:
         choices=("auto", "cls", "last", "mean"),
     )
     embedding_dim: int = _setting(128, "width of the shared embedding", at_least=2)
+    projection_bias: bool = _setting(
+        False,
+        "a bias in the projections; false: none, with CLIP's start (std width^-1/2); true: torch's own linear layer",
+    )
     # the objective
     loss: str = _setting("clip", "name of the loss: `clipedu list losses`")
     temperature: float | None = _setting(
@@ -270,7 +275,7 @@ class Experiment:
             raise ClipeduError(
                 f"format={form} is that of a newer clipedu; this one reads formats up to {FORMAT}: update clipedu"
             )
-        return cls(**settings)
+        return cls(**{**(BEFORE if form < FORMAT else {}), **settings})
 
     def changed(self, preset: str = "laptop") -> dict[str, Any]:
         """Return the fields that differ from a preset, by name.

@@ -19,20 +19,16 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clipedu.geometry import Geometry, build_geometry
-from clipedu.models.image_encoders import PixelStats, build_image_encoder, feature_width, pixel_stats
+from clipedu.geometry import Geometry
+from clipedu.models.image_encoders import PixelStats
 from clipedu.models.remembered import found_once
-from clipedu.models.special_tokens import OWN_TOKENS
-from clipedu.models.text_encoders import build_text_encoder, pool_text
-from clipedu.models.text_probe import check_length, choose_pooling, probe
-from clipedu.utils.errors import ClipeduError, quoted
+from clipedu.models.text_encoders import pool_text
+from clipedu.utils.errors import ClipeduError
 from clipedu.utils.finite import finite_rows
 
 log = logging.getLogger("clipedu")
@@ -69,6 +65,7 @@ class DualEncoder(nn.Module):
             features [B, width].
         text_padding: (length, id of the padding token) to pad all texts to one length, for an encoder whose states depend on
             the padding; None pads them to the longest of a batch.
+        projection_bias: of the projections that are made here (`linear_projection`).
 
     Attributes:
         frozen: which of "image" and "text" are not trained.
@@ -102,13 +99,18 @@ class DualEncoder(nn.Module):
         geometry: Geometry,
         text_pooling: str = "cls",
         text_padding: tuple[int, int] | None = None,
+        projection_bias: bool = False,
     ):
         super().__init__()
         self.tokenizer: Any = None
         self.geometry = geometry
         self.image_encoder, self.text_encoder = image.encoder, text.encoder
-        self.image_projection = _projection(image, embedding_dim)
-        self.text_projection = _projection(text, embedding_dim)
+        self.image_projection, self.text_projection = (
+            linear_projection(tower.width, embedding_dim, bias=projection_bias)
+            if tower.projection is None
+            else tower.projection
+            for tower in (image, text)
+        )
         self.text_pooling, self.text_padding = text_pooling, text_padding
         self.widths = {"image": image.width, "text": text.width}
         self.frozen = tuple(side for side, tower in (("image", image), ("text", text)) if tower.frozen)
@@ -235,8 +237,18 @@ class DualEncoder(nn.Module):
         return image_embedding, text_embedding
 
 
-def _projection(tower: Tower, embedding_dim: int) -> nn.Module:
-    return nn.Linear(tower.width, embedding_dim) if tower.projection is None else tower.projection
+def linear_projection(width: int, embedding_dim: int, *, bias: bool = False) -> nn.Linear:
+    """Return a projection, features [B, width] -> embeddings [B, D].
+
+    Without a bias its weights are drawn with standard deviation width^-1/2, so that features of unit variance become embeddings of
+    unit variance: the start of CLIP (arXiv:2103.00020), open_clip, MERU (arXiv:2304.09172) and EuCLIP (arXiv:2409.13079). With one
+    it is `torch.nn.Linear` as torch draws it, with a third of that variance.
+    """
+    if bias:
+        return nn.Linear(width, embedding_dim)
+    layer = nn.Linear(width, embedding_dim, bias=False)
+    nn.init.normal_(layer.weight, std=width**-0.5)
+    return layer
 
 
 @contextmanager
@@ -248,102 +260,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-def build_model(
-    experiment: Any,
-    vocab_size: int,
-    *,
-    special_tokens: Mapping[str, int | None] | None = None,
-    saved_text: Path | None = None,
-) -> DualEncoder:
-    """Build the dual encoder of an experiment, on the CPU.
-
-    Its random parts are drawn from the experiment's seed.
-
-    Each part has random numbers of its own, so that another image encoder leaves the text encoder what it was. The
-    global random state is neither used nor changed.
-
-    Args:
-        experiment: a `clipedu.Experiment`, a class that this package does not import.
-        vocab_size: of the tokenizer in use.
-        special_tokens: its ids of special tokens (`Tokenizer.special_tokens`); None takes those of our own tokenizers.
-        saved_text: folder of the text encoder's configuration in a run, which is then built as it was, unchecked, with the
-            experiment's weights; None builds and checks the experiment's.
-    Raises:
-        ClipeduError: unknown encoders or options, weights that are missing, sizes that do not fit, or a text encoder that
-            cannot read captions as the experiment asks.
-    """
-    ex = experiment
-    with torch.random.fork_rng(devices=[]):
-        _seed(ex.seed, part=0)
-        image = build_image_encoder(ex.image_encoder, ex.image_weights, image_size=ex.image_size, **ex.image_options)
-        _seed(ex.seed, part=1)
-        if saved_text is None:
-            text = build_text_encoder(
-                ex.text_encoder,
-                ex.text_weights,
-                vocab_size=vocab_size,
-                special_tokens=special_tokens,
-                **ex.text_options,
-            )
-        else:
-            text = build_text_encoder(str(saved_text.resolve()), ex.text_weights, vocab_size=vocab_size)
-        width, pooling, padding = _fit_text(text, ex, special_tokens or OWN_TOKENS, saved=saved_text is not None)
-        stats = pixel_stats(image, ex.pixel_stats)
-        _seed(ex.seed, part=2)
-        model = DualEncoder(
-            Tower(image, feature_width(image, ex.image_size), ex.image_frozen),
-            Tower(text, width, ex.text_frozen),
-            embedding_dim=ex.embedding_dim,
-            pixel_stats=stats,
-            geometry=build_geometry(ex.geometry, ex.embedding_dim, **ex.geometry_options),
-            text_pooling=pooling,
-            text_padding=padding,
-        )
-    return model.to(memory_format=torch.channels_last)
-
-
-def _fit_text(
-    text: Any, ex: Any, special: Mapping[str, int | None], *, saved: bool
-) -> tuple[int, str, tuple[int, int] | None]:
-    """Return width, pooling and padding for a text encoder, as it is measured to read.
-
-    One that was saved in a run stays what it was: it is not checked, and is padded to one length only if it was so before.
-    """
-    if next(text.parameters()).is_meta:  # it has sizes alone, which is all that is asked of it
-        ids = torch.zeros((1, 4), dtype=torch.long, device="meta")
-        return text(input_ids=ids).last_hidden_state.shape[-1], "mean", None
-    reading = probe(text, ex.text_encoder, ex.text_length, special)
-    padded = getattr(text.config, "clipedu_padded_to", None)
-    if saved:
-        if padded is not None and (type(padded) is not int or padded != ex.text_length):
-            raise ClipeduError(
-                f"the run's text configuration has clipedu_padded_to={quoted(padded)}: it must be text_length, {ex.text_length}"
-            )
-        how = choose_pooling(ex.text_pooling, reading) if ex.text_pooling == "auto" else ex.text_pooling
-    else:
-        check_length(ex.text_length, reading, ex.text_encoder)
-        how = choose_pooling(ex.text_pooling, reading, ex.text_encoder)
-        padded = ex.text_length if reading.padding_moves else None
-    if padded is None:
-        return reading.width, how, None
-    if not saved:
-        text.config.clipedu_padded_to = padded  # kept with the run
-        text.made_as += f" padded to {padded}"
-        log.warning(
-            "text encoder %r: padding moves its vectors by up to %.0f %%, so every caption is padded to text_length=%d "
-            "tokens; bert, distilbert and modernbert read the mask and need no padding",
-            ex.text_encoder,
-            100 * reading.moved,
-            padded,
-        )
-    return reading.width, how, (padded, special.get("pad") or 0)
-
-
-def _seed(seed: int, part: int) -> None:
-    """Seed the CPU's generator alone.
-
-    torch.manual_seed seeds those of all devices, which fork_rng would not restore.
-    """
-    torch.default_generator.manual_seed(int(np.random.SeedSequence((seed, part)).generate_state(1, np.uint64)[0]))

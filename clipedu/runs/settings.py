@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from clipedu.config.experiment import HOW, ROUNDS, Experiment
+from clipedu.config.experiment import BEFORE, HOW, ROUNDS, Experiment
 from clipedu.utils.errors import ClipeduError, quoted
 
 PATH_FIELDS = ("data", "eval_data", "zeroshot_data")  # pairs are compared by their fingerprint, wherever they are
@@ -23,7 +23,7 @@ def differing(experiment: Experiment, facts: dict[str, Any]) -> dict[str, tuple[
 
     Returns:
         field -> (value in the checkpoint, value now). A field that the checkpoint does not have was added by a newer version, and
-        had its default.
+        was as `BEFORE` says, or its default.
     """
     if "experiment" not in facts:
         return {}
@@ -31,7 +31,8 @@ def differing(experiment: Experiment, facts: dict[str, Any]) -> dict[str, tuple[
     for spec in dataclasses.fields(Experiment):
         if spec.name not in before:
             made = spec.default_factory
-            before = {**before, spec.name: spec.default if made is dataclasses.MISSING else made()}
+            default = spec.default if made is dataclasses.MISSING else made()
+            before = {**before, spec.name: BEFORE.get(spec.name, default)}
     return {name: (before[name], now[name]) for name in now if before[name] != now[name]}
 
 

@@ -132,11 +132,12 @@ def projected(leaves: dict[str, Tensor], side: str, features: Tensor) -> Tensor:
     """Return what the projections of a side make of features.
 
     Args:
-        leaves: weights [R, D, F] and biases [R, D], by name.
+        leaves: weights [R, D, F], and biases [R, D] where there are any, by name.
         side: "image" or "text".
         features: [B, F] where all runs have the same, else [R, B, F].
     Returns:
         [R, B, D].
     """
-    weight, bias = leaves[f"{side}_projection.weight"], leaves[f"{side}_projection.bias"]
-    return torch.matmul(features, weight.mT) + bias[:, None]
+    found = torch.matmul(features, leaves[f"{side}_projection.weight"].mT)
+    bias = leaves.get(f"{side}_projection.bias")
+    return found if bias is None else found + bias[:, None]

@@ -228,14 +228,25 @@ def test_choices_are_those_of_the_package_that_takes_them(name, there):
 
 def test_the_form_of_a_newer_version_is_refused_and_that_of_older_ones_read():
     settings = json.loads(Experiment(lr=0.1).to_json())
-    assert settings["format"] == FORMAT == 1
+    assert settings["format"] == FORMAT == 2
     del settings["format"]
     assert Experiment.from_json(json.dumps(settings)) == Experiment(lr=0.1)
-    with pytest.raises(ClipeduError, match="format=2 is that of a newer clipedu; this one reads formats up to 1"):
-        Experiment.from_json(json.dumps({**settings, "format": 2, "unknown": 1}))
+    with pytest.raises(ClipeduError, match="format=3 is that of a newer clipedu; this one reads formats up to 2"):
+        Experiment.from_json(json.dumps({**settings, "format": 3, "unknown": 1}))
     for wrong in (-1, "1", None, 1.5, True):
         with pytest.raises(ClipeduError, match="must be a whole number"):
             Experiment.from_json(json.dumps({**settings, "format": wrong}))
+
+
+@pytest.mark.parametrize("form", [None, 1])
+def test_an_experiment_from_before_a_setting_is_what_it_was(form):
+    """Projections had a bias before there was a choice."""
+    settings = json.loads(Experiment(lr=0.1).to_json())
+    del settings["format"], settings["projection_bias"]
+    old = settings if form is None else {**settings, "format": form}
+    assert Experiment.from_json(json.dumps(old)) == Experiment(lr=0.1, projection_bias=True)
+    assert Experiment.from_json(json.dumps({**old, "projection_bias": False})) == Experiment(lr=0.1)
+    assert Experiment.from_json(json.dumps({**settings, "format": 2})) == Experiment(lr=0.1)
 
 
 @pytest.mark.parametrize("name", ["embedding_dim", "train_size", "batch_size", "epochs", "norms_every"])

@@ -1,4 +1,4 @@
-"""The dual encoder: seeds, modes, masks and pixels."""
+"""The dual encoder: modes, masks, pixels and projections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipedu.config.experiment import Experiment
 from clipedu.data.tokenizer import train_tokenizer
 from clipedu.geometry import build_geometry
 from clipedu.models import DualEncoder, build_model
-from clipedu.models.dual_encoder import Tower, evaluating
+from clipedu.models.dual_encoder import Tower, evaluating, linear_projection
 from clipedu.utils.errors import ClipeduError
 
 VOCAB = 50
@@ -122,48 +122,6 @@ def test_pixels_are_normalised_in_float32_for_an_encoder_of_less_precision():
     assert torch.equal(model.normalise(pixels()), precise.bfloat16())
 
 
-# seeds
-
-
-def test_the_seed_alone_decides_the_weights(plain):
-    torch.manual_seed(123)
-    one = built(seed=4)
-    torch.manual_seed(321)
-    torch.rand(17)
-    np.random.seed(3)
-    assert same(one, built(seed=4))
-    other = built(seed=5)
-    for name in (
-        "image_encoder.conv1.0.weight",
-        "text_projection.weight",
-        "text_encoder.embeddings.word_embeddings.weight",
-    ):
-        assert not torch.equal(one.get_parameter(name), other.get_parameter(name))
-
-
-def test_the_global_random_state_is_untouched():
-    torch.manual_seed(9)
-    before = torch.get_rng_state()
-    built()
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_one_encoder_does_not_change_the_others_weights(plain):
-    """An ablation shows only what differs."""
-    other = built(image_encoder="test_vit", image_options={"img_size": 32, "patch_size": 8})
-    assert same(other.text_encoder, plain.text_encoder) and same(other.text_projection, plain.text_projection) is False
-    other = built(text_options={**BASE["text_options"], "n_layers": 1})
-    assert same(other.image_encoder, plain.image_encoder)
-    assert same(other.image_projection, plain.image_projection) and same(other.text_projection, plain.text_projection)
-
-
-def test_parts_are_drawn_from_different_numbers(plain):
-    a = plain.image_encoder.conv1[0].weight.detach().flatten()
-    b = plain.text_encoder.embeddings.word_embeddings.weight.detach()[1:].flatten()
-    count = min(len(a), len(b))
-    assert abs(float(torch.corrcoef(torch.stack([a[:count], b[:count]]))[0, 1])) < 0.2
-
-
 # modes and frozen encoders
 
 
@@ -237,15 +195,6 @@ def test_pixels_are_normalised_by_mean_and_std(stats, mean, std):
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_weights_are_kept_in_channels_last(plain):
-    weight = plain.image_encoder.layer1[0].conv1.weight
-    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
-    other = built(seed=7)
-    other.load_state_dict({name: tensor.contiguous() for name, tensor in plain.state_dict().items()})
-    assert same(other, plain)
-    assert other.image_encoder.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
-
-
 def test_pixel_statistics_are_not_part_of_the_weights(plain):
     assert not {"mean", "std"} & set(plain.state_dict())
 
@@ -313,22 +262,6 @@ def test_a_model_without_a_tokenizer(plain):
         plain.embed_texts(["a"])
 
 
-# errors
-
-
-def test_what_does_not_fit_is_told():
-    with pytest.raises(
-        ClipeduError, match="text_length=600 is more than the text encoder 'distilbert-nano' takes: at most 128"
-    ):
-        built(text_length=600)
-    with pytest.raises(ClipeduError, match="image_size=32 does not fit the image encoder"):
-        built(image_encoder="vit_tiny_patch16_224", image_options={"depth": 1, "img_size": 64})
-    with pytest.raises(ClipeduError, match="unknown image encoder 'resnet51'"):
-        built(image_encoder="resnet51")
-    with pytest.raises(ClipeduError, match="'test_resnet' is an image encoder|unknown text encoder"):
-        built(text_encoder="test_resnet", text_options={})
-
-
 def test_texts_of_a_frozen_encoder_are_embedded_once(monkeypatch):
     model = built(text_frozen=True)
     model.tokenizer = train_tokenizer(["a red circle", "a blue square"], length=6)
@@ -346,3 +279,31 @@ def test_texts_of_a_frozen_encoder_are_embedded_once(monkeypatch):
         model.text_projection.weight.mul_(2)
     assert not torch.equal(model.embed_texts(texts, strict=False), expected)  # the projection is its own
     assert len(calls) == 1
+
+
+# projections
+
+
+def test_a_projection_without_a_bias_keeps_the_variance():
+    torch.manual_seed(0)
+    layer = linear_projection(400, 300)
+    assert layer.bias is None and layer.weight.shape == (300, 400)
+    assert float(layer.weight.std()) == pytest.approx(400**-0.5, rel=0.01)
+    assert float(layer.weight.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(layer(torch.randn(500, 400)).var()) == pytest.approx(1, rel=0.03)
+
+
+def test_a_projection_with_a_bias_is_torchs():
+    torch.manual_seed(5)
+    layer = linear_projection(7, 4, bias=True)
+    torch.manual_seed(5)
+    assert same(layer, nn.Linear(7, 4))
+
+
+def test_without_a_bias_the_length_of_features_is_free_in_the_cosine_geometry(plain):
+    """So a projection's norm changes no cosine, as with a layer that a normalisation follows."""
+    features = plain.image_features(pixels())
+    one, three = (
+        plain.geometry.similarity(x, x) for x in (plain.project_image(features), plain.project_image(3 * features))
+    )
+    torch.testing.assert_close(one, three)

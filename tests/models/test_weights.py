@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from clipedu.models.dual_encoder import build_model
+from clipedu.models.build import build_model
 from clipedu.models.image_encoders import build_image_encoder
 from clipedu.models.text_encoders import build_text_encoder
 from clipedu.models.weights import cached_timm_weights, from_hub

@@ -191,12 +191,12 @@ def test_weights_of_another_model_are_named(copy):
     for changed, fault in (
         ({**tensors, "more": torch.ones(1)}, "the tensor 'more' is not expected"),
         (
-            {k: v for k, v in tensors.items() if k != "image_projection.bias"},
-            "the tensor 'image_projection.bias' is missing",
+            {k: v for k, v in tensors.items() if k != "image_projection.weight"},
+            "the tensor 'image_projection.weight' is missing",
         ),
         (
-            {**tensors, "image_projection.bias": torch.ones(3)},
-            "the tensor 'image_projection.bias' is [3], expected [16]",
+            {**tensors, "image_projection.weight": torch.ones(3)},
+            "the tensor 'image_projection.weight' is [3], expected [16, ",
         ),
     ):
         save_file(changed, path)

@@ -34,7 +34,7 @@ def spoiled_state(trainer, name: str, step: int) -> None:
 @pytest.mark.parametrize("clip", [None, 1.0])
 @pytest.mark.parametrize(
     ("name", "value", "word"),
-    [("text_projection.weight", math.nan, "NaN"), ("image_projection.bias", math.inf, "inf|NaN")],
+    [("text_projection.weight", math.nan, "NaN"), ("image_projection.weight", math.inf, "inf|NaN")],
 )
 def test_the_step_and_the_layer_of_a_gradient_are_named(quick, clip, name, value, word):
     trainer = prepare(quick.replace(clip_grad=clip), load_training_data(quick), progress=False)

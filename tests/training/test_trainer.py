@@ -104,11 +104,11 @@ def test_a_zero_eps_stops_at_the_step_that_makes_a_nan(quick):
     "poison, named",
     [
         (lambda t: buffer_of(t.model).fill_(math.nan), "the buffer 'image_encoder.*running_var' \\(NaN\\)"),
-        (lambda t: t.model.text_projection.bias.fill_(math.inf), "the weight 'text_projection.bias' \\(inf\\)"),
+        (lambda t: t.model.text_projection.weight.fill_(math.inf), "the weight 'text_projection.weight' \\(inf\\)"),
         (lambda t: t.model.text_projection.weight.fill_(1e37), "the weight 'text_projection.weight' \\(1e\\+37\\)"),
         (
-            lambda t: t.optimizer.state[t.model.text_projection.bias]["exp_avg_sq"].fill_(math.inf),
-            "the optimizer's 'exp_avg_sq of text_projection.bias' \\(inf\\)",
+            lambda t: t.optimizer.state[t.model.text_projection.weight]["exp_avg_sq"].fill_(math.inf),
+            "the optimizer's 'exp_avg_sq of text_projection.weight' \\(inf\\)",
         ),
     ],
     ids=["buffer", "weight", "large", "state"],

@@ -46,5 +46,5 @@ def test_a_state_that_does_not_fit_is_named(quick):
     moments = {**optimizer["state"][0], "exp_avg": optimizer["state"][0]["exp_avg"] * math.nan}
     spoilt = {**optimizer, "state": {**optimizer["state"], 0: moments}}
     assert message(optimizer=spoilt).startswith("step-2 cannot be used: the optimizer's 'exp_avg of image_encoder.")
-    weights["text_projection.bias"] = torch.ones(3)
-    assert "the weights in step-2 do not fit the run's model: the tensor 'text_projection.bias' is [3]" in message()
+    weights["text_projection.weight"] = torch.ones(3)
+    assert "the weights in step-2 do not fit the run's model: the tensor 'text_projection.weight' is [3" in message()
