@@ -119,7 +119,7 @@ def _name(word: str) -> str:
 
 
 class _Options(argparse.Action):
-    """--loss-options gamma=0.5 form=course -> {"gamma": 0.5, "form": "course"}"""
+    """--loss-options gamma=0.5 form=course -> {"gamma": 0.5, "form": "course"}; --loss-options none -> {}"""
 
     def __call__(
         self,
@@ -128,11 +128,14 @@ class _Options(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        if values == ["none"]:
+            setattr(namespace, self.dest, {})
+            return
         pairs = dict(getattr(namespace, self.dest, {}))
         for item in values:
             key, equals, word = item.partition("=")
             if not equals or not key:
-                parser.error(f"argument {option_string}: {quoted(item)} is not KEY=VALUE")
+                parser.error(f"argument {option_string}: {quoted(item)} is not KEY=VALUE, or none alone")
             value = _item(word)
             if key in pairs and pairs[key] != value:
                 parser.error(f"argument {option_string}: {quoted(key)} is given twice, with two values")

@@ -123,6 +123,11 @@ def test_values_that_cannot_be_read(words, message):
         read(words)
 
 
+@pytest.mark.parametrize("words", [["none"], [], ["dropout=0.2", "--text-options", "none"]])
+def test_no_options_over_those_of_a_preset(words):
+    assert read(["--text-options", *words]) == {"text_options": {}}
+
+
 @pytest.mark.parametrize("item", ["gamma", "=1"])
 def test_options_are_pairs(item, capsys):
     with pytest.raises((SystemExit, argparse.ArgumentError)):
