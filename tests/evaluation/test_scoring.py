@@ -39,9 +39,9 @@ def test_a_model_that_is_not_finite_is_refused(scenes):
         with pytest.raises(NotFinite, match=r"\d+ of \d+ embeddings of the images of scenes/\w+ are not finite"):
             evaluate(model, pairs)
     with torch.no_grad():
-        model.text_projection.bias[1] = torch.nan
+        model.text_projection.weight[1] = torch.nan
     for call in (lambda: evaluate(model, val), lambda: model.embed_texts(["a red circle"])):
-        with pytest.raises(NotFinite, match=r"the weight 'text_projection.bias' \(NaN\)"):
+        with pytest.raises(NotFinite, match=r"the weight 'text_projection.weight' \(NaN\)"):
             call()
 
 

@@ -1,4 +1,4 @@
-"""Which layers a normalisation follows, by their gradients: convolutions before a batch norm, and no others."""
+"""Which layers a normalisation follows, by their gradients: convolutions before a batch norm, and projections onto the sphere."""
 
 import math
 
@@ -20,7 +20,7 @@ def pairs():
 @pytest.fixture(scope="module")
 def model(pairs):
     tokenizer = train_tokenizer([caption for row in range(24) for caption in pairs.captions(row)], 24)
-    model = build_model(Experiment(embedding_dim=16), tokenizer.vocab_size)
+    model = build_model(Experiment(embedding_dim=16, projection_bias=True), tokenizer.vocab_size)
     model.tokenizer = tokenizer
     for module in batch_norms(model).values():  # some gains begin at 0, and nothing below them gets a gradient
         torch.nn.init.ones_(module.weight)
@@ -73,7 +73,9 @@ def test_frozen_encoders_have_no_gradient(pairs):
     frozen = build_model(Experiment(image_frozen=True, text_frozen=True, embedding_dim=16), 400)
     frozen.tokenizer = train_tokenizer([caption for row in range(24) for caption in pairs.captions(row)], 24)
     found = radial_gradients(frozen.eval(), pairs, batches=1, rows=4)
-    assert set(found) == {f"{side}_projection.{part}" for side in ("image", "text") for part in ("weight", "bias")}
+    assert set(found) == {"image_projection.weight", "text_projection.weight"}
+    for name, value in found.items():  # without a bias, the sphere takes out its length
+        assert is_orthogonal(value, frozen.get_parameter(name).numel())
 
 
 def test_a_large_layer_needs_a_smaller_cosine():

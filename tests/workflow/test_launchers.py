@@ -22,7 +22,7 @@ PLAIN = ("GROUP_RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "RANK", "WORL
 def alone(small, tmp_path_factory):
     """The run of one process, without dropout."""
     options = {**small.text_options, "dropout": 0.0, "attention_dropout": 0.0}
-    ex = small.replace(text_options=options, loss="sogclr", optimizer="sgd", lr=0.05)
+    ex = small.replace(text_options=options, loss="sogclr", optimizer="sgd", lr=0.005)
     return fit(ex, tmp_path_factory.mktemp("alone") / "run", **QUIET)
 
 
