@@ -1,4 +1,4 @@
-"""Relative representations: a vector as its cosines to anchors, and towers of two runs stitched by them.
+"""Relative representations: cosines to anchors, in place of a vector.
 
 Two runs that differ in their seed put the same pictures and captions into the same arrangement, but turned: their coordinates mean
 nothing to each other. Cosines to the embeddings of a few fixed items, the *anchors*, stay when a space is turned, mirrored or scaled. So
