@@ -1,4 +1,4 @@
-"""The figure of a caption, token by token: what pooling takes and what matters."""
+"""The figure of a caption, token by token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text lab: type a caption, choose pooling and padding; see what the encoder gets.
+"""The text lab: type a caption; see what the encoder gets of it.
 
     lab = TextLab(run.model())    # the last line of a cell shows it
     lab.reading                   # what it shows, a TextReading
@@ -20,7 +20,7 @@ from clipedu.widgets.controls import Lab, control_style, paragraphs
 
 
 class TextLab(Lab):
-    """Type a caption; choose pooling, padding and mask; see what the encoder gets.
+    """Type a caption, choose pooling, padding and mask.
 
     Args:
         model: of a run, with its tokenizer.

@@ -38,16 +38,16 @@ import clipedu
 SCALE = "tiny"
 experiment = clipedu.Experiment.preset(SCALE, batch_size=64, epochs=4)
 # fast: experiment = experiment.replace(train_size=640, epochs=1)
-pairs = clipedu.load_pairs("scenes", "val", size=300)
+pairs = clipedu.load_pairs("scenes", "val", size=200)
 rows = torch.arange(8)
 
 # %% [markdown]
 # ## 1. Two towers
 #
-# CLIP is two models that know nothing of each other. The image encoder is a network as it is used for classes, without its last layer. The text
-# encoder is a transformer. Each ends in *features*, in a width of its own.
+# CLIP is two models that know nothing of each other: a network for pictures, without its last layer, and a transformer for texts. Each ends in
+# *features*, in a width of its own.
 #
-# **Predict:** which of the two has more parameters, and in which of its parts are they?
+# **Predict:** which of the two has more parameters?
 
 # %%
 from clipedu.training import build_tokenizer, load_train
@@ -62,7 +62,7 @@ table = untrained.text_encoder.get_input_embeddings().weight
 print("of these, the table of tokens:", f"{table.numel():,}", list(table.shape))
 
 # %% [markdown]
-# Now the shapes, step by step. **What you should see:** features of two widths, and one width, 128, for both sides behind the projections.
+# **What you should see:** features of two widths, and one width, 128, for both behind the projections.
 
 # %%
 pairs.tokenize(tokenizer)
@@ -77,13 +77,12 @@ both = untrained.project_image(image), untrained.project_text(text)
 print("embeddings", *(list(side.shape) for side in both))
 
 # %% [markdown]
-# One line has three arrows: the text encoder gives a *state* for each token, and *pooling* makes one vector of them. (This image encoder, a
-# small ResNet, pools inside: it takes the mean over all places of the picture.)
+# The text encoder gives a *state* for each token, and *pooling* makes one vector of them. (The image encoder, a small ResNet, pools inside.)
 
 # %% [markdown]
 # ## 2. What a text encoder gets
 #
-# It never sees letters. The tokenizer, trained on these captions, cuts a text into pieces that it knows; `##` goes on with a word.
+# The tokenizer, trained on these captions, cuts a text into pieces that it knows; `##` goes on with a word.
 #
 # **Predict:** "hexagon" is in none of our captions. What happens to it?
 
@@ -93,15 +92,15 @@ for caption in ("a large red star", "a large red hexagon", "A LARGE red star!"):
     print(lengths[0], *tokenizer.tokenizer.convert_ids_to_tokens(numbers[0][: lengths[0]]))
 
 # %% [markdown]
-# **What you should see:** an unknown word falls to letters, which were hardly trained; capitals are gone. So a tokenizer decides what a
-# model *can* know: 7 tokens for a word of 7 letters are 7 places of the few that a text has, here 24 (CLIP: 77).
+# **What you should see:** an unknown word falls to letters, and takes 7 of the 24 places that a text has (CLIP: 77). Capitals are gone; "!" is
+# `[UNK]`, for no caption has it.
 #
-# **Remember:** a tokenizer belongs to its weights. Token 17 of another tokenizer is another word, and nothing fails.
+# **Remember:** a tokenizer belongs to its weights. Token 17 of another is another word, and nothing fails.
 
 # %% [markdown]
 # ## 3. Pooling
 #
-# Captions of a batch have different lengths. Short ones are filled up with `[PAD]`; the *mask* is true where a token is real.
+# Short captions of a batch are filled up with `[PAD]`; the *mask* is true where a token is real.
 #
 # ### Exercise 1: the mean of a text (medium, very important, 8 minutes)
 #
@@ -111,7 +110,7 @@ for caption in ("a large red star", "a large red hexagon", "A LARGE red star!"):
 # %% tags=["exercise"]
 def mean_pooling(states, mask):
     """Mean of the states where the mask is true, [B, H]."""
-    ### BEGIN SOLUTION Zero what is padding, add up over places, divide by how many are real.
+    ### BEGIN SOLUTION Zero the padding, add up, divide by how many are real.
     real = mask[..., None].to(states.dtype)
     return (states * real).sum(1) / real.sum(1)
     ### END SOLUTION
@@ -123,8 +122,8 @@ from clipedu.exercises import check_mean_pooling
 check_mean_pooling(mean_pooling)
 
 # %% [markdown]
-# BERT's tokens all see each other, so the mean, or the first token (`cls`), will do. GPT and CLIP's text encoder read from left to right: the
-# first token has seen nothing, so it is the same for all captions. Only the last one knows the whole text.
+# BERT's tokens all see each other, so the mean, or the first token (`cls`), will do. GPT and CLIP's text encoder read from left to right: their first
+# token has seen nothing. Only the last one knows the whole text.
 #
 # ### Exercise 2: the last token (easy, very important, 5 minutes)
 #
@@ -134,7 +133,7 @@ check_mean_pooling(mean_pooling)
 # %% tags=["exercise"]
 def last_pooling(states, mask):
     """State of each text's last token, [B, H]."""
-    ### BEGIN SOLUTION A text of n tokens ends in place n - 1; index rows and places together.
+    ### BEGIN SOLUTION A text of n tokens ends in place n - 1; index rows and places.
     last = mask.sum(1) - 1
     return states[torch.arange(len(states)), last]
     ### END SOLUTION
@@ -146,10 +145,10 @@ from clipedu.exercises import check_last_pooling
 check_last_pooling(last_pooling)
 
 # %% [markdown]
-# **What does forgetting the mask cost?** The same caption, with more and more padding.
+# **What does forgetting the mask cost?** The same caption, with more and more padding. **Predict.**
 #
-# **What you should see:** under the mask a cosine of 1.00 everywhere: padding changes nothing. Without it, the feature moves away as padding is
-# added: a caption's embedding would depend on the longest caption of its batch.
+# **What you should see:** under the mask a cosine of 1.00: padding changes nothing. Without it, the embedding moves away: it would depend on the
+# longest caption of its batch.
 
 # %%
 from clipedu.inference.texts import read_text
@@ -172,12 +171,12 @@ scores = pandas.DataFrame([run.metrics for run in runs], index=["A", "B"])
 scores[["tr@1", "ir@1", "top1"]].round(1)
 
 # %% [markdown]
-# **What you should see:** two models about equally good. Keep them: in section 6 we cut them apart.
+# **What you should see:** two models about equally good.
 #
 # **Which words does a trained text encoder listen to?** Leave out one token at a time; how far does the embedding move?
 #
-# **Predict** the order of "large", "red", "star", "above". **What you should see:** colours far ahead: after a few epochs the model tells
-# colours apart, and hardly shapes or places. Above, each token has an equal share of the feature: pooling does not choose.
+# **Predict** the order of "large", "red", "star", "above". **What you should see:** colours far ahead: the model tells colours apart, and hardly
+# shapes or places. In the upper panel each token has an equal share: this pooling does not choose.
 
 # %%
 from clipedu.plots.texts import plot_reading
@@ -187,36 +186,36 @@ plot_reading(read_text(models[0], caption, length=14))
 # %% [markdown]
 # ## 5. Before and after the projection
 #
-# A projection is one matrix: it can turn features, stretch them, and drop what the loss has no use for. To see what a vector *knows*, train a
-# simple classifier on it, a *probe*: here logistic regression, on 16 labelled pictures of each of 100 classes ("a red star").
+# A projection is one matrix: it can turn, stretch and drop. To see what a vector *knows*, train a simple classifier on it, a *probe*: here logistic
+# regression, on 16 labelled pictures of each of 100 classes ("a red star").
 #
-# **Predict** an order of four numbers: features and embeddings, of the untrained and of the trained model. Chance is 1 %.
+# **Predict** an order: features and embeddings, of the untrained and the trained model. Chance is 1 %.
 
 # %%
 from clipedu.data.labelled import labelled_training
 from clipedu.evaluation import probe_scores
 
-labelled = clipedu.load_pairs("scenes", "zeroshot", size=500)
-more, shots, found = labelled_training(labelled, scenes_a_class=20), [16], {}
+labelled = clipedu.load_pairs("scenes", "zeroshot")
+shots, found = [16], {}
 # fast: shots = [2]
+more = labelled_training(labelled, scenes_a_class=shots[0] + 4)
 for name, model in {"untrained": untrained, "trained": models[0]}.items():
     frame = probe_scores(model, more, labelled, probes=["linear"], shots=shots, seeds=[0])
     found[name] = {f"{row.probe}, {row.features}": row.top1 for row in frame.itertuples()}
 pandas.DataFrame(found).round(1)
 
 # %% [markdown]
-# **What you should see:** the untrained network is *not* at chance: random filters see colours, and a probe finds them. Zero-shot it is at
-# chance: the towers have not met. Training lifts all rows. Behind the projection a probe finds about as much as before it, or a little
-# less: a matrix adds nothing. Where there is much to throw away, it throws away much, so probes of CLIP mostly use the features.
+# **What you should see:** a probe of the untrained network is *not* at chance: random filters see colours. Zero-shot it is: the towers have not met.
+# Training lifts all rows. Behind the projection a probe finds about as much as before it, or a little less: a matrix adds nothing.
 #
 # **Remember:** what a vector knows (probe) and what the towers agree on (zero-shot) are two things.
 
 # %% [markdown]
 # ## 6. Cut apart, and stitched
 #
-# Take A's image tower and B's text tower. Both models put matching pairs side by side, in 128 numbers, on the same data.
+# Take A's image tower and B's text tower. Both models put matching pairs side by side, in 128 numbers.
 #
-# **Predict** TR@1 of this pair. Chance is 1 in 300.
+# **Predict** TR@1 of this pair. Chance is well below 1 %.
 
 # %%
 from clipedu.evaluation import retrieval
@@ -229,11 +228,11 @@ scores = {name: retrieval(x.image, y.text, owner, cosine) for name, (x, y) in bo
 pandas.DataFrame(scores).T[["tr@1", "tr@10", "ir@1"]].round(1)
 
 # %% [markdown]
-# **What you should see:** A with B is at chance. The loss sees only cosines within one model, and these stay when the whole space is turned. So
-# each seed has its own axes: number 17 of A means nothing to B.
+# **What you should see:** A with B is at chance. The loss sees only cosines within a model, and these stay when the whole space is turned. So
+# number 17 of A means nothing to B.
 #
-# What *can* be compared? Choose a few pairs that both models know, the **anchors**. Do not ask where a vector lies; ask how similar it is to
-# each anchor. These *relative representations* (Moschella et al., arXiv:2209.15430) need no axes.
+# What *can* be compared? Choose a few pairs, the **anchors**. Do not ask where a vector lies; ask how similar it is to each anchor. These *relative
+# representations* (Moschella et al., arXiv:2209.15430) need no axes.
 #
 # ### Exercise 3: relative representations (easy, very important, 6 minutes)
 #
@@ -243,7 +242,7 @@ pandas.DataFrame(scores).T[["tr@1", "tr@10", "ir@1"]].round(1)
 # %% tags=["exercise"]
 def relative(x, anchors):
     """Cosines to the anchors, [N, K]."""
-    ### BEGIN SOLUTION Divide the rows of both by their lengths; one matrix product does the rest.
+    ### BEGIN SOLUTION Divide all rows by their lengths; one matrix product does the rest.
     x = x / x.norm(dim=1, keepdim=True)
     anchors = anchors / anchors.norm(dim=1, keepdim=True)
     return x @ anchors.T
@@ -256,7 +255,7 @@ from clipedu.exercises import check_relative
 check_relative(relative)
 
 # %% [markdown]
-# Turn A's whole space at random. **What you should see:** coordinates move by as much as they are long; relative ones by rounding.
+# Turn A's space at random. **What you should see:** coordinates move by more than they are long; relative ones by rounding.
 
 # %%
 turn = torch.linalg.qr(torch.randn(128, 128, dtype=torch.double)).Q
@@ -266,13 +265,13 @@ print(f"coordinates move by {(x @ turn - x).norm() / x.norm():.2f} of their leng
 print(f"relative ones by at most {(after - before).abs().max():.0e}")
 
 # %% [markdown]
-# Now stitch. Anchors are pairs of the *training* set: A's image tower embeds their pictures, B's text tower their captions. A new picture is
-# K cosines to pictures, a new caption K cosines to captions. Nothing is trained.
+# Now stitch. Anchors are pairs of the training set: A's image tower embeds their pictures, B's text tower their captions. A new picture is K
+# cosines to pictures, a new caption K cosines to captions. Nothing is trained.
 #
-# Two ways: plain, and *centred*: first take the anchors' mean from each side, for all embeddings of a side point a little in one direction (the
-# *modality gap*), and this is in every cosine.
+# *Centred* takes the anchors' mean from each side first: all embeddings of a side share a direction (the *modality gap*), and it is in every
+# cosine.
 #
-# **Predict:** how many anchors does it take to reach half of A's own score?
+# **Predict:** how many anchors reach half of A's own score?
 
 # %%
 from clipedu.evaluation.relative import stitched_retrieval
@@ -287,18 +286,19 @@ for centred in (False, True):
         curves[centred].append(stitched_retrieval(a.image, b.text, owner, **given)["tr@1"])
 
 # %% [markdown]
-# **What you should see:** ten anchors are far above chance; with a hundred, two models that never met reach more than half of what each does
-# with its own other half. Plain cosines stay well below: the gap is in their way.
+# **What you should see:** ten anchors are far above chance; with a hundred, halves that never met reach more than half of A's own score. Plain
+# cosines stay well below.
 
 # %%
-figure, ax = plt.subplots(figsize=(7, 3.6))
+figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+ax.axhline(scores["A with A"]["tr@1"], color="black", label="A with A")
 ax.plot(counts, curves[True], "o-", label="A with B, relative, centred")
 ax.plot(counts, curves[False], "s--", label="A with B, relative, plain")
-ax.axhline(scores["A with A"]["tr@1"], color="black", label="A with A")
-ax.axhline(scores["A with B"]["tr@1"], color="grey", linestyle=":", label="A with B, coordinates")
+at_chance = scores["A with B"]["tr@1"]
+ax.axhline(at_chance, color="grey", linestyle=":", label="A with B, coordinates")
 ax.set(xscale="log", xlabel="anchors", ylabel="TR@1 (%)")
 ax.set_xticks(counts, counts)
-ax.legend(fontsize=8)
+legend = figure.legend(loc="outside right upper", fontsize=8)
 
 # %% [markdown]
 # **Remember:** two trainings find the same *arrangement*, in other axes. A few pairs known to both are enough to translate.
@@ -308,9 +308,9 @@ ax.legend(fontsize=8)
 #
 # Type captions of your own; the last lines repeat your view in Python.
 #
-# 1. Add padding and take it out of the mask. Which pooling does it hurt most, and which not at all? Why?
-# 2. Which word moves the embedding most? Try "a star", then "a red star". Write a word that the tokenizer does not know.
-# 3. Change the pooling to one that the model was not trained with. How much of its own embedding is left?
+# 1. Add padding and take it out of the mask. Which pooling does it hurt most? Why?
+# 2. Which word moves the embedding most? Try "a star", then "a red star", then a word that the tokenizer does not know.
+# 3. Take a pooling that the model was not trained with. How much of its own embedding is left?
 
 # %%
 from clipedu.widgets.texts import TextLab
@@ -332,8 +332,8 @@ print(lab.script)
 # %% [markdown]
 # ## 8. Your own model in
 #
-# All of this works on other people's models: `clipedu.adopt` takes a CLIP or SigLIP of transformers or open_clip, from the hub, a folder or from
-# memory. We have no network here, so we make a small one with random weights, as a student of transformers would.
+# `clipedu.adopt` takes a CLIP or SigLIP of transformers or open_clip, from the hub, a folder or memory. Without a network, we make a small one with
+# random weights.
 
 # %%
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
@@ -351,7 +351,7 @@ mine = clipedu.adopt(theirs, tokenizer=tokenizer.tokenizer, image_processor=proc
 print(mine.image_size, mine.resize, f"logit scale {math.exp(mine.logit_scale):.1f}", mine.widths)
 
 # %% [markdown]
-# It brought its size, mean, scale and tokenizer along. Saved to a folder and read again, it is the same model:
+# Saved to a folder and read again, it is the same model:
 
 # %%
 with TemporaryDirectory() as folder:
@@ -376,7 +376,7 @@ print({name: round(scores[name], 1) for name in ("tr@1", "ir@1", "modality_gap")
 # %% tags=["exercise"]
 def image_tokens(image_size, patch_size):
     """Tokens of a vision transformer, the class token included."""
-    ### BEGIN SOLUTION How many whole patches fit along one side? Square that, and add one.
+    ### BEGIN SOLUTION How many whole patches fit along one side? Square, add one.
     side = image_size // patch_size
     return side**2 + 1
     ### END SOLUTION
@@ -427,7 +427,7 @@ for given in ({"tokenizer": tokenizer.tokenizer, "image_size": 50}, {}):
 # %% [markdown]
 # ## Your turn
 #
-# - Stitch with anchors that are *captions on both sides* (B's text tower and A's): better than pairs with few anchors? Why?
+# - Stitch with anchors that are captions on *both* sides, by A's and B's text towers. Why are fewer needed?
 # - Do A and B stitch if they have different encoders (`image_encoder="fractal_vit_nano_patch4_32"`)? Or another `embedding_dim`?
 # - Train with `text_pooling="cls"`, then open the lab: which words matter now?
 # - Adopt two real models, and stitch one's image tower to the other's text tower, with anchors of Flickr8k.
