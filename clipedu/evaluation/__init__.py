@@ -16,5 +16,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "calibration_error": "calibration",
         "calibrate_zero_shot": "calibration",
         "corruption_scores": "robustness",
+        "stitched_retrieval": "relative",
     },
 )

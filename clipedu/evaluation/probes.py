@@ -119,7 +119,8 @@ def linear_probe() -> Probe:
 
             def scores(sample: Sample) -> Tensor:
                 found = torch.full((len(sample.labels), sample.classes), -torch.inf, dtype=torch.float64)
-                found[:, known] = torch.from_numpy(model.predict_log_proba(scaled(sample.features))).double()
+                with np.errstate(divide="ignore"):  # a class may have probability 0
+                    found[:, known] = torch.from_numpy(model.predict_log_proba(scaled(sample.features))).double()
                 return found
 
             return scores

@@ -16,6 +16,12 @@ from clipedu.exercises.data import (
     check_surplus,
     check_swap_sides,
 )
+from clipedu.exercises.encoders import (
+    check_image_tokens,
+    check_last_pooling,
+    check_mean_pooling,
+    check_relative,
+)
 from clipedu.exercises.fractal import check_for_mha, check_may_attend, check_reach, check_summary_tokens
 from clipedu.exercises.geometry import (
     check_expmap0,
@@ -87,17 +93,21 @@ __all__ = [
     "check_half_aperture",
     "check_half_life",
     "check_hamming",
+    "check_image_tokens",
+    "check_last_pooling",
     "check_lion",
     "check_lorentz_distance",
     "check_lowest_loss",
     "check_may_attend",
     "check_mean_cosine",
+    "check_mean_pooling",
     "check_my_rows",
     "check_open_gap",
     "check_paired_interval",
     "check_place_code",
     "check_reach",
     "check_recall",
+    "check_relative",
     "check_running_average",
     "check_same_walk",
     "check_sampling_error",

@@ -1,7 +1,6 @@
-"""Models of open_clip, taken apart.
+"""Models of open_clip, found and loaded.
 
-Their towers are its own, timm's, and text models of transformers. open_clip is asked for a model whose text tower is a module of its own (`CustomTextCLIP`, `CoCa`), which computes the same. Its
-projections are tensors or layers at the end of the towers; here they become layers of their own, without a bias where they have none.
+open_clip is asked for a model whose text tower is a module of its own (`CustomTextCLIP`, `CoCa`), which computes the same.
 
 Weights decide the activation: those that were trained with QuickGELU, as OpenAI's, get it, whatever the name of the model says.
 """
@@ -11,7 +10,6 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +17,11 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
 
 from clipedu.interop.hub import from_model_hub, told
-from clipedu.interop.image_towers import OpenClipImage
+from clipedu.interop.open_clip_parts import quiet_open_clip, take_apart
 from clipedu.interop.parts import Parts
-from clipedu.interop.released_tokenizer import of_open_clip
 from clipedu.interop.sources import OPEN_CLIP_CONFIG, Source
-from clipedu.interop.text_towers import OpenClipText
 from clipedu.utils.errors import ClipeduError, quoted, unknown_name, without_trace
 from clipedu.utils.importing import importing
 
@@ -36,13 +31,17 @@ _REMEDY = "take another file, or save the model again"
 
 
 @importing()
-def read_open_clip(source: Source, weights: str | None, seed: int) -> Parts:
+def read_open_clip(
+    source: Source, weights: str | None, seed: int, *, tokenizer: Any = None, image_size: int | None = None
+) -> Parts:
     """Load a model of open_clip and take it apart.
 
     Args:
         source: a name of open_clip, or a folder or repository in its form.
         weights: a pretrained tag, the path of a file, "random", or None for the only ones that there are.
         seed: of random weights.
+        tokenizer: of open_clip; None takes the model's own.
+        image_size: height and width of the images; None takes the model's own.
     Raises:
         ClipeduError: open_clip is not installed, an unknown name or tag, weights that are missing or do not fit.
     """
@@ -54,18 +53,18 @@ def read_open_clip(source: Source, weights: str | None, seed: int) -> Parts:
         tag, file = _tag_or_file(library, source, weights)
         random = tag is None
     settings = {} if tag is None else _activation(library, source, tag)
-    with _hub(library, source, tag), _quiet(), torch.random.fork_rng(devices=[]):
+    with _hub(library, source, tag), quiet_open_clip(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = _create(library, source, tag, load=not random, **settings)
-        tokenizer = library.get_tokenizer(source.where)
+        reader = library.get_tokenizer(source.where) if tokenizer is None else tokenizer
     if file is not None:
         with (
             told(source.name, f"weights {quoted(str(file))}", _REMEDY),
             _misfit(f"weights {quoted(str(file))}", source),
-            _quiet(),
+            quiet_open_clip(),
         ):
             library.load_checkpoint(model, str(file))
-    return _take_apart(model, tokenizer, source.name)
+    return take_apart(model, reader, source.name, image_size)
 
 
 def _installed(source: Source) -> ModuleType:
@@ -149,81 +148,6 @@ def _misfit(weights: str, source: Source) -> Iterator[None]:
         raise ClipeduError(f"{weights} do not fit {source.name}: {'; '.join(names)}") from None
 
 
-def _take_apart(model: Any, tokenizer: Any, name: str) -> Parts:
-    image, image_head = _image_tower(model.visual)
-    text, text_head = _text_tower(model.text)
-    inner = getattr(tokenizer, "tokenizer", None)
-    pad = inner.pad_token_id if inner is not None else 0
-    reader = of_open_clip(tokenizer, vocab_size=_vocab_size(model.text), pad_id=pad, name=name)
-    settings = model.visual.preprocess_cfg
-    sizes = {settings["size"]} if isinstance(settings["size"], int) else set(settings["size"])
-    if len(sizes) > 1:
-        raise ClipeduError(f"{name}: images of {settings['size']} pixels are not square, and clipedu's are")
-    bias = model.logit_bias
-    return Parts(
-        name,
-        image,
-        text,
-        image_head,
-        text_head,
-        reader,
-        None if hasattr(model.text, "pooler") else (reader.length, pad),  # transformers' read the padding's mask
-        sizes.pop(),
-        tuple(settings["mean"]),
-        tuple(settings["std"]),
-        "squash" if settings["resize_mode"] == "squash" else "crop",
-        float(model.logit_scale.detach()),
-        0.0 if bias is None else float(bias.detach()),
-    )
-
-
-def _image_tower(visual: Any) -> tuple[nn.Module, nn.Module]:
-    """Return an image tower without its projection, and that."""
-    from timm.models import VisionTransformer
-    from timm.models.eva import Eva
-
-    if type(visual).__name__ == "VisionTransformer":
-        head, visual.proj = _layer(visual.proj), None
-        return OpenClipImage(visual), head
-    trunk = getattr(visual, "trunk", None)  # timm's
-    if trunk is None or "pool" in dict(
-        visual.head.named_children()
-    ):  # a ResNet, whose pooling ends with its projection
-        return visual, nn.Identity()
-    if len(visual.head):
-        return trunk, visual.head
-    if isinstance(trunk, (VisionTransformer, Eva)):
-        head = trunk.get_classifier()
-        trunk.reset_classifier(0)
-        return trunk, head
-    return trunk, nn.Identity()
-
-
-def _text_tower(text: Any) -> tuple[nn.Module, nn.Module]:
-    """Return a text tower without its projection, and that."""
-    name = "proj" if hasattr(text, "pooler") else "text_projection"
-    head = _layer(getattr(text, name))
-    setattr(text, name, nn.Identity() if name == "proj" else None)
-    return OpenClipText(text), head
-
-
-def _layer(projection: Any) -> nn.Module:
-    """Return a projection as a layer: open_clip's are matrices [F, D]."""
-    if projection is None:
-        return nn.Identity()
-    if isinstance(projection, nn.Module):
-        return projection
-    width, dim = projection.shape
-    layer = nn.Linear(width, dim, bias=False, device="meta")
-    layer.weight = nn.Parameter(projection.detach().T.contiguous(), requires_grad=projection.requires_grad)
-    return layer
-
-
-def _vocab_size(text: Any) -> int:
-    table = getattr(text, "token_embedding", None)
-    return table.num_embeddings if table is not None else text.config.vocab_size
-
-
 def _hub(library: Any, source: Source, tag: str | None) -> Any:
     """Return a context in which errors are one line, of the hub's too where it is needed."""
     if source.where.startswith("hf-hub:"):
@@ -233,24 +157,8 @@ def _hub(library: Any, source: Source, tag: str | None) -> Any:
         repository = "/".join(place.get("hf_hub", "").split("/")[:2]) or place.get("url", "")
         return from_model_hub(repository, f"weights {tag!r} of {source.name}")
     with told(source.name, f"its {OPEN_CLIP_CONFIG}", _REMEDY):
-        text = (library.get_model_config(source.where) or {}).get("text_cfg", {})
+        text = (library.get_model_config(source.where) or {}).get("text_cfg") or {}
     outside = ("hf_model_name",) if source.where.startswith("local-dir:") else ("hf_model_name", "hf_tokenizer_name")
     if repository := next((text[key] for key in outside if text.get(key)), None):
         return from_model_hub(repository, f"the text model of {source.name}")
     return told(source.name, "its model", _REMEDY)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence open_clip, which logs to the root logger and would set it up for all."""
-    root = logging.getLogger()
-    level, handler = root.level, logging.NullHandler()
-    root.addHandler(handler)
-    root.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)

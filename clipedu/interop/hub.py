@@ -129,4 +129,8 @@ def _causes(error: Any) -> Iterator[Exception]:
 
 
 def _line(error: Exception) -> str:
-    return shorten((without_trace(error) or type(error).__name__).splitlines()[0], 250)
+    """Return what an error says: its first line, and the next where that one ends in a colon."""
+    if isinstance(error, KeyError) and error.args:
+        return f"the entry {shorten(error, 200)} is missing"
+    lines = [line.strip() for line in without_trace(error).splitlines() if line.strip()] or [type(error).__name__]
+    return shorten(" ".join(lines[: 1 + lines[0].endswith(":")]), 250)

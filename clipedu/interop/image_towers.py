@@ -7,14 +7,15 @@ Each runs its library's own module, which it holds under the name it has there, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 class _Tower(nn.Module):
@@ -26,6 +27,13 @@ class _Tower(nn.Module):
     def blocks(self) -> list[nn.Module]:
         raise TypeError(f"{type(self).__name__} does not say which its blocks are")
 
+    def run_hooked(self, pixels: Tensor, hooks: Iterable[RemovableHandle]) -> None:
+        """Run it on pixels with hooks that are in place, and remove them."""
+        with ExitStack() as stack:
+            for hook in hooks:
+                stack.enter_context(hook)
+            self(pixels)
+
     def token_states(self, pixels: Tensor) -> list[Tensor]:
         """Return the tokens after each block, [B, L, width] each.
 
@@ -36,12 +44,7 @@ class _Tower(nn.Module):
         def keep(module: nn.Module, args: Any, output: Any) -> None:
             kept.append(output[0] if isinstance(output, tuple) else output)
 
-        handles = [block.register_forward_hook(keep) for block in self.blocks()]
-        try:
-            self(pixels)
-        finally:
-            for handle in handles:
-                handle.remove()
+        self.run_hooked(pixels, [block.register_forward_hook(keep) for block in self.blocks()])
         return kept
 
 
@@ -85,13 +88,8 @@ class OpenClipImage(_Tower):
         def keep(module: nn.Module, args: Any, output: Any) -> None:
             kept.append(output[1])
 
-        handles = [layer.register_forward_pre_hook(ask, with_kwargs=True) for layer in layers]
-        handles += [layer.register_forward_hook(keep) for layer in layers]
-        try:
-            self(pixels)
-        finally:
-            for handle in handles:
-                handle.remove()
+        asking = [layer.register_forward_pre_hook(ask, with_kwargs=True) for layer in layers]
+        self.run_hooked(pixels, [*asking, *(layer.register_forward_hook(keep) for layer in layers)])
         return kept
 
 
@@ -101,15 +99,18 @@ class TransformersImage(_Tower):
     Args:
         vision_model: with `.pooler_output`.
         image_size: height and width of its images.
+        resampled: that is not the size which its positions are made for, so they are resampled, where it has positions.
     """
 
-    def __init__(self, vision_model: Any, image_size: int):
+    def __init__(self, vision_model: Any, image_size: int, *, resampled: bool = False):
         super().__init__()
         self.vision_model, self.image_size = vision_model, image_size
+        can = "interpolate_pos_encoding" in signature(vision_model.forward).parameters
+        self.options = {"interpolate_pos_encoding": True} if resampled and can else {}
 
-    def inputs(self, pixels: Tensor) -> dict[str, Tensor]:
+    def inputs(self, pixels: Tensor) -> dict[str, Any]:
         """Return what the vision model is called with."""
-        return {"pixel_values": pixels}
+        return {"pixel_values": pixels} | self.options
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Compute features [B, F] from normalised pixels [B, 3, H, W]."""
@@ -140,17 +141,13 @@ class TransformersImage(_Tower):
             if isinstance(weights, Tensor) and weights.ndim == 4:
                 kept[number] = weights
 
-        handles = [
+        hooks = [
             module.register_forward_hook(partial(keep, number))
             for number, block in enumerate(self.blocks())
             for module in block.modules()
         ]
-        try:
-            with _eager(self.vision_model):
-                self(pixels)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with _eager(self.vision_model):
+            self.run_hooked(pixels, hooks)
         return [kept[number] for number in sorted(kept)]
 
 
@@ -160,7 +157,7 @@ class PatchesImage(TransformersImage):
     It reads a list of patches; of square images that is a grid of them.
     """
 
-    def inputs(self, pixels: Tensor) -> dict[str, Tensor]:
+    def inputs(self, pixels: Tensor) -> dict[str, Any]:
         """Cut pixels [B, 3, H, W] into patches, [B, N, P * P * 3].
 
         Rows come first, and the channels of a pixel are together.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from clipedu.geometry import build_geometry
 from clipedu.models.dual_encoder import DualEncoder, Tower, evaluating
 from clipedu.utils.errors import ClipeduError, quoted, without_trace
+from clipedu.utils.finite import NotFinite, model_fault
 
 NORM_PARTS = {"image": "image", "text": "text"}  # of a `NormMonitor`; the rest is "other"
 _TRIED = "a photo"
@@ -36,6 +37,7 @@ class Parts:
         mean, std: of the pixels in 0..1, a number a channel.
         resize: how its images are made square, "crop" or "squash".
         logit_scale, logit_bias: a pair's logit is exp(logit_scale) * cosine + logit_bias.
+        own_size: what `image_size` was before another one was asked for; 0 where it was not square.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Parts:
     resize: str
     logit_scale: float
     logit_bias: float
+    own_size: int | None = None
 
 
 def assemble(parts: Parts, dtype: torch.dtype) -> DualEncoder:
@@ -63,6 +66,7 @@ def assemble(parts: Parts, dtype: torch.dtype) -> DualEncoder:
         the model in evaluation mode, on the CPU, in the cosine geometry.
     Raises:
         ClipeduError: a tower that gives more than a vector an input, widths that differ, or one that cannot be run.
+        NotFinite: a weight is not finite.
     """
     pixels = torch.zeros(1, 3, parts.image_size, parts.image_size)
     ids, lengths = parts.tokenizer.encode([_TRIED])
@@ -71,7 +75,12 @@ def assemble(parts: Parts, dtype: torch.dtype) -> DualEncoder:
         length, pad = parts.text_padding
         tokens = nn.functional.pad(tokens, (0, length - tokens.shape[1]), value=pad)
     mask = torch.arange(tokens.shape[1])[None] < int(lengths[0])
-    image = _width(parts.name, "image", parts.image_encoder, lambda: parts.image_encoder(pixels))
+    size, own = parts.image_size, parts.own_size
+    cannot = "cannot be run"
+    if own not in (None, size):
+        its_own = f" (its own have {own} x {own})" if own else ""
+        cannot = f"cannot read images of {size} x {size} pixels{its_own}"
+    image = _width(parts.name, "image", parts.image_encoder, lambda: parts.image_encoder(pixels), cannot)
     text = _width(parts.name, "text", parts.text_encoder, lambda: parts.text_encoder(tokens, mask.long()))
     widths = [
         _width(parts.name, side, head, lambda head=head, width=width: head(torch.zeros(1, width)))  # type: ignore[misc]
@@ -93,13 +102,16 @@ def assemble(parts: Parts, dtype: torch.dtype) -> DualEncoder:
     )
     for module in model.children():
         module.to(dtype)
+    if fault := model_fault(model):
+        other = "" if dtype == torch.float32 else ", or dtype=torch.float32"
+        raise NotFinite(f"{parts.name}: {fault} is not finite: take a model that works{other}")
     model.tokenizer, model.image_size, model.resize = parts.tokenizer, parts.image_size, parts.resize
     model.logit_scale, model.logit_bias, model.parts = parts.logit_scale, parts.logit_bias, NORM_PARTS
     return model.eval()
 
 
 @torch.no_grad()
-def _width(name: str, side: str, module: nn.Module, run: Callable[[], Any]) -> int:
+def _width(name: str, side: str, module: nn.Module, run: Callable[[], Any], cannot: str = "cannot be run") -> int:
     """Return how many numbers a vector of a module has."""
     with evaluating(module):
         try:
@@ -107,7 +119,7 @@ def _width(name: str, side: str, module: nn.Module, run: Callable[[], Any]) -> i
         except ClipeduError as error:
             raise ClipeduError(f"{name}: {error}") from None
         except Exception as error:  # noqa: BLE001  each model fails in its own way
-            raise ClipeduError(f"{name}: its {side} tower cannot be run: {without_trace(error)}") from None
+            raise ClipeduError(f"{name}: its {side} tower {cannot}: {without_trace(error)}") from None
     if not isinstance(vector, Tensor) or vector.ndim != 2:
         shape = list(vector.shape) if isinstance(vector, Tensor) else quoted(type(vector).__name__)
         raise ClipeduError(

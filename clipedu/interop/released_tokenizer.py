@@ -112,14 +112,11 @@ def of_transformers(
         name: of the model, for messages.
         right: pad behind the text; False pads where the tokenizer does.
     Raises:
-        ClipeduError: it has no token to pad with.
+        ClipeduError: it has no token to pad with, or one that the model does not have; no place for a word.
     """
     pad = tokenizer.pad_token_id
-    if pad is None:
-        raise ClipeduError(
-            f"{name}: its tokenizer has no pad token, so texts of several lengths make no batch: set pad_token in its "
-            "tokenizer_config.json to the one it was trained with"
-        )
+    check_pad(pad, vocab_size, name)
+    check_room(len(tokenizer("")["input_ids"]), length, name)
     side = "right" if right else tokenizer.padding_side
 
     def rows(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -145,20 +142,58 @@ def of_transformers(
     )
 
 
-def of_open_clip(tokenizer: Any, *, vocab_size: int, pad_id: int, name: str) -> ReleasedTokenizer:
+def check_pad(pad: int | None, vocab_size: int, name: str) -> None:
+    """Check the token that fills up short texts.
+
+    Args:
+        pad: its id; None where the tokenizer has none.
+        vocab_size: of the model.
+        name: of the model, for messages.
+    Raises:
+        ClipeduError: there is none, or the model does not have it.
+    """
+    if pad is None:
+        raise ClipeduError(
+            f"{name}: its tokenizer has no pad token, so texts of several lengths make no batch: set pad_token in its "
+            "tokenizer_config.json, or tokenizer.pad_token, to the one it was trained with"
+        )
+    if not 0 <= pad < vocab_size:
+        raise ClipeduError(
+            f"{name}: its tokenizer's pad token is number {pad}, and the model has {vocab_size} tokens: the tokenizer is another model's, or "
+            "pad_token in its tokenizer_config.json is not a token of it"
+        )
+
+
+def check_room(marks: int, length: int, name: str) -> None:
+    """Check that a text has a place for a word.
+
+    Args:
+        marks: tokens that the tokenizer adds to each text.
+        length: tokens that a text may have, those included.
+        name: of the model, for messages.
+    Raises:
+        ClipeduError: it has none.
+    """
+    if marks >= length:
+        raise ClipeduError(
+            f"{name}: a text of at most {length} tokens has no place for a word, as the tokenizer adds {marks}: mend the length in the "
+            "settings of tokenizer (model_max_length) or model"
+        )
+
+
+def of_open_clip(tokenizer: Any, *, vocab_size: int, pad_id: Any, name: str) -> ReleasedTokenizer:
     """Wrap a tokenizer of open_clip.
 
     Args:
         tokenizer: as `open_clip.get_tokenizer` makes it, with its `context_length`.
         vocab_size: of the model.
-        pad_id: that fills up its rows.
+        pad_id: that fills up its rows; None where it has none.
         name: of the model, for messages.
     Raises:
-        ClipeduError: the tokenizer of transformers inside has no token to pad with.
+        ClipeduError: the tokenizer of transformers inside has no token to pad with, or one that the model does not have.
     """
     inner = getattr(tokenizer, "tokenizer", None)  # of transformers
-    if inner is not None and inner.pad_token_id is None:
-        raise ClipeduError(f"{name}: its tokenizer has no pad token: set pad_token in its tokenizer_config.json")
+    check_pad(pad_id if inner is None or inner.pad_token_id is not None else None, vocab_size, name)
 
     def rows(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         ids = tokenizer(texts).numpy().astype(np.int32)
@@ -172,6 +207,7 @@ def of_open_clip(tokenizer: Any, *, vocab_size: int, pad_id: int, name: str) -> 
         text = tokenizer.clean_fn(text)
         return len(inner(text, add_special_tokens=not own)["input_ids"]) + 3 * own
 
+    check_room(whole(""), tokenizer.context_length, name)
     cleaning = [repr(getattr(getattr(tokenizer, key, None), "__name__", None)) for key in ("clean_fn", "reduction_fn")]
     how = [getattr(tokenizer, key, None) for key in ("tokenizer_mode", "strip_sep_token")]
     own = sorted(tokenizer.encoder.items()) if inner is None else _facts(inner)

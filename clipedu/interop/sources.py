@@ -24,6 +24,8 @@ FAMILIES = ("clip", "siglip", "siglip2", "vision-text-dual-encoder")  # model ty
 CONFIG, OPEN_CLIP_CONFIG, RUN = "config.json", "open_clip_config.json", "experiment.json"
 PREFIXES = ("open_clip:", "hf:")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+_POINTER = b"version https://git-lfs"
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 FORMS = "open_clip:NAME, hf:OWNER/NAME, or a folder or file on this machine"
 
 
@@ -115,7 +117,18 @@ def library_of(folder: Path, name: str, *, downloaded: bool = True) -> str:
     )
 
 
+def _check_pointers(files: Iterable[Path]) -> None:
+    """Refuse files that Git LFS has put in place of weights: a few lines of text."""
+    for file in files:
+        with file.open("rb") as opened:
+            if opened.read(len(_POINTER)) == _POINTER:
+                raise ClipeduError(
+                    f"{file} is no file of weights but Git LFS's pointer to it: fetch it with git lfs pull"
+                )
+
+
 def _of_folder(folder: Path, name: str) -> Source:
+    _check_pointers(sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file()))
     library = library_of(folder, name)
     return Source(library, f"local-dir:{folder}" if library == "open_clip" else str(folder), name)
 
@@ -125,10 +138,11 @@ def _of_file(file: Path, name: str) -> Source:
     if {CONFIG, OPEN_CLIP_CONFIG} & {path.name for path in file.parent.iterdir()}:
         found = _of_folder(file.parent, name)
         return Source(found.library, found.where, name, weights=file)
-    if file.suffix not in (".safetensors", *TORCH_SUFFIXES):
+    if file.suffix not in SUFFIXES:
         raise ClipeduError(
             f"{name} is no file of weights: its name must end in .safetensors or {', '.join(TORCH_SUFFIXES)}"
         )
+    _check_pointers([file])
     names = read_state(file)
     whose = _whose(names)
     if whose is None:

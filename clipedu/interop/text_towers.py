@@ -18,7 +18,8 @@ class OpenClipText(nn.Module):
     """A text tower of open_clip, which reads ids alone.
 
     Args:
-        text: its `TextTransformer` or `HFTextEncoder`; what it returns besides the features is dropped.
+        text: its `TextTransformer` or `HFTextEncoder`, or a `CLIP` without image tower and text projection; what it returns besides
+            the features is dropped.
     """
 
     def __init__(self, text: Any):
@@ -27,7 +28,7 @@ class OpenClipText(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Compute features [B, G] from token ids [B, L]; the mask is not used."""
-        out = self.text(input_ids)
+        out = getattr(self.text, "encode_text", self.text)(input_ids)
         return out[0] if isinstance(out, tuple) else out
 
 

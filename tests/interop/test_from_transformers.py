@@ -105,7 +105,7 @@ def test_without_an_image_processor(released, tmp_path, caplog):
     (folder / "preprocessor_config.json").unlink()
     with caplog.at_level(logging.WARNING, logger="clipedu"):
         model = adopt(folder)
-    assert "was saved without its image processor: mean (0.48" in caplog.text and "CLIPImageProcessor" in caplog.text
+    assert "comes without its image processor: mean (0.48" in caplog.text and "CLIPImageProcessor" in caplog.text
     assert torch.equal(model.mean, adopt(released("clip")[0]).mean)
     (folder / "preprocessor_config.json").write_text("{")
     with pytest.raises(ClipeduError, match="its image processor cannot be read"):

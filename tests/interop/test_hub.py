@@ -138,3 +138,23 @@ def test_other_errors_are_one_line_too(monkeypatch):
         raise KeyError
     with pytest.raises(ClipeduError, match="^as it is$"), from_model_hub("own/clip"), told("own/clip", "it", "save it"):
         raise ClipeduError("as it is")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("weight_map"), "the entry 'weight_map' is missing"),
+        (
+            ValueError("Validation error for field 'size':\n    TypeError: expected int"),
+            "field 'size': TypeError: expected int",
+        ),
+        (ValueError("first\nsecond"), r"\(first\)"),
+        (ValueError(""), "ValueError"),
+    ],
+)
+def test_what_an_error_says_is_one_line(error, said):
+    with (
+        pytest.raises(ClipeduError, match=f"mine: its weights cannot be read .*{said}"),
+        told("mine", "its weights", "save it"),
+    ):
+        raise error

@@ -12,6 +12,7 @@ from torch import nn
 
 from clipedu import ClipeduError
 from clipedu.interop.parts import NORM_PARTS, Parts, assemble
+from clipedu.utils.finite import NotFinite
 
 
 class Texts(nn.Module):
@@ -70,3 +71,26 @@ def test_no_projection():
 def test_what_does_not_fit(changes, message):
     with pytest.raises(ClipeduError, match=message):
         assemble(parts(**changes), torch.float32)
+
+
+def test_weights_that_are_not_finite():
+    head = nn.Linear(9, 5)
+    with torch.no_grad():
+        head.weight[0, 0] = torch.nan
+    with pytest.raises(
+        NotFinite, match="^mine: the weight 'text_projection.weight' .NaN. is not finite: take a model that works$"
+    ):
+        assemble(parts(text_projection=head), torch.float32)
+    large = nn.Linear(9, 5)
+    with torch.no_grad():
+        large.weight.fill_(1e5)  # which float16 does not hold
+    with pytest.raises(NotFinite, match="or dtype=torch.float32$"):
+        assemble(parts(text_projection=large), torch.float16)
+
+
+def test_images_of_another_size_than_its_own():
+    fixed = nn.Sequential(nn.Flatten(), nn.Linear(192, 192))
+    with pytest.raises(
+        ClipeduError, match=r"^mine: its image tower cannot read images of 16 x 16 pixels .its own have 8 x 8.: "
+    ):
+        assemble(parts(image_encoder=fixed, image_size=16, own_size=8), torch.float32)

@@ -103,3 +103,18 @@ def test_files_without_settings(released, tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ClipeduError, match="notes.txt is no file of weights: its name must end in .safetensors or .pt"):
         find_source(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("kind", ["clip", "vit"])
+def test_a_pointer_of_git_lfs(kind, released, tmp_path):
+    folder = tmp_path / kind
+    shutil.copytree(released(kind)[0], folder)
+    (file,) = folder.glob("*.safetensors")
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
+    alone = tmp_path / "alone.pt"
+    shutil.copy(file, alone)
+    for given in (folder, file, alone):
+        with pytest.raises(
+            ClipeduError, match="is no file of weights but Git LFS's pointer to it: fetch it with git lfs pull"
+        ):
+            find_source(given)
