@@ -1,0 +1,209 @@
+"""Both encoders as ONNX graphs, with tokenizer and image processor beside them.
+
+    image_model.onnx   pixel_values float32 [B, 3, S, S], normalised            -> image_embeds [B, D]
+    text_model.onnx    input_ids, attention_mask int64 [B, L]                   -> text_embeds [B, D]
+
+B and L are free. Embeddings are tangent vectors of any length, as clipedu has them: how they are compared, in which geometry and with which
+temperature, is in each file's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipedu import __version__
+from clipedu.exports.reading import image_processor, library_tokenizer
+from clipedu.exports.release import Release, check_equal
+from clipedu.utils.errors import ClipeduError, without_trace
+from clipedu.utils.files import write_json
+from clipedu.utils.hub import quiet
+
+IMAGE, TEXT = "image_model.onnx", "text_model.onnx"
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+FACTS = "clipedu"  # of the metadata: a JSON object
+
+
+class ImageModel(nn.Module):
+    """The image side of a model: normalised pixels -> tangent vectors."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Embed pixels [B, 3, S, S] -> [B, D]."""
+        return self.model.project_image(self.model.image_encoder(pixel_values))
+
+
+class TextModel(nn.Module):
+    """The text side of a model: token ids and mask -> tangent vectors."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Embed ids [B, L] and mask [B, L], 1 for a token -> [B, D]."""
+        return self.model.encode_text(input_ids, attention_mask.bool())
+
+
+def write_onnx(release: Release, folder: Path, where: str) -> None:
+    """Write both encoders for onnxruntime and others.
+
+    Args:
+        release: the model.
+        folder: where to.
+        where: what the model will be called; not used, its files do not say where they are.
+    Raises:
+        ClipeduError: onnx, onnxscript or onnxruntime are not installed, an encoder that torch cannot export, or embeddings that are
+            not equal.
+    """
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise ClipeduError(f"--to onnx needs {' and '.join(missing)}, not installed here: pip install 'clipedu[export]'")
+    pixels = release.model.normalise(release.pixels()).contiguous()
+    ids, mask = padded(release)
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=max(release.length, 2))
+    both: dict[int, Any] = {0: batch} if release.model.text_padding is not None else {0: batch, 1: length}
+    _write(release, ImageModel(release.model), (pixels,), ("image_embeds", "pixel_values"), [{0: batch}], folder / IMAGE)
+    _write(
+        release,
+        TextModel(release.model),
+        (ids, mask),
+        ("text_embeds", "input_ids", "attention_mask"),
+        [both, both],
+        folder / TEXT,
+    )
+    with quiet():
+        image_processor(release).save_pretrained(folder)
+        if getattr(release.model.tokenizer, "tokenizer", None) is not None:
+            library_tokenizer(release).save_pretrained(folder)
+    write_json(folder / "config.json", {"model_type": "clip_text_model", **facts(release)})
+    image, text = (run(folder / IMAGE, pixels), run(folder / TEXT, ids, mask))
+    check_equal(release, image, text, f"{release.name} for ONNX")
+
+
+def lines_onnx(release: Release, where: str, hub: bool) -> str:
+    """Return code that runs the graphs and compares a picture with two texts."""
+    fetch = f"from huggingface_hub import snapshot_download\n\nfolder = snapshot_download({where!r})" if hub else ""
+    fetch = fetch or f"folder = {where!r}"
+    return f"""\
+import onnxruntime
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer
+
+{fetch}
+images, texts = (onnxruntime.InferenceSession(f"{{folder}}/{{side}}_model.onnx") for side in ("image", "text"))
+processor, tokenizer = AutoImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)"""
+
+
+def padded(release: Release) -> tuple[Tensor, Tensor]:
+    """Return ids and mask of the release's texts, int64 [T, L], padded as the model needs them."""
+    ids, mask = release.tokens()
+    if release.model.text_padding is not None:
+        length, fill = release.model.text_padding
+        more = (0, length - ids.shape[1])
+        mask = nn.functional.pad(mask, more)
+        ids = nn.functional.pad(ids, more).masked_fill(~mask, fill)
+    return ids, mask.long()
+
+
+def facts(release: Release) -> dict[str, Any]:
+    """Return what the metadata of a graph say, as JSON can hold it."""
+    geometry = release.model.geometry
+    numbers = {name: round(float(value), 8) for name, value in geometry.watched().items()}
+    scale = release.scale
+    return {
+        "clipedu": __version__,
+        "geometry": release.geometry,
+        **({"curvature": numbers["curvature"]} if "curvature" in numbers else _fixed_curvature(geometry)),
+        "logit_scale": None if scale is None else scale.logit_scale,
+        "logit_bias": release.bias,
+        "image_size": release.image_size,
+        "resize": release.resize,
+        "image_mean": release.mean,
+        "image_std": release.std,
+        "text_length": release.length,
+    }
+
+
+def run(path: Path, *inputs: Tensor) -> Tensor:
+    """Run a graph with onnxruntime.
+
+    Args:
+        path: of the graph.
+        inputs: in its order.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+    (out,) = session.run(None, {name: given.numpy() for name, given in zip(names, inputs, strict=True)})
+    return torch.from_numpy(out)
+
+
+def _fixed_curvature(geometry: Any) -> dict[str, float]:
+    return {"curvature": round(float(geometry.curvature), 8)} if hasattr(geometry, "curvature") else {}
+
+
+@torch.no_grad()
+def _write(
+    release: Release,
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: tuple[str, ...],
+    shapes: list[dict[int, Any]],
+    path: Path,
+) -> None:
+    """Export one encoder, with its metadata, and let onnx check it."""
+    import onnx
+
+    output, *given = names
+    with _quiet():
+        try:
+            program: Any = torch.onnx.export(
+                module.eval(),
+                inputs,
+                input_names=given,
+                output_names=[output],
+                dynamic_shapes=tuple(shapes),
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+            )
+        except Exception as error:  # noqa: BLE001  torch's exporter fails in many ways
+            reason = without_trace(error).splitlines()[0][:200]
+            raise ClipeduError(f"torch cannot export {path.stem} of {release.name} to ONNX: {reason}") from None
+    program.model.metadata_props[FACTS] = json.dumps(facts(release))
+    program.save(path, external_data=_is_large(module))
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def _is_large(module: nn.Module) -> bool:
+    """Return whether the weights are more than one file of ONNX may hold, 2 GB."""
+    return sum(value.numel() * value.element_size() for value in module.parameters()) > 1.9e9
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence torch's exporter."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
