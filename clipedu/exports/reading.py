@@ -29,8 +29,8 @@ def library_tokenizer(release: Release) -> Any:
     Raises:
         ClipeduError: the model's tokenizer is none of transformers.
     """
-    inner = getattr(release.model.tokenizer, "tokenizer", None)
-    if inner is None or not hasattr(inner, "save_pretrained"):
+    inner = transformers_tokenizer(release)
+    if inner is None:
         raise ClipeduError(f"the tokenizer of {release.name} is none of transformers, so it cannot be written beside the model")
     backend = getattr(inner, "backend_tokenizer", None)
     sides: dict[str, Any] = {"model_max_length": release.length, "padding_side": "right", "truncation_side": "right"}
@@ -48,6 +48,16 @@ def library_tokenizer(release: Release) -> Any:
     if release.clean is True:
         own.normalizer = _cleaning(own.normalizer)
     return PreTrainedTokenizerFast(tokenizer_object=own, **dict(inner.special_tokens_map), **sides)
+
+
+def transformers_tokenizer(release: Release) -> Any:
+    """Return the tokenizer of transformers inside the model's own; None where there is none."""
+    own = release.model.tokenizer  # of a run, or of a released model: then its library's, which may hold one again
+    for holder in (own, library := getattr(own, "library", None), getattr(library, "tokenizer", None)):
+        for found in (holder, getattr(holder, "tokenizer", None)):
+            if hasattr(found, "special_tokens_map") and hasattr(found, "save_pretrained"):
+                return found
+    return None
 
 
 def image_processor(release: Release) -> Any:

@@ -22,10 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from clipedu import __version__
-from clipedu.exports.reading import image_processor, library_tokenizer
+from clipedu.exports.reading import check_tokens, image_processor, library_tokenizer, transformers_tokenizer
 from clipedu.exports.release import Release, check_equal
 from clipedu.utils.errors import ClipeduError, without_trace
-from clipedu.utils.files import write_json
 from clipedu.utils.hub import quiet
 
 IMAGE, TEXT = "image_model.onnx", "text_model.onnx"
@@ -85,25 +84,45 @@ def write_onnx(release: Release, folder: Path, where: str) -> None:
     )
     with quiet():
         image_processor(release).save_pretrained(folder)
-        if getattr(release.model.tokenizer, "tokenizer", None) is not None:
-            library_tokenizer(release).save_pretrained(folder)
-    write_json(folder / "config.json", {"model_type": "clip_text_model", **facts(release)})
+        if transformers_tokenizer(release) is not None:
+            tokenizer = library_tokenizer(release)
+            tokenizer.save_pretrained(folder)
+            check_tokens(release, type(tokenizer).from_pretrained(folder, local_files_only=True))
     image, text = (run(folder / IMAGE, pixels), run(folder / TEXT, ids, mask))
     check_equal(release, image, text, f"{release.name} for ONNX")
 
 
 def lines_onnx(release: Release, where: str, hub: bool) -> str:
     """Return code that runs the graphs and compares a picture with two texts."""
-    fetch = f"from huggingface_hub import snapshot_download\n\nfolder = snapshot_download({where!r})" if hub else ""
-    fetch = fetch or f"folder = {where!r}"
+    fetch = f"snapshot_download({where!r})" if hub else repr(where)
+    snapshot = "from huggingface_hub import snapshot_download\n" if hub else ""
+    imports, tokens = _token_lines(release)
     return f"""\
 import onnxruntime
-from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer
+{snapshot}{imports}from PIL import Image
+from transformers import AutoImageProcessor
 
-{fetch}
+folder = {fetch}
 images, texts = (onnxruntime.InferenceSession(f"{{folder}}/{{side}}_model.onnx") for side in ("image", "text"))
-processor, tokenizer = AutoImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)"""
+pixels = AutoImageProcessor.from_pretrained(folder)(Image.open("photo.jpg"), return_tensors="np")
+tokens = {tokens}
+
+image_embeds = images.run(None, {{"pixel_values": pixels["pixel_values"]}})[0]
+text_embeds = texts.run(None, {{given.name: tokens[given.name] for given in texts.get_inputs()}})[0]"""
+
+
+def _token_lines(release: Release) -> tuple[str, str]:
+    """Return the import and the expression that make tokens of texts."""
+    given = '["a red star", "a blue circle"]'
+    tokenizer = transformers_tokenizer(release)
+    if tokenizer is None:  # open_clip's own
+        name = release.name.removeprefix("open_clip:")
+        return "import open_clip\n", f'{{"input_ids": open_clip.get_tokenizer({name!r})({given}).numpy()}}'
+    fast = getattr(tokenizer, "backend_tokenizer", None) is not None
+    kind = "PreTrainedTokenizerFast" if fast else type(tokenizer).__name__
+    padding = "True" if release.model.text_padding is None else '"max_length"'
+    options = f'padding={padding}, truncation=True, return_tensors="np"'
+    return f"from transformers import {kind}\n", f"{kind}.from_pretrained(folder)({given}, {options})"
 
 
 def padded(release: Release) -> tuple[Tensor, Tensor]:
@@ -146,8 +165,8 @@ def run(path: Path, *inputs: Tensor) -> Tensor:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_inputs()]
-    (out,) = session.run(None, {name: given.numpy() for name, given in zip(names, inputs, strict=True)})
+    names = [one.name for one in session.get_inputs()]  # an encoder that reads no mask has none
+    (out,) = session.run(None, {name: given.numpy() for name, given in zip(names, inputs, strict=False)})
     return torch.from_numpy(out)
 
 

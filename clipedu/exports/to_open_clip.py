@@ -8,6 +8,7 @@ file by the name of a folder or repository, so its own settings say where they a
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from clipedu.exports.timm_tower import TimmTower
 from clipedu.exports.to_timm import masked_not
 from clipedu.interop.from_open_clip import silent
 from clipedu.utils.errors import ClipeduError
-from clipedu.utils.files import write_json
+from clipedu.utils.files import write_json, write_text
 from clipedu.utils.hub import quiet
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -50,7 +51,7 @@ def write_open_clip(release: Release, folder: Path, where: str) -> None:
     _check(release)
     text = _text_config(release)
     write_json(folder / "config.json", {**text.to_dict(), **_timm_settings(release, tower)})
-    write_json(folder / CONFIG, settings(release, str(folder)))
+    write_text(folder / CONFIG, settings_text(release, str(folder)))
     save_reading(release, folder)
     save_file(_state(release), folder / WEIGHTS)
     with silent(), quiet():
@@ -66,7 +67,7 @@ def write_open_clip(release: Release, folder: Path, where: str) -> None:
     with torch.no_grad():
         image = loaded.encode_image(release.model.normalise(release.pixels()))
         check_equal(release, image, loaded.encode_text(tokenizer(release.texts)), f"{release.name} for open_clip")
-    write_json(folder / CONFIG, settings(release, where))
+    write_text(folder / CONFIG, settings_text(release, where))
 
 
 def settings(release: Release, where: str) -> dict[str, Any]:
@@ -105,6 +106,15 @@ def settings(release: Release, where: str) -> dict[str, Any]:
         "resize_mode": "shortest" if release.resize == "crop" else "squash",
     }
     return {"model_cfg": model, "preprocess_cfg": pixels}
+
+
+def settings_text(release: Release, where: str) -> str:
+    """Return the text of open_clip_config.json.
+
+    Args:
+        release, where: as of `settings`.
+    """
+    return json.dumps(settings(release, where), indent=2) + "\n"
 
 
 def lines_open_clip(release: Release, where: str, hub: bool) -> str:
