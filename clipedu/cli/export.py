@@ -72,7 +72,9 @@ def export(args: argparse.Namespace) -> None:
         push_to_hub=args.push_to_hub,
         private=args.private,
     )
-    print(f"{done.folder}: {done.size / 1e6:.1f} MB, loaded again by {args.to} with equal embeddings. Its card: README.md")
+    print(
+        f"{done.folder}: {done.size / 1e6:.1f} MB, loaded again by {args.to} with equal embeddings. Its card: README.md"
+    )
     if args.licence is None:
         print("The card says that the licence is unknown. To name one: --licence NAME")
     if done.page is not None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from clipedu import __version__
 from clipedu.evaluation.metrics import BY_RANK, METRICS
 from clipedu.evaluation.uncertainty import chance_levels
-from clipedu.exports.licences import base_model, licence_entries, licence_words, training_manifest
+from clipedu.exports.licences import base_model, licence_entries, licence_words, shown_name, training_manifest
 from clipedu.exports.reading import reading_words
 from clipedu.exports.release import Release
+from clipedu.report.format import duration
 from clipedu.utils.markdown import markdown_table
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def model_card(release: Release, library: str, code: str, licence: str | None, *
     results = [] if tower else list(_results(release))
     ground = base_model(release)
     ground = None if ground is None else ground.removeprefix("hf:")
-    facts = {
+    facts: dict[str, Any] = {
         **licence_entries(licence),
         "library_name": library,
         "pipeline_tag": "image-feature-extraction" if tower else "zero-shot-image-classification",
@@ -80,7 +81,7 @@ def _title(release: Release) -> str:
 
 def _kind(release: Release) -> str:
     if release.run is None:
-        return f"from {release.name}"
+        return f"from {shown_name(release.name)}"
     ex = release.run.experiment
     return f"{ex.image_encoder} and {ex.text_encoder}, trained by the loss {ex.loss}"
 
@@ -95,12 +96,14 @@ def _comparison(release: Release) -> list[str]:
         "cosine": "they are compared by the cosine, so their length does not count",
         "elliptic": "they are compared by the angle between them, so their length does not count",
     }
-    how = words.get(release.geometry, f"they are tangent vectors, which the geometry {release.geometry!r} maps and compares")
+    how = words.get(
+        release.geometry, f"they are tangent vectors, which the geometry {release.geometry!r} maps and compares"
+    )
     entry = type(release.model.geometry)
     formula = "" if release.geometry == "cosine" else f" (similarity: ${entry.formula}$, {entry.paper})"
     lines = [f"Embeddings have {release.dim} numbers and any length: {how}{formula}."]
     if (c := getattr(release.model.geometry, "curvature", None)) is not None:
-        lines.append(f"Curvature: c = {float(c):.4f} (the space has curvature -c).")
+        lines.append(f"Curvature: c = {float(c.detach()):.4f} (the space has curvature -c).")
     if release.scale is None:
         lines.append("The loss has no temperature, so logits have no scale that means anything: rank by similarity.")
     else:
@@ -116,44 +119,48 @@ def _comparison(release: Release) -> list[str]:
 def _training(release: Release) -> list[str]:
     run = release.run
     if run is None:
-        return [f"Not by clipedu: this is {release.name}, in another form."]
-    blend = run.blend()
-    lines = [] if blend is None else [f"The weights are a blend of {', '.join(map(_last, blend['models']))}."]
-    for entry in run.sets():
-        if entry["split"] == "train":
-            lines.append(f"Pairs: {entry['rows']:,} of {_last(entry['name'])}.")
+        return [f"Not by clipedu: this is {shown_name(release.name)}, in another form."]
+    lines = [
+        f"Pairs: {entry['rows']:,} of {shown_name(entry['name'])}." for entry in run.sets() if entry["split"] == "train"
+    ]
     if manifest := training_manifest(release):
-        lines.append(f"Of these pairs: {manifest.about}.")
+        lines.append(f"{manifest.name}: {manifest.about}.")
     ex = run.experiment
-    lines.append(
-        f"{ex.epochs} epochs, batches of {ex.batch_size}, {ex.optimizer} with learning rate {ex.lr:g} and weight decay "
-        f"{ex.weight_decay:g}, {run.seconds:.0f} seconds on {run.environment.get('device', 'a machine')}."
-    )
     if ground := base_model(release):
-        lines.append(f"Training began with {_last(ground) if '/' not in ground.removeprefix('hf:') else ground}.")
+        lines.append(f"Training began with {shown_name(ground)}.")
+    if (blend := run.blend()) is not None:
+        lines.append(
+            f"The weights are a blend of {', '.join(map(shown_name, blend['models']))}; the settings are those of the first."
+        )
+    else:
+        lines.append(
+            f"{ex.epochs} {'epoch' if ex.epochs == 1 else 'epochs'}, batches of {ex.batch_size}, {ex.optimizer} with learning rate "
+            f"{ex.lr:g} and weight decay {ex.weight_decay:g}; {duration(run.seconds)} on {run.environment.get('device', 'a machine')}."
+        )
     for side in ("image", "text"):
         weights, frozen = getattr(ex, f"{side}_weights"), getattr(ex, f"{side}_frozen")
         if weights != "random" or frozen:
-            how = "were frozen" if frozen else "were trained further"
-            lines.append(f"Weights of the {side} encoder: {_last(weights)}; they {how}.")
-    versions = [f"{name} {run.environment[name]}" for name in ("clipedu", "torch", "timm", "transformers") if name in run.environment]
+            how = "frozen" if frozen else "trained further"
+            lines.append(f"The {side} encoder began with weights ({shown_name(weights)}), and was {how}.")
+    versions = [
+        f"{name} {run.environment[name]}"
+        for name in ("clipedu", "torch", "timm", "transformers")
+        if name in run.environment
+    ]
     return lines + ([f"Versions: {', '.join(versions)}."] if versions else [])
 
 
 def _settings(release: Release) -> list[tuple[str, str]]:
     """Return settings that differ from the default, without paths of the machine."""
     assert release.run is not None
-    return [(name, f"`{_last(value)}`") for name, value in release.run.experiment.changed().items()]
-
-
-def _last(value: Any) -> str:
-    """Return a value as text; of an absolute path its last part alone, since a card is for others."""
-    text = str(value)
-    return Path(text).name if Path(text).is_absolute() else text
+    return [(name, f"`{shown_name(value)}`") for name, value in release.run.experiment.changed().items()]
 
 
 def _scores(release: Release) -> str:
-    rows = [(METRICS[key].heading, f"{value:.2f}", chance, METRICS[key].definition) for key, value, chance in _ranked(release)]
+    rows = [
+        (METRICS[key].heading, f"{value:.2f}", chance, METRICS[key].definition)
+        for key, value, chance in _ranked(release)
+    ]
     if not rows:
         return "None were computed for these weights."
     sizes = _counts(release)
@@ -163,7 +170,11 @@ def _scores(release: Release) -> str:
 def _counts(release: Release) -> str:
     assert release.run is not None
     of = {entry["split"]: entry for entry in release.run.sets()}
-    words = [f"on {of[split]['rows']:,} images of {_last(of[split]['name'])}/{split}" for split in ("val", "zeroshot") if split in of]
+    words = [
+        f"on {of[split]['rows']:,} images of {shown_name(of[split]['name'])}/{split}"
+        for split in ("val", "zeroshot")
+        if split in of
+    ]
     return " and ".join(words) or "on sets that the run does not name"
 
 
@@ -181,7 +192,7 @@ def _results(release: Release) -> Iterator[EvalResult]:
 
     if release.run is None:
         return
-    names = {entry["split"]: _last(entry["name"]) for entry in release.run.sets()}
+    names = {entry["split"]: shown_name(entry["name"]) for entry in release.run.sets()}
     for key, value, _ in _ranked(release):
         split = next((split for start, split in _SPLIT_OF.items() if key.startswith(start)), "val")
         task = METRICS[key].task

@@ -40,7 +40,9 @@ def check_hub(repository: str, *, private: bool = False) -> bool:
     if not get_token():
         raise ClipeduError(f"{repository} cannot be published without a token: {_LOGIN}")
     if not reachable(constants.ENDPOINT):
-        raise ClipeduError(f"{repository} cannot be published: {constants.ENDPOINT} cannot be reached, check the network")
+        raise ClipeduError(
+            f"{repository} cannot be published: {constants.ENDPOINT} cannot be reached, check the network"
+        )
     api = HfApi(endpoint=constants.ENDPOINT)
     with _explained(repository):
         if not api.repo_exists(repository):
@@ -83,11 +85,12 @@ def push(folder: Path, repository: str, *, changed: Mapping[str, str], private: 
 @contextmanager
 def _explained(repository: str) -> Iterator[None]:
     """Turn errors of the hub about a model that is published into one line."""
+    failures: tuple[type[Exception], ...] = (*http_errors(), OSError, ValueError)
     try:
         yield
     except ClipeduError:
         raise
-    except (*http_errors(), OSError, ValueError) as error:
+    except failures as error:
         status = status_of(error)
         said = shorten((without_trace(error) or type(error).__name__).splitlines()[0], 200)
         owner = repository.partition("/")[0]
@@ -97,6 +100,8 @@ def _explained(repository: str) -> Iterator[None]:
             what = f"this token may not write there: {_LOGIN} for {owner!r}, or publish under your own name"
         elif status is not None:
             what = f"the hub answers {status} ({said})"
+        elif isinstance(error, ValueError):
+            what = f"the hub's client says: {said}"
         else:
             what = f"the connection failed ({said}): the folder is kept, try again"
         raise ClipeduError(f"{repository} cannot be published: {what}") from None

@@ -6,6 +6,8 @@ they were trained from; so no licence is assumed. The names are those of the hub
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from clipedu.data.sources.manifests import Manifest, find_manifest
 from clipedu.exports.release import Release
 from clipedu.utils.errors import ClipeduError
@@ -31,7 +33,9 @@ def licence_entries(given: str | None) -> dict[str, str]:
         return {"license": "unknown"}
     name = given.strip()
     if not name or len(name) > 100 or not name.isprintable():
-        raise ClipeduError(f"licence={given!r} is no name of a licence: give one such as mit, apache-2.0 or cc-by-nc-4.0")
+        raise ClipeduError(
+            f"licence={given!r} is no name of a licence: give one such as mit, apache-2.0 or cc-by-nc-4.0"
+        )
     if name.lower() in HUB_LICENCES:
         return {"license": name.lower()}
     return {"license": "other", "license_name": name}
@@ -44,17 +48,28 @@ def licence_words(release: Release, given: str | None) -> list[str]:
         release: the model.
         given: as of `licence_entries`.
     """
-    words = [
-        f"Whoever exported this model put its weights under: {given.strip()}."
-        if given is not None
-        else "No licence was given for these weights. Before you use them or pass them on, see what the terms of the training data "
-        "allow, and those of the model that training began with, if there is one; or ask whoever trained them."
-    ]
+    if given is not None:
+        words = [f"Whoever exported this model put its weights under: {given.strip()}."]
+    else:
+        words = [
+            "No licence was given for these weights. Before you use them or pass them on, see what the terms of all that they were "
+            "made from allow, or ask whoever trained them."
+        ]
+    if release.run is not None and release.run.experiment.data == "scenes":
+        words.append("The training data were drawn by clipedu itself, and have no terms of their own.")
     if manifest := training_manifest(release):
         terms = " ".join(filter(None, (manifest.terms, manifest.url)))
-        words.append(f"Terms of the training data, {manifest.name}, as clipedu knows them: {manifest.licence}. {terms}".strip())
+        words.append(
+            f"Terms of the training data, {manifest.name}, as clipedu knows them: {manifest.licence}. {terms}".strip()
+        )
     if (ground := base_model(release)) is not None:
-        words.append(f"Training began with {ground}, whose own terms go with these weights.")
+        words.append(f"They were made from {ground}, whose own terms go with them.")
+    for side in ("image", "text"):
+        if release.run is not None and getattr(release.run.experiment, f"{side}_weights") == "pretrained":
+            name = getattr(release.run.experiment, f"{side}_encoder")
+            words.append(
+                f"The {side} encoder began with the pretrained weights of {name}, whose own terms go with these."
+            )
     return words
 
 
@@ -70,6 +85,15 @@ def training_manifest(release: Release) -> Manifest | None:
 
 def base_model(release: Release) -> str | None:
     """Return the released model that a model is, or that its training began with; None where there is none."""
-    if release.run is None:
-        return release.name
-    return getattr(release.run.experiment, "start", None)  # settings of runs that began with a model
+    name = release.name if release.run is None else getattr(release.run.experiment, "start", None)
+    return None if name is None else shown_name(name)
+
+
+def shown_name(name: object) -> str:
+    """Return a name as others may see it: of a path of this machine its last part alone.
+
+    >>> shown_name("/home/me/models/mine"), shown_name("hf:openai/clip-vit-base-patch32")
+    ('mine', 'hf:openai/clip-vit-base-patch32')
+    """
+    text = str(name)
+    return Path(text).name if Path(text).is_absolute() or text.startswith(("~", ".")) else text

@@ -92,6 +92,8 @@ class Geometry(nn.Module):
         name: as clipedu has it.
     """
 
+    log_curvature: Tensor
+
     def __init__(self, name: str):
         super().__init__()
         self.name = name
@@ -163,8 +165,9 @@ class ClipeduModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if hasattr(module, "init_non_persistent_buffers"):  # of timm: no file holds them
-            module.init_non_persistent_buffers()
+        fill: Any = getattr(module, "init_non_persistent_buffers", None)  # of timm: no file holds them
+        if fill is not None:
+            fill()
 
     def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> Tensor:
         """Embed images [B, 3, H, W], normalised -> tangent vectors [B, D]."""

@@ -31,7 +31,9 @@ def library_tokenizer(release: Release) -> Any:
     """
     inner = transformers_tokenizer(release)
     if inner is None:
-        raise ClipeduError(f"the tokenizer of {release.name} is none of transformers, so it cannot be written beside the model")
+        raise ClipeduError(
+            f"the tokenizer of {release.name} is none of transformers, so it cannot be written beside the model"
+        )
     backend = getattr(inner, "backend_tokenizer", None)
     sides: dict[str, Any] = {"model_max_length": release.length, "padding_side": "right", "truncation_side": "right"}
     if backend is None:  # a slow one, in Python

@@ -115,7 +115,7 @@ class Release:
 
 
 def open_release(
-    given: str | Path, weights: str | Path | None = None, *, checkpoint: str = "last", averaged: bool = False
+    given: str | Path, weights: str | os.PathLike | None = None, *, checkpoint: str = "last", averaged: bool = False
 ) -> Release:
     """Open a model for export.
 
@@ -127,6 +127,7 @@ def open_release(
     Raises:
         ClipeduError: there is no such model, the run is not finished, or an option that has no effect.
     """
+    weights = None if weights is None else os.fspath(weights)
     if is_of_library(given):
         if checkpoint != "last" or averaged:
             option = "averaged" if averaged else f"checkpoint={checkpoint}"

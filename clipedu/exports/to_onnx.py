@@ -68,12 +68,16 @@ def write_onnx(release: Release, folder: Path, where: str) -> None:
             not equal.
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise ClipeduError(f"--to onnx needs {' and '.join(missing)}, not installed here: pip install 'clipedu[export]'")
+        raise ClipeduError(
+            f"--to onnx needs {' and '.join(missing)}, not installed here: pip install 'clipedu[export]'"
+        )
     pixels = release.model.normalise(release.pixels()).contiguous()
     ids, mask = padded(release)
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=max(release.length, 2))
     both: dict[int, Any] = {0: batch} if release.model.text_padding is not None else {0: batch, 1: length}
-    _write(release, ImageModel(release.model), (pixels,), ("image_embeds", "pixel_values"), [{0: batch}], folder / IMAGE)
+    _write(
+        release, ImageModel(release.model), (pixels,), ("image_embeds", "pixel_values"), [{0: batch}], folder / IMAGE
+    )
     _write(
         release,
         TextModel(release.model),
@@ -94,7 +98,7 @@ def write_onnx(release: Release, folder: Path, where: str) -> None:
 
 def lines_onnx(release: Release, where: str, hub: bool) -> str:
     """Return code that runs the graphs and compares a picture with two texts."""
-    fetch = f"snapshot_download({where!r})" if hub else repr(where)
+    fetch = f"snapshot_download({json.dumps(where)})" if hub else json.dumps(where)
     snapshot = "from huggingface_hub import snapshot_download\n" if hub else ""
     imports, tokens = _token_lines(release)
     return f"""\
@@ -171,7 +175,7 @@ def run(path: Path, *inputs: Tensor) -> Tensor:
 
 
 def _fixed_curvature(geometry: Any) -> dict[str, float]:
-    return {"curvature": round(float(geometry.curvature), 8)} if hasattr(geometry, "curvature") else {}
+    return {"curvature": round(float(geometry.curvature.detach()), 8)} if hasattr(geometry, "curvature") else {}
 
 
 @torch.no_grad()

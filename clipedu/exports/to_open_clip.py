@@ -46,7 +46,9 @@ def write_open_clip(release: Release, folder: Path, where: str) -> None:
     try:
         import open_clip
     except ImportError:
-        raise ClipeduError("--to open_clip needs open_clip, which is not installed: pip install 'clipedu[open_clip]'") from None
+        raise ClipeduError(
+            "--to open_clip needs open_clip, which is not installed: pip install 'clipedu[open_clip]'"
+        ) from None
     tower = masked_not(own_tower(release), release, "open_clip")
     _check(release)
     text = _text_config(release)
@@ -124,8 +126,9 @@ def lines_open_clip(release: Release, where: str, hub: bool) -> str:
 import open_clip
 from PIL import Image
 
-model, preprocess = open_clip.create_model_from_pretrained({source!r})
-tokenizer = open_clip.get_tokenizer({source!r})
+model, preprocess = open_clip.create_model_from_pretrained({json.dumps(source)})
+tokenizer = open_clip.get_tokenizer({json.dumps(source)})
+model.eval()
 
 image, text = preprocess(Image.open("photo.jpg"))[None], tokenizer(["a red star", "a blue circle"])
 model.get_logits(image, text)[0].softmax(dim=-1)"""
@@ -195,5 +198,3 @@ def _state(release: Release) -> dict[str, Tensor]:
     if release.bias is not None:
         state["logit_bias"] = torch.tensor(release.bias)
     return {name: value.detach().clone().contiguous() for name, value in state.items()}
-
-

@@ -123,5 +123,3 @@ def _with_projection(release: Release, tower: TimmTower) -> Any:
 def _is_of(value: torch.Tensor, layer: nn.Linear) -> bool:
     """Return whether a tensor of a state is that of a layer."""
     return any(value.data_ptr() == own.data_ptr() for own in layer.parameters())
-
-

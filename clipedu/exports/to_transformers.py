@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -57,8 +58,8 @@ def lines_transformers(release: Release, where: str, hub: bool) -> str:
 from PIL import Image
 from transformers import AutoModel, AutoProcessor
 
-model = AutoModel.from_pretrained({where!r}{code})
-processor = AutoProcessor.from_pretrained({where!r}{code})
+model = AutoModel.from_pretrained({json.dumps(where)}{code})
+processor = AutoProcessor.from_pretrained({json.dumps(where)}{code})
 
 inputs = processor(text=["a red star", "a blue circle"], images=Image.open("photo.jpg"), padding=True, truncation=True, return_tensors="pt")
 model(**inputs).logits_per_image.softmax(dim=-1)"""

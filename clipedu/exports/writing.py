@@ -117,11 +117,13 @@ def export(
     tower = "" if to != "timm" else _tower_words(release, projection)
 
     def card(where: str, *, hub: bool) -> str:
-        return model_card(release, to, target.lines(release, where, hub), licence, tower=tower)
+        code = target.lines(release, where, hub)
+        code = code if hub else f"# run it in the folder that holds this one\n{code}"
+        return model_card(release, to, code, licence, tower=tower)
 
     with atomic_folder(place) as partial_folder:
         write(release, partial_folder, where)
-        write_text(partial_folder / CARD, card(where, hub=False))
+        write_text(partial_folder / CARD, card(place.name, hub=False))
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     page = None
     if push_to_hub is not None:
@@ -154,7 +156,9 @@ def check_free(folder: Path) -> None:
         return
     if os.path.lexists(folder):
         what = "is not empty" if folder.is_dir() else "is no folder"
-        raise ClipeduError(f"{folder} is there already and {what}: nothing is overwritten. Remove it, or give another --out")
+        raise ClipeduError(
+            f"{folder} is there already and {what}: nothing is overwritten. Remove it, or give another --out"
+        )
 
 
 def _tower_words(release: Release, projection: bool) -> str:

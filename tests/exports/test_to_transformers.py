@@ -1,0 +1,98 @@
+"""Models loaded back by transformers, in a process without clipedu."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from clipedu import ClipeduError
+from clipedu.exports.release import open_release
+from clipedu.exports.to_transformers import lines_transformers, write_transformers
+from clipedu.workflow.opening import Scale
+from tests.helpers.releases import VIT, photo, release, same
+
+pytestmark = pytest.mark.xdist_group("exports")
+FRACTAL = {"image_encoder": "fractal_vit_nano_patch4_32", "image_options": VIT}
+KINDS = {
+    "as it is": {"scale": None},
+    "bias": {"projection_bias": True, "scale": Scale(9.0, -4.0)},
+    "fractal": FRACTAL,
+    "alibi": {**FRACTAL, "image_options": VIT | {"pos_embed": "alibi"}},
+    "rope": {**FRACTAL, "image_options": VIT | {"pos_embed": "rope", "extra": "registers", "registers": 2}},
+    "lorentz": {"geometry": "lorentz", "clean": True},
+    "last": {
+        "text_encoder": "gpt2", "text_options": {"n_embd": 16, "n_layer": 1, "n_head": 2}, "text_pooling": "last", "resize": "squash",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_written_and_compared(kind, tmp_path):
+    one = release(**KINDS[kind])
+    write_transformers(one, tmp_path, "x")  # which loads and compares
+    assert {"config.json", "model.safetensors", "modeling_clipedu.py", "processor_config.json"} <= set(
+        os.listdir(tmp_path)
+    )
+    assert "/home" not in (tmp_path / "config.json").read_text()
+
+
+ALONE = """
+import sys
+sys.modules["clipedu"] = None  # as if it were not installed
+{code}
+from transformers import pipeline
+from safetensors.torch import save_file
+image = model.get_image_features(inputs["pixel_values"])
+text = model.get_text_features(inputs["input_ids"], inputs["attention_mask"])
+out = {{"image": image, "text": text, "logits": model(**inputs).logits_per_image}}
+save_file({{name: value.detach().contiguous() for name, value in out.items()}}, "out.safetensors")
+found = pipeline("zero-shot-image-classification", model={folder!r}, trust_remote_code=True)(Image.open("photo.jpg"), candidate_labels=["red star"])
+assert found[0]["label"] == "red star", found
+"""
+
+
+def test_without_clipedu(tmp_path):
+    from safetensors.torch import load_file
+
+    one = release(geometry="lorentz", scale=Scale(3.0, learned=True), text_length=24)
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    write_transformers(one, folder, "x")
+    pixels = photo(tmp_path / "photo.jpg")
+    code = ALONE.format(code=lines_transformers(one, str(folder), False), folder=str(folder))
+    own = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | own, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    out = load_file(tmp_path / "out.safetensors")
+    with torch.no_grad():
+        image, text = one.model.encode_image(pixels), one.model.embed_texts(["a red star", "a blue circle"])
+        assert same(out["image"], image) and same(out["text"], text)
+        torch.testing.assert_close(out["logits"], 3 * one.model.geometry.similarity(image, text), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda model: setattr(model, "image_encoder", torch.nn.Flatten()), r"\(Flatten\) is none of timm's"),
+        (lambda model: setattr(model, "text_pooling", "own"), r"the text encoder of a small model \(DistilBertModel\)"),
+        (lambda model: setattr(model, "image_projection", torch.nn.Identity()), r"is no linear layer \(Identity\)"),
+    ],
+)
+def test_what_the_code_does_not_compute(change, said, tmp_path):
+    one = release()
+    change(one.model)
+    with pytest.raises(ClipeduError, match=said):
+        write_transformers(one, tmp_path, "x")
+
+
+def test_a_class_of_the_library_where_one_fits(released, tmp_path):
+    one = open_release(released("clip")[0])
+    write_transformers(one, tmp_path, "x")
+    assert not (tmp_path / "modeling_clipedu.py").exists()
+    assert "trust_remote_code" not in lines_transformers(one, "me/x", True) and '"me/x"' in lines_transformers(
+        one, "me/x", True
+    )
