@@ -124,7 +124,7 @@ def serve_hub(
                 if owner != OWNER:
                     return self.answer(403, b"")
                 if (folder := root / owner / name).exists():
-                    return self.answer(409, b"")
+                    return self.tell({"error": "there already", "url": f"{self.address}/{owner}/{name}"}, status=409)
                 folder.mkdir(parents=True)
                 hidden.update(
                     {f"{owner}/{name}"} if asked.get("private") or asked.get("visibility") == "private" else ()
@@ -170,8 +170,8 @@ def serve_hub(
         def address(self) -> str:
             return f"http://127.0.0.1:{self.server.server_port}"
 
-        def tell(self, value: dict, kind: str = "application/json"):
-            self.answer(200, json.dumps(value).encode(), {"Content-Type": kind})
+        def tell(self, value: dict, kind: str = "application/json", status: int = 200):
+            self.answer(status, json.dumps(value).encode(), {"Content-Type": kind})
 
         def api(self, path: str, wrong: Fault):
             kind, _, rest = path.removeprefix("/api/").partition("/")
