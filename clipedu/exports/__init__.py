@@ -1,4 +1,4 @@
-"""Trained models go out: in the form of transformers, open_clip, timm and ONNX.
+"""Models in the form of transformers, open_clip, timm and ONNX.
 
     clipedu.export("runs/mine", "transformers")            writes runs/mine/export-transformers, with a model card
     clipedu export runs/mine --to open_clip --push-to-hub me/my-clip

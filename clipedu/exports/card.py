@@ -1,4 +1,7 @@
-"""The model card: README.md of an export, with the metadata that the hub reads."""
+"""The model card: README.md of an export.
+
+It begins with the metadata that the hub reads.
+"""
 
 from __future__ import annotations
 

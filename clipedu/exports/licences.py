@@ -1,4 +1,4 @@
-"""Licences of exported weights: what a user says, and what the data and the model before say.
+"""Licences of exported weights.
 
 clipedu's own licence, MIT, is of its code. Whose weights may be passed on, and how, depends on the pairs and on the released model that
 they were trained from; so no licence is assumed. The names are those of the hub, which are mostly SPDX's in lower case.
@@ -74,7 +74,10 @@ def licence_words(release: Release, given: str | None) -> list[str]:
 
 
 def training_manifest(release: Release) -> Manifest | None:
-    """Return the manifest of the pairs that a model was trained on; None where none is known."""
+    """Return the manifest of the pairs that a model was trained on.
+
+    None: there is none that is known.
+    """
     if release.run is None or release.run.experiment.data == "scenes":
         return None
     try:
@@ -84,13 +87,18 @@ def training_manifest(release: Release) -> Manifest | None:
 
 
 def base_model(release: Release) -> str | None:
-    """Return the released model that a model is, or that its training began with; None where there is none."""
+    """Return the released model that a model was made from.
+
+    It is that model itself, or its training began with it. None: there is none.
+    """
     name = release.name if release.run is None else getattr(release.run.experiment, "start", None)
     return None if name is None else shown_name(name)
 
 
 def shown_name(name: object) -> str:
-    """Return a name as others may see it: of a path of this machine its last part alone.
+    """Return a name as others may see it.
+
+    Of a path of this machine that is the last part alone.
 
     >>> shown_name("/home/me/models/mine"), shown_name("hf:openai/clip-vit-base-patch32")
     ('mine', 'hf:openai/clip-vit-base-patch32')

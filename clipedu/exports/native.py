@@ -1,4 +1,6 @@
-"""Models of transformers' own classes: CLIP, SigLIP, SigLIP 2 and `VisionTextDualEncoder`.
+"""Models of transformers' own classes.
+
+They are CLIP, SigLIP, SigLIP 2 and `VisionTextDualEncoder`.
 
 A model that came from there, trained further or not, goes back into its class: towers and projections under the names they have there.
 """
@@ -25,7 +27,10 @@ def fits(release: Release) -> bool:
 
 
 def family(release: Release) -> str:
-    """Return the kind of a model that `fits`: "CLIP", "Siglip", "Siglip2" or "VisionTextDualEncoder"."""
+    """Return the kind of a model that `fits`.
+
+    It is "CLIP", "Siglip", "Siglip2" or "VisionTextDualEncoder".
+    """
     towers: Any = release.model
     kinds = (towers.image_encoder.vision_model.config.model_type, towers.text_encoder.text_model.config.model_type)
     known = {"clip": "CLIP", "siglip": "Siglip", "siglip2": "Siglip2"}

@@ -1,4 +1,4 @@
-"""What texts and images go through before a model: tokenizer and image processor.
+"""What texts and images go through: tokenizer and image processor.
 
 Both are written as transformers keeps them, so that its processor does what clipedu does: the same tokens, and the same pixels of
 an image that has the model's size already. A larger image is made smaller by another resampling: clipedu cuts and scales in one
@@ -53,7 +53,10 @@ def library_tokenizer(release: Release) -> Any:
 
 
 def transformers_tokenizer(release: Release) -> Any:
-    """Return the tokenizer of transformers inside the model's own; None where there is none."""
+    """Return the tokenizer of transformers inside the model's own.
+
+    None: there is none.
+    """
     own = release.model.tokenizer  # of a run, or of a released model: then its library's, which may hold one again
     for holder in (own, library := getattr(own, "library", None), getattr(library, "tokenizer", None)):
         for found in (holder, getattr(holder, "tokenizer", None)):
@@ -63,7 +66,10 @@ def transformers_tokenizer(release: Release) -> Any:
 
 
 def image_processor(release: Release) -> Any:
-    """Return an image processor of transformers, from a picture to normalised pixels."""
+    """Return an image processor of transformers.
+
+    It makes normalised pixels of a picture.
+    """
     from transformers import CLIPImageProcessor
 
     side, both = release.image_size, {"height": release.image_size, "width": release.image_size}
@@ -84,7 +90,7 @@ def image_processor(release: Release) -> Any:
 
 
 def save_reading(release: Release, folder: Path) -> None:
-    """Write tokenizer and image processor, for `AutoProcessor` and `AutoTokenizer`.
+    """Write tokenizer and image processor, for `AutoProcessor`.
 
     Args:
         release: the model.

@@ -109,7 +109,10 @@ class Release:
 
     @torch.no_grad()
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Return the model's own embeddings of `pixels` and `tokens`, [2, D] and [T, D]."""
+        """Return the model's own embeddings, [2, D] and [T, D].
+
+        They are those of `pixels` and `tokens`.
+        """
         with evaluating(self.model):
             return self.model.encode_image(self.pixels()), self.model.encode_text(*self.tokens())
 

@@ -1,4 +1,4 @@
-"""An image encoder as timm makes it again: an architecture and its arguments.
+"""An image encoder as timm makes it again: a name and arguments.
 
 timm keeps the arguments that a model was made with. The vision transformers of `clipedu.models.vit` have names that timm alone does
 not know; they are timm's own classes, so a name of timm with other arguments makes them, all but the attention mask.
@@ -46,7 +46,9 @@ class TimmTower:
 
 
 def timm_tower(encoder: nn.Module) -> TimmTower | None:
-    """Return how timm makes an image encoder again; None if it is none of timm's.
+    """Return how timm makes an image encoder again.
+
+    None: it is none of timm's.
 
     Args:
         encoder: pixels -> features.

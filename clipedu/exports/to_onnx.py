@@ -1,4 +1,4 @@
-"""Both encoders as ONNX graphs, with tokenizer and image processor beside them.
+"""Both encoders as ONNX graphs, with what texts and images need.
 
     image_model.onnx   pixel_values float32 [B, 3, S, S], normalised            -> image_embeds [B, D]
     text_model.onnx    input_ids, attention_mask int64 [B, L]                   -> text_embeds [B, D]
@@ -130,7 +130,10 @@ def _token_lines(release: Release) -> tuple[str, str]:
 
 
 def padded(release: Release) -> tuple[Tensor, Tensor]:
-    """Return ids and mask of the release's texts, int64 [T, L], padded as the model needs them."""
+    """Return ids and mask of the release's texts, int64 [T, L].
+
+    They are padded as the model needs them.
+    """
     ids, mask = release.tokens()
     if release.model.text_padding is not None:
         length, fill = release.model.text_padding

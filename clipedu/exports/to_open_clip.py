@@ -1,4 +1,4 @@
-"""A model for open_clip: a timm image tower, a BERT-like text tower, two projections.
+"""A model for open_clip, with towers of timm and transformers.
 
 The folder holds open_clip_config.json, the weights, the tokenizer, and one config.json with what open_clip asks of other libraries:
 the text tower's configuration, and the arguments of an image tower that timm cannot make by its name alone. open_clip reads that

@@ -1,4 +1,7 @@
-"""The image tower alone, in the form of timm's hub: config.json and model.safetensors."""
+"""The image tower alone, in the form of timm's hub.
+
+That is a folder with config.json and model.safetensors.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ SPHERES = ("cosine", "elliptic")  # geometries in which an embedding is its dire
 
 
 def write_timm(release: Release, folder: Path, where: str, *, projection: bool = False) -> None:
-    """Write the image tower for `timm.create_model("local-dir:...", pretrained=True)`.
+    """Write the image tower for `timm.create_model("local-dir:...")`.
 
     Args:
         release: the model.
@@ -59,7 +62,9 @@ model(transform(Image.open("photo.jpg").convert("RGB"))[None])"""
 
 
 def masked_not(tower: TimmTower, release: Release, library: str) -> TimmTower:
-    """Return the tower if it has no attention mask, which only some libraries can be given.
+    """Return the tower, if it has no attention mask.
+
+    Only some libraries can be given one.
 
     Raises:
         ClipeduError: it has one.

@@ -1,4 +1,7 @@
-"""A model for transformers: its own class where one fits, else a folder with the code beside the weights."""
+"""A model for transformers.
+
+Where one of its own classes fits, the model is written as that; else a file of code goes with the weights.
+"""
 
 from __future__ import annotations
 
