@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clipedu.exports import own_open_clip
 from clipedu.exports.bert import bert_config, bert_state
 from clipedu.exports.reading import save_reading
 from clipedu.exports.release import Release, check_equal, has_bias, own_tower
@@ -49,6 +50,9 @@ def write_open_clip(release: Release, folder: Path, where: str) -> None:
         raise ClipeduError(
             "--to open_clip needs open_clip, which is not installed: pip install 'clipedu[open_clip]'"
         ) from None
+    if own_open_clip.fits(release):
+        own_open_clip.write_own(release, folder, where)
+        return
     tower = masked_not(own_tower(release), release, "open_clip")
     _check(release)
     text = _text_config(release)
@@ -79,6 +83,8 @@ def settings(release: Release, where: str) -> dict[str, Any]:
         release: the model.
         where: its folder, or its repository on the hub.
     """
+    if own_open_clip.fits(release):
+        return own_open_clip.own_settings(release, where)
     tower = own_tower(release)
     source = f"local-dir:{where}" if Path(where).is_absolute() else f"hf-hub:{where}"
     text: dict[str, Any] = {
