@@ -33,6 +33,7 @@ class ClipeduConfig(PretrainedConfig):
         image_size: height and width of the images, pixels.
         text_config: of the text encoder, by its own names.
         text_pooling: "cls", "mean" or "last".
+        text_padding_index: id of the padding token in the encoder's tables; None leaves what its class says.
         text_padding: (length, id of the padding token) to pad all texts to one length; None for an encoder that reads the mask.
         widths: of the features of images and texts.
         embedding_dim: width of the embeddings.
@@ -51,6 +52,7 @@ class ClipeduConfig(PretrainedConfig):
         image_size: int = 224,
         text_config: Any = None,
         text_pooling: str = "mean",
+        text_padding_index: int | None = None,
         text_padding: list[int] | None = None,
         widths: list[int] | None = None,
         embedding_dim: int = 128,
@@ -63,6 +65,7 @@ class ClipeduConfig(PretrainedConfig):
         self.image_size, self.text_pooling, self.text_padding = image_size, text_pooling, text_padding
         text = {"model_type": "distilbert"} if text_config is None else text_config
         self.text_config = AutoConfig.for_model(**text) if isinstance(text, dict) else text
+        self.text_padding_index = text_padding_index
         self.widths = widths or [512, 768]
         self.embedding_dim, self.projection_bias = embedding_dim, projection_bias or [False, False]
         self.geometry, self.logit_bias = geometry, logit_bias
@@ -152,6 +155,9 @@ class ClipeduModel(PreTrainedModel):
         super().__init__(config)
         self.image_encoder = timm.create_model(config.image_architecture, pretrained=False, **config.image_args)
         self.text_encoder = AutoModel.from_config(config.text_config)
+        for module in self.text_encoder.modules():
+            if config.text_padding_index is not None and isinstance(getattr(module, "padding_idx", None), int):
+                module.padding_idx = config.text_padding_index
         widths, biases = config.widths, config.projection_bias
         self.image_projection = nn.Linear(widths[0], config.embedding_dim, bias=biases[0])
         self.text_projection = nn.Linear(widths[1], config.embedding_dim, bias=biases[1])

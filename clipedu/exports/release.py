@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from clipedu.models.dual_encoder import DualEncoder, evaluating
 from clipedu.runs.checkpoint import step_of
 from clipedu.runs.folders import load_run
 from clipedu.runs.run import Run
-from clipedu.utils.errors import ClipeduError
+from clipedu.utils.errors import ClipeduError, shorten, without_trace
 from clipedu.workflow.opening import Scale, is_of_library, open_model, scale_of
 
 if TYPE_CHECKING:
@@ -187,6 +189,28 @@ def check_equal(release: Release, image: Tensor | None, text: Tensor | None, wha
                 f"{what} cannot be exported: its {side} embeddings differ from those of {release.name} by {difference:.1e} of the "
                 f"largest number, and at most {NOT_EQUAL:g} is rounding"
             )
+
+
+@contextmanager
+def told_in_one_line(release: Release, library: str) -> Iterator[None]:
+    """Turn any error of a library about what is exported into one line.
+
+    Args:
+        release: the model.
+        library: that it is exported to.
+    Raises:
+        ClipeduError: whatever failed inside, but for errors of the system.
+    """
+    try:
+        yield
+    except (ClipeduError, OSError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  each library refuses a model in its own way
+        lines = without_trace(error).split("\n")
+        reason = shorten(" ".join(filter(None, map(str.strip, lines[:2]))) or type(error).__name__, 250)
+        raise ClipeduError(
+            f"{release.name} cannot be exported to {library}, which says: {reason}. Try another library with --to"
+        ) from None
 
 
 def own_tower(release: Release) -> TimmTower:

@@ -95,6 +95,7 @@ def _assembled(release: Release, tower: TimmTower, code: ModuleType) -> Any:
         image_size=release.image_size,
         text_config={key: value for key, value in text.items() if key not in ("_name_or_path", "transformers_version")},
         text_pooling=model.text_pooling,
+        text_padding_index=_padding_index(model.text_encoder),
         text_padding=None if model.text_padding is None else list(model.text_padding),
         widths=[model.widths["image"], model.widths["text"]],
         embedding_dim=release.dim,
@@ -114,6 +115,12 @@ def _assembled(release: Release, tower: TimmTower, code: ModuleType) -> Any:
         state["logit_bias"] = torch.tensor(release.bias)
     made.load_state_dict(state)
     return made
+
+
+def _padding_index(encoder: nn.Module) -> int | None:
+    """Return the one id of the padding token in an encoder's tables; some classes have one of their own in their code."""
+    found = {index for module in encoder.modules() if isinstance(index := getattr(module, "padding_idx", None), int)}
+    return found.pop() if len(found) == 1 else None
 
 
 _AUTO = ("Config", "Model", "ModelForZeroShotImageClassification")

@@ -12,7 +12,7 @@ from pathlib import Path
 from clipedu.exports.card import model_card
 from clipedu.exports.hub import check_hub, push
 from clipedu.exports.licences import licence_entries
-from clipedu.exports.release import Release, open_release
+from clipedu.exports.release import Release, open_release, told_in_one_line
 from clipedu.exports.to_onnx import lines_onnx, write_onnx
 from clipedu.exports.to_open_clip import CONFIG, lines_open_clip, settings_text, write_open_clip
 from clipedu.exports.to_timm import lines_timm, write_timm
@@ -122,7 +122,8 @@ def export(
         return model_card(release, to, code, licence, tower=tower)
 
     with atomic_folder(place) as partial_folder:
-        write(release, partial_folder, where)
+        with told_in_one_line(release, to):
+            write(release, partial_folder, where)
         write_text(partial_folder / CARD, card(place.name, hub=False))
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     page = None

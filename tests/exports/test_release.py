@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clipedu import ClipeduError
-from clipedu.exports.release import check_equal, has_bias, open_release, own_tower
+from clipedu.exports.release import check_equal, has_bias, open_release, own_tower, told_in_one_line
 from clipedu.utils.files import write_json
 from tests.helpers.releases import release, same
 
@@ -80,6 +80,21 @@ def test_unequal_embeddings_are_refused():
             check_equal(one, wrong, text, "it")
     with pytest.raises(ClipeduError, match=r"it has text embeddings of \[1, 8\], not \[3, 8\]"):
         check_equal(one, None, text[:1], "it")
+
+
+def test_errors_of_libraries_are_one_line():
+    for raised, said in (
+        (
+            RuntimeError("\n  shared tensors\nand more"),
+            "a small model cannot be exported to timm, which says: shared tensors and more. Try",
+        ),
+        (KeyError(), "which says: KeyError"),
+        (ClipeduError("as it is"), "^as it is$"),
+    ):
+        with pytest.raises(ClipeduError, match=said), told_in_one_line(release(), "timm"):
+            raise raised
+    with pytest.raises(OSError, match="disk"), told_in_one_line(release(), "timm"):
+        raise OSError("disk full")
 
 
 def test_biases_and_towers():

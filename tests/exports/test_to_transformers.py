@@ -21,6 +21,11 @@ KINDS = {
     "fractal": FRACTAL,
     "alibi": {**FRACTAL, "image_options": VIT | {"pos_embed": "alibi"}},
     "rope": {**FRACTAL, "image_options": VIT | {"pos_embed": "rope", "extra": "registers", "registers": 2}},
+    "mpnet": {
+        "text_encoder": "mpnet",
+        "text_options": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+    },  # whose padding has an index in its code
+    "padded": {"text_encoder": "fnet", "text_options": {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 32}},
     "lorentz": {"geometry": "lorentz", "clean": True},
     "last": {
         "text_encoder": "gpt2", "text_options": {"n_embd": 16, "n_layer": 1, "n_head": 2}, "text_pooling": "last", "resize": "squash",
