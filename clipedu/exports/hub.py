@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from clipedu.utils.errors import ClipeduError, quoted, shorten, without_trace
 from clipedu.utils.hub import http_errors, quiet, reachable, status_of
@@ -22,7 +23,7 @@ def check_hub(repository: str, *, private: bool = False) -> bool:
     Returns:
         whether the repository is there already.
     Raises:
-        ClipeduError: no such name, no token, no network, or a public repository that is to be private.
+        ClipeduError: no such name, no token or one of another account, no network, or a public repository that is to be private.
     """
     from huggingface_hub import HfApi, constants, get_token
     from huggingface_hub.errors import HFValidationError
@@ -45,6 +46,7 @@ def check_hub(repository: str, *, private: bool = False) -> bool:
         )
     api = HfApi(endpoint=constants.ENDPOINT)
     with _explained(repository):
+        _check_owner(api.whoami(), repository)
         if not api.repo_exists(repository):
             return False
         if private and not api.model_info(repository).private:
@@ -80,6 +82,17 @@ def push(folder: Path, repository: str, *, changed: Mapping[str, str], private: 
         api.create_repo(repository, private=private, exist_ok=True)
         api.create_commit(repository, adds, commit_message="Export by clipedu")
     return f"{constants.ENDPOINT}/{repository}"
+
+
+def _check_owner(account: Mapping[str, Any], repository: str) -> None:
+    """Check that an account has the name that a repository begins with."""
+    owner, name = repository.split("/")
+    own = [account.get("name", ""), *(one.get("name", "") for one in account.get("orgs") or ())]
+    if owner.lower() not in map(str.lower, own):
+        raise ClipeduError(
+            f"{repository} cannot be published: the token is of {own[0]!r}, who may not write for {owner!r}. Give {own[0]}/{name}"
+            + (f", or a name of {', '.join(own[1:4])}" if own[1:] else "")
+        )
 
 
 @contextmanager

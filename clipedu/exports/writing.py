@@ -130,7 +130,10 @@ def export(
     if push_to_hub is not None:
         changed = {name: text(release, push_to_hub) for name, text in target.elsewhere.items()}
         changed[CARD] = card(push_to_hub, hub=True)
-        page = push(place, push_to_hub, changed=changed, private=private)
+        try:
+            page = push(place, push_to_hub, changed=changed, private=private)
+        except ClipeduError as error:
+            raise ClipeduError(f"{error}. The files are in {place}: remove it to give the same command again") from None
     return Export(place, target.lines(release, push_to_hub or where, push_to_hub is not None), size, page)
 
 

@@ -73,6 +73,21 @@ def test_offline_no_token_no_network(token, monkeypatch, tmp_path):
         check_hub("me/x")
 
 
+def test_whose_token_it_is(token, tmp_path, monkeypatch):
+    with serving(tmp_path / "hub", monkeypatch):
+        assert check_hub("our-lab/x") is check_hub("Me/x") is False
+        with pytest.raises(
+            ClipeduError,
+            match="^you/x cannot be published: the token is of 'me', who .* Give me/x, or a name of our-lab$",
+        ):
+            check_hub("you/x")
+        monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+        with pytest.raises(
+            ClipeduError, match="^me/x cannot be published: the hub does not know this token: hf auth login"
+        ):
+            check_hub("me/x")
+
+
 def test_what_the_hub_refuses(folder, token, tmp_path, monkeypatch):
     broken = {"/api/models/me/full/preupload/main": Fault(status=507)}
     with serving(tmp_path / "hub", monkeypatch, lambda request: broken.get(request.path)):

@@ -12,7 +12,7 @@ from clipedu import ClipeduError
 from clipedu.exports import writing
 from clipedu.exports.writing import check_free, default_folder
 from tests.helpers.fetching import serving
-from tests.helpers.hub_server import TOKEN
+from tests.helpers.hub_server import TOKEN, Fault
 from tests.helpers.releases import photo, same
 
 pytestmark = pytest.mark.xdist_group("exports")
@@ -68,6 +68,18 @@ def test_places(trained, tmp_path):
     for name, what in (("file", "is no folder"), ("", "is not empty")):
         with pytest.raises(ClipeduError, match=what):
             check_free(tmp_path / name)
+
+
+def test_files_stay_where_they_cannot_be_published(trained, token, tmp_path, monkeypatch):
+    full = Fault(status=507)
+    with serving(
+        tmp_path / "hub", monkeypatch, lambda request: full if request.path.endswith("preupload/main") else None
+    ), pytest.raises(
+        ClipeduError,
+        match=r"the hub answers 507 .*\. The files are in .*out: remove it to give the same command again",
+    ):
+        clipedu.export(trained.folder, "timm", tmp_path / "out", push_to_hub="me/x")
+    assert (tmp_path / "out/model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("to", ["transformers", "open_clip", "timm"])
