@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from clipedu import __version__
 from clipedu.exports.reading import check_tokens, image_processor, library_tokenizer, transformers_tokenizer
 from clipedu.exports.release import Release, check_equal
-from clipedu.utils.errors import ClipeduError, without_trace
+from clipedu.utils.errors import ClipeduError, shorten, without_trace
 from clipedu.utils.hub import quiet
 
 IMAGE, TEXT = "image_model.onnx", "text_model.onnx"
@@ -215,7 +215,10 @@ def _write(
                 external_data=False,
             )
         except Exception as error:  # noqa: BLE001  torch's exporter fails in many ways
-            reason = without_trace(error).splitlines()[0][:200]
+            cause: BaseException = error
+            while cause.__cause__ is not None:  # its own words are of steps, not of what is wrong
+                cause = cause.__cause__
+            reason = shorten((without_trace(cause) or type(cause).__name__).splitlines()[0], 200)
             raise ClipeduError(f"torch cannot export {path.stem} of {release.name} to ONNX: {reason}") from None
     program.model.metadata_props[FACTS] = json.dumps(facts(release))
     program.save(path, external_data=_is_large(module))

@@ -9,6 +9,16 @@ from tests.helpers.releases import trained_run
 from tests.interop.conftest import released  # noqa: F401  a fixture
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_modules(tmp_path_factory):
+    """transformers keeps code of models in a folder of the tests, not in the user's."""
+    import transformers.dynamic_module_utils as library
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        yield
+
+
 @pytest.fixture
 def trained():
     """A finished run; for reading only."""

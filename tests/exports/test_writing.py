@@ -72,11 +72,14 @@ def test_places(trained, tmp_path):
 
 def test_files_stay_where_they_cannot_be_published(trained, token, tmp_path, monkeypatch):
     full = Fault(status=507)
-    with serving(
-        tmp_path / "hub", monkeypatch, lambda request: full if request.path.endswith("preupload/main") else None
-    ), pytest.raises(
-        ClipeduError,
-        match=r"the hub answers 507 .*\. The files are in .*out: remove it to give the same command again",
+    with (
+        serving(
+            tmp_path / "hub", monkeypatch, lambda request: full if request.path.endswith("preupload/main") else None
+        ),
+        pytest.raises(
+            ClipeduError,
+            match=r"the hub answers 507 .*\. The files are in .*out: remove it to give the same command again",
+        ),
     ):
         clipedu.export(trained.folder, "timm", tmp_path / "out", push_to_hub="me/x")
     assert (tmp_path / "out/model.safetensors").is_file()
