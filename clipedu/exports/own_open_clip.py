@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from clipedu.exports.reading import image_processor, transformers_tokenizer
 from clipedu.exports.release import Release, check_equal
-from clipedu.interop.from_open_clip import silent, take_apart
+from clipedu.interop.open_clip_parts import quiet_open_clip, take_apart
 from clipedu.interop.parts import assemble
 from clipedu.interop.sources import OPEN_CLIP_CONFIG, find_source
 from clipedu.interop.text_towers import OpenClipText
@@ -74,7 +74,7 @@ def write_own(release: Release, folder: Path, where: str) -> None:
         )
     write_text(folder / OPEN_CLIP_CONFIG, json.dumps(own_settings(release, str(folder)), indent=2) + "\n")
     inner: Any = release.model.get_submodule("text_encoder.text")
-    with silent(), quiet():
+    with quiet_open_clip(), quiet():
         image_processor(release).save_pretrained(folder)
         if (tokenizer := transformers_tokenizer(release)) is not None:
             tokenizer.save_pretrained(folder)
@@ -98,7 +98,7 @@ def _model_settings(release: Release) -> dict[str, Any]:
     if release.run is not None:
         found = read_json(release.run.folder / KEPT / OPEN_CLIP_CONFIG).get("model_cfg")
     else:
-        with silent():
+        with quiet_open_clip():
             found = open_clip.get_model_config(find_source(release.name).where)
         quick = any(type(module).__name__ == "QuickGELU" for module in release.model.modules())
         found = None if found is None else {**found, "quick_gelu": quick}  # by the weights, whatever the name says

@@ -21,7 +21,7 @@ from clipedu.exports.reading import save_reading
 from clipedu.exports.release import Release, check_equal, has_bias, own_tower
 from clipedu.exports.timm_tower import TimmTower
 from clipedu.exports.to_timm import masked_not
-from clipedu.interop.from_open_clip import silent
+from clipedu.interop.open_clip_parts import quiet_open_clip
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_json, write_text
 from clipedu.utils.hub import quiet
@@ -60,7 +60,7 @@ def write_open_clip(release: Release, folder: Path, where: str) -> None:
     write_text(folder / CONFIG, settings_text(release, str(folder)))
     save_reading(release, folder)
     save_file(_state(release), folder / WEIGHTS)
-    with silent(), quiet():
+    with quiet_open_clip(), quiet():
         try:
             loaded = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True).eval()
             tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
