@@ -37,6 +37,7 @@ _HOMES = {
     "token_norms": "inference.attention",
     "artifacts": "evaluation.token_artifacts",
     "adopt": "interop.adoption",
+    "export": "exports.writing",
     "train": "training.setup",
     "fit": "workflow.pipeline",
     "fit_heads": "workflow.heads",

@@ -1,6 +1,6 @@
 """The command line: the parser and the entry point.
 
-    clipedu quickstart | train | groups | evaluate | inspect | blend | grid | compare | sweep | report | bench | data | list | lab
+    clipedu quickstart | train | groups | evaluate | inspect | blend | export | grid | compare | sweep | report | bench | data | list | lab
 
 Each command is a thin layer over a function that a notebook can call too. An error that the user can correct is one line on
 stderr with exit code 2; Ctrl-C prints how to resume, with exit code 130, and so does SIGTERM, with 143.
@@ -26,6 +26,7 @@ from clipedu.cli.blend import add_blend
 from clipedu.cli.compare import add_compare
 from clipedu.cli.data import add_data
 from clipedu.cli.evaluate import evaluate, report
+from clipedu.cli.export import add_export
 from clipedu.cli.grid import add_grid
 from clipedu.cli.inspect import add_inspect
 from clipedu.cli.probes import add_probes
@@ -156,6 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_inspect(commands)
     add_blend(commands)
+    add_export(commands)
     add_grid(commands)
     add_compare(commands)
     add_sweep(commands)

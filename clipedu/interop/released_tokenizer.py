@@ -35,8 +35,9 @@ class ReleasedTokenizer:
         pad_id: the id that fills up short captions.
         special_tokens: ids by name, as those of `clipedu.data.tokenizer.Tokenizer`.
         facts: all that the ids depend on, besides; JSON can hold it.
+        library: the tokenizer of its library.
     Attributes:
-        length, vocab_size, pad_id, special_tokens: see above.
+        length, vocab_size, pad_id, special_tokens, library: see above.
         truncated: how many texts of the last `encode` were cut.
     """
 
@@ -50,7 +51,9 @@ class ReleasedTokenizer:
         pad_id: int,
         special_tokens: Mapping[str, int | None],
         facts: Sequence[Any],
+        library: Any = None,
     ):
+        self.library = library
         self._rows, self._whole, self._facts = rows, whole, facts
         self.length, self.vocab_size, self.pad_id = length, vocab_size, pad_id
         self.special_tokens, self.truncated = dict(special_tokens), 0
@@ -139,6 +142,7 @@ def of_transformers(
         pad_id=pad,
         special_tokens={token: getattr(tokenizer, f"{token}_token_id", None) for token in _SPECIAL},
         facts=[side, *_facts(tokenizer)],
+        library=tokenizer,
     )
 
 
@@ -219,6 +223,7 @@ def of_open_clip(tokenizer: Any, *, vocab_size: int, pad_id: Any, name: str) -> 
         pad_id=pad_id,
         special_tokens={token: getattr(inner, f"{token}_token_id", None) for token in _SPECIAL},
         facts=[type(tokenizer).__name__, *cleaning, *how, own],
+        library=tokenizer,
     )
 
 

@@ -18,6 +18,7 @@ from clipedu.interop.adoption import adopt
 from clipedu.interop.sources import FORMS, PREFIXES, meant
 from clipedu.losses import LOSSES
 from clipedu.models import DualEncoder
+from clipedu.runs.checkpoint import read_state
 from clipedu.runs.folders import load_run
 from clipedu.runs.paths import located
 from clipedu.runs.run import Run
@@ -106,11 +107,14 @@ def of_library(name: str, model: DualEncoder) -> Opened:
     return Opened(name, model, Experiment(**own), scale=known)
 
 
-def scale_of(run: Run) -> Scale | None:
-    """Return the logit scale at a run's last checkpoint.
+def scale_of(run: Run, which: str = "last") -> Scale | None:
+    """Return the logit scale at a run's checkpoint.
 
     Where each sample has a temperature of its own, it is that of their mean.
 
+    Args:
+        run: with a checkpoint.
+        which: "last" or "best".
     Returns:
         None for a loss without a temperature.
     Raises:
@@ -118,7 +122,7 @@ def scale_of(run: Run) -> Scale | None:
     """
     if "temperature" not in LOSSES[run.experiment.loss].defaults:
         return None
-    state: Mapping[str, Any] = run.training_state("cpu").get("loss", {})
+    state: Mapping[str, Any] = read_state(run.checkpoint(which), "cpu").get("loss", {})
     learned = {name.rpartition(".")[2]: value for name, value in state.items()}
     if "logit_scale" in learned:
         low, high = GEOMETRIES[run.experiment.geometry].build.logit_scale_range  # type: ignore[attr-defined]

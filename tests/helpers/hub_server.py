@@ -1,7 +1,8 @@
 """A stand-in for the Hugging Face hub on loopback: serves folders under a root as repositories.
 
 `OWNER/NAME` or `NAME` are models, `datasets/OWNER/NAME` are data sets. Real clients (huggingface_hub, timm, transformers) talk to it
-over HTTP through `HF_ENDPOINT`; nothing is mocked. What can go wrong on the way is a `fault`:
+over HTTP through `HF_ENDPOINT`; nothing is mocked. Models can be published by who has the token `TOKEN`, under the name `OWNER`. What can
+go wrong on the way is a `fault`:
 
     def fault(request):                       # called for each request for a file; None lets it pass
         return Fault(cut=1000) if request.number == 1 else None
@@ -9,6 +10,7 @@ over HTTP through `HF_ENDPOINT`; nothing is mocked. What can go wrong on the way
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -21,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+TOKEN, OWNER, LAB = "hf_of_a_test", "me", "our-lab"  # who may publish, under these two names
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -65,6 +68,8 @@ def serve_hub(
     """
     seen: list[str] = []
     counts: dict[str, int] = {}
+    stored: dict[str, bytes] = {}  # large files, by their SHA-256
+    hidden: set[str] = set()  # private repositories
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -100,11 +105,83 @@ def serve_hub(
 
         do_HEAD = do_GET
 
+        def do_POST(self):
+            """What an upload asks: to make a repository, which files are large, where they go, and the commit."""
+            path, body = unquote(urlsplit(self.path).path), self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            with lock:
+                seen.append(f"{self.command} {path}")
+                counts[path] = counts.get(path, 0) + 1
+            wrong = fault(Request(self.command, path, 0, counts[path], dict(self.headers))) or Fault()
+            if wrong.status:
+                return self.answer(wrong.status, b"refused", wrong.headers)
+            if path == "/api/validate-yaml":
+                return self.tell({"errors": [], "warnings": []})
+            if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                return self.answer(401, b"")
+            asked = json.loads(body) if not path.endswith("/commit/main") else {}
+            if path == "/api/repos/create":
+                owner, name = asked.get("organization") or OWNER, asked["name"]
+                if owner not in (OWNER, LAB):
+                    return self.answer(403, b"")
+                if (folder := root / owner / name).exists():
+                    return self.tell({"error": "there already", "url": f"{self.address}/{owner}/{name}"}, status=409)
+                folder.mkdir(parents=True)
+                hidden.update(
+                    {f"{owner}/{name}"} if asked.get("private") or asked.get("visibility") == "private" else ()
+                )
+                return self.tell({"url": f"{self.address}/{owner}/{name}", "id": f"{owner}/{name}"})
+            repository = re.sub("^(api/models/)", "", path.strip("/")).split("/")[:2]
+            folder = root / "/".join(repository).removesuffix(".git")
+            if path.endswith("/preupload/main"):
+                modes = ("regular", "lfs")
+                large = [file["path"].endswith((".safetensors", ".onnx")) for file in asked["files"]]
+                files = [
+                    {"path": file["path"], "uploadMode": modes[is_large], "shouldIgnore": False}
+                    for file, is_large in zip(asked["files"], large, strict=True)
+                ]
+                return self.tell({"files": files})
+            if path.endswith("/info/lfs/objects/batch"):
+                found = [
+                    {**one, "actions": {"upload": {"href": f"{self.address}/stored/{one['oid']}"}}}
+                    for one in asked["objects"]
+                ]
+                return self.tell({"objects": found, "transfer": "basic"}, kind="application/vnd.git-lfs+json")
+            for line in map(json.loads, body.splitlines()):
+                value = line["value"]
+                if line["key"] == "file":
+                    content = base64.b64decode(value["content"])
+                elif line["key"] == "lfsFile":
+                    content = stored[value["oid"]]
+                else:
+                    continue
+                (file := folder / value["path"]).parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            page = f"{self.address}/{folder.relative_to(root).as_posix()}/commit/{REVISION}"
+            self.tell({"commitUrl": page, "commitOid": REVISION, "success": True})
+
+        def do_PUT(self):
+            """A large file."""
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            digest = hashlib.sha256(content).hexdigest()
+            stored[digest] = content
+            self.answer(200 if self.path.endswith(digest) else 400, b"")
+
+        @property
+        def address(self) -> str:
+            return f"http://127.0.0.1:{self.server.server_port}"
+
+        def tell(self, value: dict, kind: str = "application/json", status: int = 200):
+            self.answer(status, json.dumps(value).encode(), {"Content-Type": kind})
+
         def api(self, path: str, wrong: Fault):
             kind, _, rest = path.removeprefix("/api/").partition("/")
             name = re.split("/(?:revision|tree|commits)/", rest)[0]
             revision = rest.removeprefix(name).strip("/").partition("/")[2].partition("/")[0]
             folder = root / (name if kind == "models" else f"{kind}/{name}")
+            if path.startswith("/api/whoami") and "Authorization" in self.headers:
+                known = self.headers["Authorization"] == f"Bearer {TOKEN}"
+                who = {"type": "user", "name": OWNER, "orgs": [{"name": LAB}]}
+                return self.tell(who) if known else self.answer(401, b"")
             if path.startswith("/api/whoami") or not folder.is_dir():
                 return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
             if re.fullmatch("[0-9a-f]{40}", revision) and revision not in commits and kind == "datasets":
@@ -120,7 +197,7 @@ def serve_hub(
             if "/tree/" in path:
                 listing = [self.entry(f, name) for f, name in zip(files, names, strict=True)]
                 return self.answer(200, wrong.body(json.dumps(listing).encode()))
-            about = {"id": name, "modelId": name, "sha": commits[0], "private": False, "tags": []}
+            about = {"id": name, "modelId": name, "sha": commits[0], "private": name in hidden, "tags": []}
             about["siblings"] = [{"rfilename": name} for name in names]
             return self.answer(200, wrong.body(json.dumps(about).encode()))
 

@@ -1,0 +1,60 @@
+"""Models of open_clip go back to open_clip."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from clipedu import ClipeduError
+from clipedu.exports.own_open_clip import KEPT, fits, own_settings, write_own
+from clipedu.exports.release import open_release
+from clipedu.exports.to_open_clip import write_open_clip
+from clipedu.workflow.opening import Scale
+from tests.helpers.releases import release, same
+
+pytestmark = pytest.mark.xdist_group("exports")
+
+
+@pytest.mark.parametrize("kind", ["vit", "timm_siglip"])
+def test_there_and_back(kind, released, tmp_path):
+    import open_clip
+
+    folder, library = released(kind)
+    one = open_release(folder)
+    assert fits(one)
+    with torch.no_grad():
+        for parameter in one.model.parameters():  # as if it had been trained further
+            parameter.mul_(1.01)
+    write_open_clip(one, tmp_path, "me/x")
+    assert json.loads((tmp_path / "open_clip_config.json").read_text())["preprocess_cfg"]["resize_mode"] == "squash"
+    again = open_release(tmp_path)
+    assert all(same(x, y, 1e-6) for x, y in zip(again.embeddings(), one.embeddings(), strict=True))
+    made = open_clip.create_model(f"local-dir:{tmp_path}", require_pretrained=True)
+    assert float(made.logit_scale.detach()) == pytest.approx(float(library.logit_scale.detach()), abs=1e-6)
+    assert (made.logit_bias is None) == (library.logit_bias is None)
+
+
+def test_a_run_that_began_with_one(released, trained, tmp_path):
+    """Its settings are in the run's folder; its loss has learned a bias."""
+    folder = released("vit")[0]
+    run = replace(trained, folder=tmp_path / "run")
+    kept = tmp_path / "run" / KEPT
+    kept.mkdir(parents=True)
+    one = replace(open_release(folder), run=run, scale=Scale(5.0, -2.0), name="run")
+    with pytest.raises(ClipeduError, match="run does not say any more which model of open_clip it is"):
+        own_settings(one, "me/x")
+    shutil.copy(folder / "open_clip_config.json", kept)
+    (out := tmp_path / "out").mkdir()
+    write_own(one, out, "me/x")
+    again = open_release(out)
+    assert again.scale.logit_scale == pytest.approx(5) and again.bias == -2
+
+
+def test_what_does_not_go_back(released, tmp_path):
+    assert not fits(release())
+    one = open_release(released("vit")[0])
+    one.model.geometry = release(geometry="lorentz").model.geometry
+    with pytest.raises(ClipeduError, match="'lorentz', and open_clip knows the cosine alone"):
+        write_own(one, tmp_path, "x")

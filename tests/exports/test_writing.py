@@ -1,0 +1,123 @@
+"""`clipedu.export`: the folder, the card, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import clipedu
+from clipedu import ClipeduError
+from clipedu.exports import writing
+from clipedu.exports.writing import check_free, default_folder
+from tests.helpers.fetching import serving
+from tests.helpers.hub_server import TOKEN, Fault
+from tests.helpers.releases import photo, same
+
+pytestmark = pytest.mark.xdist_group("exports")
+
+
+def test_a_folder_with_a_card(trained, tmp_path):
+    run = shutil.copytree(trained.folder, tmp_path / "mine")
+    done = clipedu.export(run, "timm", projection=True, licence="mit")
+    assert done.folder == run / "export-timm" and done.page is None
+    assert {path.name for path in done.folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    card = (done.folder / "README.md").read_text()
+    assert "license: mit" in card and "local-dir:export-timm" in card and str(tmp_path) not in card
+    assert f"local-dir:{run}/export-timm" in done.code and "embeddings of 8 numbers" in card
+    assert done.size == sum(path.stat().st_size for path in done.folder.iterdir())
+    clipedu.load_run(run)
+    with pytest.raises(ClipeduError, match="export-timm is there already and is not empty: nothing is overwritten"):
+        clipedu.export(run, "timm")
+    assert clipedu.export(run, "timm", tmp_path / "new" / "place").folder == tmp_path / "new" / "place"
+    assert "features of 96 numbers, before the projection to the 8" in (tmp_path / "new/place/README.md").read_text()
+
+
+def test_nothing_is_left_of_what_fails(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "model_card", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        clipedu.export(trained.folder, "timm", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"to": "transformer"}, "unknown library 'transformer'. Did you mean 'transformers'?"),
+        ({"to": "onnx", "projection": True}, "no place of its own in --to onnx"),
+        ({"to": "timm", "private": True}, "--private has no effect without --push-to-hub"),
+        ({"to": "timm", "licence": " "}, "is no name of a licence"),
+        ({"to": "timm", "push_to_hub": "x"}, "'x' is no name of a repository"),
+        ({"to": "timm", "push_to_hub": "me/x"}, "HF_HUB_OFFLINE is set"),
+    ],
+)
+def test_refused_before_any_work(options, said, trained, tmp_path, monkeypatch, token):
+    monkeypatch.setattr(writing, "open_release", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ClipeduError, match=said):
+        clipedu.export(trained.folder, folder=tmp_path / "out", **options)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_places(trained, tmp_path):
+    assert default_folder(str(trained.folder), "timm") == trained.folder / "export-timm"
+    assert default_folder("hf:openai/clip-vit", "onnx") == Path("runs/export-hf_openai_clip-vit-onnx")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    check_free(tmp_path / "empty"), check_free(tmp_path / "none")
+    for name, what in (("file", "is no folder"), ("", "is not empty")):
+        with pytest.raises(ClipeduError, match=what):
+            check_free(tmp_path / name)
+
+
+def test_files_stay_where_they_cannot_be_published(trained, token, tmp_path, monkeypatch):
+    full = Fault(status=507)
+    with (
+        serving(
+            tmp_path / "hub", monkeypatch, lambda request: full if request.path.endswith("preupload/main") else None
+        ),
+        pytest.raises(
+            ClipeduError,
+            match=r"the hub answers 507 .*\. The files are in .*out: remove it to give the same command again",
+        ),
+    ):
+        clipedu.export(trained.folder, "timm", tmp_path / "out", push_to_hub="me/x")
+    assert (tmp_path / "out/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("to", ["transformers", "open_clip", "timm"])
+def test_published_and_loaded_from_the_hub(to, trained, token, tmp_path, monkeypatch):
+    """By the code of the card there, which names the repository."""
+    from huggingface_hub import HfApi, ModelCard, constants
+
+    pixels = photo(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    with serving(tmp_path / "hub", monkeypatch):
+        api = HfApi(endpoint=constants.ENDPOINT, token=TOKEN)  # libraries keep one, with the endpoint of its first use
+        monkeypatch.setattr("transformers.utils.hub._hf_api", api, raising=False)
+        done = clipedu.export(trained.folder, to, tmp_path / "out", push_to_hub="me/mine")
+        assert done.page == f"{constants.ENDPOINT}/me/mine"
+        card = ModelCard.load(tmp_path / "hub/me/mine/README.md")
+        code = card.text.partition("```python\n")[2].partition("```")[0]
+        assert code.strip() == done.code and "me/mine" in code and str(tmp_path) not in card.content
+        shutil.rmtree(tmp_path / "out")
+        names = {}
+        exec(code, names)
+        loaded, model = names["model"].eval(), trained.model()
+        with torch.no_grad():
+            if to == "timm":
+                return
+            text = model.embed_texts(["a red star", "a blue circle"])
+            if to == "open_clip":
+                assert same(loaded.encode_image(names["image"]), model.encode_image(pixels))
+                assert same(loaded.encode_text(names["text"]), text)
+                assert (
+                    json.loads((tmp_path / "hub/me/mine/open_clip_config.json").read_text())["model_cfg"]["text_cfg"][
+                        "hf_model_name"
+                    ]
+                    == "me/mine"
+                )
+            else:
+                inputs = names["inputs"]
+                assert same(loaded.get_text_features(inputs["input_ids"], inputs["attention_mask"]), text)
+                assert same(loaded.get_image_features(inputs["pixel_values"]), model.encode_image(pixels))
