@@ -38,6 +38,7 @@ _HOMES = {
     "artifacts": "evaluation.token_artifacts",
     "adopt": "interop.adoption",
     "train": "training.setup",
+    "start_from": "workflow.starting",
     "fit": "workflow.pipeline",
     "fit_heads": "workflow.heads",
     "resume": "workflow.pipeline",

@@ -139,7 +139,7 @@ def test_fields_left_out():
     parser = argparse.ArgumentParser()
     add_experiment(parser, without=("seed", "loss"))
     options = {word for action in parser._actions for word in action.option_strings}
-    expected = {f"--{name.replace('_', '-')}" for name in FIELDS} - {"--seed", "--loss"}
+    expected = {f"--{spec.metadata.get('option', name.replace('_', '-'))}" for name, spec in FIELDS.items()} - {"--seed", "--loss"}
     assert options - {"-h", "--help", "--preset"} == expected
 
 
