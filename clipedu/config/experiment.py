@@ -54,7 +54,9 @@ def _options(text: str, taken: tuple[str, ...]) -> Any:
 
 def _names(text: str, choices: tuple[str, ...] | None = None, **marks: Any) -> Any:
     """Make a field of any number of names, out of `choices` or (None) any; one alone may be given as a str."""
-    return field(default_factory=list, metadata={"text": text, **({} if choices is None else {"choices": choices}), **marks})
+    return field(
+        default_factory=list, metadata={"text": text, **({} if choices is None else {"choices": choices}), **marks}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

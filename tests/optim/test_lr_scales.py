@@ -87,7 +87,9 @@ def test_every_optimizer_steps_as_if_each_factor_had_its_own(name):
 
 def test_the_table_says_the_rate_of_each_group():
     model = towers()
-    table = describe_groups(build_optimizer(model, "adamc", lr=1e-3, weight_decay=0.1, lr_scales=tower_scales(model, image=0.1)))
+    table = describe_groups(
+        build_optimizer(model, "adamc", lr=1e-3, weight_decay=0.1, lr_scales=tower_scales(model, image=0.1))
+    )
     rows = {line.split("  ")[0]: line.split() for line in table.splitlines()}
     assert "lr" in rows["group"] and "0.0001" in rows["head, lr x 0.1"] and "0.001" in rows["head"]
     assert "output layer" in " ".join(rows["head, lr x 0.1"])

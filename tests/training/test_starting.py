@@ -21,7 +21,12 @@ def clip(tmp_path_factory):
 def test_the_form_of_a_released_model_is_in_settings(clip):
     model, form = find_start(clip)
     assert set(form) == set(OF_START) and form == released_form(model)
-    assert (form["image_encoder"], form["image_size"], form["text_length"], form["embedding_dim"]) == ("released", SIZE, LENGTH, 24)
+    assert (form["image_encoder"], form["image_size"], form["text_length"], form["embedding_dim"]) == (
+        "released",
+        SIZE,
+        LENGTH,
+        24,
+    )
     assert not is_run(clip)
 
 
@@ -53,4 +58,6 @@ def test_a_model_is_frozen_locked_and_adapted(clip):
     fit_for_training(model, Experiment(start=clip, **form, **changes))
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert "text_projection.weight" in trained and "image_projection.weight" not in trained
-    assert all(name.startswith("image_encoder.") and ".lora_" in name for name in trained if "projection.weight" not in name)
+    assert all(
+        name.startswith("image_encoder.") and ".lora_" in name for name in trained if "projection.weight" not in name
+    )

@@ -13,7 +13,15 @@ from clipedu.workflow.starting import LORA_LR, LR, experiment_of
 from tests.helpers.released import save_open_clip, save_transformers
 
 pytestmark = pytest.mark.xdist_group("interop")
-QUICK = {"train_size": 40, "holdout": 0.25, "batch_size": 10, "epochs": 2, "lr": 1e-3, "checkpoint_every": 1, "warmup": 0.0}
+QUICK = {
+    "train_size": 40,
+    "holdout": 0.25,
+    "batch_size": 10,
+    "epochs": 2,
+    "lr": 1e-3,
+    "checkpoint_every": 1,
+    "warmup": 0.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +135,15 @@ def test_what_is_kept_is_not_to_be_changed(tuned, tmp_path):
 def test_a_run_starts_from_a_run(tuned, tmp_path):
     """With the merged weights, all of them trained; its first checkpoint has the weights that it started with."""
     ex = start_from(tuned.folder, **{**QUICK, "epochs": 1, "keep_checkpoints": 9})
-    assert ex.temperature == pytest.approx(float(tuned.history["temperature"].iloc[-1]), rel=1e-2) and ex.lora_rank is None
+    assert (
+        ex.temperature == pytest.approx(float(tuned.history["temperature"].iloc[-1]), rel=1e-2) and ex.lora_rank is None
+    )
     run = fit(ex, tmp_path / "run", progress=False, report=False)
     assert all(p.requires_grad for name, p in run.model().named_parameters() if name.startswith("image_encoder."))
-    start, theirs = clipedu.runs.checkpoint.read_weights(run.folder / "checkpoint" / "step-00000000"), tuned.model().state_dict()
+    start, theirs = (
+        clipedu.runs.checkpoint.read_weights(run.folder / "checkpoint" / "step-00000000"),
+        tuned.model().state_dict(),
+    )
     assert all(torch.equal(start[name], theirs[name]) for name in theirs)
 
 
