@@ -39,6 +39,7 @@ _HOMES = {
     "adopt": "interop.adoption",
     "export": "exports.writing",
     "train": "training.setup",
+    "start_from": "workflow.starting",
     "fit": "workflow.pipeline",
     "fit_heads": "workflow.heads",
     "resume": "workflow.pipeline",

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from clipedu.models.dual_encoder import DualEncoder
 
 SCORES = "scores.json"  # in the folder that --folder names
-OF_OPTIMIZER = ("optimizer", "optimizer_options", "lr", "weight_decay")  # settings that a model's groups depend on
+SCALES = ("image_lr_scale", "text_lr_scale", "layer_decay")
+OF_OPTIMIZER = (
+    "optimizer",
+    "optimizer_options",
+    "lr",
+    "weight_decay",
+    *SCALES,
+)  # settings that a model's groups depend on
 
 
 def evaluate_adopted(args: argparse.Namespace) -> None:
@@ -72,15 +79,14 @@ def adopted_groups(args: argparse.Namespace, changes: dict[str, Any]) -> None:
     """
     from clipedu.interop.adoption import adopt
     from clipedu.optim import build_optimizer, describe_groups
+    from clipedu.optim.lr_scales import tower_scales
 
     _refuse(changes, OF_OPTIMIZER, "the groups of a released model")
     ex = Experiment.preset(args.preset or "laptop", **changes)
     model = adopt(args.model, args.weights)
-    print(
-        describe_groups(
-            build_optimizer(model, ex.optimizer, lr=ex.lr, weight_decay=ex.weight_decay, **ex.optimizer_options)
-        )
-    )
+    scales = tower_scales(model, image=ex.image_lr_scale, text=ex.text_lr_scale, layer_decay=ex.layer_decay)
+    settings: dict[str, Any] = {"lr": ex.lr, "weight_decay": ex.weight_decay, "lr_scales": scales}
+    print(describe_groups(build_optimizer(model, ex.optimizer, **settings, **ex.optimizer_options)))
 
 
 def _refuse(given: Collection[str], allowed: Collection[str], what: str) -> None:

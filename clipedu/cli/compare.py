@@ -9,7 +9,6 @@ from typing import Any
 
 from clipedu.cli.arguments import add_jobs, path, word
 from clipedu.config.command_line import add_experiment, experiment_changes
-from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
 from clipedu.studies.comparison import comparison_table, comparison_text, variant, write_comparison
 from clipedu.studies.runner import COMPARISONS, comparison_cells, find_comparison, run_comparison
@@ -49,9 +48,10 @@ def compare(args: argparse.Namespace) -> None:
     from clipedu.runs.lock import locked
     from clipedu.studies.grid import LeftOut
     from clipedu.training.effects import refuse_without_effect
+    from clipedu.workflow.starting import experiment_of
 
     preset, changes = args.preset or "laptop", experiment_changes(args)
-    base = Experiment.preset(preset, **changes)
+    base = experiment_of(preset, changes)
     comparison = find_comparison(args.what)
     cells = comparison_cells(
         args.what,

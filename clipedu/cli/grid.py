@@ -113,6 +113,7 @@ def _cells(args: argparse.Namespace, folder: Path) -> dict[str, Experiment]:
     """Return the cells that the arguments ask for."""
     from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, cells_there
     from clipedu.training.effects import refuse_without_effect
+    from clipedu.workflow.starting import experiment_of
 
     preset = args.preset or "laptop"
     changes = experiment_changes(args)
@@ -124,7 +125,7 @@ def _cells(args: argparse.Namespace, folder: Path) -> dict[str, Experiment]:
         name: {key: value for key, value in settings.items() if key not in changes}
         for name, settings in PRESETS[preset].per_optimizer.items()
     }
-    base = Experiment.preset(preset, **changes)
+    base = experiment_of(preset, changes)
     losses, optimizers = args.losses or COURSE_LOSSES, args.optimizers or COURSE_OPTIMIZERS
     experiments = cells(base, losses, optimizers, per_optimizer, args.seeds)
     refuse_without_effect(list(experiments.values()), changes)

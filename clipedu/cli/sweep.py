@@ -9,7 +9,6 @@ from typing import Any
 from clipedu.cli.arguments import path, whole, word
 from clipedu.cli.sweep_file import read_sweep_file
 from clipedu.config.command_line import add_experiment, experiment_changes
-from clipedu.config.experiment import Experiment
 from clipedu.utils.errors import ClipeduError
 
 OPTIONS = ("seeds", "trials", "sampler", "pruner", "holdout", "metric")
@@ -87,6 +86,7 @@ def sweep(args: argparse.Namespace) -> None:
     from clipedu.studies.sweep.space import axes, shown
     from clipedu.training.effects import refuse_without_effect
     from clipedu.utils.markdown import markdown_table
+    from clipedu.workflow.starting import experiment_of
 
     kept = read_sweep_file(args.file) if args.file else {"vary": {}, "variants": {}, "settings": {}}
     preset, changes = args.preset or kept.get("preset", "laptop"), {**kept["settings"], **experiment_changes(args)}
@@ -94,7 +94,7 @@ def sweep(args: argparse.Namespace) -> None:
         raise ClipeduError(
             f"{args.file}: seed = {changes['seed']!r} among its settings: write seeds = [{changes['seed']!r}] above them"
         )
-    base = Experiment.preset(preset, **changes)
+    base = experiment_of(preset, changes)
     refuse_without_effect([base], set(changes) - set(kept["settings"]))
     vary = {**axes(kept["vary"]), **axes(args.vary or [])}
     compared = {**axes(kept["variants"]), **axes(args.compared or [])}

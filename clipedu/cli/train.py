@@ -48,6 +48,7 @@ def train(args: argparse.Namespace) -> None:
     from clipedu.runs.settings import GOING_ON
     from clipedu.training.effects import refuse_without_effect
     from clipedu.workflow.pipeline import fit, resume
+    from clipedu.workflow.starting import experiment_of
 
     changes = experiment_changes(args)
     if args.resume is not None:
@@ -60,7 +61,7 @@ def train(args: argparse.Namespace) -> None:
         args.how_to_go_on = f"Resume with: clipedu train --resume {args.resume}"
         run = resume(args.resume, epochs=epochs, **changes)
     else:
-        experiment = Experiment.preset(args.preset or "laptop", **changes)
+        experiment = experiment_of(args.preset, changes)
         refuse_without_effect([experiment], changes)
         folder = of_first(lambda: args.folder or new_run_folder(experiment))
         args.how_to_go_on = f"If training had begun, resume with: clipedu train --resume {folder}"
@@ -82,6 +83,7 @@ def groups(args: argparse.Namespace) -> None:
     from clipedu.training.datasets import load_training_data
     from clipedu.training.effects import refuse_without_effect
     from clipedu.training.setup import prepare
+    from clipedu.workflow.starting import experiment_of
 
     changes = experiment_changes(args)
     if args.model is not None:
@@ -91,6 +93,6 @@ def groups(args: argparse.Namespace) -> None:
         raise ClipeduError(
             "--weights are those of a released model: give --model, too (or --image-weights, --text-weights)"
         )
-    experiment = Experiment.preset(args.preset or "laptop", **changes)
+    experiment = experiment_of(args.preset, changes)
     refuse_without_effect([experiment], changes)
     print(describe_groups(prepare(experiment, load_training_data(experiment)).optimizer))

@@ -50,14 +50,19 @@ def add_settings(parser: Any, names: Sequence[str], *, defaults: bool = True) ->
         if isinstance(default, dict):
             kwargs = {"action": _Options, "nargs": "*", "type": str, "metavar": "KEY=VALUE"}
         elif isinstance(default, list):
-            kwargs = {"action": _Names, "nargs": "+", "type": str, "metavar": "|".join(spec.metadata["choices"])}
+            kwargs = {
+                "action": _Names,
+                "nargs": "+",
+                "type": str,
+                "metavar": "|".join(spec.metadata.get("choices", ["NAME"])),
+            }
         else:
             words = spec.metadata.get("choices") or [f"true|false|{word}" for word in spec.metadata.get("also", ())]
             metavar = "|".join(words) or spec.name.split("_")[-1].upper()
             kwargs = {"type": _reader(spec), "metavar": metavar}
         value = f" ({default if default not in (None, {}, []) else 'none'})" if defaults else ""
         text = f"{spec.metadata['text']}{value}".replace("%", "%%")
-        parser.add_argument(_option(spec.name), default=argparse.SUPPRESS, help=text, **kwargs)
+        parser.add_argument(_option(spec.name), dest=spec.name, default=argparse.SUPPRESS, help=text, **kwargs)
 
 
 def experiment_changes(args: argparse.Namespace) -> dict[str, Any]:
@@ -109,7 +114,7 @@ def read_setting(name: str, word: str) -> Any:
 
 
 def _option(field: str) -> str:
-    return f"--{field.replace('_', '-')}"
+    return f"--{Experiment.__dataclass_fields__[field].metadata.get('option', field.replace('_', '-'))}"
 
 
 def _name(word: str) -> str:

@@ -25,6 +25,13 @@ from clipedu.utils.files import parse_json
 TRACKERS = ("tensorboard", "trackio", "wandb")  # `clipedu.trackers` opens them
 FORMAT = 2  # of the JSON; it grows when a field gets another meaning, so that older versions refuse what they misread
 BEFORE = {"projection_bias": True}  # what settings were before they could be set, where that is not their default
+RELEASED = "released"  # encoders of a released model, which `start` names
+OF_START = (
+    *("image_size", "text_length", "clean_captions", "image_encoder", "image_weights", "image_options", "pixel_stats"),
+    *("text_encoder", "text_weights", "text_options", "text_pooling", "embedding_dim", "projection_bias"),
+    *("geometry", "geometry_options"),
+)
+"""Settings that say what a model is: one that a run starts from fixes them."""
 
 
 def _setting(default: Any, text: str, **check: Any) -> Any:
@@ -45,9 +52,11 @@ def _options(text: str, taken: tuple[str, ...]) -> Any:
     return field(default_factory=dict, metadata={"text": text, "taken": taken})
 
 
-def _names(text: str, choices: tuple[str, ...], **marks: Any) -> Any:
-    """Make a field of any number of names out of `choices`; one alone may be given as a str."""
-    return field(default_factory=list, metadata={"text": text, "choices": choices, **marks})
+def _names(text: str, choices: tuple[str, ...] | None = None, **marks: Any) -> Any:
+    """Make a field of any number of names, out of `choices` or (None) any; one alone may be given as a str."""
+    return field(
+        default_factory=list, metadata={"text": text, **({} if choices is None else {"choices": choices}), **marks}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +139,30 @@ class Experiment:
         False,
         "a bias in the projections; false: none, with CLIP's start (std width^-1/2); true: torch's own linear layer",
     )
+    # where it starts
+    start: str | None = _setting(
+        None,
+        "a model to fine-tune: a run's folder, open_clip:NAME, hf:OWNER/NAME, or a folder or file of a released model; what it "
+        "fixes is taken from it; none = from scratch",
+        option="from",
+    )
+    start_weights: str | None = _setting(
+        None,
+        "weights of that model: a pretrained tag of open_clip, a file, or random; none = its own",
+        option="from-weights",
+    )
+    lock: list[str] = _names(
+        "what is not trained, by name: image_encoder.visual.conv1 text_encoder image_projection; none = nothing"
+    )
+    lora_rank: int | None = _setting(
+        None,
+        "train low-rank adapters of this rank in the encoders, in place of their weights; none = the weights",
+        at_least=1,
+    )
+    lora_options: dict[str, Any] = _options(
+        "further arguments of peft.LoraConfig, e.g. lora_alpha=16 (default 2 x rank), lora_dropout=0.1",
+        taken=("r", "inference_mode", "task_type", "modules_to_save", "bias"),
+    )
     # the objective
     loss: str = _setting("clip", "name of the loss: `clipedu list losses`")
     temperature: float | None = _setting(
@@ -153,9 +186,18 @@ class Experiment:
     # the optimizer
     optimizer: str = _setting("adamw", "name of the optimizer: `clipedu list optimizers`")
     lr: float = _setting(3e-3, "peak learning rate", above=0)
+    image_lr_scale: float = _setting(1.0, "lr of the image encoder and its projection, times lr", above=0)
+    text_lr_scale: float = _setting(1.0, "lr of the text encoder and its projection, times lr", above=0)
+    layer_decay: float | None = _setting(
+        None,
+        "lr of each layer of the encoders, times that of the layer above it (0.75); none = all alike",
+        above=0,
+        at_most=1,
+    )
     weight_decay: float = _setting(0.02, "weight decay of tensors with two or more dimensions", at_least=0)
     optimizer_options: dict[str, Any] = _options(
-        "further arguments of the optimizer, e.g. momentum=0.9", taken=("model", "name", "params", "lr", "weight_decay")
+        "further arguments of the optimizer, e.g. momentum=0.9",
+        taken=("model", "name", "params", "lr", "weight_decay", "lr_scales"),
     )
     batch_size: int = _setting(128, "pairs in a batch", at_least=2)
     accumulate: int = _setting(
@@ -217,6 +259,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, checked_field(spec, getattr(self, spec.name)))
+        self._check_start()
         if self.augment != "none" and self.image_frozen:
             raise ClipeduError(
                 f"augment={self.augment!r} with image_frozen=True: features of a frozen encoder are computed "
@@ -228,6 +271,18 @@ class Experiment:
             )
         if self.train_size is not None and self.batch_size > self.train_size:
             raise ClipeduError(f"batch_size={self.batch_size} is larger than the data: train_size={self.train_size}")
+
+    def _check_start(self) -> None:
+        released = [name for name in ("image_encoder", "text_encoder") if getattr(self, name) == RELEASED]
+        if released and (self.start is None or len(released) == 1):
+            raise ClipeduError(
+                f"{released[0]}={RELEASED!r} is that of a released model which a run starts from: clipedu train --from MODEL, or "
+                "clipedu.start_from(MODEL) in Python"
+            )
+        if self.layer_decay is not None and self.image_frozen and self.text_frozen:
+            raise ClipeduError(
+                f"layer_decay={self.layer_decay:g} has no effect with image_frozen=True and text_frozen=True: no layer is trained"
+            )
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Experiment:

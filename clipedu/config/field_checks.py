@@ -75,13 +75,16 @@ def checked_field(spec: dataclasses.Field, value: Any) -> Any:
 
 def _checked_names(spec: dataclasses.Field, value: Any) -> list[str]:
     """Return a field of names as it is kept. Raises ClipeduError for an unknown one, or one given twice."""
-    choices = spec.metadata["choices"]
+    choices = spec.metadata.get("choices")  # None: any
     names = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else None
     if names is None:
-        raise ClipeduError(f"{spec.name}={quoted(value)} must be a list of names out of {', '.join(choices)}")
+        allowed = "" if choices is None else f" out of {', '.join(choices)}"
+        raise ClipeduError(f"{spec.name}={quoted(value)} must be a list of names{allowed}")
     for name in names:
-        if name not in choices:
+        if choices is not None and name not in choices:
             raise unknown_name(spec.name, name, choices)
+        if not isinstance(name, str) or not name.strip():
+            raise ClipeduError(f"{spec.name}={quoted(value)}: {quoted(name)} is no name")
         if names.count(name) > 1:
             raise ClipeduError(f"{spec.name}={quoted(value)}: {name!r} is given twice")
     return names

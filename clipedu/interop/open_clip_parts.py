@@ -74,7 +74,7 @@ def take_apart(model: Any, tokenizer: Any, name: str, image_size: int | None = N
         *pixel_stats_of(name, settings["mean"], settings["std"]),
         "squash" if settings["resize_mode"] == "squash" else "crop",
         float(scale.detach()),
-        0.0 if bias is None else float(bias.detach()),
+        None if bias is None else float(bias.detach()),
         own_size=own,
     )
 

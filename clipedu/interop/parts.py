@@ -36,7 +36,8 @@ class Parts:
         image_size: height and width of its images.
         mean, std: of the pixels in 0..1, a number a channel.
         resize: how its images are made square, "crop" or "squash".
-        logit_scale, logit_bias: a pair's logit is exp(logit_scale) * cosine + logit_bias.
+        logit_scale, logit_bias: a pair's logit is exp(logit_scale) * cosine + logit_bias; the bias is None of a model without one,
+            which was trained with a softmax.
         own_size: what `image_size` was before another one was asked for; 0 where it was not square.
     """
 
@@ -52,7 +53,7 @@ class Parts:
     std: tuple[float, ...]
     resize: str
     logit_scale: float
-    logit_bias: float
+    logit_bias: float | None
     own_size: int | None = None
 
 
@@ -106,7 +107,8 @@ def assemble(parts: Parts, dtype: torch.dtype) -> DualEncoder:
         other = "" if dtype == torch.float32 else ", or dtype=torch.float32"
         raise NotFinite(f"{parts.name}: {fault} is not finite: take a model that works{other}")
     model.tokenizer, model.image_size, model.resize = parts.tokenizer, parts.image_size, parts.resize
-    model.logit_scale, model.logit_bias, model.parts = parts.logit_scale, parts.logit_bias, NORM_PARTS
+    model.logit_scale, model.logit_bias, model.parts = parts.logit_scale, parts.logit_bias or 0.0, NORM_PARTS
+    model.released_loss = "clip" if parts.logit_bias is None else "siglip"
     return model.eval()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -120,30 +121,41 @@ def of_transformers(
     pad = tokenizer.pad_token_id
     check_pad(pad, vocab_size, name)
     check_room(len(tokenizer("")["input_ids"]), length, name)
-    side = "right" if right else tokenizer.padding_side
-
-    def rows(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        read = tokenizer(
-            texts,
-            padding="max_length",
-            truncation=True,
-            max_length=length,
-            padding_side=side,
-            return_attention_mask=True,
-        )
-        ids, mask = np.array(read["input_ids"], np.int32), np.array(read["attention_mask"], np.int32)
-        return ids, mask.sum(1) if side == "right" else np.full(len(ids), length)
-
+    call = _OfTransformers(tokenizer, length, "right" if right else tokenizer.padding_side)
     return ReleasedTokenizer(
-        rows,
-        lambda text: len(tokenizer(text)["input_ids"]),
+        call.rows,
+        call.whole,
         length=length,
         vocab_size=vocab_size,
         pad_id=pad,
         special_tokens={token: getattr(tokenizer, f"{token}_token_id", None) for token in _SPECIAL},
-        facts=[side, *_facts(tokenizer)],
+        facts=[call.side, *_facts(tokenizer)],
         library=tokenizer,
     )
+
+
+@dataclass(frozen=True)
+class _OfTransformers:
+    """The calls of a tokenizer of transformers; a class, so that other processes can be given it."""
+
+    tokenizer: Any
+    length: int
+    side: str
+
+    def rows(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        read = self.tokenizer(
+            texts,
+            padding="max_length",
+            truncation=True,
+            max_length=self.length,
+            padding_side=self.side,
+            return_attention_mask=True,
+        )
+        ids, mask = np.array(read["input_ids"], np.int32), np.array(read["attention_mask"], np.int32)
+        return ids, mask.sum(1) if self.side == "right" else np.full(len(ids), self.length)
+
+    def whole(self, text: str) -> int:
+        return len(self.tokenizer(text)["input_ids"])
 
 
 def check_pad(pad: int | None, vocab_size: int, name: str) -> None:
@@ -199,25 +211,14 @@ def of_open_clip(tokenizer: Any, *, vocab_size: int, pad_id: Any, name: str) -> 
     inner = getattr(tokenizer, "tokenizer", None)  # of transformers
     check_pad(pad_id if inner is None or inner.pad_token_id is not None else None, vocab_size, name)
 
-    def rows(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        ids = tokenizer(texts).numpy().astype(np.int32)
-        used = ids != pad_id
-        return ids, np.where(used.any(1), ids.shape[1] - used[:, ::-1].argmax(1), 0)
-
-    def whole(text: str) -> int:
-        if inner is None:
-            return len(tokenizer.encode(text)) + 2
-        own = getattr(tokenizer, "tokenizer_mode", "") == "clips"  # which has three special tokens of its own
-        text = tokenizer.clean_fn(text)
-        return len(inner(text, add_special_tokens=not own)["input_ids"]) + 3 * own
-
-    check_room(whole(""), tokenizer.context_length, name)
+    call = _OfOpenClip(tokenizer, inner, pad_id)
+    check_room(call.whole(""), tokenizer.context_length, name)
     cleaning = [repr(getattr(getattr(tokenizer, key, None), "__name__", None)) for key in ("clean_fn", "reduction_fn")]
     how = [getattr(tokenizer, key, None) for key in ("tokenizer_mode", "strip_sep_token")]
     own = sorted(tokenizer.encoder.items()) if inner is None else _facts(inner)
     return ReleasedTokenizer(
-        rows,
-        whole,
+        call.rows,
+        call.whole,
         length=tokenizer.context_length,
         vocab_size=vocab_size,
         pad_id=pad_id,
@@ -225,6 +226,27 @@ def of_open_clip(tokenizer: Any, *, vocab_size: int, pad_id: Any, name: str) -> 
         facts=[type(tokenizer).__name__, *cleaning, *how, own],
         library=tokenizer,
     )
+
+
+@dataclass(frozen=True)
+class _OfOpenClip:
+    """The calls of a tokenizer of open_clip; `inner` is that of transformers in it, if any."""
+
+    tokenizer: Any
+    inner: Any
+    pad_id: Any
+
+    def rows(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        ids = self.tokenizer(texts).numpy().astype(np.int32)
+        used = ids != self.pad_id
+        return ids, np.where(used.any(1), ids.shape[1] - used[:, ::-1].argmax(1), 0)
+
+    def whole(self, text: str) -> int:
+        if self.inner is None:
+            return len(self.tokenizer.encode(text)) + 2
+        own = getattr(self.tokenizer, "tokenizer_mode", "") == "clips"  # which has three special tokens of its own
+        text = self.tokenizer.clean_fn(text)
+        return len(self.inner(text, add_special_tokens=not own)["input_ids"]) + 3 * own
 
 
 def _facts(tokenizer: Any) -> list[Any]:

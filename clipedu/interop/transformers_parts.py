@@ -75,7 +75,7 @@ def take_apart(model: Any, tokenizer: Any, processor: Any, name: str, image_size
         std,
         "crop" if getattr(processor, "do_center_crop", False) else "squash",
         float(model.logit_scale.detach()),
-        0.0 if bias is None else float(bias.detach()),
+        None if bias is None else float(bias.detach()),
         own_size=own,
     )
 

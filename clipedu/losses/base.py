@@ -148,6 +148,7 @@ class SimilarityLoss(Loss):
             its gradient has the size of CLIP's and one learning rate suits all losses of a comparison.
         learn_temperature: make the temperature a parameter, `logit_scale` = log(1 / temperature), to be given to the
             optimizer without weight decay. It stays in the geometry's `logit_scale_range`.
+        scale_range: another range for it, lowest and highest.
 
     Raises:
         ClipeduError: a value out of range, or a geometry that is no object.
@@ -162,12 +163,14 @@ class SimilarityLoss(Loss):
         geometry: Geometry | None = None,
         scale: str = "paper",
         learn_temperature: bool = False,
+        scale_range: tuple[float, float] | None = None,
     ):
         super().__init__()
         self.first_temperature = checked_number("temperature", temperature, above=0)
         if geometry is not None and not isinstance(geometry, nn.Module):
             raise ClipeduError(f"geometry must be an object, got {geometry!r}: pass build_geometry(name, dim)")
         self.geometry = Cosine() if geometry is None else geometry
+        self.logit_scale_range = self.geometry.logit_scale_range if scale_range is None else scale_range
         self.scale = checked_choice("scale", scale, ("paper", "clip"))
         self.logit_scale = self._first_logit_scale() if learn_temperature else None
 
@@ -190,7 +193,7 @@ class SimilarityLoss(Loss):
         """
         assert self.logit_scale is not None, "the temperature is not learned"
         with torch.no_grad():
-            self.logit_scale.clamp_(*self.geometry.logit_scale_range)
+            self.logit_scale.clamp_(*self.logit_scale_range)
         return torch.exp(-self.logit_scale)
 
     @property
@@ -274,7 +277,7 @@ class SimilarityLoss(Loss):
         return {name: factor * term for name, term in terms.items()}
 
     def _first_logit_scale(self) -> nn.Parameter:
-        low, high = self.geometry.logit_scale_range
+        low, high = self.logit_scale_range
         start = -math.log(self.first_temperature)
         if not low - 1e-6 <= start <= high + 1e-6:
             allowed = f"{math.exp(-high):.4g} to {math.exp(-low):.4g}"

@@ -17,11 +17,13 @@ others are. At the start nearly all weight is on the diagonal. At collapse, S = 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from clipedu.geometry import Geometry
+from clipedu.geometry import Cosine, Geometry
 from clipedu.losses.base import SimilarityLoss
 from clipedu.losses.margins import without_positives
 from clipedu.losses.streaming import STREAM_ABOVE, Part, by_tiles, tile_negatives, tile_positives
@@ -37,6 +39,7 @@ class SigLIP(SimilarityLoss):
         temperature: initial value of 1 / t.
         geometry, scale: see `SimilarityLoss`.
         bias: initial value of c.
+        max_scale: the largest t; None is the geometry's, 100 as CLIP has it. SigLIP's authors have no limit, and their released models go beyond it.
     """
 
     description = "a yes-or-no question for every image-text pair, with learned scale and bias"
@@ -45,9 +48,18 @@ class SigLIP(SimilarityLoss):
     stream_above = STREAM_ABOVE
 
     def __init__(
-        self, temperature: float = 0.1, geometry: Geometry | None = None, bias: float = -10.0, scale: str = "paper"
+        self,
+        temperature: float = 0.1,
+        geometry: Geometry | None = None,
+        bias: float = -10.0,
+        scale: str = "paper",
+        max_scale: float | None = None,
     ):
-        super().__init__(temperature, geometry, scale, learn_temperature=True)
+        limits = None
+        if max_scale is not None:
+            low = (Cosine() if geometry is None else geometry).logit_scale_range[0]
+            limits = (low, math.log(checked_number("max_scale", max_scale, above=math.exp(low))))
+        super().__init__(temperature, geometry, scale, learn_temperature=True, scale_range=limits)
         self.bias = nn.Parameter(torch.tensor(checked_number("bias", bias)))
 
     def watched(self) -> dict[str, Tensor]:

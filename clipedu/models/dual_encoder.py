@@ -77,7 +77,9 @@ class DualEncoder(nn.Module):
         resize: how its images are made square, "crop" or "squash" (`load_pairs`).
         logit_scale, logit_bias: of a released model: a pair's logit is exp(logit_scale) * cosine + logit_bias. None of a model
             of a run, whose loss has them; the bias is 0.0 where the released model has none.
+        released_loss: the loss that a released model was trained with, "clip" or "siglip"; None of a model of a run.
         parts: {beginning of a parameter's name: part} for `NormMonitor`; None leaves it to the names.
+        locked: names of modules that are not trained, besides the frozen encoders (`clipedu.models.locking`).
     """
 
     remembered: dict[Any, Any] | None = None
@@ -85,7 +87,9 @@ class DualEncoder(nn.Module):
     resize: str = "crop"
     logit_scale: float | None = None
     logit_bias: float | None = None
+    released_loss: str | None = None
     parts: Mapping[str, str] | None = None
+    locked: tuple[str, ...] = ()
     mean: Tensor
     std: Tensor
 
@@ -130,13 +134,15 @@ class DualEncoder(nn.Module):
         return {"image": self.image_encoder, "text": self.text_encoder}[side]
 
     def train(self, mode: bool = True) -> DualEncoder:
-        """Set the mode, but leave a frozen encoder in evaluation mode.
+        """Set the mode, but leave what is frozen or locked in evaluation mode.
 
-        A frozen encoder thus has no dropout and fixed batch-norm statistics.
+        It thus has no dropout and fixed batch-norm statistics.
         """
         super().train(mode)
         for side in self.frozen:
             self.encoder(side).eval()
+        for name in self.locked:
+            self.get_submodule(name).eval()
         return self
 
     def image_features(self, pixels: Tensor) -> Tensor:

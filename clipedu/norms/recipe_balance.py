@@ -162,13 +162,12 @@ class _Ends:
     ) -> dict[str, float]:
         """Return what is left of the start, and the norm at the end where that is known."""
         key = id(group)
+        rates = self.rates * group.get("lr_scale", 1.0)
         if key not in self._taken:
-            self._taken[key] = shrinks(self.optimizer, group, parameter, self.rates)
+            self._taken[key] = shrinks(self.optimizer, group, parameter, rates)
         taken, fade = self._taken[key], round(state.fade, 9)
         if (key, fade) not in self._made:
-            self._made[key, fade] = float(
-                predicted_norms(0.0, self.rates.tolist(), taken.tolist(), 1.0, fade=fade)[-1] ** 2
-            )
+            self._made[key, fade] = float(predicted_norms(0.0, rates.tolist(), taken.tolist(), 1.0, fade=fade)[-1] ** 2)
         left = float(np.exp(2 * np.log1p(-taken).sum()))
         row = {"left": left, "turns": float(2 * taken.sum())}
         if start is None and left > FORGOTTEN:

@@ -14,7 +14,7 @@ Sources: Kingma and Ba 2015 (arXiv:1412.6980); Loshchilov and Hutter 2019 (arXiv
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from torch import nn
 
 from clipedu.optim.blockwise import BlockAdam, BlockAdamW
 from clipedu.optim.decay_laws import DECAY_LAWS, follow
+from clipedu.optim.lr_scales import scaled_groups
 from clipedu.optim.muon_groups import muon_groups
 from clipedu.optim.option_checks import check_heads, check_ranges, refused
 from clipedu.optim.param_groups import HEADS, head_apart, parameter_groups
@@ -133,6 +134,7 @@ def build_optimizer(
     decay_law: str | None = None,
     lr_max: float | None = None,
     heads: Sequence[str] | None = None,
+    lr_scales: Mapping[str, float] | None = None,
     **options: Any,
 ) -> torch.optim.Optimizer:
     """Build an optimizer over the trainable parameters of a model.
@@ -155,6 +157,8 @@ def build_optimizer(
             Only under a law other than "constant".
         heads: names of modules, as in "image_projection" or "classifier.last"; () for none, None for `HEADS`. Only
             where something is corrected, and for Muon.
+        lr_scales: what lr is multiplied with, by parameter name, > 0; 1 for those that are missing (`tower_scales`). Each factor makes groups
+            of its own, with their own peak; a schedule sets lr with `set_lr`.
         options: further arguments of the optimizer, over the defaults of its entry.
     Raises:
         ClipeduError: unknown name, an option the optimizer does not take, a value it refuses, nothing to train, a law for
@@ -188,6 +192,7 @@ def build_optimizer(
         raise ClipeduError(f"nothing to train: no parameter of this {type(unwrap(model)).__name__} requires a gradient")
     if law != "constant":
         groups = head_apart(model, groups, heads, decay_law="constant")
+    groups = scaled_groups(groups, lr_scales or {}, lr=lr, lr_max=None if law == "constant" else lr_max)
     try:
         if not (0 <= lr < math.inf and 0 <= weight_decay < math.inf):
             raise ValueError("lr and weight_decay must be finite and at least 0")

@@ -31,8 +31,8 @@ def describe_groups(optimizer: torch.optim.Optimizer) -> str:
     the least to the largest where they differ ("0 to 1.3e-05": a warm-up inside), "0" for coupled decay.
     """
     numbers = ("lr * decay", "measured")
-    rows: list[tuple[str, ...]] = [("group", "tensors", "parameters", "weight decay", "law", "decay", *numbers, "why")]
     groups = optimizer.param_groups
+    rows: list[tuple[str, ...]] = [("group", "tensors", "parameters", "weight decay", "law", "decay", *numbers, "why")]
     for number, (group, found) in enumerate(zip(groups, measure(optimizer), strict=True)):
         decay = float(group.get("weight_decay_max", group.get("weight_decay")) or 0.0)
         kind = decay_kind(optimizer, group)
@@ -43,8 +43,12 @@ def describe_groups(optimizer: torch.optim.Optimizer) -> str:
         rows.append((name, str(len(group["params"])), f"{_size(group):,}", *cells, _why(group) + _muons(group)))
     tensors = sum(len(group["params"]) for group in groups)
     rows.append(("total", str(tensors), f"{sum(map(_size, groups)):,}", *[""] * 6))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     right = {1, 2, 3, 6, 7}
+    if any("lr_scale" in group for group in groups):
+        rates = ["lr", *(f"{float(group['lr']):.3g}" for group in groups), ""]
+        rows = [(*row[:3], rate, *row[3:]) for row, rate in zip(rows, rates, strict=True)]
+        right = {1, 2, 3, 4, 7, 8}
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         padded = [
@@ -84,15 +88,29 @@ def _why(group: dict[str, Any]) -> str:
     So the table cannot be wrong.
     """
     axes = {parameter.ndim >= 2 for parameter in group["params"]}
-    if group.get("name", "").startswith("head"):
+    name = group.get("name", "").partition(", lr x ")[0]
+    if name.startswith("head"):
         return "output layer: its steps aren't independent of its weights"
-    if group.get("name") == "input":
+    if name == "input":
         return "tables, and kernels that read pixels"
     if axes == {False}:
         return "fewer than two axes: biases, norms, scalars"
-    if group.get("name") == "not decayed":
+    if name == "not decayed":
         return "fewer than two axes, or exempt: position codes, class token, registers"
-    return "two or more axes" if axes == {True} else "any shape"
+    return ("two or more axes" if axes == {True} else "any shape") + _adapters(group)
+
+
+def _adapters(group: dict[str, Any]) -> str:
+    """Return how many of a group's tensors are adapters of LoRA, or ""."""
+    names = group.get("param_names", ())
+    count = sum(".lora_" in name for name in names)
+    return (
+        ""
+        if not count
+        else f": adapters (LoRA), {count} of {len(names)}"
+        if count < len(names)
+        else ": adapters (LoRA)"
+    )
 
 
 def _muons(group: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from clipedu.config.experiment import Experiment
+from clipedu.interop.kept import RELEASED, copy_released
 from clipedu.models import DualEncoder
 from clipedu.models.interpolation import weighted_mean
 from clipedu.runs.blend_recipe import Recipe
@@ -52,11 +53,15 @@ def write_blend(
     Raises:
         ClipeduError: the folder is not empty, or a file cannot be written.
     """
-    experiment, given = with_absolute_paths(experiment)
+    merged = experiment.replace(lora_rank=None, lora_options={})  # adapters are in the weights by now
+    experiment, given = with_absolute_paths(merged)
     run = new_run(experiment, folder, given_paths=given)
-    keep_tokenizer(folder, model.tokenizer)
-    text_encoder: Any = model.text_encoder  # a transformers model
-    keep_text_config(folder, text_encoder.config)
+    if (runs[0].folder / RELEASED).is_dir():
+        copy_released(runs[0].folder, folder)
+    else:
+        keep_tokenizer(folder, model.tokenizer)
+        text_encoder: Any = model.text_encoder  # a transformers model
+        keep_text_config(folder, text_encoder.config)
     write_json(folder / DATA, [entry for entry in runs[0].sets() if entry["split"] == "train"] + list(sets))
     keep_rows_of(folder, [one.folder for one in runs])
     facts = {"models": list(recipe.models), "weights": list(recipe.weights)}

@@ -1,6 +1,7 @@
 """What a run keeps beside its checkpoints.
 
-That is its tokenizer, the text configuration, and a description of its sets.
+That is its tokenizer, the text configuration, and a description of its sets. A run of a released model keeps that model's settings and
+tokenizer as its library writes them (`clipedu.interop.kept`).
 
 Each is written once, beside its place, and renamed. A resumed run writes only what is missing or damaged: so neither a full disk
 nor a kill takes anything away.
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipedu.interop.kept import RELEASED, rebuild
+from clipedu.interop.released_tokenizer import ReleasedTokenizer
 from clipedu.runs.schema import DATA as SETS
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import atomic_folder, read_json, reported, write_json
@@ -32,19 +35,23 @@ _PROBE = ["A Red-Circle, left of 12 blue squares.", "über <b>&amp;</b> the_hous
 log = logging.getLogger("clipedu")
 
 
-def tokenizer_sum(tokenizer: Tokenizer) -> str:
+def tokenizer_sum(tokenizer: Tokenizer | ReleasedTokenizer) -> str:
     """Return a hash of a tokenizer.
 
     It covers vocabulary, settings, and how two sentences are split. It is the same for all versions of the tokenizers library.
     """
+    if isinstance(tokenizer, ReleasedTokenizer):
+        return tokenizer.identity()
     vocabulary = sorted(tokenizer.tokenizer.get_vocab().items())
     ids = tokenizer.encode(_PROBE)[0].tolist()
     facts = [vocabulary, tokenizer.length, tokenizer.pad_id, tokenizer.clean, ids]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def kept_tokenizer(run: Path, expected: str | None) -> Tokenizer | None:
+def kept_tokenizer(run: Path, expected: str | None) -> Any:
     """Load the tokenizer that a run keeps, None if it has to be made again.
+
+    That of a released model is a `ReleasedTokenizer`.
 
     Args:
         run: the run's folder.
@@ -55,6 +62,8 @@ def kept_tokenizer(run: Path, expected: str | None) -> Tokenizer | None:
     from clipedu.data.tokenizer import Tokenizer
 
     folder = run / TOKENIZER
+    if (run / RELEASED).is_dir():
+        return rebuild(run / RELEASED).tokenizer
     if not folder.exists():
         return None
     try:
@@ -68,7 +77,7 @@ def kept_tokenizer(run: Path, expected: str | None) -> Tokenizer | None:
     return None
 
 
-def check_tokenizer(run: Path, tokenizer: Tokenizer, expected: str | None) -> None:
+def check_tokenizer(run: Path, tokenizer: Tokenizer | ReleasedTokenizer, expected: str | None) -> None:
     """Check that a tokenizer is the one that a run was trained with so far.
 
     Args:
@@ -85,7 +94,7 @@ def check_tokenizer(run: Path, tokenizer: Tokenizer, expected: str | None) -> No
         )
 
 
-def keep_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
+def keep_tokenizer(run: Path, tokenizer: Tokenizer | ReleasedTokenizer) -> None:
     """Write a run's tokenizer where it is missing or damaged.
 
     Raises:
@@ -93,6 +102,8 @@ def keep_tokenizer(run: Path, tokenizer: Tokenizer) -> None:
     """
     from clipedu.data.tokenizer import Tokenizer
 
+    if isinstance(tokenizer, ReleasedTokenizer):  # which is kept with the model's settings
+        return
     folder, now = run / TOKENIZER, tokenizer_sum(tokenizer)
     try:
         if folder.exists() and tokenizer_sum(Tokenizer.load(folder)) == now:

@@ -14,6 +14,7 @@ from typing import Any
 
 from clipedu.config.experiment import Experiment
 from clipedu.data.load import find_folder
+from clipedu.interop.sources import PREFIXES
 from clipedu.models import ENCODERS
 from clipedu.runs.run import PATHS, Run
 from clipedu.runs.schema import PATHS as PATHS_SPEC
@@ -81,6 +82,10 @@ def _paths(experiment: Experiment) -> Iterator[tuple[str, str]]:
             yield field, value
     for field in WEIGHTS:
         if (value := getattr(experiment, field)) not in ("random", "pretrained"):
+            yield field, value
+    for field in ("start", "start_weights"):
+        value = getattr(experiment, field)
+        if value is not None and not value.startswith(PREFIXES) and Path(value).expanduser().exists():
             yield field, value
     name = experiment.text_encoder
     if name not in ENCODERS and name not in CONFIG_MAPPING_NAMES and (Path(name).is_dir() or Path(name).is_absolute()):

@@ -9,6 +9,7 @@
     norms.csv, layers.csv      norms by step and part; what changed each layer's norm, every `norms_every`-th step
     validation.csv             scores during training, where `evaluate_every` says so: a row a step and set of weights
     tokenizer/, text_encoder/  as trained or fetched; its configuration (the image encoder's is in experiment.json)
+    released/                  of a released model that was fine-tuned: its settings and tokenizer, in place of those two
     checkpoint/                the last two and the best: model.safetensors, averaged.safetensors, state.pt (optimizer, loss and
                                random state: tensors and plain values), checkpoint.json (their SHA-256, the experiment)
     probes.csv, calibration.csv, corruptions.csv  of `clipedu evaluate --probe`, `--calibrate` and `--corrupt`
@@ -31,7 +32,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.config.command_line import experiment_words
-from clipedu.config.experiment import Experiment
+from clipedu.config.experiment import OF_START, Experiment
+from clipedu.config.experiment import RELEASED as RELEASED_ENCODER
+from clipedu.interop.kept import RELEASED, rebuild, released_sum
 from clipedu.runs.checkpoint import (
     AVERAGED,
     WEIGHTS,
@@ -139,24 +142,71 @@ class Run:
         if blend := self.blend():
             return blend["command"]
         given = read_json(self.folder / PATHS, PATHS_SPEC).get("given", {})
-        return shlex.join(["clipedu", "train", *experiment_words(self.experiment.changed() | given)])
+        changed = self.experiment.changed() | given
+        if self.experiment.start is not None:  # which says what the model is
+            changed = {name: value for name, value in changed.items() if name not in OF_START}
+        return shlex.join(["clipedu", "train", *experiment_words(changed)])
 
-    def model(self, which: str = "last", *, averaged: bool = False) -> DualEncoder:
+    def model(self, which: str = "last", *, averaged: bool = False, merged: bool = True) -> DualEncoder:
         """Load the trained model in evaluation mode, on the CPU.
 
-        It has its tokenizer and geometry.
+        It has its tokenizer and geometry. Adapters (`lora_rank`) are merged into the weights they adapt, so that it is a model like
+        any other.
 
         Args:
             which, averaged: as those of `weights`.
+            merged: False leaves adapters beside the weights, as they are trained.
         Raises:
             ClipeduError: the run has no such checkpoint, one that is damaged or does not fit, or settings, a tokenizer or a text
                 configuration that are not those it was trained with.
         """
+        from clipedu.models.adapters import add_adapters, merge_adapters
+        from clipedu.models.locking import freeze, lock
+
+        ex, model = self.experiment, self.structure(read_facts(self.checkpoint(which)))
+        with self._settings():
+            freeze(model, [side for side in ("image", "text") if getattr(ex, f"{side}_frozen")])
+            lock(model, ex.lock)
+            if ex.lora_rank is not None:
+                add_adapters(model, ex.lora_rank, ex.lora_options, image_size=ex.image_size, seed=ex.seed)
+        model.load_state_dict(self._fitting(model.state_dict(), which=which, averaged=averaged))
+        return (merge_adapters(model) if merged else model).eval()
+
+    def model_to_train(self) -> DualEncoder:
+        """Load the last model for another run to start from.
+
+        Nothing of it is frozen, and adapters are merged.
+
+        Raises:
+            ClipeduError: as `model`.
+        """
+        ex, model = self.experiment, self.model()
+        if not (ex.image_frozen or ex.text_frozen or ex.lock or ex.lora_rank):
+            return model
+        plain = self.structure(read_facts(self.checkpoint()))
+        plain.load_state_dict(model.state_dict())
+        return plain.eval()
+
+    def structure(self, facts: dict[str, Any]) -> DualEncoder:
+        """Build the run's model with its tokenizer, and with random weights.
+
+        It needs neither the hub nor what the run has started from. Nothing is frozen, and there are no adapters.
+
+        Args:
+            facts: of a checkpoint (`read_facts`).
+        Raises:
+            ClipeduError: settings, a tokenizer, a text configuration or a released model's settings that are not those it was trained with.
+        """
         from clipedu.data.tokenizer import Tokenizer
         from clipedu.models import build_model
 
-        facts = read_facts(self.checkpoint(which))
         check_settings(self.folder, self.experiment, facts, allowed=(*PATH_FIELDS, "epochs"))
+        if self.experiment.image_encoder == RELEASED_ENCODER:
+            if released_sum(self.folder) != facts.get("released"):
+                raise ClipeduError(
+                    f"{self.folder / RELEASED} is not what the run was trained with, and the model cannot be built without it: put a copy back"
+                )
+            return rebuild(self.folder / RELEASED)
         tokenizer = Tokenizer.load(self.folder / "tokenizer")
         if facts.get("tokenizer") not in (None, tokenizer_sum(tokenizer)):
             raise ClipeduError(
@@ -168,15 +218,17 @@ class Run:
                 f"{self.folder / 'text_encoder' / 'config.json'} is not what the run was trained with: it is made again by "
                 f"clipedu train --resume {self.folder}"
             )
-        experiment = self.experiment.replace(image_weights="random", text_weights="random")  # the checkpoint has all
+        weights = {"image_weights": "random", "text_weights": "random"}  # the checkpoint has all
+        experiment = self.experiment.replace(
+            **weights, image_frozen=False, text_frozen=False, layer_decay=None, lora_rank=None
+        )
         saved = self.saved_text()  # with no need of a hub
         with self._settings(saved):
             model = build_model(
                 experiment, tokenizer.vocab_size, special_tokens=tokenizer.special_tokens, saved_text=saved
             )
-        model.load_state_dict(self._fitting(model.state_dict(), which=which, averaged=averaged))
         model.tokenizer = tokenizer
-        return model.eval()
+        return model
 
     def saved_text(self) -> Path | None:
         """Return the folder of the text encoder's configuration.
@@ -369,6 +421,8 @@ class Run:
             "tokenizer": tokenizer_sum(tokenizer) if tokenizer else None,
             "text_encoder": text_config_sum(self.folder),
         }
+        if (released := released_sum(self.folder)) is not None:
+            facts["released"] = released
         facts |= {name: state[name] for name in ("data", "identity") if name in state}
         keep = self.experiment.keep_checkpoints
         best = self._best(self.validation[self.validation["step"] < step])  # until the new one is whole

@@ -22,12 +22,14 @@ from clipedu.models import ENCODERS
 from clipedu.models.text_encoders import hub_id
 from clipedu.training.memory import check_scenes
 from clipedu.training.objective import check_names
+from clipedu.training.starting import open_start
 from clipedu.utils.errors import ClipeduError
 
 NOT_OF_DATA = {
-    *HOW, "augment", "embedding_dim", "loss", "temperature", "learn_temperature", "loss_options", "geometry", "geometry_options",
-    "entailment", "entailment_options", "optimizer", "lr", "weight_decay", "optimizer_options", "accumulate", "epochs", "warmup",
-    "schedule", "clip_grad", "ema_decay", "device", "precision", "checkpointing", "compile",
+    *HOW, "augment", "lock", "lora_rank", "lora_options", "image_lr_scale", "text_lr_scale", "layer_decay", "embedding_dim",
+    "loss", "temperature", "learn_temperature", "loss_options", "geometry", "geometry_options", "entailment",
+    "entailment_options", "optimizer", "lr", "weight_decay", "optimizer_options", "accumulate", "epochs", "warmup", "schedule",
+    "clip_grad", "ema_decay", "device", "precision", "checkpointing", "compile",
 }  # fmt: skip
 """Settings that have no part in which data are opened, or in the tokenizer."""
 
@@ -82,10 +84,14 @@ def build_tokenizer(experiment: Experiment, pairs: Pairs) -> Tokenizer:
     A WordPiece is trained on the training captions where the model's own is not available. Pretrained weights are
     useless without their own tokenizer, so with them the hub's is required.
 
+    A model to start from has its own.
+
     Raises:
-        ClipeduError: pretrained weights whose tokenizer cannot be fetched.
+        ClipeduError: pretrained weights whose tokenizer cannot be fetched, or a model to start from that is not there.
     """
-    tokenizer = None
+    tokenizer: Any = None
+    if experiment.start is not None:
+        return open_start(experiment, keep=True).tokenizer
     from_scratch = experiment.text_encoder in ENCODERS and "hub" not in ENCODERS[experiment.text_encoder].defaults
     if not from_scratch or experiment.text_weights == "pretrained":
         try:

@@ -30,6 +30,10 @@ def without_effect(experiment: Experiment, given: Collection[str]) -> dict[str, 
         found |= {"temperature": reason, "learn_temperature": reason}
     if ex.loss == "sogclr" and "rho" in ex.loss_options and not ex.learn_temperature:
         found["loss_options"] = "rho counts for a learned temperature alone (learn_temperature=True)"
+    if ex.start is None:
+        found["start_weights"] = "start is none, so there is no model to start from (--from)"
+    if ex.lora_rank is None:
+        found["lora_options"] = "lora_rank is none, so there are no adapters"
     if not ex.entailment:
         found["entailment_options"] = "entailment=0.0 is no entailment"
     if ex.holdout is not None:

@@ -64,10 +64,11 @@ def check_model_memory(experiment: Experiment, vocab_size: int, rows: int, devic
     except Exception:  # noqa: BLE001  what is wrong is said when it is built in earnest
         return
     copies = COPIES + _averages(ex) + check_optimizer(experiment)
+    whole = ex.lora_rank is None and not ex.lock  # else some of the weights are not trained, and one copy is enough
     projections = [model.image_projection, model.text_projection]
     needs = {
-        image: _trained(model.image_encoder, copies),
-        text: _trained(model.text_encoder, copies),
+        image: _trained(model.image_encoder, copies if whole else 1),
+        text: _trained(model.text_encoder, copies if whole else 1),
         f"embedding_dim={ex.embedding_dim}": sum(_trained(projection, copies) for projection in projections),
         f"loss={ex.loss!r} with {rows} training pairs": sum(b.nbytes for b in loss.buffers()),
     }
@@ -87,13 +88,19 @@ def step_needs(experiment: Experiment, model: nn.Module, loss: Any, optimizer: i
     part = ex.batch_size // ex.accumulate // world()
     whole = ex.batch_size <= getattr(loss, "stream_above", math.inf) and hasattr(loss, "stream_above")
     return {
-        f"image_encoder={ex.image_encoder!r}, text_encoder={ex.text_encoder!r}": _trained(
-            model, COPIES + _averages(ex)
-        ),
+        model_named(ex): _trained(model, COPIES + _averages(ex)),
         f"optimizer={ex.optimizer!r}": optimizer,
         f"batch_size={ex.batch_size} with accumulate={ex.accumulate}": part * pair,
         f"loss={ex.loss!r} with batch_size={ex.batch_size}": 2 * 4 * ex.batch_size**2 if whole else 0,
     }
+
+
+def model_named(experiment: Experiment) -> str:
+    """Return the settings that say what the model is."""
+    ex = experiment
+    if ex.start is not None:
+        return f"start={ex.start!r}"
+    return f"image_encoder={ex.image_encoder!r}, text_encoder={ex.text_encoder!r}"
 
 
 def check_scenes(rows: int | None) -> None:

@@ -5,6 +5,7 @@ It has the experiment's temperature, and its entailment term where there is one.
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 from clipedu.config.experiment import Experiment
@@ -51,6 +52,17 @@ def start_temperature(experiment: Experiment) -> float:
     return cast(type[Geometry], GEOMETRIES[experiment.geometry].build).temperature
 
 
+def scale_range(experiment: Experiment) -> tuple[float, float]:
+    """Return the lowest and the highest logarithm of a learned logit scale.
+
+    Raises:
+        ClipeduError: an unknown geometry.
+    """
+    low, high = cast(type[Geometry], GEOMETRIES[experiment.geometry].build).logit_scale_range
+    most = experiment.loss_options.get("max_scale")
+    return low, math.log(most) if most else high
+
+
 def check_names(experiment: Experiment) -> None:
     """Check an experiment's names and options, before any data is read.
 
@@ -68,6 +80,10 @@ def check_names(experiment: Experiment) -> None:
     geometry = build_geometry(experiment.geometry, experiment.embedding_dim, **experiment.geometry_options)
     build_objective(experiment, geometry, num_samples=2)
     check_optimizer(ex)
+    if ex.lora_rank is not None and ex.start is None and (ex.image_weights, ex.text_weights) == ("random",) * 2:
+        raise ClipeduError(
+            f"lora_rank={ex.lora_rank} adapts trained weights, and these would be random: give a model to start from (--from)"
+        )
 
 
 def check_optimizer(experiment: Experiment) -> float:

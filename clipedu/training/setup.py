@@ -21,6 +21,7 @@ from clipedu.losses import Loss
 from clipedu.models import DualEncoder, build_model
 from clipedu.norms import NormMonitor
 from clipedu.optim import build_optimizer
+from clipedu.optim.lr_scales import tower_scales
 from clipedu.training.averaging import WeightAverage
 from clipedu.training.datasets import TrainingData, load_training_data
 from clipedu.training.distributed import check_shared, synchronise_batch_norms
@@ -28,6 +29,7 @@ from clipedu.training.memory import check_fits, check_model_memory, memory_named
 from clipedu.training.objective import build_objective
 from clipedu.training.records import Record
 from clipedu.training.speed import checkpoint_encoders, compile_encoders
+from clipedu.training.starting import fit_for_training, open_start
 from clipedu.training.trainer import Trainer
 from clipedu.training.trial import try_step
 from clipedu.utils.device import pick_device
@@ -50,7 +52,12 @@ def train(experiment: Experiment) -> Iterator[Record]:
 
 
 def prepare(
-    experiment: Experiment, data: TrainingData, *, saved_text: Path | None = None, progress: bool = True
+    experiment: Experiment,
+    data: TrainingData,
+    *,
+    saved_text: Path | None = None,
+    start: DualEncoder | None = None,
+    progress: bool = True,
 ) -> Trainer:
     """Build model, loss and optimizer of an experiment, all from its seed.
 
@@ -58,6 +65,8 @@ def prepare(
         experiment: what to train.
         data: its pairs and tokenizer: `load_training_data(experiment)`, or `load_data(experiment)`.
         saved_text: of `build_model`, where a run goes on.
+        start: the model to train, nothing of it frozen, where a run goes on that has started from a model; None opens the
+            experiment's `start`, or builds a model.
         progress: show progress bars where features of a frozen encoder are computed.
     Returns:
         a trainer at step 0.
@@ -70,9 +79,15 @@ def prepare(
     check_model_memory(experiment, tokenizer.vocab_size, len(pairs), device)
     with first_alone():
         pairs.tokenize(tokenizer)
-    model = build_model(
-        experiment, tokenizer.vocab_size, special_tokens=tokenizer.special_tokens, saved_text=saved_text
-    ).to(device)
+    if experiment.start is None:
+        model = build_model(
+            experiment, tokenizer.vocab_size, special_tokens=tokenizer.special_tokens, saved_text=saved_text
+        )
+    else:
+        model = open_start(experiment) if start is None else start
+        model.tokenizer = None  # until the step is tried, with a copy
+    fit_for_training(model, experiment)
+    model = model.to(device)
     if experiment.checkpointing:
         checkpoint_encoders(model, experiment)
     model = synchronise_batch_norms(model)
@@ -122,12 +137,10 @@ def _optimizer(experiment: Experiment, model: DualEncoder, loss: Loss) -> torch.
 
     What the loss learns (temperature, SigLIP's bias) is in a group that is never decayed.
     """
+    ex = experiment
+    scales = tower_scales(model, image=ex.image_lr_scale, text=ex.text_lr_scale, layer_decay=ex.layer_decay)
     optimizer = build_optimizer(
-        model,
-        experiment.optimizer,
-        lr=experiment.lr,
-        weight_decay=experiment.weight_decay,
-        **experiment.optimizer_options,
+        model, ex.optimizer, lr=ex.lr, weight_decay=ex.weight_decay, lr_scales=scales, **ex.optimizer_options
     )
     of_model = set(model.parameters())
     learned = {f"loss.{name}": p for name, p in loss.named_parameters() if p not in of_model}

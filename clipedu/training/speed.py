@@ -32,9 +32,9 @@ def checkpoint_encoders(model: DualEncoder, experiment: Experiment) -> None:
     for side in ("image", "text"):
         if side in model.frozen:
             continue
-        encoder: Any = model.encoder(side)
+        encoder: Any = _that_can(model.encoder(side))
         try:
-            if side == "image":
+            if hasattr(encoder, "set_grad_checkpointing"):  # timm, open_clip
                 encoder.set_grad_checkpointing(True)
             elif hasattr(encoder, "activation_checkpointing_enable"):  # transformers 5, later the only name
                 encoder.activation_checkpointing_enable({"use_reentrant": False})
@@ -46,6 +46,12 @@ def checkpoint_encoders(model: DualEncoder, experiment: Experiment) -> None:
                 f"checkpointing=True cannot be used with {side} encoder {name!r}, which has no gradient checkpointing "
                 f"({type(error).__name__}): choose another encoder, or accumulate={2 * experiment.accumulate}, which saves memory too"
             ) from None
+
+
+def _that_can(encoder: Any) -> Any:
+    """Return the module with gradient checkpointing: the encoder, or what it holds of its library."""
+    names = ("set_grad_checkpointing", "activation_checkpointing_enable", "gradient_checkpointing_enable")
+    return next((m for m in (encoder, *encoder.children()) if any(hasattr(m, name) for name in names)), encoder)
 
 
 def compile_encoders(model: DualEncoder, experiment: Experiment, *, backend: str | Any = "inductor") -> None:

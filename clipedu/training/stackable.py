@@ -76,8 +76,23 @@ def why_alone(experiment: Experiment) -> str:
     allowed = (*_FREE_OPTIONS, *_EQUAL_OPTIONS, *_NO_MATTER)
     if other := [name for name, value in ex.optimizer_options.items() if name not in allowed and value]:
         return f"the optimizer's option {other[0]!r}: stacks have {', '.join(allowed)}"
+    if ex.loss_options.get("max_scale"):
+        return "the loss's option 'max_scale': stacks have one range of logit scales"
     plain = Experiment()
-    for name in ("entailment", "accumulate", "ema_decay", "evaluate_every", "compile", "checkpointing", "track"):
+    for name in (
+        "start",
+        "lock",
+        "lora_rank",
+        "image_lr_scale",
+        "text_lr_scale",
+        "entailment",
+        "accumulate",
+        "ema_decay",
+        "evaluate_every",
+        "compile",
+        "checkpointing",
+        "track",
+    ):
         if getattr(ex, name) != getattr(plain, name):
             return f"{name}={getattr(ex, name)!r}: stacks do without"
     loss = _objective(ex)

@@ -28,6 +28,7 @@ from clipedu.losses import Loss, LossOutput
 from clipedu.models import DualEncoder
 from clipedu.norms import NormMonitor
 from clipedu.optim import learning_rate
+from clipedu.optim.lr_scales import set_lr
 from clipedu.training.averaging import WeightAverage
 from clipedu.training.distributed import average_gradients, draw_own_numbers, in_parallel, not_averaged, of_all
 from clipedu.training.divergence import step_fault
@@ -160,7 +161,7 @@ class Trainer:
             pixels = augment(batch.image[0], ex.augment, seed=ex.seed, step=self.step, first=batch.first, of=batch.of)
             batch = replace(batch, image=(pixels,))
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            set_lr(group, lr)
             for parameter in group["params"]:
                 parameter.grad = None
         if ex.accumulate == 1:

@@ -18,6 +18,7 @@ from clipedu.config.experiment import Experiment
 from clipedu.losses import Loss
 from clipedu.models import DualEncoder
 from clipedu.training.gradient_cache import backward_in_parts
+from clipedu.training.memory import model_named
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.memory import is_out_of_memory
@@ -132,12 +133,18 @@ def _failed(ex: Experiment, model: DualEncoder, part: int, error: Exception) -> 
         )
     options = {
         name: value
-        for name in ("image_options", "text_options", "loss_options", "geometry_options", "optimizer_options")
+        for name in (
+            "image_options",
+            "text_options",
+            "loss_options",
+            "geometry_options",
+            "optimizer_options",
+            "lora_options",
+        )
         if (value := getattr(ex, name))
     }
     given = "".join(f", {name}={value}" for name, value in options.items())
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     return ClipeduError(
-        f"a step with image_encoder={ex.image_encoder!r}, text_encoder={ex.text_encoder!r}, loss={ex.loss!r} and "
-        f"optimizer={ex.optimizer!r} fails{given}: {reason}"
+        f"a step with {model_named(ex)}, loss={ex.loss!r} and optimizer={ex.optimizer!r} fails{given}: {reason}"
     )

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from clipedu.config.experiment import Experiment
-from clipedu.geometry import GEOMETRIES
 from clipedu.interop.adoption import adopt
 from clipedu.interop.sources import FORMS, PREFIXES, meant
 from clipedu.losses import LOSSES
@@ -22,7 +21,7 @@ from clipedu.runs.checkpoint import read_state
 from clipedu.runs.folders import load_run
 from clipedu.runs.paths import located
 from clipedu.runs.run import Run
-from clipedu.training.objective import start_temperature
+from clipedu.training.objective import scale_range, start_temperature
 from clipedu.utils.device import pick_device
 from clipedu.utils.errors import ClipeduError, quoted
 
@@ -125,7 +124,7 @@ def scale_of(run: Run, which: str = "last") -> Scale | None:
     state: Mapping[str, Any] = read_state(run.checkpoint(which), "cpu").get("loss", {})
     learned = {name.rpartition(".")[2]: value for name, value in state.items()}
     if "logit_scale" in learned:
-        low, high = GEOMETRIES[run.experiment.geometry].build.logit_scale_range  # type: ignore[attr-defined]
+        low, high = scale_range(run.experiment)
         bias = float(learned["bias"]) if "bias" in learned else None
         return Scale(math.exp(min(max(float(learned["logit_scale"]), low), high)), bias, learned=True)
     if "tau" in learned:

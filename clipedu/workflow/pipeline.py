@@ -179,8 +179,12 @@ def _score(run: Run, trainer: Trainer, data: Data, validation: Validation, *, pr
         if trainer.device.type == "cuda":
             run.environment["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(trainer.device) / 2**30, 2)
             write_json(run.folder / "environment.json", run.environment)
-        averaged = None if trainer.average is None else trainer.average.model()
-        validation.add_final(score(run, data.scored, model=trainer.model, averaged=averaged, progress=progress is True))
+        adapted = (
+            run.experiment.lora_rank is not None
+        )  # what is scored and kept is the merged model, as a checkpoint gives it
+        model = None if adapted else trainer.model
+        averaged = None if trainer.average is None or adapted else trainer.average.model()
+        validation.add_final(score(run, data.scored, model=model, averaged=averaged, progress=progress is True))
         run.drop_old_checkpoints()  # the best one may be another now
         run.scored = trainer.step
         run.save_status("running", "trained and scored")

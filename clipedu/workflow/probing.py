@@ -11,7 +11,7 @@ from clipedu.plots.style import save_figure
 from clipedu.runs.checkpoint import STATE
 from clipedu.runs.lock import locked
 from clipedu.runs.run import Run
-from clipedu.training.objective import start_temperature
+from clipedu.training.objective import scale_range, start_temperature
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_text
 from clipedu.utils.tensor_files import read_torch
@@ -40,7 +40,7 @@ def temperature_of(run: Run, which: str = "last") -> float:
     learned = {name.rpartition(".")[2]: value for name, value in found.items()} if isinstance(found, dict) else {}
     try:
         if "logit_scale" in learned:
-            low, high = run.geometry().logit_scale_range
+            low, high = scale_range(run.experiment)
             return math.exp(-min(max(float(learned["logit_scale"]), low), high))
         if "tau" in learned:
             return float(learned["tau"].mean())

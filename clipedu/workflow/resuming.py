@@ -106,7 +106,9 @@ def prepare_resumed(
         kept_config = run.saved_text() if older else None  # its special tokens were set otherwise
         if checkpoint is not None:  # before features of frozen encoders are computed, which can take long
             check_unchanged(facts if "data" in facts else run.training_state("cpu"), data.train, experiment.data)
-        trainer = prepare(experiment, data, saved_text=kept_config, progress=progress)
+        begun = experiment.start is not None and checkpoint is not None
+        start = run.structure(facts) if begun else None  # with no need of what it has started from
+        trainer = prepare(experiment, data, saved_text=kept_config, start=start, progress=progress)
         if checkpoint is not None:
             try:
                 restore(trainer, run.weights(), run.training_state(trainer.device), checkpoint, run.averaged())

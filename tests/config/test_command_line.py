@@ -44,7 +44,8 @@ def values_of(spec: dataclasses.Field) -> list:
     kind = kind.partition(" | ")[0]
     rules = spec.metadata
     if kind.startswith("list"):
-        return [[], *([name] for name in rules["choices"]), list(rules["choices"])]
+        known = rules.get("choices", ("any.part", "other"))
+        return [[], *([name] for name in known), list(known)]
     bounds = [rules[word] for word in ("at_least", "at_most") if word in rules]
     below = rules.get("below", float("inf"))
     inside = [
@@ -139,7 +140,10 @@ def test_fields_left_out():
     parser = argparse.ArgumentParser()
     add_experiment(parser, without=("seed", "loss"))
     options = {word for action in parser._actions for word in action.option_strings}
-    expected = {f"--{name.replace('_', '-')}" for name in FIELDS} - {"--seed", "--loss"}
+    expected = {f"--{spec.metadata.get('option', name.replace('_', '-'))}" for name, spec in FIELDS.items()} - {
+        "--seed",
+        "--loss",
+    }
     assert options - {"-h", "--help", "--preset"} == expected
 
 

@@ -1,0 +1,161 @@
+"""`start_from`, and runs that fine-tune: they hold all that they need, and go on as if they had never stopped."""
+
+import json
+import logging
+import shutil
+
+import pytest
+import torch
+
+import clipedu
+from clipedu import ClipeduError, Experiment, adopt, fit, load_run, resume, start_from
+from clipedu.workflow.starting import LORA_LR, LR, experiment_of
+from tests.helpers.released import save_open_clip, save_transformers
+
+pytestmark = pytest.mark.xdist_group("interop")
+QUICK = {
+    "train_size": 40,
+    "holdout": 0.25,
+    "batch_size": 10,
+    "epochs": 2,
+    "lr": 1e-3,
+    "checkpoint_every": 1,
+    "warmup": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    for kind, save in (("vit", save_open_clip), ("clip", save_transformers), ("siglip", save_transformers)):
+        save(root / kind, kind)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tuned(models, tmp_path_factory):
+    """A released model, fine-tuned with adapters; its folder is gone by now."""
+    root = tmp_path_factory.mktemp("tuned")
+    shutil.copytree(models / "vit", root / "vit")
+    changes = {"lora_rank": 2, "layer_decay": 0.5, "image_lr_scale": 0.1, "optimizer": "adamc", "keep_checkpoints": 9}
+    run = fit(start_from(root / "vit", **QUICK, **changes), root / "run", progress=False, report=False)
+    shutil.rmtree(root / "vit")
+    return run
+
+
+def test_what_a_model_says_of_itself_is_in_the_experiment(models):
+    ex, model = start_from(models / "clip", batch_size=16), adopt(models / "clip")
+    assert (ex.loss, ex.learn_temperature, ex.lr, ex.batch_size) == ("clip", True, LR, 16)
+    assert ex.temperature == pytest.approx(float(torch.tensor(-model.logit_scale).exp()))
+    assert (ex.image_size, ex.text_length, ex.embedding_dim, ex.resize) == (32, 16, 24, model.resize)
+    assert start_from(models / "clip", lora_rank=4).lr == LORA_LR
+    assert experiment_of("tiny", {"start": str(models / "clip")}).train_size == 4000
+    assert experiment_of(None, {"lr": 0.1}) == Experiment(lr=0.1)
+    assert Experiment.from_json(ex.to_json()) == ex
+
+
+def test_a_siglip_keeps_its_loss_unless_told(models, caplog):
+    model = adopt(models / "siglip")
+    with caplog.at_level(logging.WARNING):
+        ex = start_from(models / "siglip")
+        assert "fine-tuned" not in caplog.text
+        other = start_from(models / "siglip", loss="clip", temperature=0.05)
+    assert ex.loss == "siglip" and ex.loss_options["bias"] == pytest.approx(model.logit_bias)
+    assert other.loss == "clip" and other.learn_temperature and other.loss_options == {}
+    assert "trained with the loss siglip (logit scale" in caplog.text
+    assert "fine-tuned with the loss clip (logit scale 20)" in caplog.text
+
+
+@pytest.mark.parametrize("changes", [{"temperature": 0.01}, {"loss": "sogclr"}, {"loss": "vicreg"}])
+def test_another_loss_or_scale_is_told_and_can_be_built(models, caplog, changes):
+    with caplog.at_level(logging.WARNING):
+        ex = start_from(models / "clip", **changes)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "trained with the loss clip (logit scale 14.28)" in line and f"with the loss {ex.loss}" in line
+    clipedu.training.objective.check_names(ex)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image_size": 64}, "image_size=64 cannot be given beside .*, which fixes it: 32"),
+        ({"geometry": "lorentz"}, "geometry='lorentz' cannot be given"),
+        ({"batch_size": -1}, "batch_size=-1"),
+        ({"preset": "mini"}, "unknown preset 'mini'"),
+        ({"lock": "image_encoder.x"}, None),
+    ],
+)
+def test_settings_that_a_model_fixes_are_refused(models, changes, said, tmp_path):
+    with pytest.raises(ClipeduError, match=said or "is no part of the model"):
+        fit(start_from(models / "clip", **{**QUICK, **changes}), tmp_path / "run", progress=False, report=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_needs_nothing_of_the_model_it_started_from(tuned):
+    run = load_run(tuned.folder)
+    assert run.status == "finished" and not (run.folder / "tokenizer").exists()
+    merged, unmerged = run.model(), run.model(merged=False)
+    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        for one, other in (
+            (merged.encode_image(pixels), unmerged.encode_image(pixels)),
+            (merged.embed_texts(["a red star"]), unmerged.embed_texts(["a red star"])),
+        ):
+            unit = torch.nn.functional.normalize
+            torch.testing.assert_close(unit(one), unit(other), rtol=0, atol=1e-6)
+    assert "lora_A" in " ".join(run.layers["layer"]) and set(run.norms["part"]) == {"all", "image", "text"}
+    assert "--from" in run.command and "released" not in run.command and "--layer-decay 0.5" in run.command
+
+
+def test_it_goes_on_as_if_it_had_never_stopped(tuned, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tuned.folder, folder)
+    for path in (folder / "checkpoint").iterdir():
+        if path.is_dir() and int(path.name.rpartition("-")[2]) > 2:
+            shutil.rmtree(path)
+    for name in ("metrics.json", "embeddings.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+    status = json.loads((folder / "status.json").read_text()) | {"status": "stopped", "scored": None}
+    (folder / "status.json").write_text(json.dumps({k: v for k, v in status.items() if v is not None}))
+    again = resume(folder, progress=False, report=False)
+    before, now = tuned.weights(), again.weights()
+    assert all(torch.equal(before[name], now[name]) for name in before)
+    assert again.metrics == tuned.metrics
+
+
+def test_what_is_kept_is_not_to_be_changed(tuned, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(tuned.folder, folder)
+    file = folder / "released" / "open_clip_config.json"
+    file.write_text(file.read_text() + "\n")
+    with pytest.raises(ClipeduError, match="released is not what the run was trained with"):
+        load_run(folder).model()
+
+
+def test_a_run_starts_from_a_run(tuned, tmp_path):
+    """With the merged weights, all of them trained; its first checkpoint has the weights that it started with."""
+    ex = start_from(tuned.folder, **{**QUICK, "epochs": 1, "keep_checkpoints": 9})
+    assert (
+        ex.temperature == pytest.approx(float(tuned.history["temperature"].iloc[-1]), rel=1e-2) and ex.lora_rank is None
+    )
+    run = fit(ex, tmp_path / "run", progress=False, report=False)
+    assert all(p.requires_grad for name, p in run.model().named_parameters() if name.startswith("image_encoder."))
+    start, theirs = (
+        clipedu.runs.checkpoint.read_weights(run.folder / "checkpoint" / "step-00000000"),
+        tuned.model().state_dict(),
+    )
+    assert all(torch.equal(start[name], theirs[name]) for name in theirs)
+
+
+def test_a_run_of_our_own_encoders_starts_another(tmp_path):
+    first = fit(Experiment(**QUICK), tmp_path / "a", progress=False, report=False)
+    ex = start_from(tmp_path / "a", **{**QUICK, "text_frozen": True, "layer_decay": 0.8})
+    assert ex.lr == 1e-3 and start_from(tmp_path / "a").lr == pytest.approx(1e-4)
+    second = fit(ex, tmp_path / "b", progress=False, report=False)
+    shutil.rmtree(tmp_path / "a")
+    model = load_run(second.folder).model()
+    assert (second.folder / "tokenizer").is_dir() and model.frozen == ("text",)
+    before, now = first.experiment, second.experiment
+    assert before.image_encoder == now.image_encoder and before.loss == now.loss
+    with pytest.raises(ClipeduError, match="start_weights='random' has no effect"):
+        start_from(second.folder, "random")
