@@ -175,6 +175,11 @@ def meant(text: str) -> str:
         known = []
     if found := difflib.get_close_matches(text, known, n=1, cutoff=0.8):
         return f" Did you mean 'open_clip:{found[0]}'?"
+    above = Path(text).expanduser().parent
+    if not colon and (above.is_dir() or above.name == "runs") and len(Path(text).parts) > 1:  # a path here
+        beside = [path.name for path in above.iterdir() if path.is_dir()] if above.is_dir() else []
+        near = difflib.get_close_matches(Path(text).name, beside, n=1)
+        return f" Did you mean {str(above / near[0])!r}?" if near else ""
     if not colon and text.count("/") == 1 and not text.startswith((".", "/", "~")):
         return f" Did you mean 'hf:{text}'?"
     return ""

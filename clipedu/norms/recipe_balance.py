@@ -51,6 +51,7 @@ class TrainingRecipe:
         options: further arguments of `build_optimizer`.
         rates: lr of each step, [steps]; None where the steps are not known.
         schedule: how lr went, in words.
+        lr_scales: factor of lr by parameter, of `tower_scales`; 1 for those that are missing.
     """
 
     optimizer: str
@@ -59,11 +60,13 @@ class TrainingRecipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     rates: np.ndarray | None = None
     schedule: str = "unknown"
+    lr_scales: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
         """The recipe in one line."""
         more = "".join(f", {key} {value}" for key, value in self.options.items())
+        more += ", lr by tower or layer" if self.lr_scales else ""
         steps = (
             "a number of steps that is not known"
             if self.rates is None
@@ -112,9 +115,8 @@ def expected_norms(
     """
     import pandas
 
-    optimizer = build_optimizer(
-        model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, **dict(recipe.options)
-    )
+    settings = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "lr_scales": recipe.lr_scales}
+    optimizer = build_optimizer(model, recipe.optimizer, **settings, **dict(recipe.options))
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
     rows_of = {} if measured is None or not len(measured) else dict(tuple(measured.groupby("layer", sort=False)))
     tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}

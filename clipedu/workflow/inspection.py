@@ -27,6 +27,7 @@ from clipedu.norms.layers import watched_layers
 from clipedu.norms.recipe_balance import FORGOTTEN, TrainingRecipe, expected_norms
 from clipedu.norms.spectra import power_law_exponents
 from clipedu.norms.spectral import SpectralNorms
+from clipedu.optim.lr_scales import tower_scales
 from clipedu.workflow.opening import Opened, Scale
 from clipedu.workflow.scoring import score_set
 
@@ -119,6 +120,7 @@ def inspect_opened(one: Opened, pairs: Pairs | None = None, *, recipe: TrainingR
         ex.optimizer_options,
         run.history["lr"].to_numpy() if len(run.history) else None,
         ex.schedule,
+        tower_scales(one.model, image=ex.image_lr_scale, text=ex.text_lr_scale, layer_decay=ex.layer_decay),
     )
     first = rows[rows["step"] == 0] if len(rows) else rows
     start = dict(zip(first["layer"], first["weight"], strict=True)) if len(first) else None

@@ -118,3 +118,14 @@ def test_a_pointer_of_git_lfs(kind, released, tmp_path):
             ClipeduError, match="is no file of weights but Git LFS's pointer to it: fetch it with git lfs pull"
         ):
             find_source(given)
+
+
+def test_a_path_that_is_missing_is_no_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ClipeduError, match="no such folder or file. Allowed"):
+        find_source("runs/quickstart-1")
+    (tmp_path / "runs" / "quickstart-2").mkdir(parents=True)
+    with pytest.raises(ClipeduError, match="Did you mean 'runs/quickstart-2'"):
+        find_source("runs/quickstart-1")
+    with pytest.raises(ClipeduError, match="Did you mean 'hf:openai/clip'"):
+        find_source("openai/clip")

@@ -122,3 +122,12 @@ def test_a_recipe_in_words():
     )
     words = TrainingRecipe("adamc", 1e-3, 0.1, {"eps": 1e-6}, np.zeros(2000), "cosine").words
     assert words == "adamc, peak lr 0.001, weight decay 0.1, eps 1e-06, 2,000 steps, schedule cosine"
+
+
+def test_a_layer_with_its_own_rate_has_its_own_balance_and_end(model):
+    rates = scheduled_rates(300, 1e-3)
+    scaled = rows_of(model, recipe={"rates": rates, "lr_scales": {"body.weight": 0.25}}, start={"body.weight": 2.0})
+    alone = {"lr": 0.25e-3, "rates": 0.25 * rates}
+    same = rows_of(model, recipe=alone, start={"body.weight": 2.0})
+    for column in ("balance", "end", "left"):
+        assert scaled[column]["body.weight"] == pytest.approx(same[column]["body.weight"], rel=1e-6)

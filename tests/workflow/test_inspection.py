@@ -1,5 +1,6 @@
 """Looking into a model: what is measured is what is there, and what is not known is said."""
 
+import dataclasses
 import math
 
 import pytest
@@ -124,3 +125,9 @@ def test_a_blend_was_not_trained(one, tmp_path):
     run = write_blend(tmp_path / "blend", one.run.model(), [one.run], recipe, one.experiment)
     found = inspect_opened(open_model(run.folder))
     assert found.recipe is None and "It is a blend of models" in found.unknown[0]
+
+
+def test_rates_by_tower_are_in_the_recipe_of_a_run(one):
+    other = dataclasses.replace(one, experiment=one.experiment.replace(image_lr_scale=0.25))
+    scales = inspect_opened(other).recipe.lr_scales
+    assert scales and all(name.startswith("image_") and scale == 0.25 for name, scale in scales.items())
