@@ -44,7 +44,8 @@ def model_card(release: Release, library: str, code: str, licence: str | None, *
     name = _title(release)
     results = [] if tower else list(_results(release))
     ground = base_model(release)
-    ground = None if ground is None else ground.removeprefix("hf:")
+    # a folder's path looks like a repository's name: only what was loaded from the hub names one there
+    ground = ground.removeprefix("hf:") if ground is not None and ground.startswith("hf:") else None
     facts: dict[str, Any] = {
         **licence_entries(licence),
         "library_name": library,
@@ -86,6 +87,8 @@ def _kind(release: Release) -> str:
     if release.run is None:
         return f"from {shown_name(release.name)}"
     ex = release.run.experiment
+    if (ground := base_model(release)) is not None:  # whose encoders have no names of their own
+        return f"from {ground}, trained further by the loss {ex.loss}"
     return f"{ex.image_encoder} and {ex.text_encoder}, trained by the loss {ex.loss}"
 
 

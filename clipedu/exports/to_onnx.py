@@ -127,14 +127,20 @@ def _token_lines(release: Release) -> tuple[str, str]:
     """Return the import and the expression that make tokens of texts."""
     given = '["a red star", "a blue circle"]'
     tokenizer = transformers_tokenizer(release)
-    if tokenizer is None:  # open_clip's own
-        name = release.name.removeprefix("open_clip:")
-        return "import open_clip\n", f'{{"input_ids": open_clip.get_tokenizer({name!r})({given}).numpy()}}'
+    if tokenizer is None:  # open_clip's own, whose words are in that library: no folder or repository is asked for them
+        return "import open_clip\n", f'{{"input_ids": {_open_clip_tokenizer(release)}({given}).numpy()}}'
     fast = getattr(tokenizer, "backend_tokenizer", None) is not None
     kind = "PreTrainedTokenizerFast" if fast else type(tokenizer).__name__
     padding = "True" if release.model.text_padding is None else '"max_length"'
     options = f'padding={padding}, truncation=True, return_tensors="np"'
     return f"from transformers import {kind}\n", f"{kind}.from_pretrained(folder)({given}, {options})"
+
+
+def _open_clip_tokenizer(release: Release) -> str:
+    """Return the expression that makes a tokenizer of open_clip's own."""
+    library: Any = getattr(release.model.tokenizer, "library", None)
+    clean = library.clean_fn.__name__.removeprefix("_clean_")
+    return f"open_clip.SimpleTokenizer(context_length={release.length}, clean={clean!r})"
 
 
 def padded(release: Release) -> tuple[Tensor, Tensor]:

@@ -84,3 +84,5 @@ def test_a_released_model(released):
     assert card.data.base_model == "owner/siglip" and card.data.eval_results is None and "plus the bias" in card.text
     local = ModelCard(model_card(dataclasses.replace(one, name="/models/mine"), "onnx", "", None))
     assert local.data.base_model is None and "# mine\n" in local.text and "/models" not in local.text
+    near = ModelCard(model_card(dataclasses.replace(one, name="models/mine"), "onnx", "", None))
+    assert near.data.base_model is None  # a folder, and no repository of somebody's
