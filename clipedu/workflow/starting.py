@@ -29,6 +29,7 @@ from clipedu.workflow.opening import scale_of
 LR, LORA_LR = 1e-5, 2e-4  # of released models: all weights (arXiv:2212.00638), adapters (arXiv:2405.18541)
 OF_RUN = 0.1  # of a run's own lr, to train on from its end
 SIGLIP_SCALE = 1000.0  # the largest; its authors have no limit
+DATA = ("data", "eval_data", "zeroshot_data", "class_names", "templates")  # of a run, which goes on with them
 CLOSE = 0.02  # how far a temperature may be from the model's before it is told, as a share
 
 log = logging.getLogger("clipedu")
@@ -40,7 +41,7 @@ def start_from(
     """Return the experiment that fine-tunes a model.
 
     A loss or a temperature that is not the model's own is told by a log line. The learning rate is 1e-5 for a released model and 2e-4
-    for its adapters (`lora_rank`); for a run a tenth of its own.
+    for its adapters (`lora_rank`); for a run a tenth of its own. A run's pairs are taken too, unless you or the preset name others.
 
     Args:
         model: a run's folder, or what `clipedu.adopt` takes: "open_clip:ViT-B-32", "hf:openai/clip-vit-base-patch32", a folder or file.
@@ -66,7 +67,10 @@ def start_from(
         if is_run(name)
         else _of_released(opened, name, lora=lora)
     )
-    asked = {**PRESETS[preset].settings, **own, **form, **given}
+    settings = PRESETS[preset].settings
+    if "data" in {*settings, *given}:
+        own = {field: value for field, value in own.items() if field not in DATA}
+    asked = {**settings, **own, **form, **given}
     if (loss := given.get("loss", own["loss"])) != own["loss"]:
         asked |= {key: given.get(key, value) for key, value in _of_other_loss(loss, own).items()}
     experiment = Experiment(**asked | {"start": name, "start_weights": tag})
@@ -113,9 +117,18 @@ def _of_released(model: DualEncoder, name: str, *, lora: bool) -> dict[str, Any]
 
 
 def _of_run(run: Run, *, lora: bool) -> dict[str, Any]:
-    """Return the objective at the end of a run, and a smaller lr."""
+    """Return the objective at the end of a run, its pairs, and a smaller lr."""
     ex = run.experiment
-    fields = ("loss", "temperature", "learn_temperature", "loss_options", "entailment", "entailment_options", "resize")
+    fields = (
+        "loss",
+        "temperature",
+        "learn_temperature",
+        "loss_options",
+        "entailment",
+        "entailment_options",
+        "resize",
+        *DATA,
+    )
     own = {name: getattr(ex, name) for name in fields} | {"lr": ex.lr * (1.0 if lora else OF_RUN)}
     scale = scale_of(run)
     if scale is not None:

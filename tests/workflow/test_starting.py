@@ -54,6 +54,13 @@ def test_what_a_model_says_of_itself_is_in_the_experiment(models):
     assert Experiment.from_json(ex.to_json()) == ex
 
 
+def test_a_run_goes_on_with_its_own_pairs_unless_others_are_named(whole):
+    own = start_from(whole.folder, batch_size=4)
+    assert (own.data, own.eval_data, own.batch_size) == (whole.experiment.data, whole.experiment.eval_data, 4)
+    assert start_from(whole.folder, data="scenes").data == "scenes"
+    assert start_from(whole.folder, preset="flickr8k").data == "flickr8k"
+
+
 def test_a_siglip_keeps_its_loss_unless_told(models, caplog):
     model = adopt(models / "siglip")
     with caplog.at_level(logging.WARNING):
