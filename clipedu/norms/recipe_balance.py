@@ -115,7 +115,7 @@ def expected_norms(
     """
     import pandas
 
-    settings = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "lr_scales": recipe.lr_scales}
+    settings: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "lr_scales": recipe.lr_scales}
     optimizer = build_optimizer(model, recipe.optimizer, **settings, **dict(recipe.options))
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
     rows_of = {} if measured is None or not len(measured) else dict(tuple(measured.groupby("layer", sort=False)))
