@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from clipedu.cli.arguments import path, word
+from clipedu.utils.errors import ClipeduError
 
 
 def add_export(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
@@ -21,7 +22,7 @@ def add_export(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPa
         help="a finished run's folder, or a released model: open_clip:NAME, hf:OWNER/NAME, a folder or file",
     )
     parser.add_argument(
-        "--to", type=word, required=True, metavar="transformers|open_clip|timm|onnx", help="timm: the image tower alone"
+        "--to", type=word, metavar="transformers|open_clip|timm|onnx", help="needed; timm takes the image tower alone"
     )
     parser.add_argument(
         "--out", type=path, metavar="FOLDER", help="new or empty (default: RUN/export-TO, or runs/export-MODEL-TO)"
@@ -60,6 +61,8 @@ def export(args: argparse.Namespace) -> None:
     """Export a model; print what was written, and how to load it."""
     from clipedu.exports.writing import export as write
 
+    if args.to is None:  # not by argparse, which would not look at a mistyped option then
+        raise ClipeduError("which library is it for? Give --to transformers, open_clip, timm or onnx")
     done = write(
         args.model,
         args.to,

@@ -34,7 +34,7 @@ def test_what_is_printed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "the following arguments are required: --to"),
+        ([], "which library is it for? Give --to transformers, open_clip, timm or onnx"),
         (["--to", "keras"], "unknown library 'keras'"),
         (["--to", "timm", "--private"], "--private has no effect"),
         (["--to", "timm", "--push-to-hub", "me/x"], "HF_HUB_OFFLINE is set"),

@@ -1,13 +1,18 @@
-"""A pytest plugin for nbmake: waits for a kernel's messages in slices of a second.
+"""A pytest plugin for nbmake: kernels without ports, and messages that are waited for in slices of a second.
+
+A kernel's ports are drawn before they are bound, so two tests side by side can draw the same: "Address already in use". Sockets of files
+have names of their own.
 
 nbclient can lose the wake-up of one long poll when another task writes to the same socket (its issue 312), and then
 waits until the cell's time is up. Remove this once nbclient's pull request 311 is released.
 """
 
 import asyncio
+import sys
 from queue import Empty
 
 from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.utils import ensure_async
 
 
@@ -24,5 +29,15 @@ async def get_msg_in_slices(self, timeout=None):
             raise Empty
 
 
+def without_ports(start):
+    """Let a kernel manager begin as it does, but with sockets of files where there are any."""
+
+    def init(self, *args, **kwargs):
+        start(self, *args, **({} if sys.platform == "win32" else {"transport": "ipc"}) | kwargs)
+
+    return init
+
+
 def pytest_configure():
     AsyncZMQSocketChannel.get_msg = get_msg_in_slices
+    AsyncKernelManager.__init__ = without_ports(AsyncKernelManager.__init__)
