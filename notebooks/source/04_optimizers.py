@@ -200,7 +200,7 @@ print(f"step {record.step}: loss {record.loss:.2f}")
 
 # %% [markdown]
 # **What you should see:** inside the residual blocks (`layer...conv`), which begin with a last gain of 0 and so with tiny gradients,
-# decay 0.02 decides nearly every weight; of the projections, one in ten. With a loss 50 times smaller, it decides nearly all everywhere.
+# decay 0.02 decides nearly every weight; of the projections, one in four. With a loss 50 times smaller, it decides nearly all everywhere.
 
 # %%
 print("share of weights that decay decides: CLIP's loss, 50 times smaller")
