@@ -488,7 +488,7 @@ for name in ("adamw", "adamc"):
 # `run.layers` has a row for each layer and every fifth step. Most logs show the *global* norm alone. **Predict:** will it show the
 # difference?
 #
-# **What you should see:** global norms that differ by 2 %. Of the matrices, AdamW has kept about two thirds of what AdamC has; but *1-D*
+# **What you should see:** global norms that differ by 3 %. Of the matrices, AdamW has kept about two thirds of what AdamC has; but *1-D*
 # tensors, gains and biases, are never decayed and drown them.
 
 # %%
