@@ -610,8 +610,8 @@ plots.plot_rotation(layers["adamc"], turns, chosen)
 # | and each minibatch's contribution, its size and its *drift* | 16, 17 / 15, 17 | 8, 13 / 2, 6 |
 #
 # *Drift* is cos(w, q), q what a minibatch contributes in all: 0 if it knows nothing of the weight. Under AdamW's cosine the normalised
-# weights end at 0.62 of their balance and their gradients rise by a quarter; AdamC's weights stay, and so do its gradients. (The two projections
-# count as normalised: they have no bias, and the cosine takes their length out.)
+# weights end at 0.62 of their balance and their gradients rise by a quarter; AdamC's weights stay, and so do its gradients. (Projections are
+# among the 17: the cosine takes their length out.)
 #
 # **Your own run:** `norms_study` makes the same table of any AdamW run. Here of section 7's, whose $\lambda$ is larger.
 
