@@ -67,7 +67,7 @@ def plot_maps(maps: Sequence[DecayMap], score: str, within: float) -> Figure:
         ax.tick_params(labelsize=SMALL, rotation=0)
     bar = figure.colorbar(axes[0].collections[0], ax=axes, shrink=0.8)
     bar.set_label(score)
-    figure.suptitle(f"Outlined: within {100 * within:g} % of the best of the map (*)", fontsize=11)
+    figure.suptitle(f"Outlined: within {100 * within:g} % of the best of the map (*), mean over seeds", fontsize=11)
     return figure
 
 
@@ -117,7 +117,7 @@ def _words(scores: np.ndarray) -> np.ndarray:
 def _outline(ax: Axes, inside: np.ndarray) -> None:
     """Draw the edges between cells that are inside and others; rows from the top."""
     padded = np.pad(inside, 1)
-    look = {"color": "white", "linewidth": 5}, {"color": "#D55E00", "linewidth": 2.5}
+    strokes = ("white", 5.0), ("#D55E00", 2.5)
     for row, column in np.argwhere(inside):
         for down, right, xs, ys in (
             (-1, 0, (column, column + 1), (row, row)),
@@ -126,5 +126,7 @@ def _outline(ax: Axes, inside: np.ndarray) -> None:
             (0, 1, (column + 1, column + 1), (row, row + 1)),
         ):
             if not padded[row + 1 + down, column + 1 + right]:
-                for order, one in enumerate(look):
-                    ax.plot(xs, ys, solid_capstyle="round", clip_on=False, zorder=3 + order, **one)
+                for order, (colour, width) in enumerate(strokes):
+                    ax.plot(
+                        xs, ys, color=colour, linewidth=width, solid_capstyle="round", clip_on=False, zorder=3 + order
+                    )

@@ -208,7 +208,7 @@ def verdict(frame: pandas.DataFrame, finals: pandas.DataFrame) -> list[str]:
         ]
         if ends:
             lines.append(
-                f"{display_name(str(optimizer))}: the best {' and '.join(ends)} {'is' if len(ends) == 1 else 'are'} at an end of the grid."
+                f"{_name(optimizer)}: the best {' and '.join(ends)} {'is' if len(ends) == 1 else 'are'} at an end of the grid."
             )
     maps = differences(map_measures(frame), list(MEASURES))
     for one, other in (("adamw", "adam"), ("sgdw", "sgd")):
@@ -253,7 +253,7 @@ def write_study(runs: Sequence[Run], folder: str | Path) -> str:
     panels = {label: measures.rename(columns={key: "value"}) for key, label in MEASURES.items()}
     if len(finals):
         panels[f"{heading}, best setting, scored set (%)"] = finals.rename(columns={SCORE: "value"})
-    save_figure(plot_intervals(panels, list(RATES), display_name), folder / "decoupling-scores.png")
+    save_figure(plot_intervals(panels, list(RATES), _name), folder / "decoupling-scores.png")
     files = "decoupling.md, decoupling.csv" + (", decoupling-best.csv" if len(finals) else "")
     return f"{text}\n\nFigures: decoupling.png, decoupling-scores.png. Tables: {files}. All in {folder}/"
 
@@ -264,7 +264,7 @@ def _maps(frame: pandas.DataFrame, measures: pandas.DataFrame) -> list[DecayMap]
         scores, own = surface(rows), measures[measures["optimizer"] == optimizer]
         made.append(
             DecayMap(
-                f"{display_name(str(optimizer))}: {_plus_minus(own['share'], 0)} % good, tilt {_plus_minus(own['tilt'], 2)}",
+                f"{_name(optimizer)}: {_plus_minus(own['share'], 0)} % good, tilt {_plus_minus(own['tilt'], 2)}",
                 scores.columns.tolist(),
                 scores.index.tolist(),
                 scores.to_numpy(),
@@ -281,7 +281,7 @@ def _map_table(frame: pandas.DataFrame, measures: pandas.DataFrame) -> str:
         settings = (f"{best[name]:.3g}" for name in ("lr", "decay", "weight_decay"))
         at_best = frame[frame["variant"] == best["variant"]]["score"]
         numbers = (_plus_minus(own["share"], 0), _plus_minus(own["tilt"], 2), str(len(own)))
-        rows.append([display_name(str(optimizer)), *settings, _plus_minus(at_best, 1), *numbers])
+        rows.append([_name(optimizer), *settings, _plus_minus(at_best, 1), *numbers])
     head = ["optimizer", "best lr", "best decay", "weight_decay", f"{METRICS[SCORE].heading}, held out"]
     return markdown_table([*head, MEASURES["share"], "tilt", "seeds"], rows)
 
@@ -289,7 +289,7 @@ def _map_table(frame: pandas.DataFrame, measures: pandas.DataFrame) -> str:
 def _final_table(finals: pandas.DataFrame) -> str:
     keys = [key for key in SCORES if key in finals]
     rows = [
-        [display_name(str(optimizer)), str(len(own)), *(_plus_minus(own[key], 1) for key in keys)]
+        [_name(optimizer), str(len(own)), *(_plus_minus(own[key], 1) for key in keys)]
         for optimizer, own in finals.groupby("optimizer", sort=False)
     ]
     return markdown_table(["best setting, all pairs", "seeds", *(METRICS[key].heading for key in keys)], rows)
@@ -297,11 +297,16 @@ def _final_table(finals: pandas.DataFrame) -> str:
 
 def _sentence(row: Any, what: str, digits: int) -> str:
     """Return a difference in words; `row` is of `differences`."""
-    one, other, half = display_name(row.one), display_name(row.other), row[5]
+    one, other, half = _name(row.one), _name(row.other), row[5]
     if math.isnan(half):
         return f"{what}, {one} - {other}: {row.difference:+.{digits}f}; one seed has no interval."
     found = "excludes 0" if abs(row.difference) > half else "no difference was seen"
     return f"{what}, {one} - {other}: {row.difference:+.{digits}f} ± {half:.{digits}f}: {found}."
+
+
+def _name(optimizer: object) -> str:
+    """Return an optimizer's usual spelling."""
+    return {"sgdw": "SGDW"}.get(str(optimizer)) or display_name(str(optimizer))
 
 
 def _plus_minus(values: pandas.Series, digits: int) -> str:
