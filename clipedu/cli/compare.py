@@ -74,11 +74,13 @@ def compare(args: argparse.Namespace) -> None:
     check_one_process("a comparison")
     make_folder(folder)
     with locked(folder):
-        runs, left_out = _run(cells, folder, args, stacked=comparison.scan)
+        runs, left_out = _run(cells, folder, args, stacked=comparison.scan, keep_weights=not comparison.scan)
         chosen: list[Run] = []
         if comparison.follow and not left_out:
             print("\nThe best settings, trained on all training pairs and scored on the scored sets:", flush=True)
-            chosen, left_out = _run(comparison.follow(runs), folder / "best", args, stacked=comparison.scan)
+            chosen, left_out = _run(
+                comparison.follow(runs), folder / "best", args, stacked=comparison.scan, keep_weights=True
+            )
         for line in trained_lines_of([*runs, *chosen]):
             print(line)
         table = comparison_table(runs)
@@ -95,7 +97,12 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def _run(
-    cells: Mapping[int, dict[str, Experiment]], folder: Path, args: argparse.Namespace, *, stacked: bool
+    cells: Mapping[int, dict[str, Experiment]],
+    folder: Path,
+    args: argparse.Namespace,
+    *,
+    stacked: bool,
+    keep_weights: bool,
 ) -> tuple[list[Run], LeftOut | None]:
     """Run cells, or what is missing of them, with a line for each.
 
@@ -110,7 +117,8 @@ def _run(
     runs: list[Run] = []
     print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
     try:
-        with closing(run_comparison(cells, folder, jobs=args.jobs, threads=args.threads, stacked=stacked)) as ended:
+        options = {"jobs": args.jobs, "threads": args.threads, "stacked": stacked, "keep_weights": keep_weights}
+        with closing(run_comparison(cells, folder, **options)) as ended:
             for run in ended:
                 runs.append(run)
                 scores = [f"{word} {run.metrics[key]:.2f}" for key, word in SCORES.items() if key in run.metrics]

@@ -32,7 +32,7 @@ class Comparison:
         study: makes more of the runs than a table of scores: writes figures and tables into the folder, and returns the
             text to print.
         scan: the variants are a grid of settings, too many for a row each: the table and the report of all runs are left to
-            `study`. Cells over two frozen encoders are trained as stacks (`clipedu.fit_heads`).
+            `study`, and their weights are not kept. Cells over two frozen encoders are trained as stacks (`clipedu.fit_heads`).
         follow: makes of the runs those that come after them, in the folder best/: seed -> folder name -> experiment.
     """
 

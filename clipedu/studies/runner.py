@@ -118,6 +118,7 @@ def run_comparison(
     threads: int = 1,
     progress: bool = True,
     stacked: bool = False,
+    keep_weights: bool = True,
 ) -> Generator[Run, None, None]:
     """Run what is not finished; yield every run, seed by seed.
 
@@ -126,16 +127,19 @@ def run_comparison(
         folder: of the comparison; each run has a folder in it.
         jobs, threads, progress: as those of `clipedu.studies.grid.run_grid`.
         stacked: first train the cells over two frozen encoders as stacks, before the first run is yielded.
+        keep_weights: keep the checkpoints of finished runs.
 
     Raises:
         LeftOut: as `run_grid`, after the runs of all seeds.
         ClipeduError: the folder holds a run of the same name with other settings.
     """
     from clipedu.studies.grid import run_grid
+    from clipedu.studies.stacked_cells import drop_weights, fit_stacks
 
     every = {name: experiment for of_seed in cells.values() for name, experiment in of_seed.items()}
     if stacked and any(experiment.image_frozen and experiment.text_frozen for experiment in every.values()):
-        from clipedu.studies.stacked_cells import fit_stacks
-
-        fit_stacks(every, folder, threads=threads, progress=progress)
-    yield from run_grid(every, folder, jobs=jobs, threads=threads, progress=progress)
+        fit_stacks(every, folder, threads=threads, progress=progress, keep_weights=keep_weights)
+    for run in run_grid(every, folder, jobs=jobs, threads=threads, progress=progress):
+        if not keep_weights and run.status == "finished":
+            drop_weights(run.folder)
+        yield run

@@ -18,9 +18,9 @@ def studied(monkeypatch):
     """The cells that were to be run; nothing is trained, and the study of decay only counts its runs."""
     seen = {}
 
-    def run_comparison(cells, folder, *, jobs, threads, stacked):
+    def run_comparison(cells, folder, *, jobs, threads, stacked, keep_weights):
         seen["cells"] = cells
-        seen.setdefault("folders", []).append((folder, stacked))
+        seen.setdefault("folders", []).append((folder, stacked, keep_weights))
         for of_seed in cells.values():
             for name, experiment in of_seed.items():
                 metrics = {} if "adam-" in name else {"tr@1": 10.0 + experiment.seed, "average": 5.0}
@@ -73,7 +73,7 @@ def test_a_scan_chooses_and_then_runs_the_best(studied, tmp_path, monkeypatch, c
     words = ["compare", "decoupling", *TINY, "--seeds", "0", "--variants", *only, "--folder", str(tmp_path)]
     assert main(words) == 0
     shown = capsys.readouterr().out
-    assert studied["folders"] == [(tmp_path, True), (tmp_path / "best", True)]
+    assert studied["folders"] == [(tmp_path, True, False), (tmp_path / "best", True, True)]
     assert shown.endswith("\nstudied 3 runs\n") and "| variant |" not in shown and "adamw, seed 0: TR@1 10.00" in shown
     assert [run.name for run in studied["report"]] == ["adamw-seed0"] and (tmp_path / "comparison.csv").exists()
 

@@ -3,6 +3,7 @@
 import pytest
 
 from clipedu.config.experiment import Experiment
+from clipedu.runs.checkpoint import checkpoints
 from clipedu.studies.runner import comparison_cells, run_comparison
 from clipedu.studies.stacked_cells import fit_stacks
 
@@ -28,8 +29,11 @@ def test_stacks_give_the_runs_of_single_cells_and_are_trained_once(cells, tmp_pa
         assert one.history["loss"].tolist() == pytest.approx(other.history["loss"].tolist(), rel=1e-4)
     assert fit_stacks(cells[0], tmp_path / "stacked", progress=False) == []
     monkeypatch.setattr("clipedu.workflow.heads.fit_stack", None)  # nothing is trained again
-    again = run_comparison(cells, tmp_path / "stacked", progress=False, stacked=True)
-    assert [run.metrics for run in again] == [run.metrics for run in stacked]
+    for _ in range(2):  # with the weights, and without
+        assert len(checkpoints(stacked[0].folder)) in (0, 1)
+        again = run_comparison(cells, tmp_path / "stacked", progress=False, stacked=True, keep_weights=False)
+        assert [run.metrics for run in again] == [run.metrics for run in stacked]
+        assert not any(checkpoints(run.folder) for run in stacked)
 
 
 @pytest.mark.xdist_group("stacked-cells")
