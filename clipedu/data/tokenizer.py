@@ -145,7 +145,7 @@ class Tokenizer:
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Return the tokens of ids, as the vocabulary writes them."""
-        return self.tokenizer.convert_ids_to_tokens([int(number) for number in ids])
+        return list(self.tokenizer.convert_ids_to_tokens([int(number) for number in ids]))
 
     def identity(self) -> str:
         """Return a hash of all that `encode` depends on."""

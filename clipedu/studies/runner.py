@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.config.experiment import Experiment
-from clipedu.studies import decay, geometries, norms, vit
+from clipedu.studies import decay, geometries, memory, norms, vit
 from clipedu.studies.comparison import Comparison
 from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError, unknown_name
@@ -31,6 +31,7 @@ COMPARISONS: dict[str, Comparison] = {
     "geometries": geometries.COMPARISON,
     "norms": norms.COMPARISON,
     "decay": decay.COMPARISON,
+    "memory": memory.COMPARISON,
     "vit": vit.COMPARISON,
 }
 
