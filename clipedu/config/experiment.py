@@ -18,12 +18,12 @@ from typing import Any
 
 from clipedu.config.field_checks import checked_field
 from clipedu.config.fields import names, options, setting
-from clipedu.config.json_form import BEFORE, FORMAT, read_settings, write_settings
+from clipedu.config.json_form import FORMAT, as_before, read_settings, write_settings
 from clipedu.config.presets import PRESETS
 from clipedu.config.together import RELEASED, check_together
 from clipedu.utils.errors import unknown_name
 
-__all__ = ["BEFORE", "FORMAT", "HOW", "OF_START", "RELEASED", "ROUNDS", "TRACKERS", "Experiment", "checked_setting"]
+__all__ = ["FORMAT", "HOW", "OF_START", "RELEASED", "ROUNDS", "TRACKERS", "Experiment", "as_before", "checked_setting"]
 
 TRACKERS = ("tensorboard", "trackio", "wandb")  # `clipedu.trackers` opens them
 OF_START = (
@@ -48,6 +48,9 @@ class Experiment:
     data: str = setting("scenes", "training pairs: scenes, a folder of .tar shards, or a name under $CLIPEDU_DATA")
     train_size: int | None = setting(
         None, "use the first N training pairs; none = all of them (16,000 scenes)", at_least=2
+    )
+    data_seed: int = setting(
+        0, "which scenes are drawn, to train and to score on; the same for all seeds", at_least=0, at_most=2**63 - 1
     )
     holdout: float | None = setting(
         None,
@@ -213,7 +216,9 @@ class Experiment:
         how=True,
     )
     # the machine
-    seed: int = setting(0, "everything random comes from it", at_least=0, at_most=2**63 - 1)
+    seed: int = setting(
+        0, "of the training: first weights, order of batches, augmentation, dropout", at_least=0, at_most=2**63 - 1
+    )
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps", rounds=True)
     precision: str = setting("auto", "auto: bf16 where the device is good at it", choices=("auto", "fp32", "bf16"))
     checkpointing: bool = setting(

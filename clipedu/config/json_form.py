@@ -9,8 +9,7 @@ from typing import Any
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import parse_json
 
-FORMAT = 2  # of the JSON; it grows when a field gets another meaning, so that older versions refuse what they misread
-BEFORE = {"projection_bias": True}  # what settings were before they could be set, where that is not their default
+FORMAT = 3  # of the JSON; it grows when a field gets another meaning, so that older versions refuse what they misread
 
 
 def write_settings(settings: Mapping[str, Any]) -> str:
@@ -21,7 +20,7 @@ def write_settings(settings: Mapping[str, Any]) -> str:
 def read_settings(text: str) -> dict[str, Any]:
     """Return the settings that `write_settings` wrote, unchecked.
 
-    A text without a "format" was written before there were any. Settings that were not there yet are what `BEFORE` says.
+    A text without a "format" was written before there were any. Settings that were not there yet are as `as_before` says.
 
     Raises:
         ClipeduError: a text that is no object in JSON, or the form of a newer clipedu.
@@ -39,4 +38,22 @@ def read_settings(text: str) -> dict[str, Any]:
         raise ClipeduError(
             f"format={form} is that of a newer clipedu; this one reads formats up to {FORMAT}: update clipedu"
         )
-    return {**(BEFORE if form < FORMAT else {}), **settings}
+    return as_before(settings, form)
+
+
+def as_before(settings: Mapping[str, Any], form: int = 0) -> dict[str, Any]:
+    """Return settings, with those that an older form did not have.
+
+    Of these it has the ones whose value was not what is their default now: projections had a bias before format 2, and `seed`
+    drew the data too before format 3.
+
+    Args:
+        settings: by name, unchecked.
+        form: their format; 0 for settings of which only what they lack says how old they are.
+    """
+    was: dict[str, Any] = {}
+    if form < 2:
+        was["projection_bias"] = True
+    if form < 3:
+        was["data_seed"] = settings.get("seed", 0)
+    return {**was, **settings}

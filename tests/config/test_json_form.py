@@ -26,14 +26,26 @@ def test_a_text_that_is_no_experiment(text):
 
 def test_the_form_of_a_newer_version_is_refused_and_that_of_older_ones_read():
     settings = json.loads(Experiment(lr=0.1).to_json())
-    assert settings["format"] == FORMAT == 2
+    assert settings["format"] == FORMAT == 3
     del settings["format"]
     assert Experiment.from_json(json.dumps(settings)) == Experiment(lr=0.1)
-    with pytest.raises(ClipeduError, match="format=3 is that of a newer clipedu; this one reads formats up to 2"):
-        Experiment.from_json(json.dumps({**settings, "format": 3, "unknown": 1}))
+    with pytest.raises(ClipeduError, match="format=4 is that of a newer clipedu; this one reads formats up to 3"):
+        Experiment.from_json(json.dumps({**settings, "format": 4, "unknown": 1}))
     for wrong in (-1, "1", None, 1.5, True):
         with pytest.raises(ClipeduError, match="must be a whole number"):
             Experiment.from_json(json.dumps({**settings, "format": wrong}))
+
+
+@pytest.mark.parametrize("form", [None, 1, 2])
+def test_the_seed_drew_the_data_before_these_had_their_own(form):
+    settings = json.loads(Experiment(seed=7).to_json())
+    del settings["format"], settings["data_seed"]
+    old = settings if form is None else {**settings, "format": form}
+    assert Experiment.from_json(json.dumps(old)) == Experiment(seed=7, data_seed=7)
+    assert Experiment.from_json(json.dumps({**old, "data_seed": 2})) == Experiment(seed=7, data_seed=2)
+    assert Experiment.from_json(json.dumps({**settings, "format": 3})) == Experiment(seed=7)
+    del old["seed"]
+    assert Experiment.from_json(json.dumps(old)) == Experiment()
 
 
 @pytest.mark.parametrize("form", [None, 1])
