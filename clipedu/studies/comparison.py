@@ -106,7 +106,7 @@ def paired_differences(runs: Iterable[Run], keys: Sequence[str] = COMPARED) -> p
 
 
 def smallest_differences(differences: pandas.DataFrame) -> dict[str, float]:
-    """Return the smallest difference of two variants that could have been seen.
+    """Return the smallest difference that could have been seen, by score.
 
     A difference is seen where its interval excludes 0, so it must be larger than half of the interval: here the root mean square of
     these halves over all pairs of variants.
