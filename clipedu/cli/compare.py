@@ -10,14 +10,20 @@ from typing import Any
 from clipedu.cli.arguments import add_jobs, path, word
 from clipedu.config.command_line import add_experiment, experiment_changes
 from clipedu.config.presets import PRESETS
-from clipedu.studies.comparison import comparison_table, comparison_text, variant, write_comparison
+from clipedu.studies.comparison import (
+    comparison_notes,
+    comparison_table,
+    comparison_text,
+    variant,
+    write_comparison,
+)
 from clipedu.studies.runner import COMPARISONS, comparison_cells, find_comparison, run_comparison
 from clipedu.utils.ranks import check_one_process
 
 
 def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
     """Add `compare` to the commands of a parser; `args.command(args)` runs it."""
-    text = "one thing changed, over several seeds: mean and deviation of every score"
+    text = "one thing changed, over several seeds: mean and 95 %% interval of every score"
     parser = commands.add_parser("compare", help=text, description=text)
     parser.add_argument(
         "what", metavar="WHAT", type=word, help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items())
@@ -85,10 +91,10 @@ def compare(args: argparse.Namespace) -> None:
             left_out = error
         for line in trained_lines_of(runs):
             print(line)
-        table = comparison_table(runs)
+        table, notes = comparison_table(runs), comparison_notes(runs)
         write_report(runs, folder, left_out=left_out.lines if left_out else [])
         print(
-            f"\n{comparison_text(table)}\n\nTable: {write_comparison(table, folder)}. Report of all runs: {folder}/report.html"
+            f"\n{comparison_text(table)}\n\n{notes}\n\nTable: {write_comparison(table, folder, notes)}. Report of all runs: {folder}/report.html"
         )
         if comparison.study:
             print(f"\n{comparison.study(runs, folder)}")
