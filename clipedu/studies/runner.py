@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.config.experiment import Experiment
-from clipedu.studies import decay, geometries, memory, norms, vit
+from clipedu.studies import decay, decoupling, geometries, memory, momentum, norms, vit
 from clipedu.studies.comparison import Comparison
 from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError, unknown_name
@@ -33,6 +33,8 @@ COMPARISONS: dict[str, Comparison] = {
     "decay": decay.COMPARISON,
     "memory": memory.COMPARISON,
     "vit": vit.COMPARISON,
+    "momentum": momentum.COMPARISON,
+    "decoupling": decoupling.COMPARISON,
 }
 
 
@@ -70,8 +72,8 @@ def comparison_cells(
         seed -> folder name "<variant>-seed<seed>" -> experiment.
 
     Raises:
-        ClipeduError: an unknown comparison or variant, a seed or variant that is given twice, a field in `given` that every variant sets, or a base experiment
-            that a variant cannot be applied to.
+        ClipeduError: an unknown comparison or variant, a seed or variant that is given twice, a field in `given` that every variant sets, no pairs held out where
+            settings are chosen, or a base experiment that a variant cannot be applied to.
     """
     from clipedu.training.objective import check_names
 
@@ -101,6 +103,10 @@ def comparison_cells(
     }
     for of_seed in cells.values():
         for experiment in of_seed.values():
+            if "holdout" in comparison.shared and experiment.holdout is None:
+                raise ClipeduError(
+                    f"holdout=None cannot be given: {name!r} chooses settings, which is done on pairs held out. Give a share, such as 0.25"
+                )
             check_names(experiment)
     return cells
 
@@ -112,6 +118,7 @@ def run_comparison(
     jobs: int | None = 1,
     threads: int = 1,
     progress: bool = True,
+    stacked: bool = False,
 ) -> Generator[Run, None, None]:
     """Run what is not finished; yield every run, seed by seed.
 
@@ -119,6 +126,7 @@ def run_comparison(
         cells: as `comparison_cells` returns them.
         folder: of the comparison; each run has a folder in it.
         jobs, threads, progress: as those of `clipedu.studies.grid.run_grid`.
+        stacked: first train the cells over two frozen encoders as stacks, before the first run is yielded.
 
     Raises:
         LeftOut: as `run_grid`, after the runs of all seeds.
@@ -127,4 +135,8 @@ def run_comparison(
     from clipedu.studies.grid import run_grid
 
     every = {name: experiment for of_seed in cells.values() for name, experiment in of_seed.items()}
+    if stacked and any(experiment.image_frozen and experiment.text_frozen for experiment in every.values()):
+        from clipedu.studies.stacked_cells import fit_stacks
+
+        fit_stacks(every, folder, threads=threads, progress=progress)
     yield from run_grid(every, folder, jobs=jobs, threads=threads, progress=progress)
