@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from clipedu.cli.arguments import add_jobs, path, word
 from clipedu.config.command_line import add_experiment, experiment_changes
 from clipedu.config.presets import PRESETS
-from clipedu.studies.comparison import comparison_table, comparison_text, variant, write_comparison
+from clipedu.studies.comparison import (
+    comparison_notes,
+    comparison_table,
+    comparison_text,
+    variant,
+    write_comparison,
+)
 from clipedu.studies.runner import COMPARISONS, comparison_cells, find_comparison, run_comparison
 from clipedu.utils.ranks import check_one_process
 
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 
 def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
     """Add `compare` to the commands of a parser; `args.command(args)` runs it."""
-    text = "one thing changed, over several seeds: mean and deviation of every score"
+    text = "one thing changed, over several seeds: mean and 95 %% interval of every score"
     parser = commands.add_parser("compare", help=text, description=text)
     parser.add_argument(
         "what", metavar="WHAT", type=word, help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items())
@@ -83,13 +89,13 @@ def compare(args: argparse.Namespace) -> None:
             )
         for line in trained_lines_of([*runs, *chosen]):
             print(line)
-        table = comparison_table(runs)
-        path = write_comparison(table, folder)
+        table, notes = comparison_table(runs), comparison_notes(runs)
+        path = write_comparison(table, folder, notes)
         reported = chosen if comparison.scan else runs
         if reported:
             write_report(reported, folder, left_out=left_out.lines if left_out else [])
         if not comparison.scan:
-            print(f"\n{comparison_text(table)}\n\nTable: {path}. Report of all runs: {folder}/report.html")
+            print(f"\n{comparison_text(table)}\n\n{notes}\n\nTable: {path}. Report of all runs: {folder}/report.html")
         if comparison.study:
             print(f"\n{comparison.study([*runs, *chosen], folder)}")
         if left_out:

@@ -61,7 +61,7 @@ def grid(args: argparse.Namespace) -> None:
     from clipedu.report.writer import write_report
     from clipedu.runs.folders import make_folder
     from clipedu.runs.lock import locked
-    from clipedu.studies.comparison import comparison_table, comparison_text, write_comparison
+    from clipedu.studies.comparison import comparison_notes, comparison_table, comparison_text, write_comparison
     from clipedu.studies.grid import LeftOut, grid_baseline, run_grid, shared_data
 
     folder = args.folder or Path("runs") / f"grid-{args.preset or 'laptop'}"
@@ -89,20 +89,17 @@ def grid(args: argparse.Namespace) -> None:
             if not runs:
                 raise
             left_out = error
-        of_first = [name for name, experiment in experiments.items() if experiment.seed == first.seed]
-        baseline = grid_baseline(first, folder, data, cells=of_first)
+        baseline = grid_baseline(first, folder, data)
         if baseline:
             scores = f"{baseline['tr@1']:6.2f} {baseline['ir@1']:6.2f}   ({baseline['seconds']:.0f} s)"
-            print(
-                f"{'ridge, no CLIP':<{width}} {scores}" + f", of seed {first.seed}" * (len(of_first) < len(experiments))
-            )
+            print(f"{'ridge, no CLIP':<{width}} {scores}")
         if runs:
             print_left_out_of_run(folder / runs[0].name)  # all cells have the same sets
         for line in trained_lines_of(runs):
             print(line)
-        if len(of_first) < len(experiments):
-            table = comparison_table(runs)
-            print(f"\n{comparison_text(table, 'interval')}\n\nTable: {write_comparison(table, folder, 'interval')}")
+        if len({experiment.seed for experiment in experiments.values()}) > 1:
+            table, notes = comparison_table(runs), comparison_notes(runs)
+            print(f"\n{comparison_text(table)}\n\n{notes}\n\nTable: {write_comparison(table, folder, notes)}")
         lines = left_out.lines if left_out else []
         print(f"\nReport: {write_report(runs, folder, baseline=baseline, left_out=lines)}")
         if left_out:

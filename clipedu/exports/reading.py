@@ -49,6 +49,7 @@ def library_tokenizer(release: Release) -> Any:
     own.no_padding()
     if release.clean is True:
         own.normalizer = _cleaning(own.normalizer)
+        sides["split_special_tokens"] = True  # [SEP] in a text is a word in brackets, once it is in lower case
     return PreTrainedTokenizerFast(tokenizer_object=own, **dict(inner.special_tokens_map), **sides)
 
 
@@ -133,7 +134,7 @@ def reading_words(release: Release) -> list[str]:
         f"Images: RGB, {side} x {side} pixels: {how} (bicubic, with antialiasing). Values from 0 to 1, minus the mean "
         f"{release.mean}, divided by {release.std}. An image that has this size already gives the embedding that clipedu gives; a "
         "larger one nearly so, since libraries resample in other ways.",
-        f"Texts: at most {release.length} tokens, [CLS] and [SEP] or their like included; what is longer is cut.",
+        f"Texts: at most {release.length} tokens{_added_words(release)}; what is longer is cut.",
     ]
     if release.clean is True:
         words.append(
@@ -146,6 +147,21 @@ def reading_words(release: Release) -> list[str]:
             "texts of the web first."
         )
     return words
+
+
+def added_tokens(release: Release) -> list[str]:
+    """Return the tokens that the model's tokenizer adds to each text."""
+    ids, lengths = release.model.tokenizer.encode([""])
+    own = [int(number) for number in ids[0, : lengths[0]]]
+    if (inner := transformers_tokenizer(release)) is not None:
+        return [str(token) for token in inner.convert_ids_to_tokens(own)]
+    decoder: Any = getattr(getattr(release.model.tokenizer, "library", None), "decoder", {})
+    return [decoder[number] for number in own if number in decoder]
+
+
+def _added_words(release: Release) -> str:
+    added = [f"`{token}`" for token in added_tokens(release)]
+    return f", the {' and '.join(added)} that the tokenizer adds included" if added else ""
 
 
 def _cleaning(then: Any) -> Any:

@@ -35,7 +35,8 @@ class Euclidean(Rooted):
 
     Args:
         dim: width of the embeddings, D.
-        learn_alpha: learn the dimension scaling; otherwise it stays 1 / sqrt(D), as in EuCLIP.
+        learn_alpha: learn the dimension scaling; otherwise it stays what it was at the start, as in EuCLIP.
+        start_length: mean length of the embeddings when training starts; None is alpha = 1 / sqrt(D), as in EuCLIP.
     """
 
     name = "euclidean"
@@ -43,8 +44,8 @@ class Euclidean(Rooted):
     paper = "arXiv:2409.13079"
     formula = r"s(x, y) = -\Vert x - y \Vert"
 
-    def __init__(self, dim: int, learn_alpha: bool = False):
-        super().__init__(dim, learn_alpha)
+    def __init__(self, dim: int, learn_alpha: bool = False, start_length: float | None = 1.0):
+        super().__init__(dim, learn_alpha, start_length)
 
     @full_precision
     def similarity(self, x: Tensor, y: Tensor) -> Tensor:

@@ -110,7 +110,8 @@ class Lorentz(Rooted):
         dim: width of the embeddings, D.
         curvature: initial c, in [0.1, 10].
         learn_curvature: learn it (parameter `log_curvature`), within that range.
-        learn_alpha: learn the dimension scaling, from 1 / sqrt(D), at most 1.
+        learn_alpha: learn the dimension scaling, at most 1.
+        start_length: mean length of the embeddings when training starts; None is alpha = 1 / sqrt(D), as in MERU.
     Raises:
         ClipeduError: a curvature out of range.
     """
@@ -123,8 +124,15 @@ class Lorentz(Rooted):
         r"\sin^2\frac{\theta}{2}},\quad a=\sqrt{c}\,\Vert x\Vert,\ b=\sqrt{c}\,\Vert y\Vert"
     )
 
-    def __init__(self, dim: int, curvature: float = 1.0, learn_curvature: bool = True, learn_alpha: bool = True):
-        super().__init__(dim, learn_alpha)
+    def __init__(
+        self,
+        dim: int,
+        curvature: float = 1.0,
+        learn_curvature: bool = True,
+        learn_alpha: bool = True,
+        start_length: float | None = 1.0,
+    ):
+        super().__init__(dim, learn_alpha, start_length)
         least, most = CURVATURES
         checked_number("curvature", curvature, at_least=least, at_most=most)
         self.keep_log("curvature", curvature, learn_curvature, least, most)

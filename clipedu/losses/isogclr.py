@@ -16,13 +16,17 @@ The temperature's gradient is rho - KL(p_i || uniform), estimated with the runni
 $$ \frac{\partial}{\partial \tau_i} \approx
    \log u_i + \rho - \frac{1}{B-1} \sum_{j \ne i} \frac{e^{z_{ij}}}{u_i} z_{ij}, \qquad z = h / \tau_i $$
 
-It is clamped to +-5, averaged with momentum 0.5, and followed by a step of size eta; tau_i stays in its range. The
-gradient on the encoders is SogCLR's, with each anchor's own temperature.
+It is clamped to +-5 (`largest_slope`, from the course's starter code; none in the paper and in LibAUC), averaged with
+momentum 0.5, and followed by a step of size eta; tau_i stays in its range. The gradient on the encoders is SogCLR's, with
+each anchor's own temperature.
 
 Two things to watch. With u = g the KL is that of one batch, at most log(B - 1), 4.8 at B = 128 and below rho = 8: the
 temperature falls. It rises only for an anchor whose batch is harder than its average (g > u). And eta decides whether
 temperatures become individual at all: the course's starter code has 1e-5, with which 30 visits move a temperature by at
 most 0.0015 of the range 0.045.
+
+Who compares with others' code meets other defaults: LibAUC has rho 6, eta 0.01 and momentum 0.9 in place of 8, 0.001 and
+0.5, and no clamp; FastCLIP's individual temperatures have the clamp at 5, and Adam's step in place of momentum.
 """
 
 from __future__ import annotations
@@ -53,6 +57,8 @@ class ISogCLR(PerSampleLoss):
         eta: step size of the temperatures, >= 0; 0 is SogCLR.
         temperature_range: smallest and largest temperature.
         gamma_schedule: "constant", or "cosine": from 1 to gamma over the first half of the training.
+        largest_slope: each visit's gradient of a temperature is clamped to this size, > 0; None does not clamp it, as in the
+            paper and in LibAUC.
     """
 
     description = "SogCLR with a temperature of its own for every image and every text"
@@ -62,7 +68,6 @@ class ISogCLR(PerSampleLoss):
         r"+\tau_i\rho\right)+\text{texts}"
     )
     momentum = 0.5
-    largest_slope = 5.0
 
     log_u: Tensor  # [2, N] log of the running averages, -inf = never seen
     tau: Tensor  # [2, N] temperatures of images and texts
@@ -79,10 +84,14 @@ class ISogCLR(PerSampleLoss):
         temperature_range: tuple[float, float] = (0.005, 0.05),
         scale: str = "paper",
         gamma_schedule: str = "constant",
+        largest_slope: float | None = 5.0,
     ):
         super().__init__(temperature, geometry, scale, gamma, gamma_schedule, num_samples=num_samples)
         self.rho = checked_number("rho", rho, at_least=0)
         self.eta = checked_number("eta", eta, at_least=0)
+        if largest_slope is not None:
+            checked_number("largest_slope", largest_slope, above=0)
+        self.largest_slope = math.inf if largest_slope is None else float(largest_slope)
         if not isinstance(temperature_range, (list, tuple)) or len(temperature_range) != 2:
             raise ClipeduError(f"temperature_range must be a list of two numbers, got {quoted(temperature_range)}")
         self.low, self.high = (checked_number("temperature_range", end, above=0) for end in temperature_range)

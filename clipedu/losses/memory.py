@@ -63,7 +63,7 @@ def gamma_at(progress: float, gamma: float, schedule: str) -> float:
     """Return gamma, the weight of the newest batch, at this progress.
 
     "constant" is gamma. "cosine" falls from 1 (no memory, while the model still changes fast) to gamma over the first
-    half of the training and stays there (FastCLIP, arXiv:2407.01445).
+    half of the training and stays there (FastCLIP, arXiv:2407.01445, whose code changes it once an epoch).
 
     >>> [round(gamma_at(progress, 0.2, "cosine"), 3) for progress in (0, 0.25, 0.5, 1)]
     [1.0, 0.6, 0.2, 0.2]

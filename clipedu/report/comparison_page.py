@@ -92,7 +92,7 @@ def _overview(table: pandas.DataFrame) -> str:
         if near
         else "all others are more than 1.96 standard errors of the difference below it"
     )
-    score = f"{best['average']:.2f} ± {best['error']:.2f} %"
+    score = f"{best['average']:.2f} % (standard error {best['error']:.2f})"
     return f"{text} The best average, {score}, is that of {best['name']}; {also}."
 
 
@@ -107,7 +107,7 @@ def _score_table_block(runs: list, table: pandas.DataFrame, baseline: Mapping[st
     for place, row in table.iterrows():
         unfinished = f"{row['status']}: {row['note']}".rstrip(": ")
         remark = marks.get(place, "") if row["status"] == "finished" else unfinished
-        error = f"±{row['error']:.2f}" if math.isfinite(row["error"]) else "–"
+        error = f"{row['error']:.2f}" if math.isfinite(row["error"]) else "–"
         scores = [number(row[key]) for key in SCORES]
         names = [row["name"], display_name(row["optimizer"]), display_name(row["loss"])]
         rows.append([*names, *scores, error, duration(row["seconds"]), remark])

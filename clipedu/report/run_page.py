@@ -199,10 +199,11 @@ def _description(run: Any) -> str:
         return _with_tests(_blended(run, blend), run)
     temperature = f", temperature {'learned from ' * e.learn_temperature}{start_temperature(e):g}"
     entailment = f", entailment {e.entailment:g}" if e.entailment else ""
+    of_data = f" (of the data {e.data_seed})" if e.data_seed and e.data == "scenes" else ""
     trained = (
         f"{e.image_encoder} (images) and {e.text_encoder} (captions) were trained on {e.data} with the loss "
         f"{display_name(e.loss)} ({e.geometry} geometry{temperature}{entailment}) and the optimizer {display_name(e.optimizer)} (learning "
-        f"rate {e.lr:g}, weight decay {e.weight_decay:g}): {e.epochs} epochs in batches of {e.batch_size}, seed {e.seed}, "
+        f"rate {e.lr:g}, weight decay {e.weight_decay:g}): {e.epochs} epochs in batches of {e.batch_size}, seed {e.seed}{of_data}, "
         f"{duration(run.seconds)}."
     )
     return _with_tests(trained, run)
@@ -240,12 +241,12 @@ def _score_blocks(run: Any, baseline: Mapping[str, Any] | None) -> list[Block]:
     chance, errors = chance_levels(m), standard_errors(m)
     unit = METRICS["average"].unit
     averaged = f"{AVERAGED_PREFIX}average" in m
-    columns = ["score", unit, "± s.e.", "chance", *["averaged weights"] * averaged]
+    columns = ["score", unit, "s.e.", "chance", *["averaged weights"] * averaged]
     columns += [f"baseline: {baseline['name']}"] if baseline else []
     rows = []
     for key in (*BY_RANK, "average"):
         if key in m:
-            error = f"±{errors[key]:.2f}" if key in errors else "–"
+            error = f"{errors[key]:.2f}" if key in errors else "–"
             row = [METRICS[key].heading, number(m[key]), error, f"{chance[key]:.3g}" if key in chance else "–"]
             row += [number(m.get(AVERAGED_PREFIX + key))] * averaged
             rows.append(row + ([number(baseline.get(key))] if baseline else []))

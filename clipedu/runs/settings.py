@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from clipedu.config.experiment import BEFORE, HOW, ROUNDS, Experiment
+from clipedu.config.experiment import HOW, ROUNDS, Experiment, as_before
 from clipedu.utils.errors import ClipeduError, quoted
 
 PATH_FIELDS = ("data", "eval_data", "zeroshot_data")  # pairs are compared by their fingerprint, wherever they are
@@ -23,16 +23,16 @@ def differing(experiment: Experiment, facts: dict[str, Any]) -> dict[str, tuple[
 
     Returns:
         field -> (value in the checkpoint, value now). A field that the checkpoint does not have was added by a newer version, and
-        was as `BEFORE` says, or its default.
+        was as `as_before` says, or its default.
     """
     if "experiment" not in facts:
         return {}
-    before, now = facts["experiment"], dataclasses.asdict(experiment)
+    before, now = as_before(facts["experiment"]), dataclasses.asdict(experiment)
     for spec in dataclasses.fields(Experiment):
         if spec.name not in before:
             made = spec.default_factory
             default = spec.default if made is dataclasses.MISSING else made()
-            before = {**before, spec.name: BEFORE.get(spec.name, default)}
+            before = {**before, spec.name: default}
     return {name: (before[name], now[name]) for name in now if before[name] != now[name]}
 
 

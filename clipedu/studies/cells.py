@@ -1,6 +1,6 @@
 """Run the cells of grids: some at once, in order, none twice.
 
-Each cell has a folder; those that share data are a group (one seed of a comparison, or a grid). Data and tokenizer of a group are made
+Each cell has a folder; those that share data are a group (a grid, or a comparison, of one `data_seed`). Data and tokenizer of a group are made
 once, here, when its first missing cell is due. With one job the cells run in this process, one after the other; with more, each in a
 worker process (`clipedu.studies.pool`), to which the data are handed as a file that is mapped. Either way a cell computes with the
 same number of threads, and so gives the same numbers, bit for bit.

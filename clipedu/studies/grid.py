@@ -6,7 +6,7 @@ it is. A cell of which a file is damaged, or which cannot go on, is left as it i
 So neither Ctrl-C nor a kill loses anything, and the same command resumes the grid. One process at a time has a grid; it may run
 several cells at once (`clipedu.studies.cells`).
 
-All cells share the data, the seed and every setting of the experiment, except what a preset changes for an optimizer: SGD
+All cells share the data and every setting of the experiment, except what a preset changes for an optimizer: SGD
 needs another learning rate than Adam (`PRESETS[...].per_optimizer`). With several seeds the grid is run once for each.
 """
 
@@ -67,7 +67,7 @@ def cells(
         losses: names of `LOSSES`.
         optimizers: names of `OPTIMIZERS`.
         per_optimizer: changes for the cells of one optimizer, e.g. {"sgd": {"lr": 0.5}}.
-        seeds: of data, initial weights and order of batches; None is that of `base`.
+        seeds: of initial weights and order of batches, of the same data; None is that of `base`.
 
     Raises:
         ClipeduError: an unknown loss or optimizer, or one that is named twice, as a seed too.
@@ -122,9 +122,9 @@ def run_grid(
     """Run the cells that are not finished; yield every run, in order.
 
     Args:
-        experiments: as `cells` returns them; those of a seed share their data, and come one after the other.
+        experiments: as `cells` returns them; those of a `data_seed` share their data, and come one after the other.
         folder: of the grid; each cell has a folder in it.
-        data: `shared_data` of the first cell, where a caller needs it too; it is called only if a cell of its seed is missing.
+        data: `shared_data` of the first cell, where a caller needs it too; it is called only if a cell with these data is missing.
         jobs: how many cells at once, each in a process of its own; None is as many as processors and memory allow, and 1 on
             a GPU. The numbers are the same, bit for bit. With 1 they are run in this process.
         threads: of torch, for each cell on a CPU. Other threads round otherwise.
@@ -137,10 +137,10 @@ def run_grid(
             is in use by another process.
     """
     groups: list[Group] = []
-    for _, names in itertools.groupby(experiments, lambda name: experiments[name].seed):
-        of_seed = {name: experiments[name] for name in names}
-        opened = functools.partial(load_data, next(iter(of_seed.values())))
-        groups.append(Group(of_seed, data if data is not None and not groups else opened))
+    for _, names in itertools.groupby(experiments, lambda name: experiments[name].data_seed):
+        of_data = {name: experiments[name] for name in names}
+        opened = functools.partial(load_data, next(iter(of_data.values())))
+        groups.append(Group(of_data, data if data is not None and not groups else opened))
     yield from run_cells(groups, Path(folder), jobs=jobs, threads=threads, progress=progress)
 
 

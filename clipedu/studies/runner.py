@@ -4,10 +4,10 @@ Each variant is run several times, and all are in one table.
 
     cells = comparison_cells("geometries", Experiment(), seeds=(0, 1, 2))
     runs = list(run_comparison(cells, "runs/geometries"))
-    comparison_table(runs)          # mean and standard deviation of every score, a row a variant
+    comparison_table(runs)          # mean and interval of every score, a row a variant
 
-One seed proves little where the differences are small: another seed draws other data, other initial weights and another
-order of batches, and a difference has to be compared with the standard deviation over seeds. As in a grid, a finished run
+One seed proves little where the differences are small: another seed draws other initial weights and another order of batches
+(of the same data, `data_seed`), and a difference has to be compared with its interval over seeds. As in a grid, a finished run
 is not run again, and the same command resumes.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.config.experiment import Experiment
-from clipedu.studies import decay, decoupling, geometries, momentum, norms, vit
+from clipedu.studies import decay, decoupling, geometries, memory, momentum, norms, vit
 from clipedu.studies.comparison import Comparison
 from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError, unknown_name
@@ -31,6 +31,7 @@ COMPARISONS: dict[str, Comparison] = {
     "geometries": geometries.COMPARISON,
     "norms": norms.COMPARISON,
     "decay": decay.COMPARISON,
+    "memory": memory.COMPARISON,
     "vit": vit.COMPARISON,
     "momentum": momentum.COMPARISON,
     "decoupling": decoupling.COMPARISON,
@@ -62,7 +63,7 @@ def comparison_cells(
     Args:
         name: of `COMPARISONS`.
         base: what the variants change.
-        seeds: of the data, the initial weights and the order of batches.
+        seeds: of the initial weights and the order of batches; all train and score on the same data.
         given: fields of `base` that the user has set: they have precedence over what the comparison shares.
         only: names of variants; None is all of them.
         per_optimizer: what a preset changes for the cells of one optimizer, as in a grid.

@@ -26,7 +26,7 @@ from clipedu.training.starting import open_start
 from clipedu.utils.errors import ClipeduError
 
 NOT_OF_DATA = {
-    *HOW, "augment", "lock", "lora_rank", "lora_options", "image_lr_scale", "text_lr_scale", "layer_decay", "embedding_dim",
+    *HOW, "seed", "augment", "lock", "lora_rank", "lora_options", "image_lr_scale", "text_lr_scale", "layer_decay", "embedding_dim",
     "loss", "temperature", "learn_temperature", "loss_options", "geometry", "geometry_options", "entailment",
     "entailment_options", "optimizer", "lr", "weight_decay", "optimizer_options", "accumulate", "epochs", "warmup", "schedule",
     "clip_grad", "ema_decay", "device", "precision", "checkpointing", "compile",
@@ -57,7 +57,7 @@ def _training_parts(experiment: Experiment) -> tuple[Pairs, Pairs | None]:
         "train",
         image_size=experiment.image_size,
         size=experiment.train_size,
-        seed=experiment.seed,
+        seed=experiment.data_seed,
         resize=experiment.resize,
     )
     held = None
@@ -247,7 +247,11 @@ def evaluation_sets(experiment: Experiment) -> list[Pairs]:
     """
     if (held := _training_parts(experiment)[1] if experiment.holdout is not None else None) is not None:
         return [held]
-    shared: dict[str, Any] = {"image_size": experiment.image_size, "resize": experiment.resize, "seed": experiment.seed}
+    shared: dict[str, Any] = {
+        "image_size": experiment.image_size,
+        "resize": experiment.resize,
+        "seed": experiment.data_seed,
+    }
     try:
         sets = [load_pairs(experiment.eval_data or experiment.data, "val", **shared)]
     except MissingSplit as error:

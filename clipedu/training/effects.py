@@ -43,6 +43,8 @@ def without_effect(experiment: Experiment, given: Collection[str]) -> dict[str, 
     sets = {ex.data, ex.eval_data or ex.data, ex.zeroshot_data or "scenes"}
     if sets == {"scenes"}:
         found["resize"] = "scenes are drawn as squares"
+    if "scenes" not in (ex.data, ex.eval_data, ex.zeroshot_data):
+        found["data_seed"] = "it says which scenes are drawn, and there are none"
     return {name: why for name, why in found.items() if name in given and getattr(ex, name) != getattr(plain, name)}
 
 

@@ -29,6 +29,7 @@ from clipedu.training.memory import check_fits, check_model_memory, memory_named
 from clipedu.training.objective import build_objective
 from clipedu.training.records import Record
 from clipedu.training.speed import checkpoint_encoders, compile_encoders
+from clipedu.training.start_lengths import set_start_lengths
 from clipedu.training.starting import fit_for_training, open_start
 from clipedu.training.trainer import Trainer
 from clipedu.training.trial import try_step
@@ -88,6 +89,7 @@ def prepare(
         model.tokenizer = None  # until the step is tried, with a copy
     fit_for_training(model, experiment)
     model = model.to(device)
+    set_start_lengths(model, experiment, pairs)
     if experiment.checkpointing:
         checkpoint_encoders(model, experiment)
     model = synchronise_batch_norms(model)

@@ -30,7 +30,7 @@ OWN = (
 """Settings that each run of a stack has for itself; of options, the numbers."""
 _FREE_OPTIONS = ("betas", "eps", "momentum", "lr_max")
 _EQUAL_OPTIONS = ("nesterov", "dampening", "decay_law", "heads")
-_BOUNDS = ("low", "high")  # iSogCLR's temperature range, for a clamp that takes plain numbers
+_BOUNDS = ("low", "high", "largest_slope")  # of iSogCLR's clamps, which take plain numbers
 _NO_MATTER = ("foreach", "fused")  # how torch's own step is made
 
 

@@ -18,6 +18,7 @@ from clipedu.models import DualEncoder
 from clipedu.models.adapters import add_adapters
 from clipedu.models.locking import freeze, lock
 from clipedu.runs.folders import load_run
+from clipedu.runs.rebuilding import model_to_train
 from clipedu.utils.errors import ClipeduError, quoted
 
 _opened: dict[tuple[Any, ...], DualEncoder] = {}  # the last one, until it is trained: some take minutes to load
@@ -72,7 +73,7 @@ def find_start(
         run = load_run(Path(name).expanduser(), scores=False)
         run.choose_sound_checkpoint()
         settings = run.experiment.replace(image_weights="random", text_weights="random")  # the checkpoint has all
-        return run.model_to_train(), {field: getattr(settings, field) for field in OF_START}
+        return model_to_train(run), {field: getattr(settings, field) for field in OF_START}
     key = (name, weights, seed, _state_of(name), _state_of(weights))
     model = _opened.pop(key, None) or adopt(name, weights, seed=seed)
     _opened.clear()

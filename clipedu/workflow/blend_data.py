@@ -67,7 +67,7 @@ def statistics_data(
         return None
     ex = first.experiment
     if data is not None:
-        pairs: Pairs = load_pairs(data, "train", image_size=ex.image_size, resize=ex.resize, seed=ex.seed)
+        pairs: Pairs = load_pairs(data, "train", image_size=ex.image_size, resize=ex.resize, seed=ex.data_seed)
     elif first.run is None:
         raise ClipeduError(
             f"{first.name} has batch norms, whose statistics are recomputed on training pictures, and is no run that says which: give "

@@ -115,7 +115,9 @@ def held_out_part(models: Sequence[Opened], scored: Sequence[Pairs], data: str |
     way_out = "Train the models with --holdout 0.1, or name other pairs with --choose-data NAME"
     experiment = models[0].experiment
     if data is not None:
-        part = load_pairs(data, "val", image_size=experiment.image_size, resize=experiment.resize, seed=experiment.seed)
+        part = load_pairs(
+            data, "val", image_size=experiment.image_size, resize=experiment.resize, seed=experiment.data_seed
+        )
     elif experiment.holdout is None:
         raise ClipeduError(
             f"a greedy soup is chosen by scores on pairs held out, and {models[0].name} was trained without any. {way_out}"

@@ -29,7 +29,14 @@ from clipedu.workflow.opening import scale_of
 LR, LORA_LR = 1e-5, 2e-4  # of released models: all weights (arXiv:2212.00638), adapters (arXiv:2405.18541)
 OF_RUN = 0.1  # of a run's own lr, to train on from its end
 SIGLIP_SCALE = 1000.0  # the largest; its authors have no limit
-DATA = ("data", "eval_data", "zeroshot_data", "class_names", "templates")  # of a run, which goes on with them
+DATA = (
+    "data",
+    "data_seed",
+    "eval_data",
+    "zeroshot_data",
+    "class_names",
+    "templates",
+)  # of a run, which goes on with them
 CLOSE = 0.02  # how far a temperature may be from the model's before it is told, as a share
 
 log = logging.getLogger("clipedu")

@@ -9,6 +9,7 @@ import pytest
 from clipedu.cli.parser import main
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
+from clipedu.studies.comparison import MEANING
 from clipedu.studies.runner import COMPARISONS
 from tests.cli.options import TINY
 
@@ -38,7 +39,10 @@ def test_each_run_has_a_line_and_each_variant_a_row(studied, tmp_path, capsys):
     assert main([*words, "--folder", str(tmp_path)]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[:2] == [f"4 runs in {tmp_path}/", "cosine, seed 0: TR@1 10.00, average 5.00"]
-    assert "| lorentz | 2 | 11.00 ± 1.41 | 5.00 ± 0.00 |" in shown
+    assert "| lorentz | 2 | 11.00 ± 12.71 | 5.00 ± 0.00 |" in shown
+    assert MEANING in shown and "| lorentz | 2 | 0.00 ± 0.00 | 0.00 ± 0.00 |" in shown
+    assert any(line.startswith("The smallest difference of two variants that could") for line in shown)
+    assert MEANING in (tmp_path / "comparison.md").read_text()
     assert (tmp_path / "comparison.md").read_text().startswith("| variant | runs | TR@1 | average |")
     first = studied["cells"][2]["cosine-seed2"]
     assert first.seed == 2 and first.train_size == 32 and first.learn_temperature

@@ -32,7 +32,7 @@ def test_cells_without_scores_and_the_baseline_have_a_line(tmp_path, monkeypatch
     part = SimpleNamespace(name="adamw-cyclip", metrics={"tr@1": 12.5, "ir@1": 5.0, "average": 8.75}, seconds=3.0)
     monkeypatch.setattr("clipedu.studies.grid.run_grid", lambda *arguments, **options: (run for run in (lost, part)))
     scores = {"name": "ridge", "tr@1": 8.61, "ir@1": 12.13, "seconds": 3.2}
-    monkeypatch.setattr("clipedu.studies.grid.grid_baseline", lambda base, folder, data, cells: scores)
+    monkeypatch.setattr("clipedu.studies.grid.grid_baseline", lambda base, folder, data: scores)
     monkeypatch.setattr(
         "clipedu.report.writer.write_report",
         lambda runs, folder, baseline, left_out: f"{len(runs)}, {baseline['name']}",

@@ -40,9 +40,14 @@ def test_each_entry_tells_a_person_what_it_is_and_builds_with_its_defaults(name)
 
 
 def test_defaults():
-    assert all(GEOMETRIES[name].defaults == {"learn_alpha": False} for name in NAMES[2:5])
+    assert all(GEOMETRIES[name].defaults == {"learn_alpha": False, "start_length": 1.0} for name in NAMES[2:5])
     for name in LORENTZ:
-        assert GEOMETRIES[name].defaults == {"curvature": 1.0, "learn_curvature": True, "learn_alpha": True}
+        assert GEOMETRIES[name].defaults == {
+            "curvature": 1.0,
+            "learn_curvature": True,
+            "learn_alpha": True,
+            "start_length": 1.0,
+        }
     assert GEOMETRIES["cosine"].defaults == GEOMETRIES["elliptic"].defaults == {}
 
 
@@ -51,8 +56,8 @@ def test_defaults():
     [
         ("lorenz", {}, "unknown geometry 'lorenz'. Did you mean 'lorentz'"),
         ("cosine", {"curvature": 1.0}, "cosine has no option 'curvature'. Allowed: none"),
-        ("euclidean", {"curvature": 1.0}, "euclidean has no option 'curvature'. Allowed: learn_alpha"),
-        ("lorentz", {"c": 1.0}, "Allowed: curvature, learn_curvature, learn_alpha"),
+        ("euclidean", {"curvature": 1.0}, "euclidean has no option 'curvature'. Allowed: learn_alpha, start_length"),
+        ("lorentz", {"c": 1.0}, "Allowed: curvature, learn_curvature, learn_alpha, start_length"),
         ("lorentz", {"curvature": 0.05}, "curvature must be a number >= 0.1 and <= 10, got 0.05"),
         ("lorentz", {"curvature": -1}, "curvature must be a number >= 0.1 and <= 10, got -1"),
         ("lorentz", {"curvature": float("nan")}, "curvature must be a number"),

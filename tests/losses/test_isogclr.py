@@ -114,3 +114,18 @@ def test_small_temperature_does_not_overflow():
 def test_temperature_outside_its_range_is_refused():
     with pytest.raises(ClipeduError, match="temperature 0.1 is not within its temperature_range, 0.005 to 0.05"):
         build_loss("isogclr", temperature=0.1, num_samples=4)
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(5.0, 5.0), (2.5, 2.5), (None, 8.0 - math.log(3))])
+def test_the_largest_slope_is_an_option(largest, expected):
+    """rho - KL of a batch in which one negative carries all weight: 8 - log 3 where nothing clamps it."""
+    loss = build_loss("isogclr", temperature=0.005, num_samples=4, rho=8.0, largest_slope=largest).double()
+    loss(*oracle_set("A"), ROWS)
+    assert_close(loss.slope[0, 0], 0.5 * expected, rtol=1e-3)
+    assert_close(build_loss("isogclr", num_samples=4).largest_slope, 5.0)
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, "5", math.inf, True])
+def test_a_largest_slope_that_is_none_is_refused(wrong):
+    with pytest.raises(ClipeduError, match="largest_slope must be a number > 0, got "):
+        build_loss("isogclr", num_samples=4, largest_slope=wrong)

@@ -16,6 +16,13 @@ def test_equal_settings_and_those_of_older_checkpoints(tmp_path):
     assert differing(EX, {"experiment": before}) == {"text_options": ({}, EX.text_options)}
 
 
+def test_of_an_older_run_the_seed_drew_the_data():
+    before = dataclasses.asdict(EX.replace(seed=7))
+    del before["data_seed"]
+    assert differing(EX.replace(seed=7, data_seed=7), {"experiment": before}) == {}
+    assert differing(EX.replace(seed=7), {"experiment": before}) == {"data_seed": (7, 0)}
+
+
 def test_what_may_differ_and_what_may_not(tmp_path):
     facts = {"experiment": dataclasses.asdict(EX)}
     free = EX.replace(norms_every=3, device="cpu", epochs=9)

@@ -6,11 +6,21 @@ from types import SimpleNamespace
 import pytest
 
 from clipedu.evaluation.metrics import COMPARED, METRICS
-from clipedu.studies.comparison import comparison_table, comparison_text, variant, write_comparison
+from clipedu.studies.comparison import (
+    MEANING,
+    comparison_notes,
+    comparison_table,
+    comparison_text,
+    paired_differences,
+    smallest_differences,
+    variant,
+    write_comparison,
+)
 
 
 def measured(name, **metrics):
-    return SimpleNamespace(name=name, metrics={key.replace("_at_", "@"): value for key, value in metrics.items()})
+    metrics = {key.replace("_at_", "@"): value for key, value in metrics.items()}
+    return SimpleNamespace(name=name, metrics=metrics, experiment=SimpleNamespace(seed=int(name[-1])))
 
 
 def test_table_over_seeds():
@@ -32,12 +42,34 @@ def test_table_over_seeds():
     assert comparison_text(table).splitlines() == [
         "| variant | runs | TR@1 | IR@1 | average |",
         "|---|---|---|---|---|",
-        "| a | 2 | 12.00 ± 2.83 | 20.00 ± 0.00 | 16.00 ± 1.41 |",
+        "| a | 2 | 12.00 ± 25.41 | 20.00 ± 0.00 | 16.00 ± 12.71 |",
         "| a+b | 1 | 1.00 | 2.00 | 1.50 |",
     ]
-    assert (
-        comparison_text(table, "interval").splitlines()[2] == "| a | 2 | 12.00 ± 25.41 | 20.00 ± 0.00 | 16.00 ± 12.71 |"
-    )
+
+
+def test_differences_are_taken_seed_by_seed():
+    """Of 3 and 5 more with two seeds: 4 on average, t = 12.706, a standard error of 1."""
+    runs = [measured(f"a-seed{seed}", average=100.0 * seed) for seed in (0, 1)]
+    runs += [measured(f"b-seed{seed}", average=100.0 * seed + 3 + 2 * seed) for seed in (1, 0)]
+    runs += [measured(f"c-seed{seed}", average=100.0 * seed) for seed in (0, 1, 2)]
+    table = paired_differences(runs).set_index(["one", "other"])
+    assert list(table.index) == [("a", "b"), ("a", "c"), ("b", "c")] and set(table["seeds"]) == {2}
+    assert table.loc[("a", "b"), "difference"] == 4 and table.loc[("a", "c"), "interval"] == 0
+    assert table.loc[("a", "b"), "interval"] == pytest.approx(12.706, rel=1e-4)
+    assert table.loc[("b", "c"), "difference"] == -4
+    smallest = smallest_differences(paired_differences(runs))
+    assert smallest == {"average": pytest.approx(12.706 * math.sqrt(2 / 3), rel=1e-4)}
+    notes = comparison_notes(runs).splitlines()
+    assert notes[0] == MEANING and "Minus a, seed by seed:" in notes
+    assert "| b | 2 | 4.00 ± 12.71 |" in notes and "| c | 2 | 0.00 ± 0.00 |" in notes
+    assert notes[-1].endswith("that could have been seen (half of its interval, over all pairs): average 10.37.")
+
+
+@pytest.mark.parametrize("names", [["a-seed0", "b-seed0"], ["a-seed0", "a-seed1"], ["a-seed0", "b-seed1"], []])
+def test_without_pairs_there_is_nothing_to_see(names):
+    runs = [measured(name, average=1.0) for name in names]
+    assert smallest_differences(paired_differences(runs)) == {}
+    assert comparison_notes(runs) == "" or "no difference can be told" in comparison_notes(runs)
 
 
 def test_written_table_can_be_read_back(tmp_path):
@@ -46,6 +78,7 @@ def test_written_table_can_be_read_back(tmp_path):
     table = comparison_table([measured("a-seed0", average=1.0), measured("a-seed1", average=2.0)])
     path = write_comparison(table, tmp_path)
     assert path.read_text() == comparison_text(table) + "\n"
+    assert write_comparison(table, tmp_path, "a note").read_text() == comparison_text(table) + "\n\na note\n"
     assert pandas.read_csv(tmp_path / "comparison.csv").loc[0, "average mean"] == 1.5
 
 

@@ -114,12 +114,28 @@ def test_what_is_left_to_train_on_must_hold_a_batch(quick):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"seed": 9}, {"train_size": 77}, {"holdout": 0.25}, {"image_size": 40}, {"text_length": 20}, {"batch_size": 12}],
+    [
+        {"data_seed": 9},
+        {"train_size": 77},
+        {"holdout": 0.25},
+        {"image_size": 40},
+        {"text_length": 20},
+        {"batch_size": 12},
+    ],
 )
 def test_what_decides_which_data_are_opened_is_in_the_key(changes, quick):
     assert data_key(quick.replace(**changes)) != data_key(quick)
 
 
 def test_experiments_that_differ_in_other_settings_share_their_data(quick):
-    other = quick.replace(loss="sogclr", optimizer="sgd", lr=0.5, epochs=3, geometry="lorentz", track=["tensorboard"])
+    other = quick.replace(
+        seed=9, loss="sogclr", optimizer="sgd", lr=0.5, epochs=3, geometry="lorentz", track=["tensorboard"]
+    )
     assert data_key(other) == data_key(quick)
+
+
+def test_a_seed_leaves_the_scenes_as_they_are_and_a_data_seed_draws_others():
+    base = Experiment(train_size=64, batch_size=16)
+    one, two, other = (load_data(base.replace(**changes)) for changes in ({}, {"seed": 5}, {"data_seed": 5}))
+    for which in (lambda data: data.train, lambda data: data.scored[0], lambda data: data.scored[1]):
+        assert which(one).fingerprint() == which(two).fingerprint() != which(other).fingerprint()

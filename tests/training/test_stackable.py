@@ -87,5 +87,7 @@ def test_the_numbers_of_a_loss_are_found():
     assert constants(loss)["gamma"] == 0.4 and constants(loss)["first_temperature"] == 0.3
     words, arrays = structure(loss)
     assert words["form"] == "log" and arrays == ["log_u"]
+    clamped, free = (build_loss("isogclr", num_samples=5, largest_slope=most) for most in (5.0, None))
+    assert "largest_slope" not in constants(clamped) and structure(clamped) != structure(free)
     entailed = build_objective(BASE.replace(learn_temperature=True), build_geometry("cosine", 4), 2)
     assert structure(entailed)[1] == ["logit_scale"]
