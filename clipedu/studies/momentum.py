@@ -55,7 +55,7 @@ def measurements(runs: Sequence[Run]) -> pandas.DataFrame:
 
     from clipedu.optim.scion import effective_step
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for run in runs:
         ex, nesterov = run.experiment, bool(run.experiment.optimizer_options.get("nesterov"))
         alpha = float(ex.optimizer_options["alpha"])
