@@ -284,6 +284,10 @@ class Experiment:
             raise ClipeduError(
                 f"layer_decay={self.layer_decay:g} has no effect with image_frozen=True and text_frozen=True: no layer is trained"
             )
+        if self.lora_rank is not None and self.image_frozen and self.text_frozen:
+            raise ClipeduError(
+                f"lora_rank={self.lora_rank} adapts encoders, and image_frozen=True and text_frozen=True freeze both: leave one of them out"
+            )
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Experiment:
