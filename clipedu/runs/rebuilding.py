@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from clipedu.config.experiment import RELEASED as RELEASED_ENCODER
 from clipedu.config.experiment import Experiment
 from clipedu.interop.kept import RELEASED, rebuild, released_sum
+from clipedu.interop.resizing import resized_state
 from clipedu.runs.checkpoint import AVERAGED, WEIGHTS, read_facts
 from clipedu.runs.kept import text_config_sum, tokenizer_sum
 from clipedu.runs.settings import PATH_FIELDS, check_settings
@@ -61,15 +62,20 @@ def load_model(run: Stored, which: str, *, averaged: bool, merged: bool) -> Dual
     return (merge_adapters(model) if merged else model).eval()
 
 
-def model_to_train(run: Stored) -> DualEncoder:
+def model_to_train(run: Stored, image_size: int | None = None) -> DualEncoder:
     """Load a run's last model for another run to start from.
 
     Nothing of it is frozen, and adapters are merged.
 
+    Args:
+        run: it is read from its folder.
+        image_size: height and width of the images; None takes those of the run. Of another size positions are resampled.
     Raises:
-        ClipeduError: as `Run.model`.
+        ClipeduError: as `Run.model`, and an image encoder that cannot read this size.
     """
     ex, model = run.experiment, run.model()
+    if image_size not in (None, ex.image_size):
+        return _resized(run, model, int(image_size or 0))
     if not (ex.image_frozen or ex.text_frozen or ex.lock or ex.lora_rank):
         return model
     plain = empty_model(run, read_facts(run.checkpoint()))
@@ -77,7 +83,20 @@ def model_to_train(run: Stored) -> DualEncoder:
     return plain.eval()
 
 
-def empty_model(run: Stored, facts: dict[str, Any]) -> DualEncoder:
+def _resized(run: Stored, model: DualEncoder, image_size: int) -> DualEncoder:
+    """Return a run's model for images of another size, nothing of it frozen."""
+    try:
+        plain = empty_model(run, read_facts(run.checkpoint()), image_size=image_size)
+        plain.load_state_dict(resized_state(model, plain, image_size))
+    except ClipeduError as error:
+        why = str(error).removeprefix(f"{run.folder / 'experiment.json'} cannot be used: ")
+        raise ClipeduError(
+            f"image_size={image_size} cannot be given beside {run.folder}, whose images have {run.experiment.image_size} pixels a side: {why}"
+        ) from None
+    return plain.eval()
+
+
+def empty_model(run: Stored, facts: dict[str, Any], *, image_size: int | None = None) -> DualEncoder:
     """Build a run's model with its tokenizer, and with random weights.
 
     It needs neither the hub nor what the run has started from. Nothing is frozen, and there are no adapters.
@@ -85,6 +104,7 @@ def empty_model(run: Stored, facts: dict[str, Any]) -> DualEncoder:
     Args:
         run: it is read from its folder.
         facts: of a checkpoint (`read_facts`).
+        image_size: height and width of the images; None takes those of the run.
     Raises:
         ClipeduError: settings, a tokenizer, a text configuration or a released model's settings that are not those it was trained with.
     """
@@ -98,7 +118,7 @@ def empty_model(run: Stored, facts: dict[str, Any]) -> DualEncoder:
             raise ClipeduError(
                 f"{folder / RELEASED} is not what the run was trained with, and the model cannot be built without it: put a copy back"
             )
-        return rebuild(folder / RELEASED)
+        return rebuild(folder / RELEASED, image_size or run.experiment.image_size)
     tokenizer = Tokenizer.load(folder / "tokenizer")
     if facts.get("tokenizer") not in (None, tokenizer_sum(tokenizer)):
         raise ClipeduError(
@@ -109,9 +129,11 @@ def empty_model(run: Stored, facts: dict[str, Any]) -> DualEncoder:
             f"{folder / 'text_encoder' / 'config.json'} is not what the run was trained with: it is made again by "
             f"clipedu train --resume {folder}"
         )
-    weights = {"image_weights": "random", "text_weights": "random"}  # the checkpoint has all
+    changes: dict[str, Any] = {"image_weights": "random", "text_weights": "random"}  # the checkpoint has all
+    if image_size is not None:
+        changes["image_size"] = image_size
     experiment = run.experiment.replace(
-        **weights, image_frozen=False, text_frozen=False, layer_decay=None, lora_rank=None
+        **changes, image_frozen=False, text_frozen=False, layer_decay=None, lora_rank=None
     )
     with _named(folder, saved):
         model = build_model(experiment, tokenizer.vocab_size, special_tokens=tokenizer.special_tokens, saved_text=saved)

@@ -140,6 +140,7 @@ class Run:
         changed = self.experiment.changed() | given
         if self.experiment.start is not None:  # which says what the model is
             changed = {name: value for name, value in changed.items() if name not in OF_START}
+            changed["image_size"] = self.experiment.image_size  # the model may have another
         return shlex.join(["clipedu", "train", *experiment_words(changed)])
 
     def model(self, which: str = "last", *, averaged: bool = False, merged: bool = True) -> DualEncoder:
