@@ -122,7 +122,9 @@ def hub_repositories(release: Release) -> list[str]:
 
     They are known of a released model and of pretrained encoders that were loaded from there by a name.
     """
-    first = (chain(release) or [None])[-1]
+    runs = chain(release)
+    first = runs[-1] if runs else None
+    found: list[str | None]
     if first is None:
         found = [_repository(release.name, release.pretrained)]
     elif first.start is not None:

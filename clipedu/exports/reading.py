@@ -20,12 +20,15 @@ from clipedu.utils.hub import quiet
 BICUBIC = 3  # as Pillow numbers them
 
 
-def library_tokenizer(release: Release) -> Any:
+def library_tokenizer(release: Release, *, mask: bool = True) -> Any:
     """Return a tokenizer of transformers that does what the model's does.
 
     It cleans captions as the run did, as far as a tokenizer can: not more than that the first 30 words are taken, and not what
     ftfy does.
 
+    Args:
+        release: the model.
+        mask: whether it returns an attention mask; SigLIP reads its padding, and would be computed otherwise with one.
     Raises:
         ClipeduError: the model's tokenizer is none of transformers.
     """
@@ -36,6 +39,8 @@ def library_tokenizer(release: Release) -> Any:
         )
     backend = getattr(inner, "backend_tokenizer", None)
     sides: dict[str, Any] = {"model_max_length": release.length, "padding_side": "right", "truncation_side": "right"}
+    if not mask:
+        sides["model_input_names"] = ["input_ids"]
     if backend is None:  # a slow one, in Python
         tokenizer = copy.deepcopy(inner)
         for key, value in sides.items():
