@@ -89,7 +89,7 @@ def compare(args: argparse.Namespace) -> None:
             )
         for line in trained_lines_of([*runs, *chosen]):
             print(line)
-        table, notes = comparison_table(runs), comparison_notes(runs)
+        table, notes = comparison_table(runs), "" if comparison.scan else comparison_notes(runs)
         path = write_comparison(table, folder, notes)
         reported = chosen if comparison.scan else runs
         if reported:

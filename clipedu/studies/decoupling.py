@@ -28,7 +28,7 @@ from clipedu.config.course import display_name
 from clipedu.evaluation.metrics import METRICS, SCORES
 from clipedu.plots.decay_map import DecayMap, plot_intervals, plot_maps
 from clipedu.plots.style import save_figure
-from clipedu.studies.comparison import Comparison, variant
+from clipedu.studies.comparison import MEANING, Comparison, variant
 from clipedu.studies.surfaces import WITHIN, share_near_best, tilt
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_text
@@ -238,7 +238,7 @@ def write_study(runs: Sequence[Run], folder: str | Path) -> str:
     folder, frame, finals = Path(folder), measurements(runs), final_scores(runs)
     measures = map_measures(frame)
     parts = [_map_table(frame, measures), _final_table(finals)] if len(finals) else [_map_table(frame, measures)]
-    text = "\n\n".join([*parts, "\n".join(f"- {line}" for line in verdict(frame, finals))]).rstrip()
+    text = "\n\n".join([*parts, MEANING, "\n".join(f"- {line}" for line in verdict(frame, finals))]).rstrip()
     write_text(folder / "decoupling.csv", frame.to_csv(index=False))
     if len(finals):
         write_text(folder / "decoupling-best.csv", finals.to_csv(index=False))
