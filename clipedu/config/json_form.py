@@ -10,6 +10,7 @@ from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import parse_json
 
 FORMAT = 3  # of the JSON; it grows when a field gets another meaning, so that older versions refuse what they misread
+ROOTED = ("euclidean", "lorentz")  # beginnings of names of geometries that have a root
 
 
 def write_settings(settings: Mapping[str, Any]) -> str:
@@ -44,8 +45,8 @@ def read_settings(text: str) -> dict[str, Any]:
 def as_before(settings: Mapping[str, Any], form: int = 0) -> dict[str, Any]:
     """Return settings, with those that an older form did not have.
 
-    Of these it has the ones whose value was not what is their default now: projections had a bias before format 2, and `seed`
-    drew the data too before format 3.
+    Of these it has the ones whose value was not what is their default now: projections had a bias before format 2; before
+    format 3 `seed` drew the data too, and geometries with a root started with alpha = 1 / sqrt(D).
 
     Args:
         settings: by name, unchecked.
@@ -54,6 +55,8 @@ def as_before(settings: Mapping[str, Any], form: int = 0) -> dict[str, Any]:
     was: dict[str, Any] = {}
     if form < 2:
         was["projection_bias"] = True
-    if form < 3:
+    if form < 3 and "data_seed" not in settings:
         was["data_seed"] = settings.get("seed", 0)
+        if str(settings.get("geometry")).startswith(ROOTED):
+            settings = {**settings, "geometry_options": {"start_length": None, **settings.get("geometry_options", {})}}
     return {**was, **settings}

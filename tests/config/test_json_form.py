@@ -7,7 +7,9 @@ import json
 import pytest
 
 from clipedu.config.experiment import Experiment
-from clipedu.config.json_form import FORMAT, read_settings, write_settings
+from clipedu.config.json_form import FORMAT, as_before, read_settings, write_settings
+from clipedu.geometry import GEOMETRIES
+from clipedu.geometry.registry import names_with_cones
 from clipedu.utils.errors import ClipeduError
 
 
@@ -46,6 +48,17 @@ def test_the_seed_drew_the_data_before_these_had_their_own(form):
     assert Experiment.from_json(json.dumps({**settings, "format": 3})) == Experiment(seed=7)
     del old["seed"]
     assert Experiment.from_json(json.dumps(old)) == Experiment()
+
+
+def test_lengths_at_the_start_were_not_measured_before_format_3():
+    for geometry in GEOMETRIES:
+        settings = json.loads(Experiment(geometry=geometry).to_json())
+        assert as_before(settings) == settings and read_settings(json.dumps(settings))["geometry_options"] == {}
+        del settings["data_seed"]
+        options = {"start_length": None} if geometry in names_with_cones() else {}
+        assert as_before(settings)["geometry_options"] == options
+        settings["format"] = 2
+        assert Experiment.from_json(json.dumps(settings)).geometry_options == options
 
 
 @pytest.mark.parametrize("form", [None, 1])
