@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ def open_all(names: Sequence[str]) -> list[Opened]:
             models.append(runs[name])
             continue
         begun = next((one.experiment for one in runs.values() if one.run and one.run.experiment.start == name), None)
-        given = {} if begun is None else {"weights": begun.start_weights, "seed": begun.seed}
+        given: dict[str, Any] = {} if begun is None else {"weights": begun.start_weights, "seed": begun.seed}
         models.append(open_model(name, image_size=None if first is None else first.experiment.image_size, **given))
     return models
 
