@@ -79,13 +79,12 @@ def blend(args: argparse.Namespace) -> None:
     """Score a line between two models, or make a soup, and print the scores."""
     _check_options(args)
     from clipedu.training.datasets import evaluation_sets
-    from clipedu.workflow.blend_data import scoring_settings, statistics_data
+    from clipedu.workflow.blend_data import leading, open_all, scoring_settings, statistics_data
     from clipedu.workflow.blend_folder import blend_folder, check_runs
     from clipedu.workflow.blending import check_alike
-    from clipedu.workflow.opening import open_model
 
     folder = blend_folder(args.models, args.folder)
-    models = [open_model(name) for name in args.models]
+    models = open_all(args.models)
     if args.keep or args.soup:
         check_runs(models)
     check_alike(models)
@@ -93,7 +92,7 @@ def blend(args: argparse.Namespace) -> None:
         models, how=args.statistics, data=args.statistics_data, pictures=args.statistics_pictures
     )
     settings = scoring_settings(
-        models[0], eval_data=args.eval_data, zeroshot_data=args.zeroshot_data, soup=args.soup is not None
+        leading(models), eval_data=args.eval_data, zeroshot_data=args.zeroshot_data, soup=args.soup is not None
     )
     sets = evaluation_sets(settings)
     shared = {"sets": sets, "settings": settings, "statistics": statistics}

@@ -40,6 +40,8 @@ def write_blend(
     recipe: Recipe,
     experiment: Experiment,
     sets: Sequence[Mapping[str, Any]] = (),
+    *,
+    scales: Sequence[Run | Mapping[str, torch.Tensor]] | None = None,
 ) -> Run:
     """Write a blended model as a run that is finished but for its scores.
 
@@ -50,6 +52,7 @@ def write_blend(
         recipe: how it was made.
         experiment: the settings it is to have: those of the first run, with its paths where they are now.
         sets: descriptions of the sets that it is scored on, for data.json.
+        scales: of each model of the recipe its run, or its logit scale and bias by name; None takes the runs.
     Raises:
         ClipeduError: the folder is not empty, or a file cannot be written.
     """
@@ -67,7 +70,7 @@ def write_blend(
     facts = {"models": list(recipe.models), "weights": list(recipe.weights)}
     write_json(folder / BLEND, {**facts, "statistics": recipe.statistics, "command": recipe.command})
     step = max(step_of(one.checkpoint()) for one in runs)
-    run.save_checkpoint(step, model, _state(step, _learned(runs, recipe.weights)))
+    run.save_checkpoint(step, model, _state(step, _learned(runs if scales is None else scales, recipe.weights)))
     run.save_status("finished")
     return run
 
@@ -95,11 +98,12 @@ def _state(step: int, loss: dict[str, torch.Tensor]) -> dict[str, Any]:
     return {"step": step, "seconds": 0.0, "data": "", "loss": loss, **nothing}
 
 
-def _learned(runs: Sequence[Run], weights: Sequence[float]) -> dict[str, torch.Tensor]:
-    """Return the mean of what the losses of all runs learned beside the models: temperature and bias."""
+def _learned(models: Sequence[Run | Mapping[str, torch.Tensor]], weights: Sequence[float]) -> dict[str, torch.Tensor]:
+    """Return the mean of what the losses of all models learned beside them: temperature and bias."""
     try:
-        states = [run.training_state("cpu")["loss"] for run in runs]
-        names = [name for name in states[0] if name.rpartition(".")[2] in LEARNED]
+        states = [one if isinstance(one, Mapping) else one.training_state("cpu")["loss"] for one in models]
+        names = [name for state in states for name in state if name.rpartition(".")[2] in LEARNED]
+        names = list(dict.fromkeys(names))
         return weighted_mean([{name: state[name].mean() for name in names} for state in states], weights)
     except (ClipeduError, KeyError) as error:
         log.info("temperature and bias of the blend are not known: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -13,7 +14,35 @@ from clipedu.data.subset import Subset
 from clipedu.inference.batch_statistics import PICTURES, StatisticsData, batch_norms, sides_apart
 from clipedu.training.datasets import load_train
 from clipedu.utils.errors import ClipeduError
-from clipedu.workflow.opening import Opened
+from clipedu.workflow.opening import Opened, is_of_library, open_model
+
+
+def open_all(names: Sequence[str]) -> list[Opened]:
+    """Open the models of a blend, runs and released ones.
+
+    A released model has the image size of the first run, and the weights of the run that started from it.
+
+    Args:
+        names: as those of `open_model`.
+    Raises:
+        ClipeduError: as `open_model`.
+    """
+    runs = {name: open_model(name) for name in names if not is_of_library(name)}
+    first = next(iter(runs.values()), None)
+    models = []
+    for name in names:
+        if name in runs:
+            models.append(runs[name])
+            continue
+        begun = next((one.experiment for one in runs.values() if one.run and one.run.experiment.start == name), None)
+        given: dict[str, Any] = {} if begun is None else {"weights": begun.start_weights, "seed": begun.seed}
+        models.append(open_model(name, image_size=None if first is None else first.experiment.image_size, **given))
+    return models
+
+
+def leading(models: Sequence[Opened]) -> Opened:
+    """Return the model whose settings a blend has: the first run, or the first model where there is none."""
+    return next((one for one in models if one.run is not None), models[0])
 
 
 def scoring_settings(
@@ -43,7 +72,7 @@ def statistics_data(
     """Return the pictures for batch-norm statistics.
 
     Args:
-        models: to be blended; the training pairs of the first are taken.
+        models: to be blended; the training pairs of the first run are taken.
         how: "recompute", "interpolate", or None, which recomputes where there are batch norms.
         data: name of another set, of which the train split is taken.
         pictures: how many.
@@ -52,7 +81,7 @@ def statistics_data(
     Raises:
         ClipeduError: a setting that would have no effect, or a set that is missing.
     """
-    first = models[0]
+    first = leading(models)
     given = {"--statistics": how, "--statistics-data": data, "--statistics-pictures": pictures}
     asked = [f"{option} {value}" for option, value in given.items() if value is not None]
     if not batch_norms(first.model, sides_apart([one.model for one in models])):

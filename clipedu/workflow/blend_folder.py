@@ -10,10 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from clipedu.config.experiment import Experiment
 from clipedu.data.pairs import Pairs
 from clipedu.inference.batch_statistics import StatisticsData
+from clipedu.models import DualEncoder
 from clipedu.plots.blending import plot_blend
 from clipedu.plots.style import save_figure
 from clipedu.report.writer import write_report
@@ -25,6 +29,7 @@ from clipedu.runs.run import Run
 from clipedu.training.datasets import describe
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_text
+from clipedu.workflow.blend_data import leading
 from clipedu.workflow.blending import OWN, Line, Mixer
 from clipedu.workflow.opening import Opened
 from clipedu.workflow.scoring import score
@@ -76,14 +81,39 @@ def write_soup(soup: Soup, folder: Path) -> list[Path]:
 
 
 def check_runs(models: Sequence[Opened]) -> list[Run]:
-    """Return the runs of models, so that a blend of them can be kept as a run.
+    """Return the runs among models, so that a blend of them can be kept as a run.
+
+    A model of another library must be built as the first run, whose settings the blend has.
 
     Raises:
-        ClipeduError: one is of another library.
+        ClipeduError: one of another library is built otherwise, or there is no run.
     """
-    if other := next((one.name for one in models if one.run is None), None):
-        raise ClipeduError(f"{other} is no run of clipedu, so a blend of it cannot be kept as one: leave out --keep")
+    first = leading(models)
+    for other in [one for one in models if one.run is None]:
+        if first.run is None:
+            raise ClipeduError(
+                f"{other.name} is no run of clipedu, and neither is another of the models, so a blend of them cannot be kept as one: leave out --keep"
+            )
+        if _built(first.model) != _built(other.model):
+            raise ClipeduError(
+                f"{other.name} is no run of clipedu, and {first.name} did not start from it, as its modules, pixels or padding are others: a "
+                "blend of them cannot be kept as a run. Leave out --keep"
+            )
     return [one.run for one in models if one.run is not None]
+
+
+def _built(model: DualEncoder) -> list[Any]:
+    """Return what of a model's function is not in its weights."""
+    pixels = [round(x, 3) for part in (model.mean, model.std) for x in part.flatten().tolist()]
+    return [repr(model), model.image_size, model.text_padding, pixels]
+
+
+def _learned(one: Opened) -> dict[str, torch.Tensor]:
+    """Return the logit scale of a released model, as the losses keep it."""
+    if one.scale is None:
+        return {}
+    bias = {} if one.scale.bias is None else {"bias": torch.tensor(one.scale.bias)}
+    return {"logit_scale": torch.tensor(one.scale.logit_scale).log()} | bias
 
 
 def keep_mix(
@@ -99,7 +129,7 @@ def keep_mix(
     """Write a mix of models as a run's folder, with scores and report.
 
     Args:
-        models: runs that differ in their weights alone; they stay as they are.
+        models: runs, and models that runs have started from, that differ in their weights alone; they stay as they are.
         weights: how much of each; their sum is 1.
         folder: new or empty.
         sets: what to score it on.
@@ -107,7 +137,7 @@ def keep_mix(
         statistics: as in `clipedu.workflow.blending.blend_line`.
         command: that makes it again.
     Raises:
-        ClipeduError: a model that is no run, or a file that cannot be written.
+        ClipeduError: as `check_runs`, or a file that cannot be written.
         NotFinite: a weight or an embedding is not finite.
     """
     runs = check_runs(models)
@@ -118,7 +148,8 @@ def keep_mix(
         model = mixer.mix(weights, statistics=OWN if single else None)
         make_folder(folder)
         with locked(folder):
-            run = write_blend(folder, model, runs, recipe, settings, [describe(pairs) for pairs in sets])
+            scales = [one.run or _learned(one) for one in models]
+            run = write_blend(folder, model, runs, recipe, settings, [describe(pairs) for pairs in sets], scales=scales)
             score(run, sets, model=model, progress=False)
             write_report([run], folder)
     return run
