@@ -83,9 +83,9 @@ def licence_words(release: Release, given: str | None) -> list[str]:
 
 
 def chain(release: Release) -> list[Experiment]:
-    """Return the experiment of a run, that of the run it started from, and so on, as far as these are there.
+    """Return the experiments of a run and of the runs that it began with.
 
-    [] for a released model.
+    The last one is the first that was trained, as far as runs are still there; [] for a released model.
     """
     found: list[Experiment] = [] if release.run is None else [release.run.experiment]
     seen: set[str] = set()
@@ -99,7 +99,10 @@ def chain(release: Release) -> list[Experiment]:
 
 
 def training_manifests(release: Release) -> list[Manifest]:
-    """Return the manifests of the pairs that a model was trained on, the last ones first, as far as there are any."""
+    """Return the manifests of the pairs that a model was trained on.
+
+    The last ones first, as far as there are any.
+    """
     found: dict[str, Manifest] = {}
     for ex in chain(release):
         if ex.data != "scenes":
@@ -118,9 +121,9 @@ def base_model(release: Release) -> str | None:
 
 
 def hub_repositories(release: Release) -> list[str]:
-    """Return the repositories of the hub that a model was made from, as `base_model` of a card names them.
+    """Return the repositories of the hub that a model was made from.
 
-    They are known of a released model and of pretrained encoders that were loaded from there by a name.
+    A card names them as `base_model`. They are known of a released model and of pretrained encoders that were loaded from there by a name.
     """
     runs = chain(release)
     first = runs[-1] if runs else None

@@ -41,7 +41,10 @@ def family(release: Release) -> str:
 
 
 def text_options(release: Release) -> dict[str, Any]:
-    """Return what its processor must be called with, beside the texts: SigLIP reads texts padded to one length."""
+    """Return what its processor must be called with, beside the texts.
+
+    SigLIP reads texts that are padded to one length.
+    """
     if release.model.text_padding is None:
         return {"padding": True, "truncation": True}
     return {"padding": "max_length", "max_length": release.model.text_padding[0], "truncation": True}

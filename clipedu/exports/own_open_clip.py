@@ -33,7 +33,7 @@ def fits(release: Release) -> bool:
 
 
 def has_logits(release: Release) -> bool:
-    """Return whether open_clip's class computes logits by `get_logits`: CoCa does not."""
+    """Return whether open_clip's class has `get_logits`: CoCa has not."""
     return not fits(release) or "multimodal_cfg" not in _model_settings(release)
 
 

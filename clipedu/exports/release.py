@@ -226,7 +226,10 @@ def own_tower(release: Release) -> TimmTower:
 
     if (tower := timm_tower(release.model.image_encoder)) is None:
         kind = type(release.model.image_encoder).__name__
-        raise ClipeduError(f"the image encoder of {release.name} ({kind}) is none of timm's: --to onnx takes any")
+        raise ClipeduError(
+            f"the image encoder of {release.name} ({kind}) is none of timm's: --to onnx takes any, and a released model goes back to "
+            "the library it came from"
+        )
     return tower
 
 
