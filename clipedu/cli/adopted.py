@@ -50,7 +50,7 @@ def evaluate_adopted(args: argparse.Namespace) -> None:
     if kept is not None:
         check_writable(args.folder)
     tables = asks_for_tables(args)
-    model = adopt(args.model, args.weights).to(pick_device("auto"))
+    model = adopt(args.model, args.weights, image_size=args.image_size).to(pick_device("auto"))
     sets = _sets(args, model)
     if tables:
         print_tables(args, model, sets, math.exp(-(model.logit_scale or 0.0)), args.folder)
@@ -63,7 +63,7 @@ def evaluate_adopted(args: argparse.Namespace) -> None:
     for pairs in sets:
         print_left_out(f"{pairs.name}/{pairs.split}", pairs.skipped, pairs.left_out)
     if kept is not None:
-        facts = {"model": args.model, "weights": args.weights, "resize": model.resize}
+        facts = {"model": args.model, "weights": args.weights, "resize": model.resize, "image_size": model.image_size}
         write_json(kept, facts | {"data": [describe(pairs) for pairs in sets], "scores": metrics})
         print(f"\nKept in {kept}")
 

@@ -157,3 +157,18 @@ def given_options(args: argparse.Namespace, allowed: Sequence[str], what: str) -
                 f"--{name.replace('_', '-')} has no effect on {what}, which takes {options or 'no option'}"
             )
     return given
+
+
+def add_image_size(parser: argparse.ArgumentParser, when: str) -> None:
+    """Add `--image-size`, of a released model.
+
+    Args:
+        parser: of a command.
+        when: with what it has an effect.
+    """
+    parser.add_argument(
+        "--image-size",
+        type=whole(1),
+        metavar="N",
+        help=f"{when}: images of another size than its own, with resampled positions",
+    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipedu.cli.arguments import add_jobs, path, word
 from clipedu.config.command_line import add_experiment, experiment_changes
@@ -19,6 +20,11 @@ from clipedu.studies.comparison import (
 )
 from clipedu.studies.runner import COMPARISONS, comparison_cells, find_comparison, run_comparison
 from clipedu.utils.ranks import check_one_process
+
+if TYPE_CHECKING:
+    from clipedu.config.experiment import Experiment
+    from clipedu.runs.run import Run
+    from clipedu.studies.grid import LeftOut
 
 
 def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
@@ -48,11 +54,9 @@ def compare(args: argparse.Namespace) -> None:
         LeftOut: after the report, if runs were left out.
     """
     from clipedu.evaluation.held_out import trained_lines_of
-    from clipedu.evaluation.metrics import SCORES
     from clipedu.report.writer import write_report
     from clipedu.runs.folders import make_folder
     from clipedu.runs.lock import locked
-    from clipedu.studies.grid import LeftOut
     from clipedu.training.effects import refuse_without_effect
     from clipedu.workflow.starting import experiment_of
 
@@ -67,36 +71,69 @@ def compare(args: argparse.Namespace) -> None:
         only=args.variants,
         per_optimizer=PRESETS[preset].per_optimizer,
     )
-    refuse_without_effect([experiment for of_seed in cells.values() for experiment in of_seed.values()], changes)
+    every = [experiment for of_seed in cells.values() for experiment in of_seed.values()]
+    if comparison.follow:  # these are scored on the sets that `every` leaves alone
+        every += [experiment.replace(holdout=None) for experiment in every]
+    refuse_without_effect(every, changes)
     folder = args.folder or Path("runs") / f"{args.what}-{preset}"
     args.how_to_go_on = "The same command continues with the runs that are missing."
     check_one_process("a comparison")
     make_folder(folder)
     with locked(folder):
-        runs = []
-        print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
-        left_out: LeftOut | None = None
-        try:
-            with closing(run_comparison(cells, folder, jobs=args.jobs, threads=args.threads)) as ended:
-                for run in ended:
-                    runs.append(run)
-                    scores = [f"{word} {run.metrics[key]:.2f}" for key, word in SCORES.items() if key in run.metrics]
-                    print(
-                        f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
-                        flush=True,
-                    )
-        except LeftOut as error:
-            if not runs:
-                raise
-            left_out = error
-        for line in trained_lines_of(runs):
+        runs, left_out = _run(cells, folder, args, stacked=comparison.scan, keep_weights=not comparison.scan)
+        chosen: list[Run] = []
+        if comparison.follow and not left_out:
+            print("\nThe best settings, trained on all training pairs and scored on the scored sets:", flush=True)
+            chosen, left_out = _run(
+                comparison.follow(runs), folder / "best", args, stacked=comparison.scan, keep_weights=True
+            )
+        for line in trained_lines_of([*runs, *chosen]):
             print(line)
-        table, notes = comparison_table(runs), comparison_notes(runs)
-        write_report(runs, folder, left_out=left_out.lines if left_out else [])
-        print(
-            f"\n{comparison_text(table)}\n\n{notes}\n\nTable: {write_comparison(table, folder, notes)}. Report of all runs: {folder}/report.html"
-        )
+        table, notes = comparison_table(runs), "" if comparison.scan else comparison_notes(runs)
+        path = write_comparison(table, folder, notes)
+        reported = chosen if comparison.scan else runs
+        if reported:
+            write_report(reported, folder, left_out=left_out.lines if left_out else [])
+        if not comparison.scan:
+            print(f"\n{comparison_text(table)}\n\n{notes}\n\nTable: {path}. Report of all runs: {folder}/report.html")
         if comparison.study:
-            print(f"\n{comparison.study(runs, folder)}")
+            print(f"\n{comparison.study([*runs, *chosen], folder)}")
         if left_out:
             raise left_out
+
+
+def _run(
+    cells: Mapping[int, dict[str, Experiment]],
+    folder: Path,
+    args: argparse.Namespace,
+    *,
+    stacked: bool,
+    keep_weights: bool,
+) -> tuple[list[Run], LeftOut | None]:
+    """Run cells, or what is missing of them, with a line for each.
+
+    Returns:
+        the runs, and what was left out if anything was.
+    Raises:
+        LeftOut: there is no run at all.
+    """
+    from clipedu.evaluation.metrics import SCORES
+    from clipedu.studies.grid import LeftOut
+
+    runs: list[Run] = []
+    print(f"{sum(map(len, cells.values()))} runs in {folder}/", flush=True)
+    try:
+        options = {"jobs": args.jobs, "threads": args.threads, "stacked": stacked, "keep_weights": keep_weights}
+        with closing(run_comparison(cells, folder, **options)) as ended:
+            for run in ended:
+                runs.append(run)
+                scores = [f"{word} {run.metrics[key]:.2f}" for key, word in SCORES.items() if key in run.metrics]
+                print(
+                    f"{variant(run)}, seed {run.experiment.seed}: {', '.join(scores) or f'{run.status}: {run.note}'}",
+                    flush=True,
+                )
+    except LeftOut as error:
+        if not runs:
+            raise
+        return runs, error
+    return runs, None

@@ -16,7 +16,7 @@ OF_RUNS = {
     "checkpoint": "last",
     "averaged": False,
 }  # options for a run alone, as they are by default
-OF_MODELS = {"weights": None, "data": None, "folder": None}  # and for a released model alone
+OF_MODELS = {"weights": None, "image_size": None, "data": None, "folder": None}  # and for a released model alone
 _INSTEAD = {"eval_data": ", or give --data", "data": ", or give --eval-data"}
 
 

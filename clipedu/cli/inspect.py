@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipedu.cli.arguments import path, whole, word
+from clipedu.cli.arguments import add_image_size, path, whole, word
 from clipedu.config.command_line import add_settings, experiment_changes
 from clipedu.config.experiment import checked_setting
 from clipedu.utils.errors import ClipeduError
@@ -31,6 +31,7 @@ def add_inspect(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentP
     parser.add_argument(
         "--weights", type=word, metavar="TAG|FILE|random", help="of a released model, as in `clipedu evaluate`"
     )
+    add_image_size(parser, "of a released model")
     parser.add_argument(
         "--eval-data", type=word, metavar="NAME", help="pairs to embed (default: the retrieval set of the run)"
     )
@@ -62,7 +63,7 @@ def inspect(args: argparse.Namespace) -> None:
     from clipedu.workflow.opening import open_model
 
     recipe = _recipe(args)
-    one = open_model(args.model, args.weights)
+    one = open_model(args.model, args.weights, image_size=args.image_size)
     if one.run is not None and recipe is not None:
         raise ClipeduError(
             f"{_first(args)} has no effect: {args.model} is a run, which has its own recipe. Leave it out"

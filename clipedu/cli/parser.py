@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from clipedu import __version__
-from clipedu.cli.arguments import Parser, path, whole, word
+from clipedu.cli.arguments import Parser, add_image_size, path, whole, word
 from clipedu.cli.bench import add_bench
 from clipedu.cli.blend import add_blend
 from clipedu.cli.compare import add_compare
@@ -130,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     again.add_argument("run", type=path, nargs="?", help="a run's folder")
     _add_released(again)
+    add_image_size(again, "with --model")
     again.add_argument("--data", type=word, help="with --model: the retrieval set")
     again.add_argument("--folder", type=path, help="with --model: where scores.json is written (default: nowhere)")
     again.add_argument(

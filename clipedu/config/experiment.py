@@ -135,7 +135,8 @@ class Experiment:
         option="from-weights",
     )
     lock: list[str] = names(
-        "what is not trained, by name: image_encoder.visual.conv1 text_encoder image_projection; none = nothing"
+        "what is not trained, by name: image_encoder.visual.conv1 text_encoder image_projection; batch_norms = all of them, with "
+        "their statistics; none = nothing"
     )
     lora_rank: int | None = setting(
         None,

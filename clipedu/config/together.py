@@ -41,3 +41,7 @@ def _check_start(ex: Any) -> None:
         raise ClipeduError(
             f"layer_decay={ex.layer_decay:g} has no effect with image_frozen=True and text_frozen=True: no layer is trained"
         )
+    if ex.lora_rank is not None and ex.image_frozen and ex.text_frozen:
+        raise ClipeduError(
+            f"lora_rank={ex.lora_rank} adapts encoders, and image_frozen=True and text_frozen=True freeze both: leave one of them out"
+        )

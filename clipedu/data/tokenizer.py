@@ -143,6 +143,10 @@ class Tokenizer:
         self.tokenizer.backend_tokenizer.no_padding()
         return self.tokenizer.backend_tokenizer.encode(text).ids
 
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Return the tokens of ids, as the vocabulary writes them."""
+        return list(self.tokenizer.convert_ids_to_tokens([int(number) for number in ids]))
+
     def identity(self) -> str:
         """Return a hash of all that `encode` depends on."""
         self.tokenizer.backend_tokenizer.no_truncation()

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from clipedu import __version__
 from clipedu.evaluation.metrics import BY_RANK, METRICS
 from clipedu.evaluation.uncertainty import chance_levels
-from clipedu.exports.licences import base_model, licence_entries, licence_words, shown_name, training_manifest
+from clipedu.exports.licences import (
+    base_model,
+    hub_repositories,
+    licence_entries,
+    licence_words,
+    shown_name,
+    training_manifests,
+)
 from clipedu.exports.reading import reading_words
 from clipedu.exports.release import Release
 from clipedu.report.format import duration
@@ -24,7 +31,6 @@ if TYPE_CHECKING:
 
 SITE_TASKS = {"zero-shot classification": "zero-shot-image-classification"}  # as the hub names them
 _SPLIT_OF = {"tr@": "val", "ir@": "val", "top": "zeroshot"}
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def model_card(release: Release, library: str, code: str, licence: str | None, *, tower: str = "") -> str:
@@ -43,16 +49,14 @@ def model_card(release: Release, library: str, code: str, licence: str | None, *
 
     name = _title(release)
     results = [] if tower else list(_results(release))
-    ground = base_model(release)
-    # a folder's path looks like a repository's name: only what was loaded from the hub names one there
-    ground = ground.removeprefix("hf:") if ground is not None and ground.startswith("hf:") else None
+    repositories = hub_repositories(release)
     facts: dict[str, Any] = {
         **licence_entries(licence),
         "library_name": library,
         "pipeline_tag": "image-feature-extraction" if tower else "zero-shot-image-classification",
         "tags": ["clipedu", "clip", *([] if release.geometry == "cosine" else [release.geometry])],
         "datasets": _datasets(release),
-        "base_model": ground if ground is not None and _REPOSITORY.fullmatch(ground) else None,
+        "base_model": repositories[0] if len(repositories) == 1 else repositories,
         "metrics": sorted({result.metric_type for result in results}) or None,
         "model_name": name,
         "eval_results": results or None,
@@ -109,15 +113,15 @@ def _comparison(release: Release) -> list[str]:
     formula = "" if release.geometry == "cosine" else f" (similarity: ${entry.formula}$, {entry.paper})"
     lines = [f"Embeddings have {release.dim} numbers and any length: {how}{formula}."]
     if (c := getattr(release.model.geometry, "curvature", None)) is not None:
-        lines.append(f"Curvature: c = {float(c.detach()):.4f} (the space has curvature -c).")
+        lines.append(f"Curvature: c = {float(c.detach()):.4g} (the space has curvature -c).")
     if release.scale is None:
         lines.append("The loss has no temperature, so logits have no scale that means anything: rank by similarity.")
     else:
         learned = "learned" if release.scale.learned else "fixed"
-        bias = "" if release.scale.bias is None else f", plus the bias {release.scale.bias:.4f}"
+        bias = "" if release.scale.bias is None else f", plus the bias {release.scale.bias:.4g}"
         lines.append(
-            f"A pair's logit is {release.scale.logit_scale:.4f} times the similarity ({learned} temperature "
-            f"{1 / release.scale.logit_scale:.4f}){bias}."
+            f"A pair's logit is {release.scale.logit_scale:.4g} times the similarity ({learned} temperature "
+            f"{1 / release.scale.logit_scale:.4g}){bias}."
         )
     return lines
 
@@ -129,8 +133,7 @@ def _training(release: Release) -> list[str]:
     lines = [
         f"Pairs: {entry['rows']:,} of {shown_name(entry['name'])}." for entry in run.sets() if entry["split"] == "train"
     ]
-    if manifest := training_manifest(release):
-        lines.append(f"{manifest.name}: {manifest.about}.")
+    lines += [f"{manifest.name}: {manifest.about}." for manifest in training_manifests(release)]
     ex = run.experiment
     if ground := base_model(release):
         lines.append(f"Training began with {shown_name(ground)}.")
@@ -159,7 +162,8 @@ def _training(release: Release) -> list[str]:
 def _settings(release: Release) -> list[tuple[str, str]]:
     """Return settings that differ from the default, without paths of the machine."""
     assert release.run is not None
-    return [(name, f"`{shown_name(value)}`") for name, value in release.run.experiment.changed().items()]
+    changed = release.run.experiment.changed().items()
+    return [(name, f"`{f'{value:.6g}' if isinstance(value, float) else shown_name(value)}`") for name, value in changed]
 
 
 def _scores(release: Release) -> str:
@@ -216,8 +220,7 @@ def _results(release: Release) -> Iterator[EvalResult]:
 
 def _datasets(release: Release) -> list[str] | None:
     """Return the repositories of the training pairs, as far as they are known."""
-    manifest = training_manifest(release)
-    return [manifest.hub] if manifest is not None and manifest.hub else None
+    return [manifest.hub for manifest in training_manifests(release) if manifest.hub] or None
 
 
 def _limits(release: Release) -> list[str]:

@@ -199,7 +199,8 @@ class ClipeduModel(PreTrainedModel):
         if self.config.text_pooling == "cls":
             pooled = hidden[:, 0]
         elif self.config.text_pooling == "last":
-            pooled = hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+            last = (mask.sum(1) - 1)[:, None, None].expand(-1, 1, hidden.shape[-1])
+            pooled = hidden.gather(1, last)[:, 0]
         else:
             weight = mask.to(hidden.dtype)[..., None]
             pooled = (hidden * weight).sum(1) / weight.sum(1)

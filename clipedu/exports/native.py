@@ -40,6 +40,30 @@ def family(release: Release) -> str:
     return "VisionTextDualEncoder"
 
 
+def text_options(release: Release) -> dict[str, Any]:
+    """Return what its processor must be called with, beside the texts: SigLIP reads texts padded to one length."""
+    if release.model.text_padding is None:
+        return {"padding": True, "truncation": True}
+    return {"padding": "max_length", "max_length": release.model.text_padding[0], "truncation": True}
+
+
+def call_options(release: Release) -> dict[str, Any]:
+    """Return what its processor must be called with, beside texts and images.
+
+    That of SigLIP 2 has a size of patches and a number of its own, whatever its image processor has.
+    """
+    if family(release) != "Siglip2":
+        return text_options(release)
+    patch, count = _patches(release)
+    return text_options(release) | {"patch_size": patch, "max_num_patches": count}
+
+
+def _patches(release: Release) -> tuple[int, int]:
+    towers: Any = release.model
+    side = towers.image_encoder.vision_model.config.patch_size
+    return side, (release.image_size // side) ** 2
+
+
 def write(release: Release, folder: Path) -> None:
     """Write a model in its class, with its processor.
 
@@ -61,7 +85,7 @@ def write(release: Release, folder: Path) -> None:
         read = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
     if not siglip:  # whose texts are padded to one length
         check_tokens(release, read.tokenizer)
-    _compare(release, loaded, siglip)
+    _compare(release, loaded, read)
 
 
 def _check(release: Release, name: str) -> None:
@@ -120,27 +144,19 @@ def _processor(release: Release, name: str) -> Any:
 
     images = image_processor(release)
     if name == "Siglip2":
-        towers: Any = release.model
-        patch = towers.image_encoder.vision_model.config.patch_size
-        patches = (release.image_size // patch) ** 2
+        patch, patches = _patches(release)
         images = transformers.Siglip2ImageProcessor(
             patch_size=patch, max_num_patches=patches, image_mean=release.mean, image_std=release.std
         )
-    return getattr(transformers, f"{name}Processor")(images, library_tokenizer(release))
+    tokenizer = library_tokenizer(release, mask=not name.startswith("Siglip"))
+    return getattr(transformers, f"{name}Processor")(images, tokenizer)
 
 
 @torch.no_grad()
-def _compare(release: Release, loaded: Any, siglip: bool) -> None:
-    """Check that the class gives the model's own embeddings."""
+def _compare(release: Release, loaded: Any, processor: Any) -> None:
+    """Check that class and processor give the model's own embeddings."""
     towers: Any = release.model
-    pixels = towers.normalise(release.pixels())
-    ids, mask = release.tokens()
-    if release.model.text_padding is not None:
-        length, fill = release.model.text_padding
-        more = (0, length - ids.shape[1])
-        mask = torch.nn.functional.pad(mask, more)
-        ids = torch.nn.functional.pad(ids, more).masked_fill(~mask, fill)
-    image = loaded.get_image_features(**towers.image_encoder.inputs(pixels))
-    text = loaded.get_text_features(input_ids=ids, **({} if siglip else {"attention_mask": mask.long()}))
+    image = loaded.get_image_features(**towers.image_encoder.inputs(towers.normalise(release.pixels())))
+    text = loaded.get_text_features(**processor(text=release.texts, return_tensors="pt", **text_options(release)))
     image, text = (getattr(out, "pooler_output", out) for out in (image, text))  # older versions give the tensor
     check_equal(release, image, text, f"{release.name} for transformers")

@@ -32,6 +32,11 @@ def fits(release: Release) -> bool:
     return isinstance(release.model.text_encoder, OpenClipText)
 
 
+def has_logits(release: Release) -> bool:
+    """Return whether open_clip's class computes logits by `get_logits`: CoCa does not."""
+    return not fits(release) or "multimodal_cfg" not in _model_settings(release)
+
+
 def own_settings(release: Release, where: str) -> dict[str, Any]:
     """Return open_clip_config.json of a model of open_clip.
 
@@ -86,8 +91,9 @@ def write_own(release: Release, folder: Path, where: str) -> None:
         loaded = open_clip.create_model(source, require_pretrained=True).eval()
         tokens = open_clip.get_tokenizer(source)(release.texts)
     with torch.no_grad():
-        image = loaded.encode_image(release.model.normalise(release.pixels()))
-        check_equal(release, image, loaded.encode_text(tokens), f"{release.name} for open_clip")
+        image = loaded.encode_image(release.model.normalise(release.pixels()), normalize=False)  # as CoCa does unasked
+        text = loaded.encode_text(tokens, normalize=False)
+        check_equal(release, image, text, f"{release.name} for open_clip")
     write_text(folder / OPEN_CLIP_CONFIG, json.dumps(own_settings(release, where), indent=2) + "\n")
 
 

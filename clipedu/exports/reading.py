@@ -20,12 +20,15 @@ from clipedu.utils.hub import quiet
 BICUBIC = 3  # as Pillow numbers them
 
 
-def library_tokenizer(release: Release) -> Any:
+def library_tokenizer(release: Release, *, mask: bool = True) -> Any:
     """Return a tokenizer of transformers that does what the model's does.
 
     It cleans captions as the run did, as far as a tokenizer can: not more than that the first 30 words are taken, and not what
     ftfy does.
 
+    Args:
+        release: the model.
+        mask: whether it returns an attention mask; SigLIP reads its padding, and would be computed otherwise with one.
     Raises:
         ClipeduError: the model's tokenizer is none of transformers.
     """
@@ -36,6 +39,8 @@ def library_tokenizer(release: Release) -> Any:
         )
     backend = getattr(inner, "backend_tokenizer", None)
     sides: dict[str, Any] = {"model_max_length": release.length, "padding_side": "right", "truncation_side": "right"}
+    if not mask:
+        sides["model_input_names"] = ["input_ids"]
     if backend is None:  # a slow one, in Python
         tokenizer = copy.deepcopy(inner)
         for key, value in sides.items():
@@ -49,6 +54,7 @@ def library_tokenizer(release: Release) -> Any:
     own.no_padding()
     if release.clean is True:
         own.normalizer = _cleaning(own.normalizer)
+        sides["split_special_tokens"] = True  # [SEP] in a text is a word in brackets, once it is in lower case
     return PreTrainedTokenizerFast(tokenizer_object=own, **dict(inner.special_tokens_map), **sides)
 
 
@@ -133,7 +139,7 @@ def reading_words(release: Release) -> list[str]:
         f"Images: RGB, {side} x {side} pixels: {how} (bicubic, with antialiasing). Values from 0 to 1, minus the mean "
         f"{release.mean}, divided by {release.std}. An image that has this size already gives the embedding that clipedu gives; a "
         "larger one nearly so, since libraries resample in other ways.",
-        f"Texts: at most {release.length} tokens, [CLS] and [SEP] or their like included; what is longer is cut.",
+        f"Texts: at most {release.length} tokens{_added_words(release)}; what is longer is cut.",
     ]
     if release.clean is True:
         words.append(
@@ -146,6 +152,21 @@ def reading_words(release: Release) -> list[str]:
             "texts of the web first."
         )
     return words
+
+
+def added_tokens(release: Release) -> list[str]:
+    """Return the tokens that the model's tokenizer adds to each text."""
+    ids, lengths = release.model.tokenizer.encode([""])
+    own = [int(number) for number in ids[0, : lengths[0]]]
+    if (inner := transformers_tokenizer(release)) is not None:
+        return [str(token) for token in inner.convert_ids_to_tokens(own)]
+    decoder: Any = getattr(getattr(release.model.tokenizer, "library", None), "decoder", {})
+    return [decoder[number] for number in own if number in decoder]
+
+
+def _added_words(release: Release) -> str:
+    added = [f"`{token}`" for token in added_tokens(release)]
+    return f", the {' and '.join(added)} that the tokenizer adds included" if added else ""
 
 
 def _cleaning(then: Any) -> Any:

@@ -44,6 +44,7 @@ class Release:
         weights: of which checkpoint they are, in words.
         step: of that checkpoint.
         scored: the scores in the run's folder are those of these weights.
+        pretrained: which weights of a model of another library they are, as they were asked for.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Release:
     weights: str = ""
     step: int | None = None
     scored: bool = False
+    pretrained: str | None = None
 
     @property
     def mean(self) -> list[float]:
@@ -139,7 +141,8 @@ def open_release(
             raise ClipeduError(f"{option} has no effect: {given} is no run of clipedu, and has no checkpoints")
         opened = open_model(given, weights)
         model = _plain(opened.model)
-        return Release(opened.name, model, opened.experiment.image_size, opened.experiment.resize, opened.scale)
+        size, resize = opened.experiment.image_size, opened.experiment.resize
+        return Release(opened.name, model, size, resize, opened.scale, pretrained=weights)
     if weights is not None or not os.path.exists(given):
         open_model(given, weights)  # which says what is wrong
     run = load_run(given)

@@ -226,9 +226,31 @@ def _write(
                 cause = cause.__cause__
             reason = shorten((without_trace(cause) or type(cause).__name__).splitlines()[0], 200)
             raise ClipeduError(f"torch cannot export {path.stem} of {release.name} to ONNX: {reason}") from None
+    check_sizes(program.model.graph.inputs, shapes, f"{path.stem} of {release.name}")
     program.model.metadata_props[FACTS] = json.dumps(facts(release))
     program.save(path, external_data=_is_large(module))
     onnx.checker.check_model(str(path), full_check=True)
+
+
+def check_sizes(inputs: Any, shapes: list[dict[int, Any]], what: str) -> None:
+    """Check that torch has left free the sizes that it was asked to.
+
+    It writes a graph for one size of batch where an encoder computes with that number in Python, and says nothing.
+
+    Args:
+        inputs: of the graph, with their shapes.
+        shapes: {place: dimension} of what is to be free, for each.
+        what: is exported, for the error.
+    Raises:
+        ClipeduError: a size is a number.
+    """
+    for given, free in zip(inputs, shapes, strict=False):
+        for place, dimension in free.items():
+            if isinstance(given.shape[place], int):
+                raise ClipeduError(
+                    f"{what} cannot be exported to ONNX for any {dimension.__name__}, only for {given.shape[place]}: its encoder is not "
+                    "made for it. Try --to transformers"
+                )
 
 
 def _is_large(module: nn.Module) -> bool:

@@ -128,6 +128,11 @@ def settings_text(release: Release, where: str) -> str:
 def lines_open_clip(release: Release, where: str, hub: bool) -> str:
     """Return code that loads the model and compares a picture with two texts."""
     source = f"{'hf-hub' if hub else 'local-dir'}:{where}"
+    logits = (
+        "model.get_logits(image, text)[0]"
+        if own_open_clip.has_logits(release)
+        else "(model.logit_scale.exp() * model.encode_image(image) @ model.encode_text(text).T)"
+    )
     return f"""\
 import open_clip
 from PIL import Image
@@ -137,7 +142,7 @@ tokenizer = open_clip.get_tokenizer({json.dumps(source)})
 model.eval()
 
 image, text = preprocess(Image.open("photo.jpg"))[None], tokenizer(["a red star", "a blue circle"])
-model.get_logits(image, text)[0].softmax(dim=-1)"""
+{logits}.softmax(dim=-1)"""
 
 
 def _check(release: Release) -> None:

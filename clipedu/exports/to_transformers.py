@@ -23,6 +23,7 @@ from clipedu.exports.timm_tower import TimmTower
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.hub import quiet
 
+PADDED = {"padding": True, "truncation": True}  # the code pads further by itself where an encoder needs it
 CODE = "modeling_clipedu"  # a module of this package, which is copied beside the weights
 
 
@@ -56,7 +57,11 @@ def write_transformers(release: Release, folder: Path, where: str) -> None:
 
 def lines_transformers(release: Release, where: str, hub: bool) -> str:
     """Return code that loads the model and compares a picture with two texts."""
-    code = "" if native.fits(release) else ", trust_remote_code=True"
+    own = native.fits(release)
+    code, given = "" if own else ", trust_remote_code=True", native.call_options(release) if own else PADDED
+    options = ", ".join(
+        f"{name}={json.dumps(value) if isinstance(value, str) else value}" for name, value in given.items()
+    )
     return f"""\
 from PIL import Image
 from transformers import AutoModel, AutoProcessor
@@ -64,7 +69,7 @@ from transformers import AutoModel, AutoProcessor
 model = AutoModel.from_pretrained({json.dumps(where)}{code})
 processor = AutoProcessor.from_pretrained({json.dumps(where)}{code})
 
-inputs = processor(text=["a red star", "a blue circle"], images=Image.open("photo.jpg"), padding=True, truncation=True, return_tensors="pt")
+inputs = processor(text=["a red star", "a blue circle"], images=Image.open("photo.jpg"), {options}, return_tensors="pt")
 model(**inputs).logits_per_image.softmax(dim=-1)"""
 
 

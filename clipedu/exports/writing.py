@@ -108,6 +108,7 @@ def export(
     given = os.fspath(model)
     place = Path(folder) if folder is not None else default_folder(given, to)
     check_free(place)
+    place = place.resolve() if place.is_dir() else place  # an empty folder is replaced, and a link to one is not
     if push_to_hub is not None:
         check_hub(push_to_hub, private=private)
     release = open_release(given, weights, checkpoint=checkpoint, averaged=averaged)
@@ -154,9 +155,13 @@ def check_free(folder: Path) -> None:
     """Check that a folder can be written: it is not there, or empty.
 
     Raises:
-        ClipeduError: it holds something, or is no folder.
+        ClipeduError: it holds something, is no folder, or is the current one.
     """
     if folder.is_dir() and not any(folder.iterdir()):
+        if folder.resolve() == Path.cwd():
+            raise ClipeduError(
+                f"{folder} is the current folder, which cannot be replaced: give a new one in it as --out"
+            )
         return
     if os.path.lexists(folder):
         what = "is not empty" if folder.is_dir() else "is no folder"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -22,11 +22,12 @@ from clipedu.interop.hub import from_model_hub, told
 from clipedu.interop.open_clip_parts import quiet_open_clip, take_apart
 from clipedu.interop.parts import Parts
 from clipedu.interop.sources import OPEN_CLIP_CONFIG, Source
-from clipedu.utils.errors import ClipeduError, quoted, unknown_name, without_trace
+from clipedu.utils.errors import ClipeduError, quoted, without_trace
 from clipedu.utils.importing import importing
 
 log = logging.getLogger("clipedu")
 _SHAPES = re.compile(r"size mismatch for (\S+): .*?Size\((\[.*?\])\).*?Size\((\[.*?\])\)")  # in torch's own error
+SHOWN = 8  # tags at most in a message
 _REMEDY = "take another file, or save the model again"
 
 
@@ -91,15 +92,26 @@ def _tag_or_file(library: Any, source: Source, weights: str | None) -> tuple[str
     if weights is None:
         if len(tags) == 1:
             return tags[0], None
-        several = f"one of its pretrained tags ({', '.join(tags)}), " if tags else ""
-        raise ClipeduError(f"{source.name} needs weights: {several}the path of a file, or random")
+        raise ClipeduError(f"{source.name} needs weights: {_listed(name, tags)}the path of a file, or random")
     if weights == "random" or library.get_pretrained_cfg(name, weights):
         return (None if weights == "random" else weights), None
     if "/" in weights or "." in weights or Path(weights).expanduser().exists():
         return None, _file(source, weights)
+    near = difflib.get_close_matches(weights, tags, n=3)
+    hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
     raise ClipeduError(
-        f"{unknown_name(f'weights of {source.name}:', weights, [*tags, 'random'])}, or the path of a file"
+        f"unknown weights of {source.name}: {quoted(weights)}. {hint}Allowed: {_listed(name, tags)}the path of a file, or random"
     )
+
+
+def _listed(name: str, tags: Sequence[str]) -> str:
+    """Return the pretrained tags of a model in words; of many the first, and how to see all."""
+    if not tags:
+        return ""
+    if len(tags) <= SHOWN:
+        return f"one of its pretrained tags ({', '.join(tags)}), "
+    how = f"open_clip.list_pretrained_tags_by_model({name!r})"
+    return f"one of its {len(tags)} pretrained tags ({', '.join(tags[:SHOWN])}, ...; all: {how}), "
 
 
 def _file(source: Source, weights: str | None) -> Path:

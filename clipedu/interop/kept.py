@@ -49,21 +49,22 @@ def keep_released(model: DualEncoder, name: str, folder: Path) -> None:
             _keep_open_clip(source, model, partial)
         else:
             _copy_small(_folder_of(source), partial, without=OPEN_CLIP_CONFIG)
-        _check(model, rebuild(partial), name)
+        _check(model, rebuild(partial, model.image_size), name)
 
 
-def rebuild(folder: Path) -> DualEncoder:
+def rebuild(folder: Path, image_size: int | None = None) -> DualEncoder:
     """Build a released model from what a run keeps of it.
 
     Its weights are random, and it has no logit scale: a run's loss has that.
 
     Args:
         folder: that `keep_released` has written.
+        image_size: height and width of its images; None takes the released model's own.
     Raises:
         ClipeduError: it is missing or damaged.
     """
     with _located(folder) as place:
-        model = adopt(place, "random")
+        model = adopt(place, "random", image_size=image_size)
     model.logit_scale = model.logit_bias = model.released_loss = None
     return model
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,13 @@ class ReleasedTokenizer:
                 "tokenizer is another model's"
             )
         return ids, lengths
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Return the tokens of ids, as the library's vocabulary writes them."""
+        inner = self.library if hasattr(self.library, "convert_ids_to_tokens") else _inner(self.library)
+        if inner is not None:
+            return inner.convert_ids_to_tokens([int(number) for number in ids])
+        return [self.library.decoder[int(number)].removesuffix("</w>") for number in ids]
 
     def identity(self) -> str:
         """Return a hash of all that `encode` depends on."""
@@ -208,7 +215,7 @@ def of_open_clip(tokenizer: Any, *, vocab_size: int, pad_id: Any, name: str) -> 
     Raises:
         ClipeduError: the tokenizer of transformers inside has no token to pad with, or one that the model does not have.
     """
-    inner = getattr(tokenizer, "tokenizer", None)  # of transformers
+    inner = _inner(tokenizer)
     check_pad(pad_id if inner is None or inner.pad_token_id is not None else None, vocab_size, name)
 
     call = _OfOpenClip(tokenizer, inner, pad_id)
@@ -222,7 +229,7 @@ def of_open_clip(tokenizer: Any, *, vocab_size: int, pad_id: Any, name: str) -> 
         length=tokenizer.context_length,
         vocab_size=vocab_size,
         pad_id=pad_id,
-        special_tokens={token: getattr(inner, f"{token}_token_id", None) for token in _SPECIAL},
+        special_tokens=_marks(tokenizer, inner),
         facts=[type(tokenizer).__name__, *cleaning, *how, own],
         library=tokenizer,
     )
@@ -247,6 +254,18 @@ class _OfOpenClip:
         own = getattr(self.tokenizer, "tokenizer_mode", "") == "clips"  # which has three special tokens of its own
         text = self.tokenizer.clean_fn(text)
         return len(self.inner(text, add_special_tokens=not own)["input_ids"]) + 3 * own
+
+
+def _inner(tokenizer: Any) -> Any:
+    """Return the tokenizer of transformers inside one of open_clip; None where it has its own byte-pair encoding."""
+    return getattr(tokenizer, "tokenizer", None)
+
+
+def _marks(tokenizer: Any, inner: Any) -> dict[str, int | None]:
+    """Return the special tokens of a tokenizer of open_clip, by name."""
+    if inner is not None:
+        return {token: getattr(inner, f"{token}_token_id", None) for token in _SPECIAL}
+    return {"bos": getattr(tokenizer, "sot_token_id", None), "eos": getattr(tokenizer, "eot_token_id", None)}
 
 
 def _facts(tokenizer: Any) -> list[Any]:

@@ -166,6 +166,7 @@ def pool_text(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
     if how == "cls":
         return hidden[:, 0]
     if how == "last":
-        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+        last = (mask.sum(1) - 1)[:, None, None].expand(-1, 1, hidden.shape[-1])
+        return hidden.gather(1, last)[:, 0]  # not indexed by row: a graph of ONNX would be for one size of batch
     weight = mask.to(hidden.dtype)[..., None]
     return (hidden * weight).sum(1) / weight.sum(1)

@@ -25,7 +25,31 @@ class NotARun(ClipeduError):
     """A folder that does not exist, or holds no run."""
 
 
+CHECKPOINTS, CONFIGS = "checkpoint", ("config.json", "open_clip_config.json")  # of a run; of a model of another library
+SHOWN = 8  # runs at most in a message
 SWEEP, TRIALS = "sweep.json", "trials"  # file and folder in that of a sweep
+
+
+def check_named(name: str) -> None:
+    """Check that a name is not a folder above or inside that of a run.
+
+    Args:
+        name: a run's folder, or a name, folder or file of another library's model.
+    Raises:
+        NotARun: it is such a folder; names the run.
+    """
+    path = Path(name).expanduser()
+    if not os.path.exists(path) or os.path.lexists(path / "experiment.json"):
+        return
+    inside = [above for above in path.parents if (above / "experiment.json").is_file()]
+    if inside and path.relative_to(inside[0]).parts[0] == CHECKPOINTS:
+        raise NotARun(f"{name} is inside the folder of a run: name that folder, {inside[0]}")
+    if not path.is_dir() or any(file.name in CONFIGS for file in path.iterdir()):
+        return
+    runs = sorted(file.parent for deep in ("*", "*/*") for file in path.glob(f"{deep}/experiment.json"))
+    if runs:
+        more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
+        raise NotARun(f"{name} is no run. Runs in it: {', '.join(map(str, runs[:SHOWN]))}{more}: name one of them")
 
 
 def new_run_folder(experiment: Experiment) -> Path:
@@ -128,6 +152,7 @@ def load_run(folder: str | Path, *, scores: bool = True) -> Run:
     folder = Path(folder)
     path = folder / "experiment.json"
     if not os.path.lexists(path):
+        check_named(str(folder))
         what = "is not a run's folder: it has no experiment.json" if folder.is_dir() else "does not exist"
         known = sorted({str(path.parent) for path in Path("runs").glob("**/experiment.json")})
         here = f"Runs here: {', '.join(known[-8:])}" if known else "Make one with: clipedu train"

@@ -63,7 +63,7 @@ def kept_tokenizer(run: Path, expected: str | None) -> Any:
 
     folder = run / TOKENIZER
     if (run / RELEASED).is_dir():
-        return rebuild(run / RELEASED).tokenizer
+        return rebuild(run / RELEASED, read_json(run / "experiment.json").get("image_size")).tokenizer
     if not folder.exists():
         return None
     try:

@@ -25,23 +25,19 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.config.command_line import experiment_words
 from clipedu.config.experiment import OF_START, Experiment
-from clipedu.config.experiment import RELEASED as RELEASED_ENCODER
-from clipedu.interop.kept import RELEASED, rebuild, released_sum
+from clipedu.interop.kept import released_sum
 from clipedu.runs.checkpoint import (
     AVERAGED,
-    WEIGHTS,
     checkpoint_of,
     drop_old,
     last_checkpoint,
-    read_facts,
     read_state,
     read_weights,
     scorable_checkpoint,
@@ -49,13 +45,12 @@ from clipedu.runs.checkpoint import (
     write_checkpoint,
 )
 from clipedu.runs.kept import text_config_sum, tokenizer_sum
+from clipedu.runs.rebuilding import load_geometry, load_model
 from clipedu.runs.rows import append_rows, cut_rows
 from clipedu.runs.schema import PATHS as PATHS_SPEC
 from clipedu.runs.schema import read_blend, read_embeddings, read_frame, read_sets
-from clipedu.runs.settings import PATH_FIELDS, check_settings
 from clipedu.utils.errors import ClipeduError, unknown_name
 from clipedu.utils.files import atomic_write, read_json, write_json
-from clipedu.utils.tensor_files import tensors_misfit
 
 if TYPE_CHECKING:
     import pandas
@@ -145,6 +140,7 @@ class Run:
         changed = self.experiment.changed() | given
         if self.experiment.start is not None:  # which says what the model is
             changed = {name: value for name, value in changed.items() if name not in OF_START}
+            changed["image_size"] = self.experiment.image_size  # the model may have another
         return shlex.join(["clipedu", "train", *experiment_words(changed)])
 
     def model(self, which: str = "last", *, averaged: bool = False, merged: bool = True) -> DualEncoder:
@@ -157,89 +153,10 @@ class Run:
             which, averaged: as those of `weights`.
             merged: False leaves adapters beside the weights, as they are trained.
         Raises:
-            ClipeduError: the run has no such checkpoint, one that is damaged or does not fit, or settings, a tokenizer or a text
-                configuration that are not those it was trained with.
+            ClipeduError: the run has no such checkpoint, one that is damaged or does not fit, or settings, a tokenizer, a text
+                configuration or a released model's settings that are not those it was trained with.
         """
-        from clipedu.models.adapters import add_adapters, merge_adapters
-        from clipedu.models.locking import freeze, lock
-
-        ex, model = self.experiment, self.structure(read_facts(self.checkpoint(which)))
-        with self._settings():
-            freeze(model, [side for side in ("image", "text") if getattr(ex, f"{side}_frozen")])
-            lock(model, ex.lock)
-            if ex.lora_rank is not None:
-                add_adapters(model, ex.lora_rank, ex.lora_options, image_size=ex.image_size, seed=ex.seed)
-        model.load_state_dict(self._fitting(model.state_dict(), which=which, averaged=averaged))
-        return (merge_adapters(model) if merged else model).eval()
-
-    def model_to_train(self) -> DualEncoder:
-        """Load the last model for another run to start from.
-
-        Nothing of it is frozen, and adapters are merged.
-
-        Raises:
-            ClipeduError: as `model`.
-        """
-        ex, model = self.experiment, self.model()
-        if not (ex.image_frozen or ex.text_frozen or ex.lock or ex.lora_rank):
-            return model
-        plain = self.structure(read_facts(self.checkpoint()))
-        plain.load_state_dict(model.state_dict())
-        return plain.eval()
-
-    def structure(self, facts: dict[str, Any]) -> DualEncoder:
-        """Build the run's model with its tokenizer, and with random weights.
-
-        It needs neither the hub nor what the run has started from. Nothing is frozen, and there are no adapters.
-
-        Args:
-            facts: of a checkpoint (`read_facts`).
-        Raises:
-            ClipeduError: settings, a tokenizer, a text configuration or a released model's settings that are not those it was trained with.
-        """
-        from clipedu.data.tokenizer import Tokenizer
-        from clipedu.models import build_model
-
-        check_settings(self.folder, self.experiment, facts, allowed=(*PATH_FIELDS, "epochs"))
-        if self.experiment.image_encoder == RELEASED_ENCODER:
-            if released_sum(self.folder) != facts.get("released"):
-                raise ClipeduError(
-                    f"{self.folder / RELEASED} is not what the run was trained with, and the model cannot be built without it: put a copy back"
-                )
-            return rebuild(self.folder / RELEASED)
-        tokenizer = Tokenizer.load(self.folder / "tokenizer")
-        if facts.get("tokenizer") not in (None, tokenizer_sum(tokenizer)):
-            raise ClipeduError(
-                f"the tokenizer in {self.folder} is not the one it was trained with: it is made again by "
-                f"clipedu train --resume {self.folder}"
-            )
-        if self.saved_text() and facts.get("text_encoder") not in (None, text_config_sum(self.folder)):
-            raise ClipeduError(
-                f"{self.folder / 'text_encoder' / 'config.json'} is not what the run was trained with: it is made again by "
-                f"clipedu train --resume {self.folder}"
-            )
-        weights = {"image_weights": "random", "text_weights": "random"}  # the checkpoint has all
-        experiment = self.experiment.replace(
-            **weights, image_frozen=False, text_frozen=False, layer_decay=None, lora_rank=None
-        )
-        saved = self.saved_text()  # with no need of a hub
-        with self._settings(saved):
-            model = build_model(
-                experiment, tokenizer.vocab_size, special_tokens=tokenizer.special_tokens, saved_text=saved
-            )
-        model.tokenizer = tokenizer
-        return model
-
-    def saved_text(self) -> Path | None:
-        """Return the folder of the text encoder's configuration.
-
-        None where it is missing or damaged: the configuration is then made again from the experiment.
-        """
-        folder = self.folder / "text_encoder"
-        try:
-            return folder if read_json(folder / "config.json") else None
-        except ClipeduError:
-            return None
+        return load_model(self, which, averaged=averaged, merged=merged)
 
     def geometry(self) -> Geometry:
         """Load its geometry, with curvature and scales as they were learned.
@@ -247,39 +164,7 @@ class Run:
         Raises:
             ClipeduError: as `weights`.
         """
-        from clipedu.geometry import build_geometry
-
-        ex = self.experiment
-        with self._settings():
-            geometry = build_geometry(ex.geometry, ex.embedding_dim, **ex.geometry_options)
-        if own := geometry.state_dict(prefix="geometry."):
-            learned = self._fitting(own, "geometry.")
-            geometry.load_state_dict({name.removeprefix("geometry."): value for name, value in learned.items()})
-        return geometry.eval()
-
-    @contextmanager
-    def _settings(self, saved_text: Path | None = None) -> Iterator[None]:
-        """Name experiment.json in errors about what it holds, or the text encoder's configuration where that is at fault."""
-        try:
-            yield
-        except (ClipeduError, TypeError, RuntimeError, MemoryError) as error:
-            why, path, remedy = next(iter(str(error).splitlines()), type(error).__name__), "experiment.json", ""
-            if saved_text is not None and why.startswith("text encoder "):
-                path = "text_encoder/config.json"
-                remedy = f". If it was changed, remove {saved_text}: it is then made again from the settings"
-            raise ClipeduError(f"{self.folder / path} cannot be used: {why}{remedy}") from None
-
-    def _fitting(
-        self, wanted: Mapping[str, Tensor], prefix: str = "", *, which: str = "last", averaged: bool = False
-    ) -> dict[str, Tensor]:
-        """Read weights that are to fit `wanted`, or raise a ClipeduError."""
-        weights = self.weights(prefix, which=which, averaged=averaged)
-        if fault := tensors_misfit(weights, wanted):
-            name = AVERAGED if averaged else WEIGHTS
-            raise ClipeduError(
-                f"{self.checkpoint(which) / name} does not fit its experiment: {fault} by the settings and the tokenizer of the run"
-            )
-        return weights
+        return load_geometry(self)
 
     def weights(self, prefix: str = "", *, which: str = "last", averaged: bool = False) -> dict[str, Tensor]:
         """Read the model's tensors by name from a checkpoint.

@@ -205,7 +205,7 @@ class _OneByOne:
         if number not in self._opened:
             self._opened.clear()
             self._opened[number] = plan.open(number, self.bar, progress=self.progress)
-        with _computing_with(self.threads), _named(name):
+        with computing_with(self.threads), _named(name):
             try:
                 return run_cell(
                     plan.experiment(name),
@@ -279,8 +279,11 @@ class _AtOnce:
 
 
 @contextmanager
-def _computing_with(threads: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads in the block; None leaves them."""
+def computing_with(threads: int | None) -> Iterator[None]:
+    """Let torch compute with so many threads in the block.
+
+    None leaves them as they are.
+    """
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)

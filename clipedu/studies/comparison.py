@@ -17,6 +17,7 @@ from clipedu.utils.statistics import interval
 if TYPE_CHECKING:
     import pandas
 
+    from clipedu.config.experiment import Experiment
     from clipedu.runs.run import Run
 
 MEANING = "± is half of Student's 95 % interval of the mean over the seeds, which are those of the training: the data are the same."
@@ -33,6 +34,9 @@ class Comparison:
         seeds: the default seeds.
         study: makes more of the runs than a table of scores: writes figures and tables into the folder, and returns the
             text to print.
+        scan: the variants are a grid of settings, too many for a row each: the table and the report of all runs are left to
+            `study`, and their weights are not kept. Cells over two frozen encoders are trained as stacks (`clipedu.fit_heads`).
+        follow: makes of the runs those that come after them, in the folder best/: seed -> folder name -> experiment.
     """
 
     description: str
@@ -40,6 +44,8 @@ class Comparison:
     shared: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     study: Callable[[Sequence[Run], Path], str] | None = None
+    scan: bool = False
+    follow: Callable[[Sequence[Run]], Mapping[int, dict[str, Experiment]]] | None = None
 
 
 def variant(run: Run) -> str:

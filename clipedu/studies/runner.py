@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.config.experiment import Experiment
-from clipedu.studies import decay, geometries, norms, vit
+from clipedu.studies import decay, decoupling, geometries, memory, momentum, norms, vit
 from clipedu.studies.comparison import Comparison
 from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError, unknown_name
@@ -31,7 +31,10 @@ COMPARISONS: dict[str, Comparison] = {
     "geometries": geometries.COMPARISON,
     "norms": norms.COMPARISON,
     "decay": decay.COMPARISON,
+    "memory": memory.COMPARISON,
     "vit": vit.COMPARISON,
+    "momentum": momentum.COMPARISON,
+    "decoupling": decoupling.COMPARISON,
 }
 
 
@@ -69,8 +72,8 @@ def comparison_cells(
         seed -> folder name "<variant>-seed<seed>" -> experiment.
 
     Raises:
-        ClipeduError: an unknown comparison or variant, a seed or variant that is given twice, a field in `given` that every variant sets, or a base experiment
-            that a variant cannot be applied to.
+        ClipeduError: an unknown comparison or variant, a seed or variant that is given twice, a field in `given` that every variant sets, no pairs held out where
+            settings are chosen, or a base experiment that a variant cannot be applied to.
     """
     from clipedu.training.objective import check_names
 
@@ -100,6 +103,10 @@ def comparison_cells(
     }
     for of_seed in cells.values():
         for experiment in of_seed.values():
+            if "holdout" in comparison.shared and experiment.holdout is None:
+                raise ClipeduError(
+                    f"holdout=None cannot be given: {name!r} chooses settings, which is done on pairs held out. Give a share, such as 0.25"
+                )
             check_names(experiment)
     return cells
 
@@ -111,6 +118,8 @@ def run_comparison(
     jobs: int | None = 1,
     threads: int = 1,
     progress: bool = True,
+    stacked: bool = False,
+    keep_weights: bool = True,
 ) -> Generator[Run, None, None]:
     """Run what is not finished; yield every run, seed by seed.
 
@@ -118,12 +127,20 @@ def run_comparison(
         cells: as `comparison_cells` returns them.
         folder: of the comparison; each run has a folder in it.
         jobs, threads, progress: as those of `clipedu.studies.grid.run_grid`.
+        stacked: first train the cells over two frozen encoders as stacks, before the first run is yielded.
+        keep_weights: keep the checkpoints of finished runs.
 
     Raises:
         LeftOut: as `run_grid`, after the runs of all seeds.
         ClipeduError: the folder holds a run of the same name with other settings.
     """
     from clipedu.studies.grid import run_grid
+    from clipedu.studies.stacked_cells import drop_weights, fit_stacks
 
     every = {name: experiment for of_seed in cells.values() for name, experiment in of_seed.items()}
-    yield from run_grid(every, folder, jobs=jobs, threads=threads, progress=progress)
+    if stacked and any(experiment.image_frozen and experiment.text_frozen for experiment in every.values()):
+        fit_stacks(every, folder, threads=threads, progress=progress, keep_weights=keep_weights)
+    for run in run_grid(every, folder, jobs=jobs, threads=threads, progress=progress):
+        if not keep_weights and run.status == "finished":
+            drop_weights(run.folder)
+        yield run

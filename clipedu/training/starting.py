@@ -15,12 +15,16 @@ import torch
 from clipedu.config.experiment import OF_START, RELEASED, Experiment
 from clipedu.interop.adoption import adopt
 from clipedu.models import DualEncoder
-from clipedu.models.adapters import add_adapters
+from clipedu.models.adapters import add_adapters, check_rank
 from clipedu.models.locking import freeze, lock
-from clipedu.runs.folders import load_run
+from clipedu.runs.folders import check_named, load_run
+from clipedu.runs.rebuilding import model_to_train
 from clipedu.utils.errors import ClipeduError, quoted
 
-_opened: dict[tuple[Any, ...], DualEncoder] = {}  # the last one, until it is trained: some take minutes to load
+_opened: dict[
+    tuple[Any, ...], tuple[DualEncoder, int | None]
+] = {}  # the last one, until it is trained: some take minutes to
+# load; and the image size that was asked for
 
 
 def is_run(name: str) -> bool:
@@ -39,7 +43,13 @@ def open_start(experiment: Experiment, *, keep: bool = False) -> DualEncoder:
     Raises:
         ClipeduError: there is no such model, it is damaged, or the experiment describes another.
     """
-    model, form = find_start(str(experiment.start), experiment.start_weights, seed=experiment.seed, keep=keep)
+    model, form = find_start(
+        str(experiment.start),
+        experiment.start_weights,
+        seed=experiment.seed,
+        keep=keep,
+        image_size=experiment.image_size,
+    )
     for name in OF_START:
         if (has := getattr(experiment, name)) != form[name]:
             raise ClipeduError(
@@ -50,7 +60,12 @@ def open_start(experiment: Experiment, *, keep: bool = False) -> DualEncoder:
 
 
 def find_start(
-    name: str, weights: str | None = None, *, seed: int = 0, keep: bool = False
+    name: str,
+    weights: str | None = None,
+    *,
+    seed: int = 0,
+    keep: bool = False,
+    image_size: int | None = None,
 ) -> tuple[DualEncoder, dict[str, Any]]:
     """Open a model to start from, with the settings of its form.
 
@@ -59,10 +74,11 @@ def find_start(
         weights: as of `clipedu.adopt`; a run has its own.
         seed: of random weights.
         keep: as that of `open_start`.
+        image_size: height and width of the images; None takes the model's own. Of another size positions are resampled.
     Returns:
         the model, and a value for each of `OF_START`.
     Raises:
-        ClipeduError: there is no such model, or it is damaged.
+        ClipeduError: there is no such model, it is damaged, or it cannot read images of this size.
     """
     if is_run(name):
         if weights is not None:
@@ -72,12 +88,16 @@ def find_start(
         run = load_run(Path(name).expanduser(), scores=False)
         run.choose_sound_checkpoint()
         settings = run.experiment.replace(image_weights="random", text_weights="random")  # the checkpoint has all
-        return run.model_to_train(), {field: getattr(settings, field) for field in OF_START}
+        form = {field: getattr(settings, field) for field in OF_START}
+        return model_to_train(run, image_size), form | {"image_size": image_size or form["image_size"]}
+    check_named(name)
     key = (name, weights, seed, _state_of(name), _state_of(weights))
-    model = _opened.pop(key, None) or adopt(name, weights, seed=seed)
+    model, asked = _opened.pop(key, (None, None))
+    if model is None or image_size not in (asked, model.image_size):
+        model, asked = adopt(name, weights, seed=seed, image_size=image_size), image_size
     _opened.clear()
     if keep:
-        _opened[key] = model
+        _opened[key] = model, asked
     return model, released_form(model)
 
 
@@ -102,13 +122,47 @@ def fit_for_training(model: DualEncoder, experiment: Experiment) -> None:
         model: nothing of it is frozen but what its own library holds fixed; changed in place.
         experiment: its `image_frozen`, `text_frozen`, `lock`, `lora_rank` and `lora_options`.
     Raises:
-        ClipeduError: a name that is not in the model, or LoRA that cannot be used.
+        ClipeduError: a name that is not in the model, nothing is left to train, or LoRA that cannot be used.
     """
     ex = experiment
-    freeze(model, [side for side in ("image", "text") if getattr(ex, f"{side}_frozen")])
-    lock(model, ex.lock)
+    _hold(model, ex)
     if ex.lora_rank is not None:
         add_adapters(model, ex.lora_rank, ex.lora_options, image_size=ex.image_size, seed=ex.seed)
+
+
+def check_trained(model: DualEncoder, experiment: Experiment) -> None:
+    """Check that something of a model is left to train.
+
+    It is frozen, locked and adapted as an experiment says.
+
+    Args:
+        model: nothing of it is frozen; it stays as it is.
+        experiment: as that of `fit_for_training`.
+    Raises:
+        ClipeduError: a name that is not in the model, a rank that is too large, or nothing is left to train.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    frozen, locked = model.frozen, model.locked
+    try:
+        _hold(model, experiment)
+        if experiment.lora_rank is not None:
+            check_rank(model, experiment.lora_rank)
+    finally:
+        model.frozen, model.locked = frozen, locked
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        model.train(model.training)
+
+
+def _hold(model: DualEncoder, ex: Experiment) -> None:
+    """Freeze and lock what an experiment names; something must be left."""
+    freeze(model, [side for side in ("image", "text") if getattr(ex, f"{side}_frozen")])
+    lock(model, ex.lock)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        held = [f"{side}_frozen=True" for side in model.frozen] + [f"lock={' '.join(ex.lock)}"] * bool(ex.lock)
+        raise ClipeduError(
+            f"nothing of the model is left to train: {' and '.join(held)} hold all its weights. Leave one of them out, or name less"
+        )
 
 
 def _state_of(name: str | None) -> tuple[Any, ...]:

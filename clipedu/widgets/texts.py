@@ -13,7 +13,7 @@ from typing import Any
 
 import ipywidgets
 
-from clipedu.inference.texts import POOLINGS, TextReading, read_text
+from clipedu.inference.texts import OWN, TextReading, poolings, read_text
 from clipedu.plots.style import to_png
 from clipedu.plots.texts import plot_reading
 from clipedu.widgets.controls import Lab, control_style, paragraphs
@@ -23,7 +23,7 @@ class TextLab(Lab):
     """Type a caption, choose pooling, padding and mask.
 
     Args:
-        model: of a run, with its tokenizer.
+        model: of a run, or adopted, with its tokenizer.
         text: the first caption.
 
     Attributes:
@@ -38,11 +38,14 @@ class TextLab(Lab):
         style = control_style("330px")
         wide = control_style("660px")
         self.text = ipywidgets.Text(value=text, description="caption", continuous_update=False, **wide)
-        self.pooling = ipywidgets.Dropdown(options=POOLINGS, value=model.text_pooling, description="pooling", **style)
+        self.pooling = ipywidgets.Dropdown(
+            options=poolings(model), value=model.text_pooling, description="pooling", **style
+        )
         self.padding = ipywidgets.IntSlider(
             max=model.tokenizer.length - 3, value=0, description="padding", continuous_update=False, **style
         )
         self.mask = ipywidgets.Checkbox(value=True, description="mark padding in the mask", indent=False)
+        self.pooling.disabled = self.mask.disabled = model.text_pooling == OWN
         self.about = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="900px"))
         columns = ([self.text, ipywidgets.HTML()], [self.pooling, self.padding, self.mask])
         self._arrange(columns, [self.status, self.about, self.picture, self.line])
@@ -80,9 +83,14 @@ def in_words(reading: TextReading) -> list[str]:
     pieces = sum(token.startswith("##") for token in reading.tokens)
     padding = len(reading.tokens) - reading.real
     wasted = 100 * reading.weights[reading.real :].sum().item()
+    how = (
+        "The tower pools by itself."
+        if reading.pooling == OWN
+        else f"{reading.pooling}: {wasted:.0f} % of the feature are states of padding."
+    )
     lines = [
         f"{reading.real} tokens and {padding} of padding; cosine to the model's own embedding {reading.cosine:.2f}.",
-        f"{reading.pooling}: {wasted:.0f} % of the feature are states of padding.",
+        how,
     ]
     if pieces:
         lines[1] += f" {pieces} of the tokens are pieces that go on with a word (##)."

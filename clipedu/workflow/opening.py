@@ -18,7 +18,7 @@ from clipedu.interop.sources import FORMS, PREFIXES, meant
 from clipedu.losses import LOSSES
 from clipedu.models import DualEncoder
 from clipedu.runs.checkpoint import read_state
-from clipedu.runs.folders import load_run
+from clipedu.runs.folders import check_named, load_run
 from clipedu.runs.paths import located
 from clipedu.runs.run import Run
 from clipedu.training.objective import scale_range, start_temperature
@@ -61,21 +61,27 @@ class Opened:
     scale: Scale | None = None
 
 
-def open_model(name: str | Path, weights: str | Path | None = None) -> Opened:
+def open_model(
+    name: str | Path, weights: str | Path | None = None, *, image_size: int | None = None, seed: int = 0
+) -> Opened:
     """Open a model by its name.
 
     Args:
         name: a run's folder, or what `clipedu.adopt` takes: "open_clip:ViT-B-32", "hf:openai/clip-vit-base-patch32", a folder or file.
-        weights: as of `clipedu.adopt`; a run has its own.
+        weights, image_size: as of `clipedu.adopt`; a run has its own.
+        seed: of random weights.
     Raises:
         ClipeduError: there is no such model, or it is damaged.
     """
     if is_of_library(name):
-        return of_library(os.fspath(name), adopt(name, weights))
+        check_named(os.fspath(name))
+        return of_library(os.fspath(name), adopt(name, weights, image_size=image_size, seed=seed))
     if weights is not None:
         raise ClipeduError(
             f"weights={quoted(os.fspath(weights))} has no effect: {name} is a run, which has its own. Leave it out"
         )
+    if image_size is not None:
+        raise ClipeduError(f"image_size={image_size} has no effect: {name} is a run, which has its own. Leave it out")
     if not os.path.exists(name):
         text = os.fspath(name)
         hint = "" if os.path.isdir(os.path.dirname(text)) else meant(text)  # beside other runs a run is meant

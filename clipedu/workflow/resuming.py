@@ -14,6 +14,7 @@ from clipedu.runs.checkpoint import check_checkpoint, last_checkpoint, read_fact
 from clipedu.runs.kept import DATA as DESCRIPTIONS
 from clipedu.runs.kept import TOKENIZER, check_tokenizer, kept_tokenizer, text_config_sum, tokenizer_sum
 from clipedu.runs.paths import located
+from clipedu.runs.rebuilding import empty_model, saved_text
 from clipedu.runs.run import EARLIER, Run
 from clipedu.runs.settings import PATH_FIELDS, check_settings, listed
 from clipedu.runs.status import record_end
@@ -103,11 +104,11 @@ def prepare_resumed(
         log.warning("%s goes on with other settings: %s", run.folder, listed(changed))
     with hashed_once(data.train, *data.scored):
         older = checkpoint is not None and not facts and experiment.text_weights != "pretrained"
-        kept_config = run.saved_text() if older else None  # its special tokens were set otherwise
+        kept_config = saved_text(run.folder) if older else None  # its special tokens were set otherwise
         if checkpoint is not None:  # before features of frozen encoders are computed, which can take long
             check_unchanged(facts if "data" in facts else run.training_state("cpu"), data.train, experiment.data)
         begun = experiment.start is not None and checkpoint is not None
-        start = run.structure(facts) if begun else None  # with no need of what it has started from
+        start = empty_model(run, facts) if begun else None  # with no need of what it has started from
         trainer = prepare(experiment, data, saved_text=kept_config, start=start, progress=progress)
         if checkpoint is not None:
             try:

@@ -3,7 +3,7 @@
     experiment = clipedu.start_from("open_clip:ViT-B-32", "laion2b_s34b_b79k", data="flickr8k", epochs=3)
     run = clipedu.fit(experiment)
 
-What the model fixes (its form, `OF_START`) is taken from it; so are its loss, its logit scale and bias, which fine-tuning goes on
+What the model fixes (its form, `OF_START`) is taken from it, but for the image size, which may be another; so are its loss, its logit scale and bias, which fine-tuning goes on
 with, and how its images are made square. All of it stands in the experiment, so a run says by itself what it was.
 """
 
@@ -22,7 +22,7 @@ from clipedu.models import DualEncoder
 from clipedu.runs.folders import load_run
 from clipedu.runs.run import Run
 from clipedu.training.objective import scale_range
-from clipedu.training.starting import find_start, is_run
+from clipedu.training.starting import check_trained, find_start, is_run
 from clipedu.utils.errors import ClipeduError, quoted, unknown_name
 from clipedu.workflow.opening import scale_of
 
@@ -54,15 +54,16 @@ def start_from(
         model: a run's folder, or what `clipedu.adopt` takes: "open_clip:ViT-B-32", "hf:openai/clip-vit-base-patch32", a folder or file.
         weights: as of `clipedu.adopt`; a run has its own.
         preset: of which all is that neither the model nor you say.
-        changes: fields of `Experiment`.
+        changes: fields of `Experiment`. With another `image_size` than the model's its positions are resampled.
     Raises:
-        ClipeduError: there is no such model, it is damaged, or a setting that it fixes is given another value.
+        ClipeduError: there is no such model, it is damaged, a setting that it fixes is given another value, it cannot read images of this
+            size, or nothing of it is left to train.
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     name, tag = os.fspath(model), None if weights is None else os.fspath(weights)
     given = {field: checked_setting(field, value) for field, value in changes.items()}
-    opened, form = find_start(name, tag, seed=given.get("seed", 0), keep=True)
+    opened, form = find_start(name, tag, seed=given.get("seed", 0), keep=True, image_size=given.get("image_size"))
     for field in OF_START:
         if field in given and given[field] != form[field]:
             raise ClipeduError(
@@ -81,6 +82,7 @@ def start_from(
     if (loss := given.get("loss", own["loss"])) != own["loss"]:
         asked |= {key: given.get(key, value) for key, value in _of_other_loss(loss, own).items()}
     experiment = Experiment(**asked | {"start": name, "start_weights": tag})
+    check_trained(opened, experiment)
     _tell(experiment, own, name)
     return experiment
 

@@ -37,6 +37,9 @@ def test_scores_are_printed_as_of_a_run_and_kept(folder, few_scenes, tmp_path, c
     assert found["scores"]["average"] == pytest.approx((scores["tr@1"] + scores["ir@1"] + scores["top1"]) / 3)
     assert [pairs["split"] for pairs in found["data"]] == ["val", "zeroshot"] and found["data"][0]["image_size"] == SIZE
     assert found["model"] == str(folder) and found["weights"] is None and found["data"][0]["captions_cut"] > 0
+    larger = [*words[:-1], str(tmp_path / "larger"), "--image-size", "48"]
+    assert main(larger) == 0 and json.loads((tmp_path / "larger" / "scores.json").read_text())["image_size"] == 48
+    capsys.readouterr()
     assert main(words) == 2
     assert capsys.readouterr().err.endswith(f"clipedu: {kept} is there already: give another --folder\n")
 

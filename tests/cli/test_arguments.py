@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clipedu import ClipeduError
-from clipedu.cli.arguments import Parser, path, whole, word
+from clipedu.cli.arguments import Parser, add_image_size, path, whole, word
 from clipedu.cli.parser import build_parser, main
 from clipedu.config.command_line import experiment_changes
 from clipedu.config.experiment import Experiment
@@ -276,3 +276,9 @@ def test_a_list_may_be_given_in_parts(command, option, action, capsys):
     with pytest.raises(SystemExit):
         PARSER.parse_args([*words, option, two, three, option, two])
     assert f"{option}: " in (error := capsys.readouterr().err) and "is given twice, give each value once" in error
+
+
+def test_an_image_size_is_a_whole_number_and_none_by_default():
+    parser = Parser()
+    add_image_size(parser, "with --model")
+    assert parser.parse_args([]).image_size is None and parser.parse_args(["--image-size", "48"]).image_size == 48

@@ -19,15 +19,16 @@ def studied(monkeypatch):
     """The cells that were to be run; nothing is trained, and the study of decay only counts its runs."""
     seen = {}
 
-    def run_comparison(cells, folder, *, jobs, threads):
+    def run_comparison(cells, folder, *, jobs, threads, stacked, keep_weights):
         seen["cells"] = cells
+        seen.setdefault("folders", []).append((folder, stacked, keep_weights))
         for of_seed in cells.values():
             for name, experiment in of_seed.items():
                 metrics = {} if "adam-" in name else {"tr@1": 10.0 + experiment.seed, "average": 5.0}
                 yield SimpleNamespace(name=name, experiment=experiment, metrics=metrics, status="failed", note="nan")
 
     monkeypatch.setattr("clipedu.cli.compare.run_comparison", run_comparison)
-    monkeypatch.setattr("clipedu.report.writer.write_report", lambda runs, folder, left_out: None)
+    monkeypatch.setattr("clipedu.report.writer.write_report", lambda runs, folder, left_out: seen.update(report=runs))
     decay = replace(COMPARISONS["decay"], study=lambda runs, folder: f"studied {len(runs)} runs in {folder}")
     monkeypatch.setitem(COMPARISONS, "decay", decay)
     return seen
@@ -64,9 +65,27 @@ def test_what_a_preset_says_of_an_optimizer_holds_unless_it_is_given(studied, tm
     assert studied["cells"][0]["clip+sgd-seed0"].lr == 0.125
 
 
+def test_a_scan_chooses_and_then_runs_the_best(studied, tmp_path, monkeypatch, capsys):
+    """Its table of all variants is not printed, and the report is of the runs that follow."""
+    scan = replace(
+        COMPARISONS["decoupling"],
+        follow=lambda runs: {0: {"adamw-seed0": runs[0].experiment.replace(holdout=None)}},
+        study=lambda runs, folder: f"studied {len(runs)} runs",
+    )
+    monkeypatch.setitem(COMPARISONS, "decoupling", scan)
+    only = ["adamw+lr0.001+decay0.001", "sgd+lr0.1+decay0.001"]
+    words = ["compare", "decoupling", *TINY, "--seeds", "0", "--variants", *only, "--folder", str(tmp_path)]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert studied["folders"] == [(tmp_path, True, False), (tmp_path / "best", True, True)]
+    assert shown.endswith("\nstudied 3 runs\n") and "| variant |" not in shown and "adamw, seed 0: TR@1 10.00" in shown
+    assert [run.name for run in studied["report"]] == ["adamw-seed0"] and (tmp_path / "comparison.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["compare", "decoupling", "--holdout", "none"], "holdout=None cannot be given: 'decoupling' chooses settings"),
         (["compare", "geometry"], "unknown comparison 'geometry'. Did you mean 'geometries'?"),
         (["compare", "geometries", "--variants", "cosin"], "unknown variant of 'geometries' 'cosin'"),
         (["compare", "geometries", "--geometry", "cosine"], "cannot be given: 'geometries' compares by geometry"),

@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard
 
 from clipedu.exports.card import model_card
 from clipedu.exports.release import open_release
+from clipedu.workflow.opening import Scale
 from tests.exports.test_licences import with_settings
 from tests.helpers.releases import release
 
@@ -70,9 +71,9 @@ def test_what_a_run_was_made_from(trained, tmp_path):
 def test_geometry_and_scale_are_told():
     one = release(geometry="lorentz", clean=True)
     card = ModelCard(model_card(one, "transformers", "", None))
-    assert "lorentz" in card.data.tags and "Curvature: c = 1.0000" in card.text and "arXiv:2304.09172" in card.text
+    assert "lorentz" in card.data.tags and "Curvature: c = 1 " in card.text and "arXiv:2304.09172" in card.text
     assert (
-        "12.5000 times the similarity (learned temperature 0.0800)" in card.text
+        "12.5 times the similarity (learned temperature 0.08)" in card.text
         and "lower case, no punctuation" in card.text
     )
     assert "has no temperature" in model_card(dataclasses.replace(one, scale=None), "transformers", "", None)
@@ -86,3 +87,12 @@ def test_a_released_model(released):
     assert local.data.base_model is None and "# mine\n" in local.text and "/models" not in local.text
     near = ModelCard(model_card(dataclasses.replace(one, name="models/mine"), "onnx", "", None))
     assert near.data.base_model is None  # a folder, and no repository of somebody's
+
+
+def test_numbers_have_the_digits_that_are_meant(trained):
+    """A temperature that began as float32 has no more."""
+    one = with_settings(open_release(trained.folder), temperature=0.07000000016601346, lr=0.00123456)
+    one = dataclasses.replace(one, scale=Scale(1 / 0.07000000016601346, -9.123456789, learned=True))
+    text = model_card(one, "onnx", "", None)
+    assert "| temperature | `0.07` |" in text and "| lr | `0.00123456` |" in text
+    assert "14.29 times the similarity (learned temperature 0.07), plus the bias -9.123." in text

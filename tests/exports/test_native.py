@@ -6,8 +6,9 @@ import torch
 from clipedu import ClipeduError
 from clipedu.exports.native import family, fits, write
 from clipedu.exports.release import open_release
+from clipedu.exports.to_transformers import lines_transformers
 from clipedu.workflow.opening import Scale
-from tests.helpers.releases import release, same
+from tests.helpers.releases import photo, release, same
 
 pytestmark = pytest.mark.xdist_group("exports")
 CLASSES = {
@@ -19,7 +20,7 @@ CLASSES = {
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_there_and_back(kind, released, tmp_path):
+def test_there_and_back(kind, released, tmp_path, monkeypatch):
     from transformers import AutoModel, AutoProcessor
 
     folder, library = released(kind)
@@ -37,6 +38,14 @@ def test_there_and_back(kind, released, tmp_path):
     moved = [name for name in before if not name.startswith("logit") and before[name].is_floating_point()]
     assert all(same(after[name], 1.01 * before[name], 1e-6) for name in moved)
     assert processor.tokenizer("a red star")["input_ids"]
+    photo(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(lines_transformers(one, str(tmp_path), False), names)  # the card's own code: SigLIP reads its padding
+    texts = {name: names["inputs"][name] for name in ("input_ids", "attention_mask") if name in names["inputs"]}
+    with torch.no_grad():
+        found = names["model"].get_text_features(**texts).pooler_output
+        assert same(found, one.model.embed_texts(["a red star", "a blue circle"]))
 
 
 def test_runs_of_clipedu_do_not_fit():

@@ -10,15 +10,15 @@ import torch
 from clipedu import ClipeduError
 from clipedu.exports.own_open_clip import KEPT, fits, own_settings, write_own
 from clipedu.exports.release import open_release
-from clipedu.exports.to_open_clip import write_open_clip
+from clipedu.exports.to_open_clip import lines_open_clip, write_open_clip
 from clipedu.workflow.opening import Scale
-from tests.helpers.releases import release, same
+from tests.helpers.releases import photo, release, same
 
 pytestmark = pytest.mark.xdist_group("exports")
 
 
-@pytest.mark.parametrize("kind", ["vit", "timm_siglip"])
-def test_there_and_back(kind, released, tmp_path):
+@pytest.mark.parametrize("kind", ["vit", "timm_siglip", "coca"])
+def test_there_and_back(kind, released, tmp_path, monkeypatch):
     import open_clip
 
     folder, library = released(kind)
@@ -32,6 +32,9 @@ def test_there_and_back(kind, released, tmp_path):
     again = open_release(tmp_path)
     assert all(same(x, y, 1e-6) for x, y in zip(again.embeddings(), one.embeddings(), strict=True))
     made = open_clip.create_model(f"local-dir:{tmp_path}", require_pretrained=True)
+    photo(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(lines_open_clip(one, str(tmp_path), False), {})  # the card's own code: CoCa has no `get_logits`
     assert float(made.logit_scale.detach()) == pytest.approx(float(library.logit_scale.detach()), abs=1e-6)
     assert (made.logit_bias is None) == (library.logit_bias is None)
 

@@ -7,8 +7,15 @@ from PIL import Image
 
 from clipedu import ClipeduError
 from clipedu.data.cleaning import clean_caption
-from clipedu.exports.reading import check_tokens, image_processor, library_tokenizer, reading_words, save_reading
-from clipedu.exports.release import Release
+from clipedu.exports.reading import (
+    added_tokens,
+    check_tokens,
+    image_processor,
+    library_tokenizer,
+    reading_words,
+    save_reading,
+)
+from clipedu.exports.release import Release, open_release
 from tests.helpers.releases import photo, release, same
 
 pytestmark = pytest.mark.xdist_group("exports")
@@ -18,6 +25,7 @@ TEXTS = [
     "  two\tdogs,\none (brown) and/or black ",
     "<person> plays; CRÈME #5*",
     "",
+    "a [MASK] of [SEP] red",
     "words " * 40,
 ]
 
@@ -88,6 +96,7 @@ def test_a_tokenizer_of_nobody():
 @pytest.mark.parametrize(("clean", "said"), [(False, None), (True, "first 30"), ("web", "ftfy")])
 def test_words_for_the_card(clean, said):
     words = reading_words(release(clean=clean, text_length=9))
+    assert "at most 9 tokens, the `[CLS]` and `[SEP]` that the tokenizer adds included; what" in words[1]
     assert (
         "32 x 32 pixels: the shorter side" in words[0]
         and "[0.5, 0.5, 0.5]" in words[0]
@@ -95,3 +104,15 @@ def test_words_for_the_card(clean, said):
     )
     assert len(words) == (2 if said is None else 3) and (said is None or said in words[2])
     assert "both sides are scaled" in reading_words(release(resize="squash"))[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "added"),
+    [
+        ("vit", ["<start_of_text>", "<end_of_text>"]),
+        ("siglip", ["</s>"]),
+        ("clip", ["<|startoftext|>", "<|endoftext|>"]),
+    ],
+)
+def test_the_tokens_that_are_added_are_its_own(kind, added, released):
+    assert added_tokens(open_release(released(kind)[0])) == added

@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from clipedu import ClipeduError
 from clipedu.exports import to_onnx
-from clipedu.exports.to_onnx import IMAGE, TEXT, facts, lines_onnx, padded, run, write_onnx
+from clipedu.exports.to_onnx import IMAGE, TEXT, check_sizes, facts, lines_onnx, padded, run, write_onnx
 from tests.helpers.releases import VIT, photo, release, same
 
 pytestmark = pytest.mark.xdist_group("exports")
@@ -94,3 +95,13 @@ def test_what_torch_cannot_export(tmp_path, monkeypatch):
         ClipeduError, match="torch cannot export image_model of a small model to ONNX: no such operator"
     ):
         write_onnx(release(), tmp_path, "x")
+
+
+def test_a_graph_for_one_batch_alone():
+    """torch writes one where an encoder computes with the number of its rows."""
+    free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    check_sizes([SimpleNamespace(shape=["batch", "length", 8])], [free], "it")
+    with pytest.raises(
+        ClipeduError, match="^it cannot be exported to ONNX for any batch, only for 3: .* Try --to transformers$"
+    ):
+        check_sizes([SimpleNamespace(shape=[3, "length", 8])], [free], "it")

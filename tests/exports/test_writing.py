@@ -70,6 +70,19 @@ def test_places(trained, tmp_path):
             check_free(tmp_path / name)
 
 
+def test_an_empty_folder_by_other_names(trained, tmp_path, monkeypatch):
+    """A link to one is taken; the current one is not, as a process would be left in a folder that is gone."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    assert clipedu.export(trained.folder, "timm", tmp_path / "link").folder == (tmp_path / "empty").resolve()
+    assert (tmp_path / "link/README.md").is_file()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in (".", tmp_path / "here"):
+        with pytest.raises(ClipeduError, match="is the current folder, which cannot be replaced: give a new one in it"):
+            clipedu.export(trained.folder, "timm", name)
+
+
 def test_files_stay_where_they_cannot_be_published(trained, token, tmp_path, monkeypatch):
     full = Fault(status=507)
     with (

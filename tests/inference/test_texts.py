@@ -11,6 +11,7 @@ from clipedu import ClipeduError
 from clipedu.data.tokenizer import train_tokenizer
 from clipedu.inference.texts import read_text
 from clipedu.models.special_tokens import OWN_TOKENS
+from tests.helpers.released import OPEN_CLIP, save_open_clip, save_transformers
 
 TEXT = "a red star above a ring"
 
@@ -78,7 +79,21 @@ def test_what_cannot_be_read(given, message, model):
         read_text(model, given.pop("text", TEXT), **given)
 
 
-def test_a_model_that_pools_by_itself(model, monkeypatch):
-    monkeypatch.setattr(model, "text_pooling", "own")
-    with pytest.raises(ClipeduError, match="pools by itself, or has no tokenizer: take the model of a run"):
+def test_a_model_without_a_tokenizer(model, monkeypatch):
+    monkeypatch.setattr(model, "tokenizer", None)
+    with pytest.raises(ClipeduError, match=r"this model has no tokenizer: use that of a run"):
         read_text(model, TEXT)
+
+
+@pytest.mark.parametrize("kind", ["vit", "siglip", "dual_roberta"])
+def test_a_released_model_is_read_with_its_own_pooling(kind, tmp_path):
+    (save_open_clip if kind in OPEN_CLIP else save_transformers)(tmp_path / kind, kind)
+    model = clipedu.adopt(tmp_path / kind)
+    reading = read_text(model, "a red star above a ring", length=12)
+    assert reading.pooling == "own" and reading.weights.isnan().all() and len(reading.tokens) == 12
+    assert "red" in "".join(reading.tokens[: reading.real]) and reading.cosine == pytest.approx(1, abs=1e-5)
+    words = [token for token, moved in zip(reading.tokens, reading.moved.tolist(), strict=True) if moved == moved]
+    assert len(words) == 6 and "star" in words[2] and min(reading.moved[~reading.moved.isnan()]) > 0
+    for wrong, said in (({"pooling": "mean"}, "'mean'.*own"), ({"masked": False}, "pools by itself")):
+        with pytest.raises(ClipeduError, match=said):
+            read_text(model, "a red star", **wrong)

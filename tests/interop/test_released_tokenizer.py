@@ -141,3 +141,15 @@ def test_what_cannot_be_encoded(released):
     with pytest.raises(ClipeduError, match=r"encode takes a list of texts, not one text: write \['a red'\]"):
         read.encode("a red")
     assert read.special_tokens["eos"] == read.special_tokens["pad"] == read.pad_id
+
+
+def test_pieces_are_those_of_the_library(simple):
+    inner, own = simple
+    ids, lengths = own.encode(["a red stargazer"])
+    pieces = own.pieces(ids[0, : lengths[0]])
+    assert pieces[0] == "<start_of_text>" and pieces[-1] == "<end_of_text>"
+    assert "".join(pieces[1:-1]) == "aredstargazer"
+    marks = {number for number in own.special_tokens.values() if number is not None}
+    assert marks == {inner.sot_token_id, inner.eot_token_id}
+    inner, own = words()
+    assert own.pieces(own.encode(["a red star"])[0][0, :4]) == ["a", "red", "star", "</s>"]

@@ -74,10 +74,35 @@ def test_frozen_and_locked_parts_get_no_adapters(plain):
     assert not any(".layers.0." in name for name in names)
 
 
-def test_layers_that_are_never_called_are_named(plain, caplog):
-    with caplog.at_level(logging.WARNING):
-        add_adapters(copy.deepcopy(plain["resnet"]), 2, image_size=32)
-    assert "4 linear layers without an adapter" in caplog.text and "attnpool" in caplog.text
+def test_layers_whose_weights_are_read_without_a_call_are_adapted(plain):
+    """The output layers of torch's attention, and the pooling of a ResNet of CLIP."""
+    model = copy.deepcopy(plain["vit"])
+    add_adapters(model, 2, image_size=32)
+    names = [name for name, _ in model.named_parameters() if ".lora_A" in name]
+    assert sum(".out_proj.lora_A" in name for name in names) == 4 and len(names) == 16
+    model = copy.deepcopy(plain["resnet"])
+    add_adapters(model, 2, image_size=32)
+    assert sum("attnpool" in name and ".lora_A" in name for name, _ in model.named_parameters()) == 4
+
+
+@pytest.mark.parametrize(("kind", "count", "named"), [("vit", "4 of 20", "conv1"), ("resnet", "22 of 34", "conv1")])
+def test_what_has_no_adapter_is_named(plain, caplog, kind, count, named):
+    with caplog.at_level(logging.INFO):
+        add_adapters(copy.deepcopy(plain[kind]), 2, image_size=32)
+    assert f"leaves {count} matrices of the encoders without an adapter" in caplog.text and named in caplog.text
+
+
+def test_a_weight_that_is_locked_by_name_has_no_adapter(plain):
+    model, name = copy.deepcopy(plain["vit"]), "image_encoder.visual.transformer.resblocks.0.mlp.c_fc"
+    lock(model, [f"{name}.weight"])
+    add_adapters(model, 2, image_size=32)
+    assert isinstance(model.get_submodule(name), torch.nn.Linear)
+
+
+def test_a_rank_above_all_sides_is_refused(plain):
+    for rank in (33, 100_000):
+        with pytest.raises(ClipeduError, match=f"lora_rank={rank} is above .* at most 32: take 32 or less"):
+            add_adapters(copy.deepcopy(plain["siglip"]), rank, image_size=32)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +111,7 @@ def test_layers_that_are_never_called_are_named(plain, caplog):
         ({"alpha": 3}, "lora_rank=2, alpha=3 cannot be used"),
         ({"target_modules": ["nothing"]}, "cannot be used: .*target"),
         ({"lora_dropout": 0.1}, "lora_dropout"),
+        ({"target_modules": ["out_proj"], "use_dora": True}, "read without calling"),
         ({"r": 3}, "lora_options has no 'r'.*lora_rank"),
     ],
 )

@@ -94,6 +94,18 @@ def test_pooling_by_hand():
     assert torch.equal(pool_text(hidden, mask, "last"), torch.stack([hidden[0, 1], hidden[1, 2]]))
 
 
+@pytest.mark.parametrize("how", ["cls", "mean", "last"])
+def test_a_graph_of_pooling_takes_any_batch(how):
+    class Pooling(torch.nn.Module):
+        def forward(self, hidden, mask):
+            return pool_text(hidden, mask, how)
+
+    hidden, mask = torch.randn(7, 3, 4), torch.ones(7, 3, dtype=torch.bool)
+    batch = {0: torch.export.Dim("batch")}
+    graph = torch.export.export(Pooling(), (hidden[:2], mask[:2]), dynamic_shapes=(batch, batch))
+    assert torch.equal(graph.module()(hidden, mask), pool_text(hidden, mask, how))
+
+
 @pytest.mark.parametrize(
     ("name", "option", "least"),
     [

@@ -22,3 +22,11 @@ def test_columns():
     assert [bar.get_height() for bar in below.patches] == pytest.approx([0, 0.5, 0, 0])
     assert [label.get_text() for label in below.get_xticklabels()] == list(reading.tokens)
     assert above.get_title() == "In the feature (mean)"
+
+
+def test_a_tower_that_pools_by_itself_has_one_panel():
+    nan = torch.nan
+    reading = TextReading(("<s>", "red", "</s>"), 3, torch.full((3,), nan), torch.tensor([nan, 0.5, nan]), "own", 1.0)
+    (only,) = plot_reading(reading).axes
+    assert [bar.get_height() for bar in only.patches] == pytest.approx([0, 0.5, 0])
+    assert [label.get_text() for label in only.get_xticklabels()] == list(reading.tokens)

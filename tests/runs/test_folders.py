@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipedu.runs.folders import check_free, find_runs, load_run, new_run, new_run_folder
+from clipedu.runs.folders import NotARun, check_free, check_named, find_runs, load_run, new_run, new_run_folder
 from tests.helpers.errors import message_of
 from tests.runs.example_run import EX, everything
 
@@ -81,7 +81,8 @@ def test_a_folder_that_is_no_run(tmp_path, monkeypatch):
     assert message_of(load_run, "nowhere") == "nowhere does not exist. Make one with: clipedu train"
     new_run(EX, "runs/one")
     new_run(EX, "runs/grid/two")
-    message = message_of(load_run, ".")
+    Path("other").mkdir()
+    message = message_of(load_run, "other")
     assert "is not a run's folder: it has no experiment.json. Runs here: runs/grid/two, runs/one" in message
 
 
@@ -126,3 +127,21 @@ def test_find_runs(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "empty is not a run's folder" in message_of(find_runs, [tmp_path / "b", tmp_path / "empty"])
     assert "nowhere does not exist" in message_of(find_runs, [str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("runs", "runs is no run. Runs in it: .*x: name one of them"),
+        ("runs/x/checkpoint", "inside the folder of a run: name that folder, .*x$"),
+        ("runs/x/checkpoint/step-00000001", "inside the folder of a run: name that folder, .*x$"),
+    ],
+)
+def test_a_folder_above_or_inside_a_run_names_the_run(tmp_path, name, said):
+    (tmp_path / "runs/x/checkpoint/step-00000001").mkdir(parents=True)
+    (tmp_path / "runs/x/experiment.json").write_text("{}")
+    for ask in (check_named, load_run):
+        with pytest.raises(NotARun, match=said):
+            ask(str(tmp_path / name))
+    check_named(str(tmp_path / "runs/x"))
+    check_named("open_clip:ViT-B-32")

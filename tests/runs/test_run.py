@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 
@@ -15,11 +14,10 @@ from clipedu.config.command_line import experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
 from clipedu.norms import COLUMNS
-from clipedu.runs.folders import load_run, new_run
-from clipedu.runs.kept import keep_text_config
+from clipedu.runs.folders import load_run
 from clipedu.runs.run import Run
 from tests.helpers.errors import message_of
-from tests.runs.example_run import EX, everything, frames, state_of
+from tests.runs.example_run import EX, everything, frames
 
 TABLES = ("history", "norms", "layers")
 
@@ -133,54 +131,6 @@ def test_the_command_is_short():
     assert (
         Run(Path("x"), experiment).command == "clipedu train --image-frozen true --loss sogclr --loss-options gamma=0.5"
     )
-
-
-# checkpoints
-
-
-def test_the_model_comes_back(run, model, tokenizer):
-    tokenizer.save(run.folder / "tokenizer")
-    run.save_checkpoint(4, model, state_of(4))
-    again = load_run(run.folder).model()
-    assert not again.training and again.device.type == "cpu"
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
-    assert torch.equal(again.embed_texts(["a red circle"]), model.embed_texts(["a red circle"]))
-    x = torch.eye(8)
-    assert torch.allclose(again.geometry.similarity(x, x), x)
-
-
-def test_the_model_comes_back_without_the_weights_it_began_with(run, model, tokenizer, tmp_path):
-    other = new_run(EX.replace(image_weights="gone.safetensors", text_weights="pretrained"), tmp_path / "other")
-    tokenizer.save(other.folder / "tokenizer")
-    other.save_checkpoint(1, model, {})
-    assert torch.equal(load_run(other.folder).model().image_projection.weight, model.image_projection.weight)
-
-
-def test_a_checkpoint_that_is_damaged_or_does_not_fit(run, model, tokenizer):
-    tokenizer.save(run.folder / "tokenizer")
-    run.save_checkpoint(4, torch.nn.Linear(2, 3), {})
-    assert "does not fit its experiment" in message_of(run.model)
-    path = run.checkpoint() / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-4])
-    assert "model.safetensors cannot be read: " in message_of(run.model)
-    path.unlink()
-    assert "model.safetensors cannot be read: " in message_of(run.weights)
-
-
-def test_a_text_configuration_that_was_changed_is_not_scored_with(run, model, tokenizer):
-    """The weights fit one with other heads too, and give other numbers."""
-    tokenizer.save(run.folder / "tokenizer")
-    keep_text_config(run.folder, model.text_encoder.config)
-    run.save_checkpoint(4, model, state_of(4))
-    path = run.folder / "text_encoder" / "config.json"
-    content = json.loads(path.read_text())
-    for change in ({"n_heads": 2 * content["n_heads"]}, {"clipedu_padded_to": "x"}, {"activation": "relu"}):
-        path.write_text(json.dumps(content | change))
-        assert message_of(run.model) == (
-            f"{path} is not what the run was trained with: it is made again by clipedu train --resume {run.folder}"
-        )
-    path.write_text(json.dumps(content | {"transformers_version": "1.0"}))
-    assert torch.equal(run.model().embed_texts(["a red circle"]), model.embed_texts(["a red circle"]))
 
 
 @pytest.mark.parametrize("name", ["embeddings.safetensors", "captions.json"])

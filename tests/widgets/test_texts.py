@@ -13,6 +13,7 @@ from clipedu.data.tokenizer import train_tokenizer
 from clipedu.models.special_tokens import OWN_TOKENS
 from clipedu.widgets import texts as text_lab
 from clipedu.widgets.texts import TextLab
+from tests.helpers.released import save_transformers
 
 TEXT = "a red star above a ring"
 
@@ -70,3 +71,15 @@ def test_the_script_repeats_the_view(lab, model):
     names = {"model": model}
     exec(lab.script, names)
     assert names["reading"].tokens == lab.reading.tokens and names["reading"].cosine == lab.reading.cosine
+
+
+def test_a_released_model_is_read_with_its_own_pooling(tmp_path):
+    save_transformers(tmp_path / "clip", "clip")
+    adopted = clipedu.adopt(tmp_path / "clip")
+    lab = TextLab(adopted, TEXT)
+    assert lab.pooling.value == "own" and lab.pooling.disabled and lab.mask.disabled
+    assert "The tower pools by itself." in said(lab) and "moves most without" in said(lab)
+    lab.padding.value = 3
+    names = {"model": adopted}
+    exec(lab.script, names)
+    assert names["reading"].tokens == lab.reading.tokens

@@ -85,7 +85,15 @@ def test_another_loss_or_scale_is_told_and_can_be_built(models, caplog, changes)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"image_size": 64}, "image_size=64 cannot be given beside .*, which fixes it: 32"),
+        ({"text_length": 20}, "text_length=20 cannot be given beside .*, which fixes it: 16"),
+        ({"image_size": 50}, "image_size=50 is no multiple of its patches' 8 pixels"),
+        ({"lora_rank": 4, "image_frozen": True, "text_frozen": True}, "leave one of them out"),
+        ({"lora_rank": 33}, "take 32 or less"),
+        ({"lora_rank": 2, "lock": ["image_encoder", "text_encoder"]}, "lora_rank=2 has nothing to adapt"),
+        (
+            {"image_frozen": True, "lock": ["text_encoder", "image_projection", "text_projection"]},
+            "nothing of the model is left to train: image_frozen=True and lock=text_encoder image_projection",
+        ),
         ({"geometry": "lorentz"}, "geometry='lorentz' cannot be given"),
         ({"batch_size": -1}, "batch_size=-1"),
         ({"preset": "mini"}, "unknown preset 'mini'"),
@@ -93,9 +101,24 @@ def test_another_loss_or_scale_is_told_and_can_be_built(models, caplog, changes)
     ],
 )
 def test_settings_that_a_model_fixes_are_refused(models, changes, said, tmp_path):
+    """Where the experiment is made, before data are opened."""
     with pytest.raises(ClipeduError, match=said or "is no part of the model"):
-        fit(start_from(models / "clip", **{**QUICK, **changes}), tmp_path / "run", progress=False, report=False)
-    assert not (tmp_path / "run").exists()
+        start_from(models / "clip", **{**QUICK, **changes})
+
+
+@pytest.mark.parametrize("kind", ["vit", "clip"])
+def test_a_model_is_trained_on_images_of_another_size(models, kind, tmp_path):
+    """Its folder builds it again without the model; another run goes on with a third size."""
+    shutil.copytree(models / kind, tmp_path / "model")
+    ex = start_from(tmp_path / "model", **{**QUICK, "epochs": 1, "image_size": 48, "lora_rank": 2})
+    assert ex.image_size == 48 and "--image-size 48" in fit(ex, tmp_path / "a", progress=False, report=False).command
+    shutil.rmtree(tmp_path / "model")
+    model, pixels = load_run(tmp_path / "a").model(), torch.zeros(1, 3, 48, 48)
+    assert model.image_size == 48 and model.encode_image(pixels).shape == (1, 24)
+    other = fit(start_from(tmp_path / "a", **{**QUICK, "image_size": 32}), tmp_path / "b", progress=False, report=False)
+    assert load_run(other.folder).model().image_size == 32
+    with pytest.raises(ClipeduError, match="image_size=20 cannot be given beside .*a, whose images have 48"):
+        start_from(tmp_path / "a", image_size=20)
 
 
 def test_a_run_needs_nothing_of_the_model_it_started_from(tuned):
