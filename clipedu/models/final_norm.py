@@ -1,4 +1,4 @@
-"""Encoders without their last LayerNorm: EuCLIP's other change (arXiv:2409.13079).
+"""Encoders without their last LayerNorm (EuCLIP, arXiv:2409.13079).
 
 A LayerNorm at the end puts all features at about one length, and so the embeddings; without it the length is free, in which a
 geometry with a root can tell generic from specific. Which module it is is found by running the encoder: the last module with
