@@ -29,6 +29,7 @@ TRACKERS = ("tensorboard", "trackio", "wandb")  # `clipedu.trackers` opens them
 OF_START = (
     *("image_size", "text_length", "clean_captions", "image_encoder", "image_weights", "image_options", "pixel_stats"),
     *("text_encoder", "text_weights", "text_options", "text_pooling", "embedding_dim", "projection_bias"),
+    *("final_norm",),
     *("geometry", "geometry_options"),
 )
 """Settings that say what a model is: one that a run starts from fixes them."""
@@ -116,6 +117,10 @@ class Experiment:
     projection_bias: bool = setting(
         False,
         "a bias in the projections; false: none, with CLIP's start (std width^-1/2); true: torch's own linear layer",
+    )
+    final_norm: bool = setting(
+        True,
+        "false: encoders without their last LayerNorm, so that lengths of embeddings are free, as in EuCLIP; both must have one",
     )
     # where it starts
     start: str | None = setting(

@@ -12,6 +12,7 @@ import torch
 
 from clipedu.geometry import build_geometry
 from clipedu.models.dual_encoder import DualEncoder, Tower
+from clipedu.models.final_norm import drop_final_norm
 from clipedu.models.image_encoders import build_image_encoder, feature_width, pixel_stats
 from clipedu.models.special_tokens import OWN_TOKENS
 from clipedu.models.text_encoders import build_text_encoder
@@ -60,6 +61,11 @@ def build_model(
             )
         else:
             text = build_text_encoder(str(saved_text.resolve()), ex.text_weights, vocab_size=vocab_size)
+        if not ex.final_norm:
+            pixels = torch.zeros(1, 3, ex.image_size, ex.image_size, device=next(image.parameters()).device)
+            drop_final_norm(image, lambda: image(pixels), f"image encoder {ex.image_encoder!r}")
+            ids = torch.zeros((1, 3), dtype=torch.long, device=next(text.parameters()).device)
+            drop_final_norm(text, lambda: text(input_ids=ids), f"text encoder {ex.text_encoder!r}")
         width, pooling, padding = _fit_text(text, ex, special_tokens or OWN_TOKENS, saved=saved_text is not None)
         stats = pixel_stats(image, ex.pixel_stats)
         _seed(ex.seed, part=2)
