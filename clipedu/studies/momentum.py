@@ -1,4 +1,4 @@
-"""Which step size transfers across momentum? The study of `clipedu compare momentum`.
+"""Which step size transfers? The study of `clipedu compare momentum`.
 
 Scion's steps have a fixed size, lr, whatever the momentum. Its buffer is a mean over about 1 / alpha gradients, so successive steps
 share their gradients and their sum grows faster than that of independent steps: as fast as that of independent steps of size
