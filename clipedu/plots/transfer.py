@@ -1,4 +1,4 @@
-"""Scores against a step size in several ways of writing it: what stays where it is?"""
+"""Scores against a step size that is written in several ways."""
 
 from __future__ import annotations
 
