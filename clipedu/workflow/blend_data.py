@@ -41,7 +41,10 @@ def open_all(names: Sequence[str]) -> list[Opened]:
 
 
 def leading(models: Sequence[Opened]) -> Opened:
-    """Return the model whose settings a blend has: the first run, or the first model where there is none."""
+    """Return the model whose settings a blend has.
+
+    It is the first run, or the first model where there is none.
+    """
     return next((one for one in models if one.run is not None), models[0])
 
 

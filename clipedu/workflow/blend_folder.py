@@ -81,7 +81,7 @@ def write_soup(soup: Soup, folder: Path) -> list[Path]:
 
 
 def check_runs(models: Sequence[Opened]) -> list[Run]:
-    """Return the runs among models, so that a blend of them can be kept as a run.
+    """Return the runs among models, whose blend can be kept as a run.
 
     A model of another library must be built as the first run, whose settings the blend has.
 
