@@ -110,7 +110,17 @@ def _model_settings(release: Release) -> dict[str, Any]:
         found = None if found is None else {**found, "quick_gelu": quick}  # by the weights, whatever the name says
     if not found:
         raise ClipeduError(f"{release.name} does not say any more which model of open_clip it is: --to onnx takes any")
-    return found
+    vision, size = found["vision_cfg"], release.image_size
+    if vision.get("timm_model_name") and vision.get("image_size", size) != size and _has_positions(release):
+        raise ClipeduError(
+            f"{release.name} reads images of {size} x {size} pixels, and open_clip builds {vision['timm_model_name']} for "
+            f"{vision['image_size']} x {vision['image_size']} alone: --to timm or onnx takes it"
+        )
+    return {**found, "vision_cfg": {**vision, "image_size": size}}
+
+
+def _has_positions(release: Release) -> bool:
+    return any(name.endswith("pos_embed") for name, _ in release.model.named_parameters())
 
 
 @torch.no_grad()

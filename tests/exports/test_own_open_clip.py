@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clipedu import ClipeduError
+from clipedu import ClipeduError, adopt
 from clipedu.exports.own_open_clip import KEPT, fits, own_settings, write_own
 from clipedu.exports.release import open_release
 from clipedu.exports.to_open_clip import lines_open_clip, write_open_clip
@@ -61,3 +61,22 @@ def test_what_does_not_go_back(released, tmp_path):
     one.model.geometry = release(geometry="lorentz").model.geometry
     with pytest.raises(ClipeduError, match="'lorentz', and open_clip knows the cosine alone"):
         write_own(one, tmp_path, "x")
+
+
+@pytest.mark.parametrize(("kind", "size"), [("vit", 64), ("timm_convnext", 192)])
+def test_images_of_another_size(kind, size, released, tmp_path):
+    folder = released(kind)[0]
+    one = replace(open_release(folder), model=adopt(folder, image_size=size), image_size=size)
+    write_own(one, tmp_path, "me/x")
+    again = open_release(tmp_path)
+    assert again.image_size == size
+    assert all(same(x, y, 1e-6) for x, y in zip(again.embeddings(), one.embeddings(), strict=True))
+
+
+def test_positions_of_timm_are_of_one_size_in_open_clip(released, tmp_path):
+    folder = released("timm_vit")[0]
+    one = replace(open_release(folder), model=adopt(folder, image_size=192), image_size=192)
+    with pytest.raises(
+        ClipeduError, match="192 x 192 pixels, and open_clip builds test_vit for 160 x 160 alone: --to timm"
+    ):
+        write_own(one, tmp_path, "me/x")

@@ -9,6 +9,7 @@ import torch
 from clipedu import ClipeduError, adopt
 from clipedu.interop import kept
 from clipedu.interop.kept import RELEASED, copy_released, keep_released, rebuild, released_sum
+from tests.helpers.released import LENGTH, save_open_clip, word_tokenizer
 
 pytestmark = pytest.mark.xdist_group("interop")
 TEXTS = ["a red star", "Blue, green ring"]
@@ -66,3 +67,24 @@ def test_a_tokenizer_can_be_given_to_another_process(kind, released):
     other = pickle.loads(pickle.dumps(tokenizer))
     assert other.identity() == tokenizer.identity()
     assert (other.encode(TEXTS)[0] == tokenizer.encode(TEXTS)[0]).all()
+
+
+def test_an_open_clip_model_with_a_text_tower_of_transformers_is_kept(tmp_path):
+    """Its text model's configuration is kept, too, and names no folder that has gone."""
+    from transformers import BertConfig
+
+    text, before = tmp_path / "text", tmp_path / "model"
+    tokenizer = word_tokenizer("[CLS]", "[SEP]", "[PAD]")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    BertConfig(vocab_size=len(tokenizer), **sizes).save_pretrained(text)
+    settings = {"hf_model_name": str(text), "hf_tokenizer_name": "mine", "hf_pooler_type": "mean_pooler"}
+    save_open_clip(before, "vit", text_cfg=settings | {"hf_proj_type": "linear", "context_length": LENGTH})
+    tokenizer.save_pretrained(before)  # where open_clip reads it from
+    model = adopt(before)
+    keep_released(model, str(before), tmp_path)
+    for folder in (before, text):
+        shutil.rmtree(folder)
+    again = rebuild(tmp_path / RELEASED)
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again.embed_texts(TEXTS), model.embed_texts(TEXTS), rtol=0, atol=1e-6)
+    assert again.tokenizer.identity() == model.tokenizer.identity()
