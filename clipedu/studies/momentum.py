@@ -70,7 +70,7 @@ def measurements(runs: Sequence[Run]) -> pandas.DataFrame:
                 "score": run.metrics.get(SCORE, math.nan),
             }
         )
-    if not any(row["score"] > 0 for row in rows):
+    if not any(run.metrics.get(SCORE, 0) > 0 for run in runs):
         raise ClipeduError("no run has a score above 0: there is no best value to look for")
     return pandas.DataFrame(rows).sort_values(["alpha", "seed", "lr"], ascending=[False, True, True], ignore_index=True)
 
