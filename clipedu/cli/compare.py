@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
     """Add `compare` to the commands of a parser; `args.command(args)` runs it."""
-    text = "one thing changed, over several seeds: mean and 95 %% interval of every score"
-    parser = commands.add_parser("compare", help=text, description=text)
+    text = "one thing changed, over several seeds: mean and 95 % interval of every score"
+    parser = commands.add_parser("compare", help=text.replace("%", "%%"), description=text)
     parser.add_argument(
         "what", metavar="WHAT", type=word, help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items())
     )

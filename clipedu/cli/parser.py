@@ -128,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
     again = _command(
         commands, "evaluate", evaluate, "score a run again, or a released model: retrieval, zero-shot, embedding shape"
     )
-    again.add_argument("run", type=path, nargs="?", help="a run's folder")
+    again.add_argument("run", type=path, nargs="?", help="a run's folder; a released model is named by --model instead")
     _add_released(again)
     add_image_size(again, "with --model")
     again.add_argument("--data", type=word, help="with --model: the retrieval set")

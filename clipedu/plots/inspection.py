@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXPECTED = "#009E73"
 KINDS = {  # of layers: colour, marker, label
     "normalised": (IMAGE, "o", "a normalisation follows"),
-    "other": (TEXT, "^", "none follows"),
+    "other": (TEXT, "^", "no normalisation follows"),
     "head": (BOTH, "D", "output layer"),
     "not measured": ("#777777", "o", "not measured"),
     "frozen": ("#BBBBBB", "s", "frozen"),

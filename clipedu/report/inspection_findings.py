@@ -71,7 +71,11 @@ def _of_layers(found: Any) -> list[str]:
     if not len(rows):
         return []
     made = []
-    words = {"normalised": "that a normalisation follows", "other": "that none follows", "not measured": "in all"}
+    words = {
+        "normalised": "that a normalisation follows",
+        "other": "that no normalisation follows",
+        "not measured": "in all",
+    }
     for look, what in words.items():
         ratio = rows[rows["look"] == look]["ratio"]
         if len(ratio):

@@ -86,6 +86,13 @@ def test_list(capsys):
     assert "adamw" not in capsys.readouterr().out
 
 
+def test_no_help_shows_a_doubled_percent_sign():
+    commands = next(action for action in build_parser()._actions if isinstance(action.choices, dict))
+    assert "95 % interval" in commands.choices["compare"].format_help()
+    for name, parser in commands.choices.items():
+        assert "%%" not in parser.format_help(), name
+
+
 def test_help_is_quick_and_light():
     code = (
         "import sys; from clipedu.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass\n"

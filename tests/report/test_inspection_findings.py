@@ -11,7 +11,7 @@ def test_the_table_by_kind():
     rows = by_kind(inspected())
     assert rows == [
         ["a normalisation follows", "1", "0.91", "0.91", "0.91", "1 of 1"],
-        ["none follows", "1", "1.82", "1.82", "1.82", "0 of 1"],
+        ["no normalisation follows", "1", "1.82", "1.82", "1.82", "0 of 1"],
         ["output layer", "1", "2.73", "2.73", "2.73", "0 of 1"],
         ["not measured", "1", "4.55", "4.55", "4.55", "0 of 1"],
     ]
