@@ -55,7 +55,6 @@ def own_settings(release: Release, where: str) -> dict[str, Any]:
     if release.bias is not None:
         model["init_logit_bias"] = release.bias
     model["text_cfg"] = text
-    model["vision_cfg"] = {**model["vision_cfg"], "image_size": release.image_size}  # fine-tuned at another, perhaps
     pixels = {"mean": release.mean, "std": release.std, "interpolation": "bicubic"}
     return {
         "model_cfg": model,

@@ -55,14 +55,6 @@ def test_a_run_that_began_with_one(released, trained, tmp_path):
     assert again.scale.logit_scale == pytest.approx(5) and again.bias == -2
 
 
-def test_another_image_size_than_it_came_with(released, tmp_path):
-    folder = released("vit")[0]
-    one = open_release(folder)
-    larger = adopt(str(folder), image_size=2 * one.image_size)
-    write_own(replace(one, model=larger, image_size=2 * one.image_size), tmp_path, "me/x")
-    assert open_release(tmp_path).image_size == 2 * one.image_size
-
-
 def test_what_does_not_go_back(released, tmp_path):
     assert not fits(release())
     one = open_release(released("vit")[0])
