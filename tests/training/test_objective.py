@@ -95,7 +95,8 @@ def test_what_is_learned_beside_the_weights_is_not_decayed_and_is_optimised_once
 
 def test_embeddings_are_tangent_vectors(quick):
     """Every way to an embedding applies the geometry's dimension scaling, and applies it once."""
-    flat, scaled = (ready(quick.replace(geometry=name)) for name in ("cosine", "euclidean"))
+    kept = {"geometry": "euclidean", "geometry_options": {"start_length": None}}  # alpha is 1 / sqrt(D)
+    flat, scaled = (ready(quick.replace(**changes)) for changes in ({}, kept))
     pixels, (ids, mask) = flat.pairs.pixels(torch.arange(4)), flat.pairs.tokens(torch.arange(4))
     alpha = 1 / math.sqrt(quick.embedding_dim)
     with torch.no_grad():

@@ -40,7 +40,7 @@ def test_options_without_effect_are_refused():
 
 def test_a_model_that_is_no_run_has_no_training_pairs():
     a, b = opened()
-    said = message_of(statistics_data, [Opened("other", a.model, a.experiment), b])
+    said = message_of(statistics_data, [Opened(name, one.model, one.experiment) for name, one in (("a", a), ("b", b))])
     assert "give --statistics-data NAME, or --statistics interpolate" in said
 
 

@@ -137,10 +137,16 @@ def test_what_is_worse_than_the_median_is_pruned_in_its_first_seed(optuna, tiny,
 def test_data_are_shared_by_trials_that_need_the_same(tiny, monkeypatch):
     opened = []
     monkeypatch.setattr(
-        "clipedu.studies.sweep.trials.load_data", lambda e: opened.append((e.seed, e.image_size)) or object()
+        "clipedu.studies.sweep.trials.load_data", lambda e: opened.append((e.data_seed, e.image_size)) or object()
     )
     data = SharedData(2)
-    for changes in ({}, {"lr": 0.5}, {"seed": 1}, {"loss": "cyclip", "epochs": 9}, {"seed": 1, "augment": "crop"}):
+    for changes in (
+        {},
+        {"lr": 0.5, "seed": 1},
+        {"data_seed": 1},
+        {"loss": "cyclip", "epochs": 9},
+        {"data_seed": 1, "seed": 2},
+    ):
         data.of(tiny.replace(**changes))
     assert opened == [(0, 32), (1, 32)]
     data.of(tiny.replace(image_size=64))
