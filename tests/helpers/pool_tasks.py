@@ -51,8 +51,8 @@ def leave(shared, code):
 
 def wait(shared, folder, name):
     """Wait to be stopped, and write how that came."""
-    Path(folder, name).write_text(str(os.getpid()))
     try:
+        Path(folder, name).write_text(str(os.getpid()))
         time.sleep(60)
     except KeyboardInterrupt as error:
         Path(folder, name).write_text(type(error).__name__)
