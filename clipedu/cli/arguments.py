@@ -121,6 +121,19 @@ def whole(at_least: int = 1, at_most: int | None = None) -> Callable[[str], int]
     return read
 
 
+def add_tune(parser: argparse.ArgumentParser) -> None:
+    """Add --tune: what is chosen on pairs held out, before cells are run."""
+    parser.add_argument(
+        "--tune",
+        nargs="+",
+        action="extend",
+        type=word,
+        metavar="lr|NAME=VALUES",
+        help="first find the best settings of each on training pairs held out, with the first seed: all combinations of values (lr=1e-3,3e-3 "
+        'temperature=0.03,0.1), or ten trials in a range (lr, weight_decay, temperature, or lr=1e-4..1e-2:log; needs pip install "clipedu[sweep]")',
+    )
+
+
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     """Add --jobs and --threads, of a command that runs many experiments."""
     parser.add_argument(

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipedu.cli.arguments import add_jobs, path, word
+from clipedu.cli.arguments import add_jobs, add_tune, path, word
 from clipedu.config.command_line import add_experiment, experiment_changes
 from clipedu.config.presets import PRESETS
 from clipedu.studies.comparison import (
@@ -19,6 +19,7 @@ from clipedu.studies.comparison import (
     write_comparison,
 )
 from clipedu.studies.runner import COMPARISONS, comparison_cells, find_comparison, run_comparison
+from clipedu.utils.errors import ClipeduError
 from clipedu.utils.ranks import check_one_process
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentP
         "--variants", nargs="+", action="extend", metavar="NAME", help="only these (default: all of the comparison)"
     )
     parser.add_argument("--folder", type=path, help="folder of the comparison (default: runs/<what>-<preset>)")
+    add_tune(parser)
     add_jobs(parser)
     add_experiment(parser, without=("seed",))
     parser.set_defaults(command=compare)
@@ -63,6 +65,8 @@ def compare(args: argparse.Namespace) -> None:
     preset, changes = args.preset or "laptop", experiment_changes(args)
     base = experiment_of(preset, changes)
     comparison = find_comparison(args.what)
+    if args.tune and comparison.scan:
+        raise ClipeduError(f"--tune {' '.join(args.tune)} cannot be given: {args.what!r} tries settings itself")
     cells = comparison_cells(
         args.what,
         base,
@@ -80,6 +84,10 @@ def compare(args: argparse.Namespace) -> None:
     check_one_process("a comparison")
     make_folder(folder)
     with locked(folder):
+        tuned = ""
+        if args.tune:
+            cells, tuned = _tuned(cells, args, folder)
+            print(tuned, flush=True)
         runs, left_out = _run(cells, folder, args, stacked=comparison.scan, keep_weights=not comparison.scan)
         chosen: list[Run] = []
         if comparison.follow and not left_out:
@@ -90,6 +98,7 @@ def compare(args: argparse.Namespace) -> None:
         for line in trained_lines_of([*runs, *chosen]):
             print(line)
         table, notes = comparison_table(runs), "" if comparison.scan else comparison_notes(runs)
+        notes += f"\n\n{tuned}" if tuned else ""
         path = write_comparison(table, folder, notes)
         reported = chosen if comparison.scan else runs
         if reported:
@@ -100,6 +109,25 @@ def compare(args: argparse.Namespace) -> None:
             print(f"\n{comparison.study([*runs, *chosen], folder)}")
         if left_out:
             raise left_out
+
+
+def _tuned(
+    cells: Mapping[int, dict[str, Experiment]], args: argparse.Namespace, folder: Path
+) -> tuple[dict[int, dict[str, Experiment]], str]:
+    """Return the cells with the best values of settings, and what they are.
+
+    Each variant has its own, found with the first seed, for all seeds.
+    """
+    from clipedu.studies.tuning import tune_cells
+
+    first, of_first = next(iter(cells.items()))
+    variants = {name.removesuffix(f"-seed{first}"): one for name, one in of_first.items()}
+    tuned = tune_cells(variants, args.tune, folder, jobs=args.jobs, threads=args.threads)
+    best = {
+        seed: {f"{name}-seed{seed}": one.replace(seed=seed) for name, one in tuned.experiments.items()}
+        for seed in cells
+    }
+    return best, f"Chosen on training pairs held out, seed {first}:\n\n{tuned.text}"
 
 
 def _run(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from clipedu.cli.arguments import add_jobs, path, word
+from clipedu.cli.arguments import add_jobs, add_tune, path
 from clipedu.cli.left_out import print_left_out_of_run
-from clipedu.config.command_line import add_experiment, experiment_changes, experiment_words
+from clipedu.config.command_line import add_experiment, experiment_changes
 from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
 from clipedu.evaluation.metrics import SCORES
@@ -36,13 +35,7 @@ def add_grid(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentPars
         metavar="SEED",
         help="each cell once a seed: mean and 95 %% interval of its scores",
     )
-    parser.add_argument(
-        "--tune",
-        type=word,
-        metavar="lr|NAME=VALUES",
-        help="first find each cell's best value on training pairs held out, with the first seed: lr, weight_decay or temperature in ten "
-        'trials, or values as those of `clipedu sweep --vary` (needs pip install "clipedu[sweep]")',
-    )
+    add_tune(parser)
     add_jobs(parser)
     add_experiment(parser, without=("loss", "optimizer"))
     parser.set_defaults(command=grid)
@@ -71,7 +64,7 @@ def grid(args: argparse.Namespace) -> None:
     make_folder(folder)
     with locked(folder):
         if args.tune:
-            experiments = _tuned(experiments, args.tune, folder)
+            experiments = _tuned(experiments, args, folder)
         runs: list[Any] = []
         print(f"{len(experiments)} cells in {folder}/")
         width = max(20, *map(len, experiments))
@@ -129,21 +122,16 @@ def _cells(args: argparse.Namespace, folder: Path) -> dict[str, Experiment]:
     return cells_there(experiments, folder)
 
 
-def _tuned(experiments: dict[str, Experiment], what: str, folder: Path) -> dict[str, Experiment]:
-    """Return the cells with the best value of a setting: each loss and optimizer has one for all seeds."""
+def _tuned(experiments: dict[str, Experiment], args: argparse.Namespace, folder: Path) -> dict[str, Experiment]:
+    """Return the cells with the best values of settings: each loss and optimizer has its own for all seeds."""
     from clipedu.studies.tuning import tune_cells
 
     seed = next(iter(experiments.values())).seed
-    best = tune_cells({name: cell for name, cell in experiments.items() if cell.seed == seed}, what, folder)
-    print("\n".join(f"{name}: {_found(experiments[name], cell)}" for name, cell in best.items()), flush=True)
-    by_kind = {(cell.loss, cell.optimizer): cell for cell in best.values()}
+    first = {name: cell for name, cell in experiments.items() if cell.seed == seed}
+    tuned = tune_cells(first, args.tune, folder, jobs=args.jobs, threads=args.threads)
+    print(tuned.text, flush=True)
+    by_kind = {(cell.loss, cell.optimizer): cell for cell in tuned.experiments.values()}
     return {name: by_kind[cell.loss, cell.optimizer].replace(seed=cell.seed) for name, cell in experiments.items()}
-
-
-def _found(before: Experiment, after: Experiment) -> str:
-    """Return what tuning has changed, as a command would say it."""
-    names = [field.name for field in fields(after) if getattr(after, field.name) != getattr(before, field.name)]
-    return " ".join(experiment_words({name: getattr(after, name) for name in names})) or "as it was"
 
 
 def _words(values: Sequence[object]) -> str:

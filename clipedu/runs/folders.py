@@ -28,6 +28,7 @@ class NotARun(ClipeduError):
 CHECKPOINTS, CONFIGS = "checkpoint", ("config.json", "open_clip_config.json")  # of a run; of a model of another library
 SHOWN = 8  # runs at most in a message
 SWEEP, TRIALS = "sweep.json", "trials"  # file and folder in that of a sweep
+TUNING = "tuning.json"  # in a folder of runs from which settings are chosen
 
 
 def check_named(name: str) -> None:
@@ -128,9 +129,13 @@ def _set_aside(name: str) -> bool:
 
 
 def _is_trial(path: Path, folder: Path) -> bool:
-    """Return whether a run inside a folder is a trial of a sweep, which has a table of its own."""
+    """Return whether a run inside a folder is a trial of a sweep or a tuning, which have tables of their own."""
     above = (folder / part for part in path.relative_to(folder).parents)
-    return any(place.name == TRIALS and (place.parent / SWEEP).exists() for place in above if place != folder)
+    return any(
+        (place / TUNING).exists() or (place.name == TRIALS and (place.parent / SWEEP).exists())
+        for place in above
+        if place != folder
+    )
 
 
 def _is_leftover(name: str, *, killed: bool) -> bool:
@@ -215,7 +220,7 @@ def readable_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[str]]:
 def _run_folders(folders: Sequence[str | Path]) -> list[Path]:
     """Return the folders of all runs in the given folders, each once.
 
-    Trials of sweeps are no runs of a folder above them.
+    Trials of sweeps and tunings are no runs of a folder above them.
     """
     found: dict[Path, Path] = {}
     for folder in map(Path, folders):

@@ -11,6 +11,7 @@ from clipedu.config.experiment import Experiment
 from clipedu.config.presets import PRESETS
 from clipedu.studies.comparison import MEANING
 from clipedu.studies.runner import COMPARISONS
+from clipedu.studies.tuning import Tuned
 from tests.cli.options import TINY
 
 
@@ -56,6 +57,25 @@ def test_a_comparison_has_its_own_seeds_and_study(studied, tmp_path, capsys):
     assert "sogclr+adam-no-decay, seed 0: failed: nan" in shown
 
 
+def test_each_variant_is_tuned_with_the_first_seed_for_all(studied, tmp_path, monkeypatch, capsys):
+    def tune_cells(experiments, what, folder, *, jobs, threads):
+        assert list(experiments) == ["cosine", "lorentz"] and {one.seed for one in experiments.values()} == {2}
+        assert (what, folder, jobs) == (["lr=0.1,0.2", "temperature=0.3,0.4"], tmp_path, 2)
+        best = {name: one.replace(lr=0.1 if name == "cosine" else 0.2) for name, one in experiments.items()}
+        return Tuned(best, "the values")
+
+    monkeypatch.setattr("clipedu.studies.tuning.tune_cells", tune_cells)
+    words = ["compare", "geometries", *TINY, "--seeds", "2", "0", "--variants", "cosine", "lorentz", "--jobs", "2"]
+    assert main([*words, "--tune", "lr=0.1,0.2", "temperature=0.3,0.4", "--folder", str(tmp_path)]) == 0
+    rates = {name: (one.lr, one.seed) for cells in studied["cells"].values() for name, one in cells.items()}
+    assert rates == {
+        **{"cosine-seed2": (0.1, 2), "lorentz-seed2": (0.2, 2)},
+        **{"cosine-seed0": (0.1, 0), "lorentz-seed0": (0.2, 0)},
+    }
+    assert "held out, seed 2:\n\nthe values" in capsys.readouterr().out
+    assert (tmp_path / "comparison.md").read_text().endswith("held out, seed 2:\n\nthe values\n")
+
+
 def test_what_a_preset_says_of_an_optimizer_holds_unless_it_is_given(studied, tmp_path):
     words = ["compare", "decay", *TINY, "--variants", "clip+sgd", "--folder", str(tmp_path)]
     assert main(words) == 0
@@ -86,6 +106,7 @@ def test_a_scan_chooses_and_then_runs_the_best(studied, tmp_path, monkeypatch, c
     ("words", "message"),
     [
         (["compare", "decoupling", "--holdout", "none"], "holdout=None cannot be given: 'decoupling' chooses settings"),
+        (["compare", "decoupling", "--tune", "lr=1,2"], "--tune lr=1,2 cannot be given: 'decoupling' tries settings"),
         (["compare", "geometry"], "unknown comparison 'geometry'. Did you mean 'geometries'?"),
         (["compare", "geometries", "--variants", "cosin"], "unknown variant of 'geometries' 'cosin'"),
         (["compare", "geometries", "--geometry", "cosine"], "cannot be given: 'geometries' compares by geometry"),

@@ -3,6 +3,7 @@
 import pytest
 
 from clipedu import Experiment
+from clipedu.studies import tuning
 from clipedu.studies.tuning import default_range, tune, tune_cells
 from clipedu.training.trainer import Trainer
 from clipedu.utils.finite import NotFinite
@@ -52,9 +53,24 @@ def test_each_cell_has_its_own_and_one_without_a_score_stays_as_it_is(tmp_path, 
 
     monkeypatch.setattr(Trainer, "_train_on", diverge)
     cells = {f"adamw-{loss}": TINY.replace(loss=loss) for loss in ("clip", "cyclip")}
-    options = {"pruner": "none", "holdout": 0.25, "progress": False}
-    tuned = tune_cells(cells, "lr=0.01", tmp_path, **options)
-    assert (
-        tuned["adamw-clip"] == cells["adamw-clip"].replace(lr=0.01) and tuned["adamw-cyclip"] == cells["adamw-cyclip"]
-    )
+    tuned = tune_cells(cells, ["lr=0.01..0.011"], tmp_path, trials=1, pruner="none", holdout=0.25, progress=False)
+    found = tuned.experiments
+    assert found["adamw-clip"] == cells["adamw-clip"].replace(lr=found["adamw-clip"].lr) != cells["adamw-clip"]
+    assert found["adamw-cyclip"] == cells["adamw-cyclip"] and "adamw-cyclip: as it was" in tuned.text
     assert "adamw-cyclip stays as it is" in caplog.text and (tmp_path / "tuning/adamw-clip/study.db").is_file()
+
+
+def test_listed_values_are_tried_side_by_side_but_not_where_they_change_the_data(tmp_path, monkeypatch):
+    for name in ("choose", "tune"):
+        monkeypatch.setattr(tuning, name, lambda *_, name=name, **__: pytest.fail(name))
+    for words, way in (
+        (["lr=0.1,0.2"], "choose"),
+        (["lr=0.1..0.2"], "tune"),
+        (["train_size=48,64"], "tune"),
+        (["lr"], "tune"),
+    ):
+        with pytest.raises(pytest.fail.Exception, match=f"^{way}$"):
+            tune_cells({"one": TINY}, words, tmp_path)
+    assert "lr weight_decay=0.1: of several settings each needs its values" in message_of(
+        tune_cells, {"one": TINY}, ["lr", "weight_decay=0.1"], tmp_path
+    )
