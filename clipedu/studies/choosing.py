@@ -47,7 +47,7 @@ class Chosen:
     table: pandas.DataFrame
 
     def markdown(self) -> str:
-        """Return a row an experiment: its values, its score, and what stands at an end."""
+        """Return a table: of each experiment its values and score."""
         names = [name for name in self.table.columns if name not in ("experiment", "status", "score", "chosen", "ends")]
         rows = []
         for name, own in self.table.groupby("experiment", sort=False):
