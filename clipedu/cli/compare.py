@@ -36,7 +36,7 @@ def add_compare(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentP
         "what", metavar="WHAT", type=word, help="; ".join(f"{k}: {v.description}" for k, v in COMPARISONS.items())
     )
     parser.add_argument(
-        "--seeds", nargs="+", action="extend", type=int, metavar="SEED", help="default: 0 1 2; 0 for norms and decay"
+        "--seeds", nargs="+", action="extend", type=int, metavar="SEED", help="default: 0 1 2; 0 for decay"
     )
     parser.add_argument(
         "--variants", nargs="+", action="extend", metavar="NAME", help="only these (default: all of the comparison)"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipedu.plots.style import COLOURS, dress, new_figure, panels
-from clipedu.plots.transfer import student_ends
+from clipedu.utils.statistics import student_ends
 
 if TYPE_CHECKING:
     import pandas

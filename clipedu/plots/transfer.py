@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clipedu.plots.style import COLOURS, DASHES, dress, log_in_words, new_figure, plain
-from clipedu.utils.statistics import interval
+from clipedu.utils.statistics import student_ends
 
 if TYPE_CHECKING:
     import pandas
@@ -65,12 +65,3 @@ def plot_transfer(frame: pandas.DataFrame, ways: Sequence[Way], score: str) -> F
     bands = f"bands: Student's 95 % interval over {frame['seed'].nunique()} seeds" if several else "one seed: no bands"
     figure.suptitle(f"Vertical lines: the best value of each momentum; {bands}", fontsize=11)
     return figure
-
-
-def student_ends(values: pandas.Series) -> tuple[float, float]:
-    """Return the ends of Student's 95 % interval of the mean.
-
-    They are those of the mean itself for one value.
-    """
-    mean, half = interval(values.tolist())
-    return (mean, mean) if math.isnan(half) else (mean - half, mean + half)

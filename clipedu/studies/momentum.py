@@ -30,7 +30,7 @@ from clipedu.studies.surfaces import peak
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_text
 from clipedu.utils.markdown import markdown_table
-from clipedu.utils.statistics import interval
+from clipedu.utils.statistics import geometric_interval, interval
 
 if TYPE_CHECKING:
     import pandas
@@ -110,7 +110,7 @@ def best_table(frame: pandas.DataFrame) -> pandas.DataFrame:
     for alpha, rows in peaks(frame).groupby("alpha", sort=False):
         row: dict[str, Any] = {"alpha": alpha, "seeds": len(rows), "inside": int(rows["inside"].sum())}
         for way in WAYS:
-            row[way], row[f"{way} low"], row[f"{way} high"] = _geometric(rows[way])
+            row[way], row[f"{way} low"], row[f"{way} high"] = geometric_interval(rows[way].dropna().tolist())
         made.append(row)
     return pandas.DataFrame(made)
 
@@ -132,7 +132,7 @@ def transfer_table(frame: pandas.DataFrame) -> pandas.DataFrame:
     for way in WAYS:
         wide = found.pivot(index="seed", columns="alpha", values=way).dropna()
         ratio = wide[wide.columns.max()] / wide[wide.columns.min()]
-        made[f"ratio in {way}"] = (*_geometric(ratio), 1.0, len(ratio))
+        made[f"ratio in {way}"] = (*geometric_interval(ratio.tolist()), 1.0, len(ratio))
     powers = []
     for _, rows in found.groupby("seed"):
         if len(rows) > 1:
@@ -201,12 +201,6 @@ def write_study(runs: Sequence[Run], folder: str | Path) -> str:
     figure = plot_transfer(frame, ways, f"{METRICS[SCORE].heading} on pairs held out (%)")
     save_figure(figure, folder / "momentum.png")
     return f"{text}\n\nFigure: {folder}/momentum.png. Tables: {folder}/momentum.md, {folder}/momentum.csv"
-
-
-def _geometric(values: pandas.Series) -> tuple[float, float, float]:
-    """Return the geometric mean and the ends of its interval."""
-    middle, half = interval(np.log(values.dropna()).tolist())
-    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
 
 def _best_text(best: pandas.DataFrame) -> str:

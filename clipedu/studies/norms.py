@@ -13,14 +13,16 @@ if its gradient is orthogonal to it, measured, as that of every layer is whose l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clipedu.plots.norm_ratios import plot_ratios
 from clipedu.plots.style import COLOURS, dress, line_style, log_in_words, new_figure, plain, save_figure
 from clipedu.studies.comparison import Comparison, variant
+from clipedu.studies.norm_ratios import BAND, causes_text, gate_table, gate_text, layer_table, ratio_table
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_text
 from clipedu.utils.markdown import frame_table
@@ -121,26 +123,30 @@ def steady_table(run: Run) -> pandas.DataFrame:
     return pandas.DataFrame(made)
 
 
-def summary_table(tables: dict[str, pandas.DataFrame]) -> pandas.DataFrame:
+def summary_table(tables: Mapping[str, pandas.DataFrame]) -> pandas.DataFrame:
     """Return how well the layers are predicted.
 
-    It has a row for each run, group of layers and way.
+    Args:
+        tables: by the run's name, "<variant>-seed<seed>": as `steady_table` returns them.
+    Returns:
+        a row for each variant, group of layers and way, over all seeds: shares in percent, errors as fractions.
     """
     import pandas
 
+    named = [table.assign(variant=name.rpartition("-seed")[0] or name) for name, table in tables.items()]
     made = []
-    for name, table in tables.items():
+    for variant_name, table in pandas.concat(named).groupby("variant", sort=False):
         groups = {"normalised": table[table["normalised"]], "other": table[~table["normalised"]]}
         for group, rows in groups.items():
             for way in WAYS if len(rows) else ():
                 error = (rows[way] - 1).abs()
                 made.append(
                     {
-                        "run": name,
-                        "layers": f"{len(rows)} {group}",
+                        "variant": variant_name,
+                        "layers": group,
                         "known": way,
-                        "within 5 %": int((error <= 0.05).sum()),
-                        "within 10 %": int((error <= 0.10).sum()),
+                        "within 5 % (%)": 100 * (error <= 0.05).mean(),
+                        "within 10 % (%)": 100 * (error <= 0.10).mean(),
                         "median error": error.median(),
                         "largest": error.max(),
                     }
@@ -226,7 +232,13 @@ def _draw_ends(ax: Axes, tables: list[pandas.DataFrame], runs: Sequence[Run], wa
 
 
 def write_study(runs: Sequence[Run], folder: str | Path) -> str:
-    """Write norms.png, norms.md and norms.csv; return summary and paths."""
+    """Write norms.png, norms-layers.png, norms.md and norms.csv.
+
+    The curves of norms.png are those of the first seed.
+
+    Returns:
+        tables and paths.
+    """
     import pandas
 
     folder = Path(folder)
@@ -237,13 +249,26 @@ def write_study(runs: Sequence[Run], folder: str | Path) -> str:
     summary = summary_table(tables)
     every = pandas.concat([table.assign(run=name) for name, table in tables.items()])
     write_text(folder / "norms.csv", every.to_csv(index=False))
-    parts = [f"# Norms: measured and predicted\n\n{__doc__}", frame_table(summary, 3)]
+    ratios = ratio_table(tables)
+    text = "\n\n".join(
+        [
+            gate_text(gate_table(ratios)),
+            f"Layers outside, in the mean over seeds:\n\n{causes_text(layer_table(ratios))}",
+            f"What more has to be known:\n\n{frame_table(summary, 3)}",
+        ]
+    )
+    parts = [
+        f"# Norms: measured and predicted\n\n{__doc__}",
+        text,
+        "![curves](norms.png)\n\n![layers](norms-layers.png)",
+    ]
     parts += [f"## {variant(run)}, seed {run.experiment.seed}\n\n{frame_table(tables[run.name], 3)}" for run in runs]
     write_text(folder / "norms.md", "\n\n".join(parts) + "\n")
-    save_figure(plot_study(runs), folder / "norms.png")
-    return (
-        f"{frame_table(summary, 3)}\n\nFigure: {folder}/norms.png. Every layer: {folder}/norms.md, {folder}/norms.csv"
+    save_figure(
+        plot_study([run for run in runs if run.experiment.seed == runs[0].experiment.seed]), folder / "norms.png"
     )
+    save_figure(plot_ratios(ratios, BAND), folder / "norms-layers.png")
+    return f"{text}\n\nFigures: norms.png, norms-layers.png. Every layer: norms.md, norms.csv. All in {folder}/"
 
 
 # A balance takes time: 2 * (sum of lr * weight_decay) is 16, 8 and 6 for the three. A second moment that forgets within 50
@@ -264,6 +289,5 @@ COMPARISON = Comparison(
         "optimizer_options": {"betas": [0.9, 0.98]},
         "norms_every": 4,
     },
-    seeds=(0,),
     study=write_study,
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas
     from torch import Tensor
 
 
@@ -55,3 +56,24 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
         return float(data.mean()) if len(data) else math.nan, math.nan
     half = t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / math.sqrt(len(data))
     return float(data.mean()), float(half)
+
+
+def student_ends(values: pandas.Series) -> tuple[float, float]:
+    """Return the ends of Student's 95 % interval of the mean.
+
+    They are those of the mean itself for one value: what seaborn takes as `errorbar`.
+    """
+    mean, half = interval(values.tolist())
+    return (mean, mean) if math.isnan(half) else (mean - half, mean + half)
+
+
+def geometric_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Compute the geometric mean and the ends of its interval.
+
+    It is Student's 95 % interval of the mean of the logarithms; nan for fewer than two values.
+
+    Args:
+        values: above 0.
+    """
+    middle, half = interval(np.log(np.asarray(values, dtype=float)).tolist())
+    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)

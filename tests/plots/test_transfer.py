@@ -2,10 +2,8 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from clipedu.plots.transfer import Way, plot_transfer, student_ends
-from clipedu.utils.statistics import interval
+from clipedu.plots.transfer import Way, plot_transfer
 from tests.helpers.figures import drawn, words
 
 
@@ -32,9 +30,3 @@ def test_a_panel_a_way_a_curve_and_a_best_value_a_momentum():
 def test_one_seed_has_no_band():
     figure = plot_transfer(frame((0,)), [Way("lr", "lr", {})], "average (%)")
     assert "one seed: no bands" in words(figure) and drawn(figure)
-
-
-def test_ends_of_the_interval():
-    mean, half = interval([1.0, 2.0, 4.0])
-    assert student_ends(pd.Series([1.0, 2.0, 4.0])) == pytest.approx((mean - half, mean + half))
-    assert student_ends(pd.Series([3.0])) == (3.0, 3.0)

@@ -103,22 +103,24 @@ def test_curves_are_at_the_recorded_steps_and_cadence_does_not_matter(runs):
 
 def test_summary_counts_layers(runs):
     table = steady_table(runs[0])
-    summary = summary_table({"a": table})
-    assert list(summary["layers"]) == ["1 normalised"] * 3 + ["2 other"] * 3
-    assert list(summary["known"]) == [*WAYS] * 2
+    summary = summary_table({"a-seed0": table, "a-seed1": table})
+    assert list(summary["layers"]) == ["normalised"] * 3 + ["other"] * 3
+    assert list(summary["known"]) == [*WAYS] * 2 and set(summary["variant"]) == {"a"}
     last = summary.iloc[-1]
-    assert last["within 10 %"] == 2 and last["largest"] >= last["median error"]
-    assert summary.iloc[3]["within 10 %"] == 1  # settings know nothing of the drift
+    assert last["within 10 % (%)"] == 100 and last["largest"] >= last["median error"]
+    assert summary.iloc[3]["within 10 % (%)"] == 50  # settings know nothing of the drift
 
 
 def test_written_study(runs, tmp_path):
     import pandas
 
     text = write_study(runs, tmp_path)
-    assert "| constant-seed0 | 1 normalised | settings | 1 |" in text
+    assert "| constant | 1 normalised | 1 | 100 |" in text
+    assert "| constant | other | matrix | drift | 1 of 2 |" in text
     assert len(pandas.read_csv(tmp_path / "norms.csv")) == 9
     assert "## adamc, seed 0" in (tmp_path / "norms.md").read_text()
-    assert (tmp_path / "norms.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("norms.png", "norms-layers.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     figure = plot_study(runs)
     lines = [line.get_label() for line in figure.axes[0].get_lines()]
     assert [label for label in lines if not label.startswith("_")] == ["constant", "cosine", "adamc"]

@@ -3,12 +3,13 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from clipedu.utils.statistics import interval, rank_correlation, share_of_wins
+from clipedu.utils.statistics import geometric_interval, interval, rank_correlation, share_of_wins, student_ends
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -56,3 +57,18 @@ def test_interval_holds_the_truth_in_nineteen_of_twenty():
 
 def test_interval_of_nothing():
     assert all(math.isnan(value) for value in interval([]))
+
+
+def test_ends_of_the_interval():
+    mean, half = interval([1.0, 2.0, 4.0])
+    assert student_ends(pd.Series([1.0, 2.0, 4.0])) == pytest.approx((mean - half, mean + half))
+    assert student_ends(pd.Series([3.0])) == (3.0, 3.0)
+
+
+def test_a_geometric_interval_is_that_of_the_logarithms():
+    middle, low, high = geometric_interval([0.5, 1.0, 8.0])
+    mean, half = interval(np.log([0.5, 1.0, 8.0]).tolist())
+    assert middle == pytest.approx(4 ** (1 / 3)) and (low, high) == pytest.approx(
+        (math.exp(mean - half), math.exp(mean + half))
+    )
+    assert geometric_interval([2.0])[0] == pytest.approx(2) and math.isnan(geometric_interval([2.0])[1])
