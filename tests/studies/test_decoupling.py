@@ -1,58 +1,17 @@
 """Maps of lr x decay: planted surfaces with a known answer, and runs of the real comparison."""
 
 import math
-from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from clipedu.config.experiment import Experiment
-from clipedu.studies.decoupling import (
-    COMPARISON,
-    DECAYS,
-    RATES,
-    best_settings,
-    differences,
-    final_scores,
-    follow,
-    map_measures,
-    measurements,
-    surface,
-    verdict,
-    write_study,
-)
+from clipedu.studies.decay_maps import DECAYS, RATES, best_settings, differences, final_scores, measurements
+from clipedu.studies.decoupling import COMPARISON, follow, verdict, write_study
 from clipedu.studies.runner import comparison_cells, run_comparison
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.statistics import interval
-
-BASE = Experiment(train_size=200, batch_size=50, holdout=0.25)
-
-
-def run_of(name, seed, score, **changes):
-    settings = COMPARISON.variants.get(name, {})
-    experiment = BASE.replace(**{**settings, **changes, "seed": seed})
-    metrics = {} if math.isnan(score) else {"tr@1": score, "ir@1": score, "average": score}
-    status = "failed" if math.isnan(score) else "finished"
-    return SimpleNamespace(name=f"{name}-seed{seed}", experiment=experiment, metrics=metrics, status=status)
-
-
-def planted(seeds=(0, 1, 2), optimizers=tuple(RATES), noise=0.2):
-    """A map of each optimizer: a box along the axes where decay is decoupled, a band along lr x decay where it is not."""
-    random, runs = np.random.default_rng(3), []
-    for seed in seeds:
-        for optimizer in optimizers:
-            x, y = (np.log10(values) - np.log10(values).mean() for values in (RATES[optimizer], DECAYS[optimizer]))
-            for i, lr in enumerate(RATES[optimizer]):
-                for j, decay in enumerate(DECAYS[optimizer]):
-                    off = (
-                        x[i] ** 2 + (y[j] / 2) ** 2
-                        if optimizer.endswith("w")
-                        else 4 * (x[i] + y[j] / 2) ** 2 + 0.1 * x[i] ** 2
-                    )
-                    score = 30 * math.exp(-off) + noise * random.standard_normal() + 2 * optimizer.endswith("w")
-                    runs.append(run_of(f"{optimizer}+lr{lr:g}+decay{decay:g}", seed, score))
-    return runs
+from tests.helpers.decay_maps import BASE, planted, run_of
 
 
 def finals(runs):
@@ -81,25 +40,9 @@ def test_decoupled_decay_is_the_share_that_a_step_takes():
         comparison_cells("decoupling", BASE, [0], given={"lr"})
 
 
-def test_planted_maps_are_told_apart():
-    frame = measurements(planted())
-    assert len(frame) == 300
-    measures = map_measures(frame).groupby("optimizer")["tilt"].mean()
-    assert abs(measures["adamw"]) < 0.02 and abs(measures["sgdw"]) < 0.02
-    assert measures["adam"] < -0.6 and measures["sgd"] < -0.6
-    best = best_settings(frame).loc["adamw"]
-    assert (best["lr"], best["decay"]) == (3e-3, 1e-3) and best["weight_decay"] == pytest.approx(1 / 3, rel=1e-5)
-    text = " ".join(verdict(frame, final_scores([])))
+def test_a_true_difference_of_maps_is_told():
+    text = " ".join(verdict(measurements(planted()), final_scores([])))
     assert "tilt, AdamW - Adam: +0." in text and "excludes 0" in text
-
-
-def test_surface_is_the_mean_over_seeds_and_a_failed_run_scores_nothing():
-    name = "adam+lr0.001+decay0.01"
-    runs = [run_of(name, 0, 10.0), run_of(name, 1, math.nan), run_of("adam+lr0.003+decay0.01", 0, 4.0)]
-    scores = surface(measurements(runs))
-    assert scores.loc[0.01].tolist() == [5.0, 4.0]
-    with pytest.raises(ClipeduError, match="there is no best setting"):
-        measurements([run_of(name, 0, math.nan)])
 
 
 def test_the_choice_is_made_by_the_mean_and_trained_on_all_pairs():
