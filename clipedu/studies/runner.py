@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipedu.config.experiment import Experiment
-from clipedu.studies import decay, decoupling, geometries, memory, momentum, norms, vit
+from clipedu.studies import attributes, decay, decoupling, geometries, memory, momentum, norms, vit
 from clipedu.studies.comparison import Comparison
 from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError, unknown_name
@@ -32,6 +32,7 @@ COMPARISONS: dict[str, Comparison] = {
     "norms": norms.COMPARISON,
     "decay": decay.COMPARISON,
     "memory": memory.COMPARISON,
+    "attributes": attributes.COMPARISON,
     "vit": vit.COMPARISON,
     "momentum": momentum.COMPARISON,
     "decoupling": decoupling.COMPARISON,
