@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clipedu.models.dual_encoder import DualEncoder, evaluating
 from clipedu.runs.checkpoint import step_of
-from clipedu.runs.folders import load_run
+from clipedu.runs.folders import check_named, load_run
 from clipedu.runs.run import Run
 from clipedu.utils.errors import ClipeduError, shorten, without_trace
 from clipedu.workflow.opening import Scale, is_of_library, open_model, scale_of
@@ -136,6 +136,7 @@ def open_release(
     """
     weights = None if weights is None else os.fspath(weights)
     if is_of_library(given):
+        check_named(os.fspath(given))
         if checkpoint != "last" or averaged:
             option = "averaged" if averaged else f"checkpoint={checkpoint}"
             raise ClipeduError(f"{option} has no effect: {given} is no run of clipedu, and has no checkpoints")
@@ -231,6 +232,14 @@ def own_tower(release: Release) -> TimmTower:
             "the library it came from"
         )
     return tower
+
+
+def dropped_norms(release: Release) -> dict[str, str]:
+    """Return the last norms that a run left out (`final_norm=False`), by the encoders' names."""
+    found = {
+        side: getattr(getattr(release.model, side), "dropped_norm", None) for side in ("image_encoder", "text_encoder")
+    }
+    return {side: name for side, name in found.items() if name is not None}
 
 
 def has_bias(projection: nn.Module) -> bool:

@@ -63,6 +63,7 @@ def test_what_cannot_be_opened(trained, released, tmp_path):
         (trained.folder, {"weights": "random"}, "weights='random' has no effect: .* is a run"),
         (released("clip")[0], {"averaged": True}, "averaged has no effect: .* is no run"),
         (released("clip")[0], {"checkpoint": "best"}, "checkpoint=best has no effect"),
+        (trained.folder.parent, {"checkpoint": "best"}, "is no run. Runs in it: .*mine: name one of them"),
     ):
         with pytest.raises(ClipeduError, match=said):
             open_release(given, **options)
