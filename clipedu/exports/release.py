@@ -205,9 +205,11 @@ def told_in_one_line(release: Release, library: str) -> Iterator[None]:
     Raises:
         ClipeduError: whatever failed inside, but for errors of the system.
     """
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (ClipeduError, OSError, MemoryError):
+    except (ClipeduError, OSError, MemoryError, SafetensorError):  # the last is a full disk: another library is no help
         raise
     except Exception as error:  # noqa: BLE001  each library refuses a model in its own way
         lines = without_trace(error).split("\n")
