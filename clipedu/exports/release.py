@@ -237,7 +237,10 @@ def own_tower(release: Release) -> TimmTower:
 
 
 def dropped_norms(release: Release) -> dict[str, str]:
-    """Return the last norms that a run left out (`final_norm=False`), by the encoders' names."""
+    """Return the last norms that a run left out, by encoder.
+
+    With `final_norm=False`.
+    """
     found = {
         side: getattr(getattr(release.model, side), "dropped_norm", None) for side in ("image_encoder", "text_encoder")
     }

@@ -62,9 +62,9 @@ model(transform(Image.open("photo.jpg").convert("RGB"))[None])"""
 
 
 def plain_tower(release: Release, library: str) -> TimmTower:
-    """Return how timm makes the image encoder again, if it has its last norm and no attention mask.
+    """Return how timm makes a plain image encoder again.
 
-    Only some libraries can be given one that is otherwise.
+    It is one with its last norm and without an attention mask, as not all libraries can be given others.
 
     Raises:
         ClipeduError: it is otherwise, or none of timm's.

@@ -84,7 +84,10 @@ def find_source(given: str | os.PathLike) -> Source:
 
 
 def is_released(name: str | os.PathLike) -> bool:
-    """Return whether a name is that of a released model, and of no run: with a library before it, a folder or file of one."""
+    """Return whether a name is that of a released model, and of no run.
+
+    It has a library before it, or is a folder or file of one.
+    """
     if os.fspath(name).startswith(PREFIXES):
         return True
     path = Path(name).expanduser()
