@@ -12,6 +12,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 
+from clipedu.utils.garbage import collect_seldom
+
+collect_seldom()  # as the command line does: a search goes through all objects of torch and of the tests before
+
 
 def pytest_make_parametrize_id(val, argname):
     """A long value is named by its length: workers must agree on the name, and a pickle is never the same twice."""

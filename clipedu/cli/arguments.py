@@ -65,7 +65,10 @@ class Parser(argparse.ArgumentParser):
         given, known = word.partition("=")[0], [name for name in self._option_string_actions if name.startswith("--")]
         if not given.startswith("-"):
             return f"there is no place for the word {quoted(given)}"
-        near = [name for name in known if name.startswith(given)] or difflib.get_close_matches(given, known, cutoff=0.6)
+        near = [name for name in known if name.startswith(given)]
+        if near:  # beside --seeds there is --data-seed
+            near += [name for name in known if name.endswith(given[1:]) and name not in near]
+        near = near or difflib.get_close_matches(given, known, cutoff=0.6)
         hint = f". Did you mean {' or '.join(near[:3])}?" if near and given != "--" else ""
         return f"unknown option {quoted(given)[1:-1]}{hint}"
 

@@ -95,15 +95,28 @@ def _check_owner(account: Mapping[str, Any], repository: str) -> None:
         )
 
 
+def _to_do(status: int) -> str:
+    """Say what may help after an answer of the hub."""
+    if status == 404:
+        return ": it was removed on the way, or HF_ENDPOINT is no hub"
+    if status == 409:
+        return ": it is changed by another one at this moment, try again"
+    if status == 429:
+        return ": it is asked too often, try again in some minutes"
+    return ": the fault is the hub's, try again later" if status >= 500 else ""
+
+
 @contextmanager
 def _explained(repository: str) -> Iterator[None]:
     """Turn errors of the hub about a model that is published into one line."""
-    failures: tuple[type[Exception], ...] = (*http_errors(), OSError, ValueError)
+    failures: tuple[type[Exception], ...] = (*http_errors(), OSError, ValueError, RuntimeError)
     try:
         yield
     except ClipeduError:
         raise
-    except failures as error:
+    except failures as failed:
+        cause = failed.__cause__  # the client wraps what happened to a large file in a RuntimeError
+        error = cause if isinstance(failed, RuntimeError) and isinstance(cause, Exception) else failed
         status = status_of(error)
         said = shorten((without_trace(error) or type(error).__name__).splitlines()[0], 200)
         owner = repository.partition("/")[0]
@@ -112,9 +125,9 @@ def _explained(repository: str) -> Iterator[None]:
         elif status == 403:
             what = f"this token may not write there: {_LOGIN} for {owner!r}, or publish under your own name"
         elif status is not None:
-            what = f"the hub answers {status} ({said})"
-        elif isinstance(error, ValueError):
+            what = f"the hub answers {status} ({said}){_to_do(status)}"
+        elif isinstance(error, (ValueError, RuntimeError)):
             what = f"the hub's client says: {said}"
         else:
-            what = f"the connection failed ({said}): the folder is kept, try again"
+            what = f"the connection failed ({said}): try again"
         raise ClipeduError(f"{repository} cannot be published: {what}") from None

@@ -31,6 +31,7 @@ class ClipeduConfig(PretrainedConfig):
         image_architecture, image_args: of `timm.create_model`.
         image_mask: shape and dtype of an attention mask of the image encoder; None for none.
         image_size: height and width of the images, pixels.
+        dropped: modules of the encoders that are left out, by name; the last norms of a model that was trained without them.
         text_config: of the text encoder, by its own names.
         text_pooling: "cls", "mean" or "last".
         text_padding_index: id of the padding token in the encoder's tables; None leaves what its class says.
@@ -50,6 +51,7 @@ class ClipeduConfig(PretrainedConfig):
         image_args: dict[str, Any] | None = None,
         image_mask: dict[str, Any] | None = None,
         image_size: int = 224,
+        dropped: list[str] | None = None,
         text_config: Any = None,
         text_pooling: str = "mean",
         text_padding_index: int | None = None,
@@ -65,7 +67,7 @@ class ClipeduConfig(PretrainedConfig):
         self.image_size, self.text_pooling, self.text_padding = image_size, text_pooling, text_padding
         text = {"model_type": "distilbert"} if text_config is None else text_config
         self.text_config = AutoConfig.for_model(**text) if isinstance(text, dict) else text
-        self.text_padding_index = text_padding_index
+        self.text_padding_index, self.dropped = text_padding_index, dropped or []
         self.widths = widths or [512, 768]
         self.embedding_dim, self.projection_bias = embedding_dim, projection_bias or [False, False]
         self.geometry, self.logit_bias = geometry, logit_bias
@@ -158,6 +160,9 @@ class ClipeduModel(PreTrainedModel):
         for module in self.text_encoder.modules():
             if config.text_padding_index is not None and isinstance(getattr(module, "padding_idx", None), int):
                 module.padding_idx = config.text_padding_index
+        for name in config.dropped:
+            parent, _, child = name.rpartition(".")
+            setattr(self.get_submodule(parent), child, nn.Identity())
         widths, biases = config.widths, config.projection_bias
         self.image_projection = nn.Linear(widths[0], config.embedding_dim, bias=biases[0])
         self.text_projection = nn.Linear(widths[1], config.embedding_dim, bias=biases[1])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clipedu.models.dual_encoder import DualEncoder, evaluating
 from clipedu.runs.checkpoint import step_of
-from clipedu.runs.folders import load_run
+from clipedu.runs.folders import check_named, load_run
 from clipedu.runs.run import Run
 from clipedu.utils.errors import ClipeduError, shorten, without_trace
 from clipedu.workflow.opening import Scale, is_of_library, open_model, scale_of
@@ -136,6 +136,7 @@ def open_release(
     """
     weights = None if weights is None else os.fspath(weights)
     if is_of_library(given):
+        check_named(os.fspath(given))
         if checkpoint != "last" or averaged:
             option = "averaged" if averaged else f"checkpoint={checkpoint}"
             raise ClipeduError(f"{option} has no effect: {given} is no run of clipedu, and has no checkpoints")
@@ -204,9 +205,11 @@ def told_in_one_line(release: Release, library: str) -> Iterator[None]:
     Raises:
         ClipeduError: whatever failed inside, but for errors of the system.
     """
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (ClipeduError, OSError, MemoryError):
+    except (ClipeduError, OSError, MemoryError, SafetensorError):  # the last is a full disk: another library is no help
         raise
     except Exception as error:  # noqa: BLE001  each library refuses a model in its own way
         lines = without_trace(error).split("\n")
@@ -231,6 +234,17 @@ def own_tower(release: Release) -> TimmTower:
             "the library it came from"
         )
     return tower
+
+
+def dropped_norms(release: Release) -> dict[str, str]:
+    """Return the last norms that a run left out, by encoder.
+
+    With `final_norm=False`.
+    """
+    found = {
+        side: getattr(getattr(release.model, side), "dropped_norm", None) for side in ("image_encoder", "text_encoder")
+    }
+    return {side: name for side, name in found.items() if name is not None}
 
 
 def has_bias(projection: nn.Module) -> bool:

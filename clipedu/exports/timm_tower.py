@@ -68,6 +68,8 @@ def timm_tower(encoder: nn.Module) -> TimmTower | None:
         ) from None
     if isinstance(encoder, (MaskedViT, MaskedEva)):
         return _vision_transformer(encoder, args)
+    if getattr(encoder, "num_classes", None) == 0:  # its classifier may have been taken off later
+        args["num_classes"] = 0
     return TimmTower(name, args)
 
 

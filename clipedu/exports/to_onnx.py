@@ -225,7 +225,9 @@ def _write(
             while cause.__cause__ is not None:  # its own words are of steps, not of what is wrong
                 cause = cause.__cause__
             reason = shorten((without_trace(cause) or type(cause).__name__).splitlines()[0], 200)
-            raise ClipeduError(f"torch cannot export {path.stem} of {release.name} to ONNX: {reason}") from None
+            raise ClipeduError(
+                f"torch cannot export {path.stem} of {release.name} to ONNX: {reason}. Try another library with --to"
+            ) from None
     check_sizes(program.model.graph.inputs, shapes, f"{path.stem} of {release.name}")
     program.model.metadata_props[FACTS] = json.dumps(facts(release))
     program.save(path, external_data=_is_large(module))

@@ -20,7 +20,7 @@ from clipedu.exports.bert import bert_config, bert_state
 from clipedu.exports.reading import save_reading
 from clipedu.exports.release import Release, check_equal, has_bias, own_tower
 from clipedu.exports.timm_tower import TimmTower
-from clipedu.exports.to_timm import masked_not
+from clipedu.exports.to_timm import plain_tower
 from clipedu.interop.open_clip_parts import quiet_open_clip
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_json, write_text
@@ -53,7 +53,7 @@ def write_open_clip(release: Release, folder: Path, where: str) -> None:
     if own_open_clip.fits(release):
         own_open_clip.write_own(release, folder, where)
         return
-    tower = masked_not(own_tower(release), release, "open_clip")
+    tower = plain_tower(release, "open_clip")
     _check(release)
     text = _text_config(release)
     write_json(folder / "config.json", {**text.to_dict(), **_timm_settings(release, tower)})

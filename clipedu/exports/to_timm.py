@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from clipedu.exports.release import Release, check_equal, has_bias, own_tower
+from clipedu.exports.release import Release, check_equal, dropped_norms, has_bias, own_tower
 from clipedu.exports.timm_tower import TimmTower
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.hub import quiet
@@ -32,7 +32,7 @@ def write_timm(release: Release, folder: Path, where: str, *, projection: bool =
     """
     import timm
 
-    tower = masked_not(own_tower(release), release, "timm")
+    tower = plain_tower(release, "timm")
     model = _with_projection(release, tower) if projection else _plain(release, tower)
     size = (3, release.image_size, release.image_size)
     mode = "center" if release.resize == "crop" else "squash"
@@ -61,14 +61,20 @@ transform = timm.data.create_transform(**timm.data.resolve_model_data_config(mod
 model(transform(Image.open("photo.jpg").convert("RGB"))[None])"""
 
 
-def masked_not(tower: TimmTower, release: Release, library: str) -> TimmTower:
-    """Return the tower, if it has no attention mask.
+def plain_tower(release: Release, library: str) -> TimmTower:
+    """Return how timm makes a plain image encoder again.
 
-    Only some libraries can be given one.
+    It is one with its last norm and without an attention mask, as not all libraries can be given others.
 
     Raises:
-        ClipeduError: it has one.
+        ClipeduError: it is otherwise, or none of timm's.
     """
+    tower = own_tower(release)
+    if dropped_norms(release):
+        raise ClipeduError(
+            f"the encoders of {release.name} have no last norm (final_norm=false), and those of {library} have one: --to transformers "
+            "and onnx leave it out"
+        )
     if tower.mask is not None:
         raise ClipeduError(
             f"the image encoder of {release.name} has an attention mask of its own (fractal, ALiBi), for which {library} has no "

@@ -18,7 +18,7 @@ from torch import nn
 
 from clipedu.exports import native
 from clipedu.exports.reading import save_reading
-from clipedu.exports.release import Release, check_equal, own_tower
+from clipedu.exports.release import Release, check_equal, dropped_norms, own_tower
 from clipedu.exports.timm_tower import TimmTower
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.hub import quiet
@@ -98,6 +98,7 @@ def _assembled(release: Release, tower: TimmTower, code: ModuleType) -> Any:
         image_args=tower.args,
         image_mask=kept,
         image_size=release.image_size,
+        dropped=[f"{side}.{name}" for side, name in dropped_norms(release).items()],
         text_config={key: value for key, value in text.items() if key not in ("_name_or_path", "transformers_version")},
         text_pooling=model.text_pooling,
         text_padding_index=_padding_index(model.text_encoder),

@@ -83,6 +83,20 @@ def find_source(given: str | os.PathLike) -> Source:
     raise ClipeduError(f"unknown model {quoted(text)}: no such folder or file.{meant(text)} Allowed: {FORMS}")
 
 
+def is_released(name: str | os.PathLike) -> bool:
+    """Return whether a name is that of a released model, and of no run.
+
+    It has a library before it, or is a folder or file of one.
+    """
+    if os.fspath(name).startswith(PREFIXES):
+        return True
+    path = Path(name).expanduser()
+    if path.is_dir():
+        here = {file.name for file in path.iterdir()}
+        return RUN not in here and bool({CONFIG, OPEN_CLIP_CONFIG} & here)
+    return path.suffix in SUFFIXES and path.is_file()
+
+
 def library_of(folder: Path, name: str, *, downloaded: bool = True) -> str:
     """Return whose model a folder holds, "open_clip" or "transformers".
 
@@ -148,7 +162,7 @@ def _of_file(file: Path, name: str) -> Source:
     if whose is None:
         raise ClipeduError(f"{name} holds no CLIP that is known here: its first tensor is {quoted(next(iter(names)))}")
     how = {
-        "open_clip": "the name does not stand in it: clipedu.adopt('open_clip:NAME', weights=FILE)",
+        "open_clip": f"the model's name does not stand in it: give open_clip:NAME as the model, and {name} as its weights (--weights)",
         "transformers": f"its {CONFIG} is not beside it: put both into one folder, with the tokenizer",
     }[whose]
     raise ClipeduError(f"{name} holds weights of {whose}, and {how}")

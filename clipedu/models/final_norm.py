@@ -49,4 +49,5 @@ def drop_final_norm(encoder: nn.Module, run: Callable[[], Any], name: str) -> No
         )
     parent, _, child = called[-1].rpartition(".")
     setattr(encoder.get_submodule(parent), child, nn.Identity())
+    encoder.dropped_norm = called[-1]  # type: ignore[assignment]
     encoder.made_as = f"{getattr(encoder, 'made_as', '')} without its last norm"  # type: ignore[assignment]

@@ -83,7 +83,7 @@ def comparison_cells(
     check_distinct("variants", only or ())
     for one in only or ():
         if one not in comparison.variants:
-            raise unknown_name(f"variant of {name!r}", one, comparison.variants)
+            raise unknown_name(f"variant of {name!r}", one, comparison.variants, most=8)
     varied = set.intersection(*map(set, comparison.variants.values())) | {"seed"}
     if clash := sorted(varied & set(given)):
         raise ClipeduError(f"{clash[0]}={getattr(base, clash[0])!r} cannot be given: {name!r} compares by {clash[0]}")

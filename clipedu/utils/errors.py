@@ -68,7 +68,7 @@ def quoted(given: object, most: int = 120) -> str:
     return _cut(text, most)
 
 
-def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> ClipeduError:
+def unknown_name(kind: str, given: object, allowed: Iterable[str], most: int | None = None) -> ClipeduError:
     """Make the error for an unknown name.
 
     It repeats the name, suggests the nearest and lists all.
@@ -77,8 +77,10 @@ def unknown_name(kind: str, given: object, allowed: Iterable[str]) -> ClipeduErr
         kind: what is named, e.g. "loss".
         given: the unknown name.
         allowed: the valid names.
+        most: names that are listed at most; the number of the others is said.
     """
     allowed = list(allowed)
     near = difflib.get_close_matches(str(given)[:200].lower(), allowed, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ClipeduError(f"unknown {kind} {shorten(repr(given))}.{hint} Allowed: {', '.join(allowed)}")
+    listed = ", ".join(allowed[:most]) + (f" and {len(allowed) - most} more" if most and len(allowed) > most else "")
+    return ClipeduError(f"unknown {kind} {shorten(repr(given))}.{hint} Allowed: {listed}")

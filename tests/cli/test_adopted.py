@@ -67,6 +67,11 @@ def test_photographs_are_made_square_as_the_model_reads_them(tmp_path, capsys):
             ["--model", "x"],
             "--model needs pairs to score on: --data NAME (captions), --zeroshot-data NAME (labels), or both",
         ),
+        (["{folder}", "--data", "scenes"], "is a released model, no run: give it as --model"),
+        (
+            ["open_clip:ViT-B-32"],
+            "give it as --model open_clip:ViT-B-32, with --data NAME, --zeroshot-data NAME or both",
+        ),
         (["run", "--data", "scenes"], "--data has no effect on a run: leave it out, or give --eval-data"),
         (["run", "--weights", "x"], "--weights has no effect on a run"),
         (["run", "--folder", "x"], "--folder has no effect on a run"),

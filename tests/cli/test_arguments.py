@@ -119,7 +119,10 @@ def test_no_option_is_abbreviated(command, capsys):
 
 def test_a_near_option_is_suggested(capsys):
     for words, message in (
-        (["compare", "norms", "--seed", "1"], "clipedu compare: unknown option --seed. Did you mean --seeds?"),
+        (
+            ["compare", "norms", "--seed", "1"],
+            "clipedu compare: unknown option --seed. Did you mean --seeds or --data-seed?",
+        ),
         (["train", "--learning-temperature", "true"], "Did you mean --learn-temperature"),
         (["train", "--qqqq"], "clipedu train: unknown option --qqqq (all options: clipedu train --help)"),
         (["quickstart", "now"], "clipedu quickstart: there is no place for the word 'now'"),

@@ -108,6 +108,7 @@ def test_a_scan_chooses_and_then_runs_the_best(studied, tmp_path, monkeypatch, c
         (["compare", "decoupling", "--holdout", "none"], "holdout=None cannot be given: 'decoupling' chooses settings"),
         (["compare", "decoupling", "--tune", "lr=1,2"], "--tune lr=1,2 cannot be given: 'decoupling' tries settings"),
         (["compare", "geometry"], "unknown comparison 'geometry'. Did you mean 'geometries'?"),
+        (["compare", "decoupling", "--variants", "x"], "adam+lr0.001+decay0.01 and 92 more"),
         (["compare", "geometries", "--variants", "cosin"], "unknown variant of 'geometries' 'cosin'"),
         (["compare", "geometries", "--geometry", "cosine"], "cannot be given: 'geometries' compares by geometry"),
     ],

@@ -90,7 +90,31 @@ def test_whose_token_it_is(token, tmp_path, monkeypatch):
 
 def test_what_the_hub_refuses(folder, token, tmp_path, monkeypatch):
     broken = {"/api/models/me/full/preupload/main": Fault(status=507)}
-    with serving(tmp_path / "hub", monkeypatch, lambda request: broken.get(request.path)):
+    broken |= {f"/api/models/me/{status}/commit/main": Fault(status=status) for status in (404, 409)}
+    broken["/api/models/me/cut/commit/main"] = Fault(cut=0)
+    stored: list[Fault] = []  # of large files
+
+    def fault(request):
+        return stored[0] if stored and request.path.startswith("/stored/") else broken.get(request.path)
+
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client tries again
+    with serving(tmp_path / "hub", monkeypatch, fault):
+        for name, said in (
+            ("404", r"the hub answers 404 \(.*\): it was removed on the way, or HF_ENDPOINT is no hub$"),
+            ("409", r"the hub answers 409 \(.*\): it is changed by another one at this moment, try again$"),
+            ("cut", r"the connection failed \(.*\): try again$"),
+        ):
+            with pytest.raises(ClipeduError, match=f"^me/{name} cannot be published: {said}"):
+                push(folder, f"me/{name}", changed={})
+        for wrong, said in (
+            (Fault(status=403), "this token may not write there"),
+            (Fault(status=500), r"the hub answers 500 \(.*\): the fault is the hub's, try again later$"),
+            (Fault(cut=100), r"the connection failed \(.*\): try again$"),
+        ):
+            stored[:] = [wrong]
+            with pytest.raises(ClipeduError, match=f"^me/x cannot be published: {said}"):
+                push(folder, "me/x", changed={})
+        stored.clear()
         with pytest.raises(ClipeduError, match="^you/x cannot be published: this token may not write there: .*'you'"):
             push(folder, "you/x", changed={})
         with pytest.raises(ClipeduError, match="^me/full cannot be published: the hub answers 507"):

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from clipedu import ClipeduError
 from clipedu.exports.release import check_equal, has_bias, open_release, own_tower, told_in_one_line
@@ -63,6 +64,7 @@ def test_what_cannot_be_opened(trained, released, tmp_path):
         (trained.folder, {"weights": "random"}, "weights='random' has no effect: .* is a run"),
         (released("clip")[0], {"averaged": True}, "averaged has no effect: .* is no run"),
         (released("clip")[0], {"checkpoint": "best"}, "checkpoint=best has no effect"),
+        (trained.folder.parent, {"checkpoint": "best"}, "is no run. Runs in it: .*mine: name one of them"),
     ):
         with pytest.raises(ClipeduError, match=said):
             open_release(given, **options)
@@ -93,8 +95,9 @@ def test_errors_of_libraries_are_one_line():
     ):
         with pytest.raises(ClipeduError, match=said), told_in_one_line(release(), "timm"):
             raise raised
-    with pytest.raises(OSError, match="disk"), told_in_one_line(release(), "timm"):
-        raise OSError("disk full")
+    for kind in (OSError, SafetensorError):
+        with pytest.raises(kind, match="disk"), told_in_one_line(release(), "timm"):
+            raise kind("disk full")
 
 
 def test_biases_and_towers():

@@ -1,6 +1,7 @@
 """Image encoders as timm makes them again."""
 
 import pytest
+import timm
 import torch
 
 from clipedu import ClipeduError
@@ -24,6 +25,13 @@ OPTIONS = {
     "alibi": ("fractal_vit_nano_patch4_32", {"pos_embed": "alibi"}),
     "fractal-rope": ("fractal_vit_nano_patch4_32", {"pos_embed": "rope"}),
 }
+
+
+def test_a_classifier_that_was_taken_off_later():
+    """As open_clip does."""
+    encoder = timm.create_model("test_vit", num_classes=5)
+    encoder.reset_classifier(0)
+    timm_tower(encoder).build().load_state_dict(encoder.state_dict())
 
 
 @pytest.mark.parametrize("kind", OPTIONS)

@@ -40,6 +40,11 @@ def test_loaded_by_timm(changes, projection, tmp_path, monkeypatch):
     ("changes", "projection", "said"),
     [
         ({"image_encoder": "fractal_vit_nano_patch4_32", "image_options": VIT}, False, "an attention mask of its own"),
+        (
+            REGISTERS | {"final_norm": False},
+            False,
+            "have no last norm .* of timm have one: --to transformers and onnx leave it",
+        ),
         ({"geometry": "lorentz"}, True, "'lorentz', which timm does not have: leave the projection out"),
     ],
 )

@@ -19,6 +19,7 @@ KINDS = {
     "as it is": {"scale": None},
     "bias": {"projection_bias": True, "scale": Scale(9.0, -4.0)},
     "fractal": FRACTAL,
+    "without last norms": {**FRACTAL, "final_norm": False},
     "alibi": {**FRACTAL, "image_options": VIT | {"pos_embed": "alibi"}},
     "rope": {**FRACTAL, "image_options": VIT | {"pos_embed": "rope", "extra": "registers", "registers": 2}},
     "mpnet": {

@@ -114,6 +114,9 @@ def serve_hub(
             wrong = fault(Request(self.command, path, 0, counts[path], dict(self.headers))) or Fault()
             if wrong.status:
                 return self.answer(wrong.status, b"refused", wrong.headers)
+            if wrong.cut is not None:
+                self.close_connection = True
+                return None
             if path == "/api/validate-yaml":
                 return self.tell({"errors": [], "warnings": []})
             if self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -161,6 +164,14 @@ def serve_hub(
 
         def do_PUT(self):
             """A large file."""
+            wrong = fault(Request(self.command, self.path, 0, 1, dict(self.headers))) or Fault()
+            if wrong.cut is not None:  # in the middle of it
+                self.rfile.read(wrong.cut)
+                self.close_connection = True
+                return None
+            if wrong.status:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                return self.answer(wrong.status, b"refused", wrong.headers)
             content = self.rfile.read(int(self.headers["Content-Length"]))
             digest = hashlib.sha256(content).hexdigest()
             stored[digest] = content

@@ -90,7 +90,7 @@ def test_folders_without_a_model(released, tmp_path):
 
 def test_files_without_settings(released, tmp_path):
     for kind, whose in (
-        ("vit", "open_clip, and the name does not stand in it"),
+        ("vit", "open_clip, and the model's name does not stand in it: give open_clip:NAME as the model, and /"),
         ("clip", "transformers, and its config.json"),
     ):
         file = tmp_path / f"{kind}.safetensors"
