@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from clipedu.cli.arguments import add_jobs, add_tune, path, word
 from clipedu.config.command_line import add_experiment, experiment_changes
-from clipedu.config.presets import PRESETS
 from clipedu.studies.comparison import (
     comparison_notes,
     comparison_table,
@@ -60,7 +59,7 @@ def compare(args: argparse.Namespace) -> None:
     from clipedu.runs.folders import make_folder
     from clipedu.runs.lock import locked
     from clipedu.training.effects import refuse_without_effect
-    from clipedu.workflow.starting import experiment_of
+    from clipedu.workflow.starting import experiment_of, of_optimizers
 
     preset, changes = args.preset or "laptop", experiment_changes(args)
     base = experiment_of(preset, changes)
@@ -73,7 +72,7 @@ def compare(args: argparse.Namespace) -> None:
         args.seeds or comparison.seeds,
         given=changes,
         only=args.variants,
-        per_optimizer=PRESETS[preset].per_optimizer,
+        per_optimizer=of_optimizers(preset, base),
     )
     every = [experiment for of_seed in cells.values() for experiment in of_seed.values()]
     if comparison.follow:  # these are scored on the sets that `every` leaves alone

@@ -12,7 +12,6 @@ from clipedu.cli.arguments import add_jobs, add_tune, path
 from clipedu.cli.left_out import print_left_out_of_run
 from clipedu.config.command_line import add_experiment, experiment_changes
 from clipedu.config.experiment import Experiment
-from clipedu.config.presets import PRESETS
 from clipedu.evaluation.metrics import SCORES
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.ranks import check_one_process
@@ -103,7 +102,7 @@ def _cells(args: argparse.Namespace, folder: Path) -> dict[str, Experiment]:
     """Return the cells that the arguments ask for."""
     from clipedu.studies.grid import COURSE_LOSSES, COURSE_OPTIMIZERS, cells, cells_there
     from clipedu.training.effects import refuse_without_effect
-    from clipedu.workflow.starting import experiment_of
+    from clipedu.workflow.starting import experiment_of, of_optimizers
 
     preset = args.preset or "laptop"
     changes = experiment_changes(args)
@@ -111,13 +110,9 @@ def _cells(args: argparse.Namespace, folder: Path) -> dict[str, Experiment]:
         raise ClipeduError(
             f"--seed {changes['seed']} and --seeds {_words(args.seeds)} cannot both be given: leave out one"
         )
-    per_optimizer = {
-        name: {key: value for key, value in settings.items() if key not in changes}
-        for name, settings in PRESETS[preset].per_optimizer.items()
-    }
     base = experiment_of(preset, changes)
     losses, optimizers = args.losses or COURSE_LOSSES, args.optimizers or COURSE_OPTIMIZERS
-    experiments = cells(base, losses, optimizers, per_optimizer, args.seeds)
+    experiments = cells(base, losses, optimizers, of_optimizers(preset, base), args.seeds, changes)
     refuse_without_effect(list(experiments.values()), changes)
     return cells_there(experiments, folder)
 

@@ -103,7 +103,7 @@ def sweep(args: argparse.Namespace) -> None:
         if field in changes and (not item or item in changes[field]):
             raise ClipeduError(f"{name} is given, and varied too: leave one of them out")
     given = {name: getattr(args, name) if getattr(args, name) is not None else kept.get(name) for name in OPTIONS}
-    plan = make_plan(base, vary, compared, **given)
+    plan = make_plan(base, vary, compared, **given, given=frozenset(changes))
     stem = args.file.stem if args.file else preset
     folder = Path(args.folder or kept.get("folder", f"runs/sweep-{stem}"))
     args.how_to_go_on = "The same command continues with the trials that are missing."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from clipedu.exports.to_open_clip import CONFIG, lines_open_clip, settings_text,
 from clipedu.exports.to_timm import lines_timm, write_timm
 from clipedu.exports.to_transformers import lines_transformers, write_transformers
 from clipedu.utils.errors import ClipeduError, unknown_name
-from clipedu.utils.files import atomic_folder, write_text
+from clipedu.utils.files import atomic_folder, reported, write_text
 
 CARD = "README.md"
 Write = Callable[[Release, Path, str], None]  # release, folder to write to, name it will have
@@ -155,8 +156,16 @@ def check_free(folder: Path) -> None:
     """Check that a folder can be written: it is not there, or empty.
 
     Raises:
-        ClipeduError: it holds something, is no folder, or is the current one.
+        ClipeduError: it holds something, is no folder, is the current one, is among a run's own files, or cannot be written.
     """
+    above = [path for path in folder.resolve().parents if os.path.lexists(path)]
+    run = next((path for path in above if (path / "experiment.json").is_file()), None)
+    if run is not None and not folder.resolve().relative_to(run).parts[0].startswith("export"):
+        raise ClipeduError(
+            f"{folder} is inside the run {run}, among its own files: give another --out, such as {run / 'export'}"
+        )
+    with reported(folder, "Give another --out"):
+        tempfile.TemporaryFile(dir=above[0]).close()
     if folder.is_dir() and not any(folder.iterdir()):
         if folder.resolve() == Path.cwd():
             raise ClipeduError(

@@ -33,7 +33,13 @@ _OWN = ("r", "inference_mode", "task_type", "modules_to_save", "bias")  # set he
 
 
 def add_adapters(
-    model: DualEncoder, rank: int, options: Mapping[str, Any] | None = None, *, image_size: int, seed: int = 0
+    model: DualEncoder,
+    rank: int,
+    options: Mapping[str, Any] | None = None,
+    *,
+    image_size: int,
+    seed: int = 0,
+    tell: bool = True,
 ) -> None:
     """Add LoRA adapters to the encoders that are not frozen.
 
@@ -46,6 +52,7 @@ def add_adapters(
         options: further arguments of `peft.LoraConfig`; lora_alpha is 2 * rank, target_modules are all linear layers where not given.
         image_size: height and width of the images.
         seed: of what is drawn.
+        tell: write that log line; False for a model that is loaded, not trained.
     Raises:
         ClipeduError: peft is not installed, an option that it does not take, no layer that can be adapted, or a rank above all their
             sides.
@@ -79,7 +86,8 @@ def add_adapters(
     for layer in [module for module in model.modules() if _is_adapter(module)]:
         if cast(Any, layer).get_base_layer() in read:
             _let_be_read(layer, words)
-    _tell_left_out(model, weights)
+    if tell:
+        _tell_left_out(model, weights)
     for wrapper in [module for module in model.modules() if hasattr(module, "parameter_name") and _is_adapter(module)]:
         own = cast(Any, wrapper).get_base_layer()._parameters  # a forward pass takes it out and puts it at the end:
         own[wrapper.parameter_name] = own.pop(

@@ -57,7 +57,7 @@ def load_model(run: Stored, which: str, *, averaged: bool, merged: bool) -> Dual
         freeze(model, [side for side in ("image", "text") if getattr(ex, f"{side}_frozen")])
         lock(model, ex.lock)
         if ex.lora_rank is not None:
-            add_adapters(model, ex.lora_rank, ex.lora_options, image_size=ex.image_size, seed=ex.seed)
+            add_adapters(model, ex.lora_rank, ex.lora_options, image_size=ex.image_size, seed=ex.seed, tell=False)
     model.load_state_dict(_fitting(run, model.state_dict(), which=which, averaged=averaged))
     return (merge_adapters(model) if merged else model).eval()
 

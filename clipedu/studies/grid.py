@@ -33,6 +33,7 @@ from clipedu.training.objective import check_names
 from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.files import write_json
+from clipedu.workflow.starting import with_loss
 
 __all__ = [
     "COURSE_LOSSES",
@@ -56,6 +57,7 @@ def cells(
     optimizers: Sequence[str] = COURSE_OPTIMIZERS,
     per_optimizer: Mapping[str, Mapping[str, Any]] | None = None,
     seeds: Sequence[int] | None = None,
+    given: Collection[str] = (),
 ) -> dict[str, Experiment]:
     """Return the experiments of a grid by their folder's name.
 
@@ -68,6 +70,7 @@ def cells(
         optimizers: names of `OPTIMIZERS`.
         per_optimizer: changes for the cells of one optimizer, e.g. {"sgd": {"lr": 0.5}}.
         seeds: of initial weights and order of batches, of the same data; None is that of `base`.
+        given: fields of `base` that the user has set, which stay with every loss and optimizer.
 
     Raises:
         ClipeduError: an unknown loss or optimizer, or one that is named twice, as a seed too.
@@ -79,9 +82,10 @@ def cells(
     for seed in seeds or (base.seed,):
         for optimizer in optimizers:
             for loss in losses:
-                changes = {**(per_optimizer or {}).get(optimizer, {}), "seed": seed}
+                own = (per_optimizer or {}).get(optimizer, {})
+                changes = {key: value for key, value in own.items() if key not in given} | {"seed": seed}
                 name = f"{optimizer}-{loss}" + (f"-seed{seed}" if seeds and len(seeds) > 1 else "")
-                experiments[name] = base.replace(loss=loss, optimizer=optimizer, **changes)
+                experiments[name] = with_loss(base, loss, given).replace(optimizer=optimizer, **changes)
                 check_names(experiments[name])
     return experiments
 

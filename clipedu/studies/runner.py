@@ -22,6 +22,7 @@ from clipedu.studies import attributes, decay, decoupling, geometries, memory, m
 from clipedu.studies.comparison import Comparison
 from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError, unknown_name
+from clipedu.workflow.starting import with_loss
 
 if TYPE_CHECKING:
     from clipedu.runs.run import Run
@@ -92,7 +93,8 @@ def comparison_cells(
     def cell(changes: Mapping[str, Any], seed: int) -> Experiment:
         own = (per_optimizer or {}).get(changes.get("optimizer", base.optimizer), {})
         own = {key: value for key, value in own.items() if key not in given and key not in comparison.shared}
-        return base.replace(**{**free, **own, **changes, "seed": seed})
+        settings = {**free, **own, **changes, "seed": seed}
+        return with_loss(base, settings.get("loss", base.loss), given).replace(**settings)
 
     cells = {
         seed: {

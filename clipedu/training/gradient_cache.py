@@ -6,7 +6,7 @@ A contrastive loss needs all embeddings of a batch at once, so the gradients of 
 
     1. encode every part without keeping anything, and join the embeddings          [B, D]
     2. the loss of the whole batch, back to the embeddings: dL/d(embeddings)        [B, D]
-    3. encode every part again, now for the gradient, and pass its rows of dL/d(embeddings) on into the encoders
+    3. encode every part again, now for the gradient, and pass its rows of dL/d(embeddings) on into the encoders that are trained
 
 That costs a second forward pass. Dropout draws the same masks in both. Batch norm is the exception: it normalises within a
 part, and its running averages are updated in the second pass only.
@@ -58,9 +58,9 @@ def backward_in_parts(
     for part, state, gradient, context in zip(parts, states, gradients, contexts, strict=True):
         _set_random_state(device, state)
         with context():
-            again = encode(part)
+            pairs = [(x, dx) for x, dx in zip(encode(part), gradient, strict=True) if x.requires_grad]
             with statistics_kept(model) if checkpointing else nullcontext():
-                torch.autograd.backward(again, gradient)
+                torch.autograd.backward([x for x, _ in pairs], [dx for _, dx in pairs])
     _set_random_state(device, after)
 
 

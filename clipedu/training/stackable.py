@@ -80,7 +80,6 @@ def why_alone(experiment: Experiment) -> str:
         return "the loss's option 'max_scale': stacks have one range of logit scales"
     plain = Experiment()
     for name in (
-        "start",
         "lock",
         "lora_rank",
         "image_lr_scale",

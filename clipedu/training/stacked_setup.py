@@ -13,6 +13,7 @@ from clipedu.training.datasets import Data
 from clipedu.training.setup import prepare, prepare_beside
 from clipedu.training.stackable import OWN
 from clipedu.training.trainer import Trainer
+from clipedu.utils.errors import ClipeduError, quoted
 
 _OF_A_RUN = {
     *OWN,
@@ -39,12 +40,18 @@ class Encoders:
             experiment: both its encoders are frozen.
             data: its sets and tokenizer.
         Raises:
-            ClipeduError: as `prepare`.
+            ClipeduError: as `prepare`, or a model to start from whose projection is not linear.
         """
         settings = {name: value for name, value in dataclasses.asdict(experiment).items() if name not in _OF_A_RUN}
         key = id(data), json.dumps(settings, sort_keys=True)
         if key not in self._first:
             first = prepare(experiment, data, progress=self._progress)
+            for name in ("image_projection", "text_projection"):
+                if not isinstance(getattr(first.model, name), torch.nn.Linear):
+                    raise ClipeduError(
+                        f"start={quoted(experiment.start)} cannot be in a stack, which trains linear projections: its {name} is none. "
+                        "Leave it out, and train it with clipedu.fit"
+                    )
             first.model.remembered = {}
             first.precomputed = self._known(first.precomputed)
             self._first[key] = first

@@ -9,9 +9,11 @@ with, and how its images are made square. All of it stands in the experiment, so
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,39 @@ def experiment_of(preset: str | None, changes: dict[str, Any]) -> Experiment:
     if (start := settings.pop("start", None)) is None:
         return Experiment.preset(preset or "laptop", **changes)
     return start_from(start, settings.pop("start_weights", None), preset=preset or "laptop", **settings)
+
+
+def with_loss(experiment: Experiment, loss: str, given: Collection[str] = ()) -> Experiment:
+    """Return the same experiment with another loss.
+
+    One that fine-tunes a model has the options that `start_from` gives it with this loss, and not those of the model's own.
+
+    Args:
+        experiment: with the loss of its model, where it has a start.
+        loss: a name of `LOSSES`.
+        given: fields that a user has set, which stay.
+    """
+    other: dict[str, Any] = {}
+    if experiment.start is not None and loss != experiment.loss and loss in LOSSES:
+        other = _of_other_loss(loss, dataclasses.asdict(experiment))
+    return experiment.replace(**{name: value for name, value in other.items() if name not in given}, loss=loss)
+
+
+def of_optimizers(preset: str, experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """Return what a preset changes for each optimizer, by name.
+
+    Where an experiment fine-tunes a model with a part of the preset's learning rate, so do the others.
+
+    Args:
+        preset: its name.
+        experiment: made with it.
+    """
+    found, start = PRESETS[preset].per_optimizer, experiment.start
+    part = 1.0 if start is None else experiment.lr / Experiment.preset(preset).lr
+    return {
+        name: {key: value * part if key == "lr" else value for key, value in changes.items()}
+        for name, changes in found.items()
+    }
 
 
 def _of_released(model: DualEncoder, name: str, *, lora: bool) -> dict[str, Any]:

@@ -68,6 +68,17 @@ def test_places(trained, tmp_path):
     for name, what in (("file", "is no folder"), ("", "is not empty")):
         with pytest.raises(ClipeduError, match=what):
             check_free(tmp_path / name)
+    check_free(trained.folder / "export-mine")
+    for place in ("released", "checkpoint/mine"):
+        with pytest.raises(ClipeduError, match="among its own files"):
+            check_free(trained.folder / place)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_model_is_opened(trained, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(writing, "open_release", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ClipeduError, match="cannot be written: Not a directory. Give another --out"):
+        clipedu.export(trained.folder, "timm", tmp_path / "file" / "out")
 
 
 def test_an_empty_folder_by_other_names(trained, tmp_path, monkeypatch):

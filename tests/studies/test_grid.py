@@ -34,6 +34,13 @@ def test_cells_are_the_courses_five_by_three():
     assert {e.lr for e in experiments.values() if e.optimizer != "sgd"} == {Experiment().lr}
 
 
+def test_cells_that_fine_tune_have_the_options_of_their_own_loss():
+    base = Experiment(start="a-siglip", loss="siglip", loss_options={"bias": -10.0})
+    found = cells(base, ["clip", "siglip"], ["sgd"], {"sgd": {"lr": 0.5, "clip_grad": 1.0}}, given={"lr"})
+    assert found["sgd-clip"].loss_options == {} and found["sgd-clip"].learn_temperature
+    assert found["sgd-siglip"] == base.replace(optimizer="sgd", clip_grad=1.0)
+
+
 def test_unknown_names_are_told_before_anything_runs():
     with pytest.raises(ClipeduError, match="unknown loss 'simclr'"):
         cells(Experiment(), losses=["clip", "simclr"])

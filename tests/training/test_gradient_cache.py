@@ -51,6 +51,20 @@ def test_gradient_of_parts_is_that_of_the_whole(name, count):
         torch.testing.assert_close(dict(losses[1].named_buffers())[name], buffer)
 
 
+def test_a_tower_that_is_not_trained_gets_no_gradient():
+    """As with LiT: --image-frozen true --lock image_projection."""
+    model, whole = Towers(), batch(seed=3)
+    model.image.requires_grad_(False)
+    model(whole)[1].mul(model(whole)[0]).sum().backward()
+    expected = [p.grad.clone() for p in model.text.parameters()]
+    model.zero_grad()
+    backward_in_parts(model, parts_of(whole, 3), lambda x, y: (x * y).sum(), model)
+    for p, want in zip(model.text.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, want)
+    model.text.requires_grad_(False)
+    backward_in_parts(model, parts_of(whole, 3), lambda x, y: (x * y).sum(), model)  # what the loss learns may be left
+
+
 def test_small_batches_added_up_would_be_something_else():
     model, whole = Towers(), batch(seed=0)
     loss = build_loss("clip", temperature=0.1)

@@ -1,7 +1,9 @@
 """Frozen encoders and their features are made once for all runs that have the same."""
 
+import pytest
 import torch
 
+from clipedu import ClipeduError
 from clipedu.models.remembered import found_once
 from clipedu.training import stacked_setup
 from clipedu.training.datasets import load_training_data
@@ -25,6 +27,21 @@ def test_encoders_are_made_once_and_weights_for_each(quick, monkeypatch):
     found_once(one.model, "key", lambda: 1)
     encoders.forget()
     assert one.model.remembered == {}
+
+
+def test_a_model_without_a_projection_is_refused(quick, monkeypatch):
+    """As a SigLIP's image tower."""
+    base = quick.replace(image_frozen=True, text_frozen=True)
+    data, original = load_training_data(base), stacked_setup.prepare
+
+    def without(*args, **kwargs):
+        trainer = original(*args, **kwargs)
+        trainer.model.image_projection = torch.nn.Identity()
+        return trainer
+
+    monkeypatch.setattr(stacked_setup, "prepare", without)
+    with pytest.raises(ClipeduError, match="its image_projection is none"):
+        Encoders(progress=False).trainer(base, data)
 
 
 def test_equal_features_are_held_once(quick, tmp_path):

@@ -36,6 +36,23 @@ def check_same(run, single) -> None:
     assert (run.history["loss"] - single.history["loss"]).abs().max() <= 1e-5 * single.history["loss"].abs().max()
 
 
+def test_heads_of_a_model_that_is_trained_already(frozen, tmp_path):
+    """As after `clipedu train --from`: equal to single runs, also in what their folders keep."""
+    fit(frozen.replace(epochs=1), tmp_path / "before", progress=False, report=False)
+    changes = {"image_frozen": True, "text_frozen": True, "batch_size": frozen.batch_size, "epochs": 1}
+    many = [clipedu.start_from(tmp_path / "before", lr=lr, **changes) for lr in (1e-3, 3e-3)]
+    many = [
+        one.replace(train_size=frozen.train_size, eval_data=frozen.eval_data, holdout=frozen.holdout) for one in many
+    ]
+    runs = fit_heads(many, tmp_path / "stack", progress=False)
+    single = fit(many[1], tmp_path / "one", progress=False, report=False)
+    check_same(runs[1], single)
+    kept = load_run(runs[1].folder).weights()
+    assert all(
+        distance(value, kept[name]) < 1e-5 for name, value in single.weights().items() if value.is_floating_point()
+    )
+
+
 @pytest.mark.parametrize(("loss", "optimizer"), [("clip", "adamw"), ("sogclr", "adamc"), ("vicreg", "sgd")])
 def test_a_folder_of_each_is_a_run(frozen, data, tmp_path, loss, optimizer):
     many = dict(zip("abc", variants(frozen, loss, optimizer), strict=True))

@@ -9,7 +9,7 @@ import torch
 
 import clipedu
 from clipedu import ClipeduError, Experiment, adopt, fit, load_run, resume, start_from
-from clipedu.workflow.starting import LORA_LR, LR, experiment_of
+from clipedu.workflow.starting import LORA_LR, LR, experiment_of, of_optimizers, with_loss
 from tests.helpers.released import save_open_clip, save_transformers
 
 pytestmark = pytest.mark.xdist_group("interop")
@@ -71,6 +71,17 @@ def test_a_siglip_keeps_its_loss_unless_told(models, caplog):
     assert other.loss == "clip" and other.learn_temperature and other.loss_options == {}
     assert "trained with the loss siglip (logit scale" in caplog.text
     assert "fine-tuned with the loss clip (logit scale 20)" in caplog.text
+
+
+def test_another_loss_in_a_grid_is_as_in_a_run_of_its_own(models):
+    """Of a SigLIP, whose options no other loss has; and an optimizer has the same part of the preset's rate."""
+    base = start_from(models / "siglip", preset="tiny")
+    for loss in ("clip", "sogclr", "siglip"):
+        assert with_loss(base, loss) == start_from(models / "siglip", preset="tiny", loss=loss)
+    assert with_loss(base.replace(learn_temperature=False), "clip", {"learn_temperature"}).learn_temperature is False
+    assert with_loss(Experiment(loss_options={"scale": "clip"}), "sogclr").loss_options == {"scale": "clip"}
+    assert of_optimizers("tiny", base)["sgd"] == {"lr": pytest.approx(LR * 10), "clip_grad": 10.0}
+    assert of_optimizers("tiny", Experiment(lr=1.0))["sgd"]["lr"] == 0.03
 
 
 @pytest.mark.parametrize("changes", [{"temperature": 0.01}, {"loss": "sogclr"}, {"loss": "vicreg"}])
@@ -135,6 +146,12 @@ def test_a_run_needs_nothing_of_the_model_it_started_from(tuned):
             torch.testing.assert_close(unit(one), unit(other), rtol=0, atol=1e-6)
     assert "lora_A" in " ".join(run.layers["layer"]) and set(run.norms["part"]) == {"all", "image", "text"}
     assert "--from" in run.command and "released" not in run.command and "--layer-decay 0.5" in run.command
+
+
+def test_what_has_no_adapter_is_told_in_training_alone(tuned, caplog):
+    with caplog.at_level(logging.INFO):
+        load_run(tuned.folder).model()
+    assert "without an adapter" not in caplog.text
 
 
 def test_it_goes_on_as_if_it_had_never_stopped(tuned, tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipedu.config.experiment import HOW, Experiment
+from clipedu.config.experiment import HOW, OF_START, Experiment
 from clipedu.config.named_settings import split_name, with_settings
 from clipedu.evaluation.metrics import BY_RANK
 from clipedu.plots.sweep import Scale
@@ -17,6 +17,7 @@ from clipedu.runs.paths import with_absolute_paths
 from clipedu.studies.sweep.space import Axis, Range, Values, axes, shown
 from clipedu.utils.checks import check_distinct, checked_choice, checked_number, is_finite_number
 from clipedu.utils.errors import ClipeduError, quoted
+from clipedu.workflow.starting import with_loss
 
 SAMPLERS = {
     "tpe": "learns from the trials so far where to look (tree-structured Parzen estimator)",
@@ -50,6 +51,7 @@ class Plan:
         holdout: share of the training pairs that trials do not train on, and are scored on.
         metric: the score to choose by, on these pairs: of `METRICS_TO_CHOOSE_BY`.
         sampler_seed: of what the sampler draws.
+        given: fields of `base` that the user has set, which stay with every loss.
     Raises:
         ClipeduError: one of them is not allowed.
     """
@@ -64,6 +66,7 @@ class Plan:
     holdout: float = 0.1
     metric: str = "average"
     sampler_seed: int = 0
+    given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         checked_choice("sampler", self.sampler, list(SAMPLERS))
@@ -85,6 +88,9 @@ class Plan:
         if not self.seeds:
             raise ClipeduError("there are no seeds: give at least one, such as 0")
         check_distinct("seeds", self.seeds)
+        for name in (*self.vary, *self.variants):
+            if self.base.start is not None and name.partition(".")[0] in set(OF_START) - {"image_size"}:
+                raise ClipeduError(f"{name} cannot be varied beside start={quoted(self.base.start)}, which fixes it")
         for seed in self.seeds:
             self.base.replace(seed=seed)
         if self.base.holdout is not None:
@@ -177,7 +183,8 @@ class Plan:
 
         It is that of `trial`, with all training pairs.
         """
-        return with_settings(self.base, {**self.variant_settings()[variant], **settings, "seed": seed})
+        chosen = {**self.variant_settings()[variant], **settings, "seed": seed}
+        return with_settings(with_loss(self.base, chosen.get("loss", self.base.loss), self.given), chosen)
 
     def facts(self) -> dict[str, str]:
         """Return what makes two sweeps the same one, as words by name.

@@ -46,6 +46,9 @@ def trial_rows(studies: Mapping[str, optuna.Study], plan: Plan) -> pandas.DataFr
             kept = trial.user_attrs
             shared = {"variant": variant, "trial": trial.number, "state": STATES[trial.state.name]}
             settings = {**compared, **kept.get(SETTINGS, {})}
+            settings = {
+                name: "none" if value is None else value for name, value in settings.items()
+            }  # nan in a column of numbers
             note = kept.get(NOTE, "its process was killed, each time" if trial.state.name == "FAIL" else "")
             scores = kept.get(SCORES, {})
             for seed in plan.seeds if scores else (None,):

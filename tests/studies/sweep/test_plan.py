@@ -37,6 +37,15 @@ def test_options_are_added_to_those_of_the_base():
     assert plan.best("all", {"loss_options.gamma": 0.5}, 0).loss_options == {"rho": 8.0, "gamma": 0.5}
 
 
+def test_trials_that_fine_tune_have_the_options_of_their_own_loss():
+    base = Experiment(start="a-siglip", loss="siglip", loss_options={"bias": -10.0})
+    plan = make_plan(base, ["lr=1e-3,1e-2"], ["loss=clip,siglip"])
+    assert plan.best("loss=clip", {}, 0).loss_options == {} and plan.best("loss=clip", {}, 0).learn_temperature
+    assert plan.best("loss=siglip", {}, 0) == base
+    said = message_of(make_plan, base, ["embedding_dim=8,16"])
+    assert said == "embedding_dim cannot be varied beside start='a-siglip', which fixes it"
+
+
 @pytest.mark.parametrize(
     ("vary", "options", "message"),
     [

@@ -9,7 +9,7 @@ from clipedu.studies.sweep.table import at_ends, best_rows, setting_rows, trial_
 
 
 def trial(number, lr, state="COMPLETE", scores=None, value=None, **kept):
-    attributes = {"home": "here", "settings": {"lr": lr}, **kept}
+    attributes = {"home": "here", "settings": {"lr": lr}} | kept
     if scores:
         attributes |= {"scores": scores, "seconds": dict.fromkeys(scores, 2.0)}
     return SimpleNamespace(
@@ -48,6 +48,15 @@ def test_a_row_a_trial_and_seed(studies, plan):
     assert (
         rows["note"].iloc[5] == "the loss is not finite" and rows["note"].iloc[7] == "its process was killed, each time"
     )
+
+
+def test_a_value_none_is_a_word_beside_numbers(tiny):
+    plan = make_plan(tiny, ["clip_grad=none,2"], seeds=[0])
+    trials = [
+        trial(n, 0.0, scores={"0": {"average": 9.0 - n}}, settings={"clip_grad": x}) for n, x in enumerate((None, 2.0))
+    ]
+    rows = trial_rows({"all": SimpleNamespace(get_trials=lambda **_: trials)}, plan)
+    assert rows["clip_grad"].tolist() == setting_rows(rows, plan)["clip_grad"].tolist() == ["none", 2.0]
 
 
 def test_a_row_a_setting_the_best_of_each_variant_first(studies, plan):
