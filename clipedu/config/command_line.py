@@ -60,7 +60,8 @@ def add_settings(parser: Any, names: Sequence[str], *, defaults: bool = True) ->
             words = spec.metadata.get("choices") or [f"true|false|{word}" for word in spec.metadata.get("also", ())]
             metavar = "|".join(words) or spec.name.split("_")[-1].upper()
             kwargs = {"type": _reader(spec), "metavar": metavar}
-        value = f" ({default if default not in (None, {}, []) else 'none'})" if defaults else ""
+        shown = " ".join(default) if isinstance(default, list) else default
+        value = f" ({shown if shown not in (None, {}, '') else 'none'})" if defaults else ""
         text = f"{spec.metadata['text']}{value}".replace("%", "%%")
         parser.add_argument(_option(spec.name), dest=spec.name, default=argparse.SUPPRESS, help=text, **kwargs)
 

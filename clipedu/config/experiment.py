@@ -23,9 +23,21 @@ from clipedu.config.presets import PRESETS
 from clipedu.config.together import RELEASED, check_together
 from clipedu.utils.errors import unknown_name
 
-__all__ = ["FORMAT", "HOW", "OF_START", "RELEASED", "ROUNDS", "TRACKERS", "Experiment", "as_before", "checked_setting"]
+__all__ = [
+    "FOIL_KINDS",
+    "FORMAT",
+    "HOW",
+    "OF_START",
+    "RELEASED",
+    "ROUNDS",
+    "TRACKERS",
+    "Experiment",
+    "as_before",
+    "checked_setting",
+]
 
 TRACKERS = ("tensorboard", "trackio", "wandb")  # `clipedu.trackers` opens them
+FOIL_KINDS = ("shape", "colour", "size", "background", "place", "relation", "binding")  # of clipedu.data.scenes.foils
 OF_START = (
     *("image_size", "text_length", "clean_captions", "image_encoder", "image_weights", "image_options", "pixel_stats"),
     *("text_encoder", "text_weights", "text_options", "text_pooling", "embedding_dim", "projection_bias"),
@@ -166,6 +178,16 @@ class Experiment:
     )
     entailment_options: dict[str, Any] = options(
         "min_radius (0.1), and final_min_radius to change it linearly over the run", taken=("loss", "weight")
+    )
+    foils: float = setting(
+        0.0,
+        "weight of the foil term: each caption against the same one made false in one thing; scenes only (1 is usual)",
+        at_least=0,
+    )
+    foil_kinds: list[str] = names(
+        "what a foil is false in; one of those that the caption claims is drawn",
+        FOIL_KINDS,
+        default=("place", "relation", "binding"),
     )
     # the optimizer
     optimizer: str = setting("adamw", "name of the optimizer: `clipedu list optimizers`")

@@ -29,14 +29,14 @@ def options(text: str, taken: tuple[str, ...]) -> Any:
     return field(default_factory=dict, metadata={"text": text, "taken": taken})
 
 
-def names(text: str, choices: tuple[str, ...] | None = None, **marks: Any) -> Any:
+def names(text: str, choices: tuple[str, ...] | None = None, *, default: tuple[str, ...] = (), **marks: Any) -> Any:
     """Make a field of any number of names.
 
     Args:
         text: the description.
         choices: what is allowed; None allows any. One name alone may be given as a str.
+        default: what it holds where nothing is given.
         marks: as those of `setting`.
     """
-    return field(
-        default_factory=list, metadata={"text": text, **({} if choices is None else {"choices": choices}), **marks}
-    )
+    allowed = {} if choices is None else {"choices": choices}
+    return field(default_factory=lambda: list(default), metadata={"text": text, **allowed, **marks})

@@ -19,6 +19,7 @@ def check_together(experiment: Any) -> None:
     """
     ex = experiment
     _check_start(ex)
+    _check_foils(ex)
     if ex.augment != "none" and ex.image_frozen:
         raise ClipeduError(
             f"augment={ex.augment!r} with image_frozen=True: features of a frozen encoder are computed "
@@ -45,3 +46,20 @@ def _check_start(ex: Any) -> None:
         raise ClipeduError(
             f"lora_rank={ex.lora_rank} adapts encoders, and image_frozen=True and text_frozen=True freeze both: leave one of them out"
         )
+
+
+def _check_foils(ex: Any) -> None:
+    if not ex.foils:
+        return
+    given = f"foils={ex.foils:g}"
+    if ex.data != "scenes":
+        raise ClipeduError(
+            f"{given} with data={ex.data!r}: only of scenes it is known what makes a caption false. Set foils=0 or data='scenes'"
+        )
+    if ex.text_frozen:
+        raise ClipeduError(
+            f"{given} with text_frozen=True: features of a frozen text encoder are computed once, and foils are other captions "
+            "in each epoch. Set foils=0 or text_frozen=False"
+        )
+    if not ex.foil_kinds:
+        raise ClipeduError(f"{given} with foil_kinds=[]: give at least one, or set foils=0")

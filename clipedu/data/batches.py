@@ -10,7 +10,7 @@ process (`share`). So the pieces of a step together are the batch that one proce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,7 +39,8 @@ class Precomputed:
 class Batch:
     """One batch, on the CPU until `to`.
 
-    `image` is (pixels,) or (features,); `text` is (ids, mask) or (features,). `index` stays on the CPU, where a loss
+    `image` is (pixels,) or (features,); `text` is (ids, mask), or (features,), or ids and mask of two captions a row,
+    [B, 2, L], of which the second is the foil. `index` stays on the CPU, where a loss
     can check it without waiting for the device. `first` says where in the batch of all processes these rows begin, and
     `of` how many that batch has; `augment` uses both.
     """
@@ -88,6 +89,18 @@ def caption_choice(rows: int, *, seed: int, epoch: int) -> Tensor:
     return torch.randint(0, 2**31, (rows,), generator=seeded(seed, epoch, 1))
 
 
+def foil_numbers(rows: int, *, seed: int, epoch: int) -> Tensor:
+    """Draw a number for the foil of each row in an epoch, from (seed, epoch) alone.
+
+    Args:
+        rows: how many there are.
+        seed, epoch: what the numbers come from.
+    Returns:
+        non-negative numbers, int64 [rows], for `Pairs.foil`.
+    """
+    return torch.randint(0, 2**62, (rows,), generator=seeded(seed, epoch, 4))
+
+
 def share(batch_size: int, rank: int, ranks: int) -> slice:
     """Return the rows of a batch that one of several processes takes.
 
@@ -122,6 +135,7 @@ def batches(
     rank: int = 0,
     ranks: int = 1,
     precomputed: Precomputed = Precomputed(),
+    foil_kinds: Sequence[str] = (),
 ) -> Generator[Batch, None, None]:
     """Yield the batches of one epoch, from batch number `skip` on.
 
@@ -132,6 +146,7 @@ def batches(
         skip: batches of the epoch that are done already.
         rank, ranks: this process takes its `share` of each batch.
         precomputed: taken instead of pixels and tokens.
+        foil_kinds: give each caption a foil beside it that is false in one of these, as `Pairs.foil_tokens` does.
     Raises:
         ClipeduError: a batch larger than the data, or one that cannot be shared.
     """
@@ -143,6 +158,7 @@ def batches(
     own = share(batch_size, rank, ranks)
     order = epoch_order(rows, seed=seed, epoch=epoch)
     choice = caption_choice(rows, seed=seed, epoch=epoch)
+    numbers = foil_numbers(rows, seed=seed, epoch=epoch)
     image = precomputed.image
     if precomputed.text is not None:
         features, first = precomputed.text
@@ -150,8 +166,11 @@ def batches(
     for start in range(skip * batch_size, rows - batch_size + 1, batch_size):
         index = order[start + own.start : start + own.stop]
         seen = pairs.pixels(index) if image is None else image[index.to(image.device)]
-        if precomputed.text is None:
-            read: tuple[Tensor, ...] = pairs.tokens(index, choice[index])
-        else:
+        read: tuple[Tensor, ...]
+        if precomputed.text is not None:
             read = (features[caption[index]],)
+        elif foil_kinds:
+            read = pairs.foil_tokens(index, choice[index], foil_kinds, numbers[index])
+        else:
+            read = pairs.tokens(index, choice[index])
         yield Batch(index, (seen,), read, own.start, batch_size)

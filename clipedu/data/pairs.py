@@ -9,6 +9,7 @@ Shapes: B rows in a batch, L tokens a caption, H = W = `image_size`.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -84,6 +85,7 @@ class Pairs:
 
     cache: Path | None = None  # a folder in which tokens can be kept for the next time
     _tokenized: Tokenized | None = None
+    _own_tokenizer: Tokenizer | None = None  # a copy, for foils
     _remembered: list[np.ndarray] | None = None  # digests of pictures, inside `hashed_once`
 
     def __len__(self) -> int:
@@ -99,6 +101,21 @@ class Pairs:
     def captions(self, row: int) -> list[str]:
         """Return all captions of one row; empty for a set that has only labels."""
         raise TypeError(f"{type(self).__name__} has no captions")
+
+    def foil(self, row: int, choice: int, kinds: Sequence[str], number: int) -> str | None:
+        """Return one caption of a row, made false in one thing.
+
+        Only scenes have foils, since only of them it is known what makes a caption false.
+
+        Args:
+            row: of the set.
+            choice: which caption, as that of `tokens`.
+            kinds: in what it may be false; one of those that the caption claims is drawn.
+            number: not negative, to draw with: the same gives the same foil.
+        Returns:
+            None where the caption claims nothing of these kinds.
+        """
+        return None
 
     def fingerprint(self) -> str:
         """Return a short hash of name, size and captions.
@@ -176,6 +193,7 @@ class Pairs:
             first.append(len(texts))
         ids, lengths = tokenizer.encode(texts) if self.cache is None else encode_cached(self.cache, tokenizer, texts)
         cut, every = getattr(tokenizer, "truncated", 0), len(texts)  # a tokenizer of one's own may not count
+        self._own_tokenizer = None
         self._tokenized = Tokenized(tokenizer, ids, lengths, np.asarray(first), digest_captions(rows), cut)
         if cut:
             share = "less than 1" if 100 * cut < every else f"{100 * cut / every:.0f}"
@@ -218,6 +236,34 @@ class Pairs:
         ids, mask = _gather(tokenized, np.arange(len(tokenized.ids)))
         return ids, mask, torch.from_numpy(np.repeat(np.arange(len(self)), np.diff(tokenized.first)))
 
+    def foil_tokens(
+        self, index: Tensor, choice: Tensor, kinds: Sequence[str], numbers: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return one caption for each row of `index`, and its foil beside it.
+
+        A caption without a foil has itself in its place.
+
+        Args:
+            index, choice: as those of `tokens`.
+            kinds: as those of `foil`.
+            numbers: int64 [B], as the `number` of `foil`.
+        Returns:
+            token ids, int64 [B, 2, L], and mask, bool [B, 2, L]: the caption first.
+        Raises:
+            ClipeduError: the set is not tokenized yet.
+        """
+        tokenized, rows = self._need_tokens(), np.asarray(index)
+        first, count = tokenized.first[rows], tokenized.first[rows + 1] - tokenized.first[rows]
+        which = first + np.asarray(choice) % count
+        ids, lengths = (np.stack([of[which]] * 2, 1) for of in (tokenized.ids, tokenized.lengths))
+        asked = zip(index.tolist(), choice.tolist(), numbers.tolist(), strict=True)
+        made = [self.foil(row, shown, kinds, number) for row, shown, number in asked]
+        if told := {place: foil for place, foil in enumerate(made) if foil is not None}:
+            if self._own_tokenizer is None:  # batches may be made in a thread, and a tokenizer works for one at a time
+                self._own_tokenizer = copy.deepcopy(tokenized.tokenizer)
+            ids[list(told), 1], lengths[list(told), 1] = self._own_tokenizer.encode(list(told.values()))
+        return _cut(ids, lengths)
+
     def _need_tokens(self) -> Tokenized:
         if self._tokenized is None:
             raise ClipeduError(f"{self.name}/{self.split} is not tokenized yet: call pairs.tokenize(tokenizer) first")
@@ -248,8 +294,11 @@ def _bytes(picture: Tensor) -> bytes:
 
 
 def _gather(tokenized: Tokenized, which: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return ids and mask of captions, cut to the longest of them."""
-    lengths = tokenized.lengths[which]
+    return _cut(tokenized.ids[which], tokenized.lengths[which])
+
+
+def _cut(ids: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return ids and mask of captions [..., L], cut to the longest of them."""
     longest = int(lengths.max())
-    ids = torch.from_numpy(tokenized.ids[which, :longest].astype(np.int64))
-    return ids, torch.arange(longest)[None, :] < torch.from_numpy(lengths)[:, None]
+    read = torch.from_numpy(ids[..., :longest].astype(np.int64))
+    return read, torch.arange(longest) < torch.from_numpy(lengths)[..., None]

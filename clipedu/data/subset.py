@@ -7,6 +7,7 @@ best of many trials is too good, by their number. So a fixed part of the trainin
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -46,6 +47,10 @@ class Subset(Pairs):
     def captions(self, row: int) -> list[str]:
         """Return all captions of a row of the part."""
         return self.whole.captions(int(self.rows[row]))
+
+    def foil(self, row: int, choice: int, kinds: Sequence[str], number: int) -> str | None:
+        """Return a caption of a row of the part, made false in one thing."""
+        return self.whole.foil(int(self.rows[row]), choice, kinds, number)
 
     def fingerprint(self) -> str:
         """Return a short hash of the whole set's fingerprint and the rows."""

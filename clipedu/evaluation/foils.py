@@ -21,68 +21,23 @@ Source of the idea: ARO (Yuksekgonul et al. 2023, arXiv:2210.01936), Winoground 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from clipedu.data.graded_pairs import GradedPairs
-from clipedu.data.scenes.captions import PLACES, Dice, Meaning, meanings, say
+from clipedu.data.scenes.captions import Dice, meanings, say
 from clipedu.data.scenes.dataset import Scenes
-from clipedu.data.scenes.drawing import BACKGROUNDS, COLOURS, SHAPES, SIZES
+from clipedu.data.scenes.foils import FOILS
 from clipedu.data.scenes.mirror import mirrored
 from clipedu.geometry import Geometry
+from clipedu.geometry.base import matched_similarity
 from clipedu.inference.embed import embed_images, embed_phrases
 from clipedu.models.dual_encoder import DualEncoder
 from clipedu.models.remembered import found_once
 
-TILE = 64  # images and captions compared at once; only the diagonal is used
-
-
-def _another(count: int, dice: Dice, *taken: int | None) -> int:
-    """Return one of 0..count-1 that is not taken."""
-    return dice.pick([k for k in range(count) if k not in taken])
-
-
-def _shape(m: Meaning, dice: Dice) -> Meaning:
-    return m._replace(shape=_another(len(SHAPES), dice, m.shape, m.other_shape))
-
-
-def _colour(m: Meaning, dice: Dice) -> Meaning:
-    return m._replace(colour=_another(len(COLOURS), dice, m.colour, m.other_colour))
-
-
-def _size(m: Meaning, dice: Dice) -> Meaning:
-    return m._replace(size=_another(len(SIZES), dice, m.size))
-
-
-def _background(m: Meaning, dice: Dice) -> Meaning:
-    return m._replace(background=_another(len(BACKGROUNDS), dice, m.background))
-
-
-def _place(m: Meaning, dice: Dice) -> Meaning | None:
-    return None if m.place is None else m._replace(place=_another(len(PLACES), dice, m.place))
-
-
-def _relation(m: Meaning, dice: Dice) -> Meaning | None:
-    return None if m.relation is None else m._replace(relation=m.relation ^ 1)
-
-
-def _binding(m: Meaning, dice: Dice) -> Meaning | None:
-    return None if m.relation is None else m._replace(colour=m.other_colour, other_colour=m.colour)
-
-
-# name -> a meaning that is true of a scene -> one that differs in this and is false of it; None where there is none
-FOILS: dict[str, Callable[[Meaning, Dice], Meaning | None]] = {
-    "shape": _shape,
-    "colour": _colour,
-    "size": _size,
-    "background": _background,
-    "place": _place,
-    "relation": _relation,
-    "binding": _binding,
-}
+__all__ = ["FOILS", "foil_scores", "foils", "prefers", "side_scores"]
 
 
 def foils(scenes: GradedPairs, name: str) -> list[tuple[int, str, str]]:
@@ -135,12 +90,7 @@ def prefers(geometry: Geometry, image: Tensor, true: Tensor, false: Tensor) -> T
         float64 [N]: 1 where `true` is the more similar, 0 where `false` is, and 1/2 for a tie or NaN, so that a collapsed
         model is at chance.
     """
-
-    def similarity(text: Tensor) -> Tensor:
-        tiles = zip(image.split(TILE), text.split(TILE), strict=True)
-        return torch.cat([geometry.similarity(x, y).diagonal() for x, y in tiles])
-
-    first, second = similarity(true), similarity(false)
+    first, second = matched_similarity(geometry, image, true), matched_similarity(geometry, image, false)
     ahead, behind = first > second, first < second
     return ahead.double() + 0.5 * ~(ahead | behind)  # NaN is neither
 

@@ -30,6 +30,8 @@ from torch import Tensor, nn
 from clipedu.geometry.registry import names_with_cones
 from clipedu.utils.errors import ClipeduError
 
+TILE = 64  # rows of `matched_similarity` at once
+
 
 def full_precision(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Decorate a method of tensors to compute in at least float32.
@@ -166,3 +168,18 @@ class Geometry(nn.Module):
     def _no_cones(self) -> ClipeduError:
         able = ", ".join(names_with_cones())
         return ClipeduError(f"{self.name} has no root of its own, hence no cones. Geometries with cones: {able}")
+
+
+def matched_similarity(geometry: Geometry, x: Tensor, y: Tensor) -> Tensor:
+    """Return the similarity of each row of x to the same row of y.
+
+    Of the matrix of all pairs, small tiles along the diagonal are computed.
+
+    Args:
+        geometry: gives the similarity.
+        x, y: [N, D] each, N > 0.
+    Returns:
+        [N].
+    """
+    tiles = zip(x.split(TILE), y.split(TILE), strict=True)
+    return torch.cat([geometry.similarity(a, b).diagonal() for a, b in tiles])

@@ -22,6 +22,7 @@ from clipedu.losses.clip import CLIP
 from clipedu.losses.cyclip import CyCLIP
 from clipedu.losses.dcl import DCL
 from clipedu.losses.entailment import Entailed
+from clipedu.losses.foils import Foiled
 from clipedu.losses.infoloob import InfoLOOB
 from clipedu.losses.isogclr import ISogCLR
 from clipedu.losses.onlineclr import OnlineCLR
@@ -31,7 +32,7 @@ from clipedu.losses.vicreg import VICReg
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.registry import Registry
 
-__all__ = ["LOSSES", "Entailed", "Loss", "LossOutput", "SimilarityLoss", "build_loss"]
+__all__ = ["LOSSES", "Entailed", "Foiled", "Loss", "LossOutput", "SimilarityLoss", "build_loss"]
 
 _ALL: dict[str, type[Loss]] = {
     "clip": CLIP,

@@ -197,7 +197,12 @@ class DualEncoder(nn.Module):
         return self.project_image(self.image_features(pixels))
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Encode token ids [B, L] and mask [B, L] -> embeddings [B, D]."""
+        """Encode token ids [B, L] and mask [B, L] -> embeddings [B, D].
+
+        Of C captions a row, [B, C, L] each: [B, C, D].
+        """
+        if ids.ndim == 3:
+            return self.encode_text(ids.flatten(0, 1), mask.flatten(0, 1)).unflatten(0, ids.shape[:2])
         return self.project_text(self.text_features(ids, mask))
 
     @torch.no_grad()
@@ -236,7 +241,7 @@ class DualEncoder(nn.Module):
 
         Args:
             image: (pixels,), or (features,) of a frozen image encoder.
-            text: (ids, mask), or (features,) of a frozen text encoder.
+            text: (ids, mask), or (features,) of a frozen text encoder; of C captions a row their embeddings are [B, C, D].
         """
         image_embedding = self.project_image(image[0]) if "image" in self.frozen else self.encode_image(*image)
         text_embedding = self.project_text(text[0]) if "text" in self.frozen else self.encode_text(*text)

@@ -197,6 +197,7 @@ WATCHED = (
     (("temperature",), "Learned temperature: lower = a steeper softmax", "temperature"),
     (("curvature",), "Learned curvature: 0 would be flat space", "curvature c"),
     (("alpha_image", "alpha_text"), "Learned scale of the embeddings", "alpha"),
+    (("foil_accuracy",), "Captions closer to their image than their foil: 1/2 is chance", "share of a batch"),
     (("entailment_angle",), "How far images are outside their captions' cones", "radians, mean over a batch"),
     (("entailed", "saturated"), "Images inside; cones as wide as half the space", "share of a batch"),
 )

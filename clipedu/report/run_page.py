@@ -199,10 +199,11 @@ def _description(run: Any) -> str:
         return _with_tests(_blended(run, blend), run)
     temperature = f", temperature {'learned from ' * e.learn_temperature}{start_temperature(e):g}"
     entailment = f", entailment {e.entailment:g}" if e.entailment else ""
+    foils = f", foils {e.foils:g} ({', '.join(e.foil_kinds)})" if e.foils else ""
     of_data = f" (of the data {e.data_seed})" if e.data_seed and e.data == "scenes" else ""
     trained = (
         f"{e.image_encoder} (images) and {e.text_encoder} (captions) were trained on {e.data} with the loss "
-        f"{display_name(e.loss)} ({e.geometry} geometry{temperature}{entailment}) and the optimizer {display_name(e.optimizer)} (learning "
+        f"{display_name(e.loss)} ({e.geometry} geometry{temperature}{entailment}{foils}) and the optimizer {display_name(e.optimizer)} (learning "
         f"rate {e.lr:g}, weight decay {e.weight_decay:g}): {e.epochs} epochs in batches of {e.batch_size}, seed {e.seed}{of_data}, "
         f"{duration(run.seconds)}."
     )

@@ -28,7 +28,7 @@ from clipedu.utils.errors import ClipeduError
 NOT_OF_DATA = {
     *HOW, "seed", "augment", "lock", "lora_rank", "lora_options", "image_lr_scale", "text_lr_scale", "layer_decay", "embedding_dim",
     "loss", "temperature", "learn_temperature", "loss_options", "geometry", "geometry_options", "entailment",
-    "entailment_options", "optimizer", "lr", "weight_decay", "optimizer_options", "accumulate", "epochs", "warmup", "schedule",
+    "entailment_options", "foils", "foil_kinds", "optimizer", "lr", "weight_decay", "optimizer_options", "accumulate", "epochs", "warmup", "schedule",
     "clip_grad", "ema_decay", "device", "precision", "checkpointing", "compile",
 }  # fmt: skip
 """Settings that have no part in which data are opened, or in the tokenizer."""

@@ -36,6 +36,8 @@ def without_effect(experiment: Experiment, given: Collection[str]) -> dict[str, 
         found["lora_options"] = "lora_rank is none, so there are no adapters"
     if not ex.entailment:
         found["entailment_options"] = "entailment=0.0 is no entailment"
+    if not ex.foils:
+        found["foil_kinds"] = "foils=0.0 is no foils"
     if ex.holdout is not None:
         found |= dict.fromkeys(
             ("eval_data", "zeroshot_data"), f"holdout={ex.holdout:g} scores on the pairs held out alone"

@@ -35,9 +35,9 @@ def backward_in_parts(
     """Add the gradient of the whole batch's loss to all parameters' `.grad`.
 
     Args:
-        encode: a part -> its image and text embeddings, [b, D] each.
+        encode: a part -> its image and text embeddings, a row a pair: [b, D], or [b, 2, D] of texts with foils.
         parts: of the batch, in order.
-        loss: image and text embeddings of the batch, [B, D] each -> scalar loss.
+        loss: image and text embeddings of the batch, B rows each -> scalar loss.
         model: what `encode` runs, for its batch norms and its device.
         but_last: makes the context in which every part but the last is encoded for the gradient.
         checkpointing: the backward pass repeats parts of `encode`.

@@ -1,16 +1,19 @@
 """The objective of an experiment: its loss, in its geometry.
 
-It has the experiment's temperature, and its entailment term where there is one.
+It has the experiment's temperature, and its entailment and foil terms where there are any.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
+
+from torch import Tensor
 
 from clipedu.config.experiment import Experiment
 from clipedu.geometry import GEOMETRIES, Geometry, build_geometry
-from clipedu.losses import Entailed, Loss, build_loss
+from clipedu.losses import Entailed, Foiled, Loss, LossOutput, build_loss
 from clipedu.optim import OPTIMIZERS
 from clipedu.optim.trial import try_optimizer
 from clipedu.utils.device import pick_device
@@ -20,10 +23,10 @@ ENTAILMENT_OPTIONS = ("min_radius", "final_min_radius")
 
 
 def build_objective(experiment: Experiment, geometry: Geometry, num_samples: int) -> Loss:
-    """Build the loss of an experiment, with its entailment term if any.
+    """Build the loss of an experiment, with the terms added to it.
 
     Args:
-        experiment: its loss, temperature and entailment, with their options.
+        experiment: its loss, temperature, entailment and foils, with their options.
         geometry: of the model; the experiment's.
         num_samples: rows of the training data, for losses that keep an average for each of them.
     Raises:
@@ -36,7 +39,23 @@ def build_objective(experiment: Experiment, geometry: Geometry, num_samples: int
     for key in ex.entailment_options:
         if key not in ENTAILMENT_OPTIONS:
             raise ClipeduError(f"entailment has no option {key!r}. Allowed: {', '.join(ENTAILMENT_OPTIONS)}")
-    return Entailed(loss, ex.entailment, **ex.entailment_options) if ex.entailment else loss
+    objective = Entailed(loss, ex.entailment, **ex.entailment_options) if ex.entailment else loss
+    return Foiled(objective, ex.foils) if ex.foils else objective
+
+
+def loss_of(loss: Loss, image: Tensor, text: Tensor, index: Tensor, read: Sequence[Tensor]) -> LossOutput:
+    """Compute the loss of a batch, with foils where it has them.
+
+    Args:
+        loss: of `build_objective`.
+        image: [B, D].
+        text: [B, D], or [B, 2, D] where each caption has a foil beside it.
+        index: row numbers, int64 [B].
+        read: what the text tower has read, whose first is token ids [B, 2, L]: a row of two equal captions has no foil.
+    """
+    if text.ndim == 2:
+        return loss(image, text, index)
+    return loss(image, text, index, (read[0][:, 0] != read[0][:, 1]).any(1))
 
 
 def start_temperature(experiment: Experiment) -> float:

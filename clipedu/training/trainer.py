@@ -34,6 +34,7 @@ from clipedu.training.distributed import average_gradients, draw_own_numbers, in
 from clipedu.training.divergence import step_fault
 from clipedu.training.fitting import fitting
 from clipedu.training.gradient_cache import backward_in_parts, statistics_kept
+from clipedu.training.objective import loss_of
 from clipedu.training.records import Numbers, Record
 from clipedu.utils.device import autocast
 from clipedu.utils.finite import NotFinite, first_non_finite, model_fault, optimizer_fault
@@ -121,6 +122,7 @@ class Trainer:
                 rank=rank(),
                 ranks=world(),
                 precomputed=self.precomputed,
+                foil_kinds=ex.foil_kinds if ex.foils else (),
             )
             with closing(feed(source, self.device)) as ahead:
                 for batch in ahead:
@@ -165,7 +167,7 @@ class Trainer:
             for parameter in group["params"]:
                 parameter.grad = None
         if ex.accumulate == 1:
-            output = self._loss_of(*self._encode(batch), batch.index)
+            output = self._loss_of(*self._encode(batch), batch)
             with statistics_kept(self.model) if ex.checkpointing else nullcontext():
                 output.total.backward()
         else:
@@ -193,16 +195,16 @@ class Trainer:
         with autocast(self.experiment.precision, self.device):
             return self.encoders(batch.image, batch.text)
 
-    def _loss_of(self, image: Tensor, text: Tensor, index: Tensor) -> LossOutput:
+    def _loss_of(self, image: Tensor, text: Tensor, batch: Batch) -> LossOutput:
         """Compute the loss of a batch, and what to watch.
 
         Watched are norms, and learned numbers of the geometry.
         """
         image, text = image.float(), text.float()
-        output = self.loss(image, text, index)
+        output = loss_of(self.loss, image, text, batch.index, batch.text)
         norms = {
             f"{side}_norm": of_all(torch.linalg.vector_norm(x.detach(), dim=1)).median()
-            for side, x in (("image", image), ("text", text))
+            for side, x in (("image", image), ("text", text if text.ndim == 2 else text[:, 0]))
         }
         return replace(output, watch=norms | output.watch | self.model.geometry.watched())
 
@@ -210,7 +212,7 @@ class Trainer:
         outputs: list[LossOutput] = []
 
         def loss(image: Tensor, text: Tensor) -> Tensor:
-            outputs.append(self._loss_of(image, text, batch.index))
+            outputs.append(self._loss_of(image, text, batch))
             return outputs[-1].total
 
         parts, checkpointing = batch.split(self.experiment.accumulate), self.experiment.checkpointing

@@ -19,6 +19,7 @@ from clipedu.losses import Loss
 from clipedu.models import DualEncoder
 from clipedu.training.gradient_cache import backward_in_parts
 from clipedu.training.memory import model_named
+from clipedu.training.objective import loss_of
 from clipedu.utils.device import autocast
 from clipedu.utils.errors import ClipeduError
 from clipedu.utils.memory import is_out_of_memory
@@ -57,16 +58,16 @@ def try_step(
     size = max(1, min(part, PAIRS // parts))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        image, text = _random_batch(ex, model, parts * size, vocab_size)
+        seen, read = _random_batch(ex, model, parts * size, vocab_size)
         index = torch.arange(parts * size)
         kept = _KeptBytes(model, loss)
 
         def encode(rows: slice) -> tuple[Tensor, Tensor]:
             with kept, autocast(ex.precision, device):
-                return model(tuple(x[rows] for x in image), tuple(x[rows] for x in text))
+                return model(tuple(x[rows] for x in seen), tuple(x[rows] for x in read))
 
         def total(image: Tensor, text: Tensor) -> Tensor:
-            return loss(image.float(), text.float(), index).total
+            return loss_of(loss, image.float(), text.float(), index, read).total
 
         try:
             optimizer = build(model, loss)
@@ -117,7 +118,8 @@ def _random_batch(ex: Experiment, model: DualEncoder, rows: int, vocab_size: int
     if ex.image_frozen:
         image = (torch.randn(rows, model.widths["image"], device=model.device),)
     first = min(5, vocab_size - 1)  # behind the special tokens
-    ids = torch.randint(first, vocab_size, (rows, ex.text_length), device=model.device)
+    captions = (rows, 2, ex.text_length) if ex.foils else (rows, ex.text_length)
+    ids = torch.randint(first, vocab_size, captions, device=model.device)
     text: tuple[Any, ...] = (ids, torch.ones_like(ids, dtype=torch.bool))
     if ex.text_frozen:
         text = (torch.randn(rows, model.widths["text"], device=model.device),)

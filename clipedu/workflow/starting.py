@@ -170,6 +170,8 @@ def _of_run(run: Run, *, lora: bool) -> dict[str, Any]:
         "loss_options",
         "entailment",
         "entailment_options",
+        "foils",
+        "foil_kinds",
         "resize",
         *DATA,
     )

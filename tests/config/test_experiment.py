@@ -90,7 +90,7 @@ def test_numbers_are_finite(name, value):
 def test_choices_are_told(name):
     choices = FIELDS[name].metadata["choices"]
     for choice in choices:
-        assert getattr(Experiment(**{name: choice}), name) == ([choice] if name == "track" else choice)
+        assert getattr(Experiment(**{name: choice}), name) == ([choice] if name in ("track", "foil_kinds") else choice)
     message = message_of(**{name: choices[-1] + "x"})
     assert message.startswith(f"unknown {name} '{choices[-1]}x'. Did you mean {choices[-1]!r}?")
     assert message.endswith(", ".join(choices))

@@ -17,6 +17,7 @@ class Small:
     more: dict = options("further arguments", taken=("size",))
     what: list = names("any names")
     which: list = names("some names", ("a", "b"), how=True)
+    given: list = names("names", ("a", "b"), default=("b",))
 
 
 def test_what_a_field_keeps():
@@ -26,8 +27,9 @@ def test_what_a_field_keeps():
         "more": {"text": "further arguments", "taken": ("size",)},
         "what": {"text": "any names"},
         "which": {"text": "some names", "choices": ("a", "b"), "how": True},
+        "given": {"text": "names", "choices": ("a", "b")},
     }
-    assert Small() == Small(3, {}, [], [])
+    assert Small() == Small(3, {}, [], [], ["b"]) and Small().given is not Small().given
     assert Small().more is not Small().more and Small().what is not Small().what
 
 

@@ -23,6 +23,19 @@ def test_settings_that_exclude_each_other():
     assert Experiment(batch_size=10**6, train_size=None).train_size is None  # told when the data is read
 
 
+def test_foils_need_scenes_a_trained_text_tower_and_a_kind():
+    assert message_of(foils=0.5, data="flickr8k") == (
+        "foils=0.5 with data='flickr8k': only of scenes it is known what makes a caption false. Set foils=0 or data='scenes'"
+    )
+    assert message_of(foils=1, text_frozen=True).startswith("foils=1 with text_frozen=True: features of a frozen text")
+    assert message_of(foils=1, foil_kinds=[]) == "foils=1 with foil_kinds=[]: give at least one, or set foils=0"
+    assert message_of(foils=-1) == "foils=-1 must be at least 0"
+    assert "foil_kinds" in message_of(foil_kinds=["place", "palce"]) and "'palce'" in message_of(foil_kinds=["palce"])
+    assert "'place' is given twice" in message_of(foil_kinds=["place", "place"])
+    idle = Experiment(data="flickr8k", text_frozen=True, foil_kinds=[])
+    assert idle.foils == 0.0 and Experiment().foil_kinds == ["place", "relation", "binding"]
+
+
 def test_layer_decay_needs_layers():
     assert "layer_decay=0.5 has no effect" in message_of(layer_decay=0.5, image_frozen=True, text_frozen=True)
     assert Experiment(layer_decay=0.5, image_frozen=True).layer_decay == 0.5

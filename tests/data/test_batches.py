@@ -182,3 +182,60 @@ def test_pixels_that_are_held_are_taken_instead_of_read(monkeypatch):
     held, plain = pairs.pixels(torch.arange(23)), epoch(pairs)
     monkeypatch.setattr(pairs, "pixels", None)
     assert all(same(a, b) for a, b in zip(plain, epoch(pairs, precomputed=Precomputed(held)), strict=True))
+
+
+# foils
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    from clipedu.data.scenes.dataset import Scenes
+    from clipedu.data.tokenizer import train_tokenizer
+
+    pairs = Scenes("train", 60)
+    return pairs.tokenize(train_tokenizer([caption for row in range(60) for caption in pairs.captions(row)], 24))
+
+
+KINDS = ("place", "relation", "binding")
+
+
+def test_each_caption_has_its_foil_beside_it(scenes):
+    plain, foiled = epoch(scenes, batch_size=20), epoch(scenes, batch_size=20, foil_kinds=KINDS)
+    told = 0
+    for one, two in zip(plain, foiled, strict=True):
+        assert torch.equal(one.index, two.index) and torch.equal(one.image[0], two.image[0])
+        (ids, mask), (both, masks) = one.text, two.text
+        longest = ids.shape[1]
+        assert torch.equal(both[:, 0, :longest], ids) and torch.equal(masks[:, 0, :longest], mask)
+        assert not masks[:, 0, longest:].any() and masks.any((0, 1)).all()
+        told += int((both[:, 0] != both[:, 1]).any(1).sum())
+    assert 0.5 * 60 < told < 0.9 * 60  # generic captions claim nothing of these kinds
+
+
+def test_foils_come_from_seed_epoch_and_row_alone(scenes):
+    whole = epoch(scenes, batch_size=20, foil_kinds=KINDS)
+    for rank in range(2):
+        own = epoch(scenes, batch_size=20, foil_kinds=KINDS, rank=rank, ranks=2)
+        for one, part in zip(whole, own, strict=True):
+            read = one.text[0][10 * rank : 10 * rank + 10]
+            assert torch.equal(read[..., : part.text[0].shape[2]], part.text[0])
+    assert same(whole[2], epoch(scenes, batch_size=20, foil_kinds=KINDS, skip=2)[0])
+    others = (
+        epoch(scenes, batch_size=20, foil_kinds=KINDS, epoch=1),
+        epoch(scenes, batch_size=20, foil_kinds=KINDS, seed=9),
+    )
+    assert not any(same(whole[0], other[0]) for other in others)
+
+
+def test_foils_are_read_by_a_tokenizer_of_their_own(scenes):
+    """A batch may be made in a thread while the run's tokenizer is in use; a fast tokenizer works for one at a time."""
+    epoch(scenes, batch_size=20, foil_kinds=KINDS)
+    own, other = scenes._own_tokenizer.tokenizer, scenes._tokenized.tokenizer.tokenizer
+    assert own.backend_tokenizer is not other.backend_tokenizer
+
+
+def test_pairs_without_foils_have_the_caption_twice():
+    batch = epoch(Numbered(20), foil_kinds=KINDS)[0]
+    assert torch.equal(batch.text[0][:, 0], batch.text[0][:, 1]) and torch.equal(
+        batch.text[1][:, 0], batch.text[1][:, 1]
+    )

@@ -68,3 +68,6 @@ def test_scenes_too():
     train, held = hold_out(Scenes("train", 40), 0.25)
     assert (len(train), len(held)) == (30, 10) and isinstance(held, Subset)
     assert train.captions(3) == train.whole.captions(int(train.rows[3]))
+    assert (
+        train.foil(3, 0, ["shape"], 5) == train.whole.foil(int(train.rows[3]), 0, ["shape"], 5) != train.captions(3)[0]
+    )

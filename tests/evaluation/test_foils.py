@@ -1,49 +1,17 @@
-"""Foils: each false of its scene and different in one thing; a model that knows, one that does not, one that is blind to one thing."""
+"""Foils as scores: which scenes have them; a model that knows, one that does not, one that is blind to one thing."""
 
 import pytest
 import torch
 
-from clipedu.data.scenes.captions import Dice, holds, meanings, say
+from clipedu.data.scenes.captions import Dice, meanings, say
 from clipedu.data.scenes.dataset import Scenes
 from clipedu.evaluation.foils import FOILS, foil_scores, foils, prefers
 from clipedu.geometry import build_geometry
-
-CHANGED = {
-    "shape": {"shape"},
-    "colour": {"colour"},
-    "size": {"size"},
-    "background": {"background"},
-    "place": {"place"},
-    "relation": {"relation"},
-    "binding": {"colour", "other_colour"},
-}
 
 
 @pytest.fixture(scope="module")
 def scenes():
     return Scenes("val", 300, seed=3)
-
-
-@pytest.mark.parametrize("name", FOILS)
-def test_a_foil_is_false_and_differs_in_one_thing(scenes, name):
-    claims = meanings(scenes.attributes)
-    for row, (number, claim) in enumerate(zip(scenes.rows.tolist(), claims, strict=True)):
-        foil = FOILS[name](claim, Dice(number))
-        if foil is None:
-            assert (claim.relation is None) == (name in ("relation", "binding"))
-            continue
-        scene = scenes.attributes[row : row + 1]
-        assert holds(claim, scene).item() and not holds(foil, scene).item()
-        differ = {field for field in claim._fields if getattr(claim, field) != getattr(foil, field)}
-        assert differ == CHANGED[name]
-
-
-def test_a_relation_is_turned_round_and_no_word_of_the_other_object_is_taken(scenes):
-    for number, claim in zip(scenes.rows.tolist(), meanings(scenes.attributes), strict=True):
-        assert FOILS["shape"](claim, Dice(number)).shape not in (claim.shape, claim.other_shape)
-        assert FOILS["colour"](claim, Dice(number)).colour not in (claim.colour, claim.other_colour)
-        if claim.relation is not None:
-            assert FOILS["relation"](claim, Dice(number)).relation == {0: 1, 1: 0, 2: 3, 3: 2}[claim.relation]
 
 
 def test_which_scenes_are_asked(scenes):
@@ -57,16 +25,6 @@ def test_which_scenes_are_asked(scenes):
     assert foils(scenes, "place") == foils(scenes, "place")
     row, true, false = foils(scenes, "relation")[0]
     assert true == say(meanings(scenes.attributes)[row], Dice(0)) and true != false
-
-
-def test_foils_of_places_are_spread_over_all_other_places():
-    scenes = Scenes("val", 1000)
-    claims = meanings(scenes.attributes)
-    apart = torch.zeros(9)
-    for number, claim in zip(scenes.rows.tolist(), claims, strict=True):
-        if claim.place is not None:
-            apart[(FOILS["place"](claim, Dice(number)).place - claim.place) % 9] += 1
-    assert apart[0] == 0 and apart[1:].min() > 0.5 * apart[1:].mean()
 
 
 class Knowing:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clipedu.geometry import Geometry, build_geometry, full_precision
+from clipedu.geometry.base import matched_similarity
 
 from .oracle import LORENTZ, NAMES, close, draw, fixed, naive_similarity
 
@@ -94,3 +95,10 @@ def test_a_space_implements_its_own_methods():
     for call in (lambda: space.similarity(x, x), lambda: space.distance(x, x), lambda: space.root(x)):
         with pytest.raises(NotImplementedError):
             call()
+
+
+@pytest.mark.parametrize("rows", [1, 64, 65, 150])
+def test_matched_similarity_is_the_diagonal(rows):
+    x, y = torch.randn(2, rows, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    geometry = build_geometry("lorentz", 4)
+    torch.testing.assert_close(matched_similarity(geometry, x, y), geometry.similarity(x, y).diagonal())

@@ -307,3 +307,12 @@ def test_without_a_bias_the_length_of_features_is_free_in_the_cosine_geometry(pl
         plain.geometry.similarity(x, x) for x in (plain.project_image(features), plain.project_image(3 * features))
     )
     torch.testing.assert_close(one, three)
+
+
+def test_captions_beside_each_other_are_those_of_a_list(plain):
+    model = plain.eval()
+    ids = torch.randint(5, 50, (3, 2, 7), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    mask[1, 1, 4:] = False
+    torch.testing.assert_close(model.encode_text(ids, mask)[:, 1], model.encode_text(ids[:, 1], mask[:, 1]))
+    assert model.encode_text(ids, mask).shape == (3, 2, model.text_projection.out_features)

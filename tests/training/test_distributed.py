@@ -28,6 +28,15 @@ CASES = {
     "lorentz": {"loss": "clip", "geometry": "lorentz", "entailment": 0.2, "learn_temperature": True},
     "parts": {"loss": "onlineclr", "accumulate": 2, "image_frozen": True},
 }
+FOILS = {
+    "data": "scenes",
+    "train_size": 16,
+    "image_size": 32,
+    "epochs": 5,
+    "foils": 1.0,
+    "learn_temperature": True,
+    "image_frozen": True,
+}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +68,13 @@ def curve(experiment, data):
     return {"rows": torch.tensor(rows, dtype=torch.float64), "state": trainer.loss.state_dict()}
 
 
+def drawn(experiment):
+    """Scenes whose pictures are there: they are drawn in float32."""
+    data = load_shared_data(experiment)
+    data.train.pixels(torch.arange(1))
+    return data
+
+
 def work(number, folder, port, small):
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "LOCAL_RANK": str(number)}
@@ -68,6 +84,8 @@ def work(number, folder, port, small):
         data = load_shared_data(small)
         for name, changes in CASES.items():
             seen[name] = curve(small.replace(**changes), data)
+        foiled = small.replace(**FOILS)
+        seen["foils"] = curve(foiled, drawn(foiled))
         seen["uneven"] = message_of(fit, small.replace(batch_size=5), f"{folder}/uneven")
         seen["uneven parts"] = message_of(check_shared, small.replace(batch_size=6, accumulate=2))
         seen["no rows"] = message_of(check_shared, small.replace(batch_size=2))
@@ -122,6 +140,14 @@ def test_two_processes_have_the_curve_of_one(small, data, seen, name):
         torch.testing.assert_close(both[name]["rows"], alone["rows"], rtol=1e-6, atol=1e-6)
         for key, value in alone["state"].items():
             torch.testing.assert_close(both[name]["state"][key], value, rtol=1e-6, atol=1e-6)
+
+
+def test_foils_of_two_processes_are_those_of_one(small, seen):
+    """The rows that have a foil are not shared equally, and the mean is over all of them."""
+    foiled = small.replace(**FOILS)
+    alone = curve(foiled, drawn(foiled))
+    for both in seen:
+        torch.testing.assert_close(both["foils"]["rows"], alone["rows"], rtol=1e-6, atol=1e-6)
 
 
 def test_batches_that_cannot_be_shared(folder, seen):

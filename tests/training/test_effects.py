@@ -109,3 +109,10 @@ def test_other_sets_do_nothing_where_pairs_are_held_out():
         "eval_data": "holdout=0.1 scores on the pairs held out alone"
     }
     assert without_effect(Experiment(eval_data="coco-5k"), ["eval_data"]) == {}
+
+
+def test_kinds_of_foils_without_foils():
+    kinds = Experiment(foil_kinds=["place"])
+    message = message_of(refuse_without_effect, [kinds], ["foil_kinds"])
+    assert message.startswith("foil_kinds=") and "foils=0.0 is no foils" in message
+    refuse_without_effect([kinds.replace(foils=1.0)], ["foil_kinds"])

@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
-from clipedu import ClipeduError, Experiment, train
+from clipedu import ClipeduError, Experiment, fit, resume, train
 from clipedu.geometry import GEOMETRIES, build_geometry
-from clipedu.losses import CLIP, Entailed
+from clipedu.losses import CLIP, Entailed, Foiled
 from clipedu.training.datasets import load_training_data
 from clipedu.training.objective import build_objective, check_names, start_temperature
 from clipedu.training.setup import prepare
+from tests.helpers.small_runs import QUIET, assert_same, stop_at
 
 
 def ready(experiment):
@@ -41,6 +42,7 @@ def test_objective_is_the_loss_in_the_models_geometry():
         ({"geometry_options": {"curvature": 2}}, "cosine.*curvature"),
         ({"geometry": "lorentz", "geometry_options": {"curvature": -1}}, "curvature"),
         ({"entailment": 0.2}, "cosine.*cones"),
+        ({"foils": 1, "loss": "vicreg"}, "vicreg rests on no similarity, so it cannot compare a caption with its foil"),
         ({"entailment": 0.2, "geometry": "euclidean", "loss": "vicreg"}, "vicreg rests on no similarity"),
         ({"loss": "isogclr", "learn_temperature": True}, "isogclr"),
         (
@@ -108,10 +110,10 @@ def test_embeddings_are_tangent_vectors(quick):
         torch.testing.assert_close(texts[1], alpha * texts[0])
 
 
-@pytest.mark.parametrize("loss", ["clip", "sogclr"])
-def test_accumulated_steps_are_those_of_the_whole_batch(quick, loss):
+@pytest.mark.parametrize(("loss", "foils"), [("clip", 0.0), ("sogclr", 0.0), ("clip", 1.0)])
+def test_accumulated_steps_are_those_of_the_whole_batch(quick, loss, foils):
     """With a ViT, which has no batch norm: the same training, to rounding."""
-    base = quick.replace(loss=loss, image_encoder="test_vit", image_size=160, epochs=1, train_size=48)
+    base = quick.replace(loss=loss, foils=foils, image_encoder="test_vit", image_size=160, epochs=1, train_size=48)
     base = base.replace(text_options={"dropout": 0.0, "attention_dropout": 0.0})
     whole, parts = (list(train(base.replace(accumulate=n))) for n in (1, 4))
     assert [r.loss for r in parts] == pytest.approx([r.loss for r in whole], rel=1e-4)
@@ -123,3 +125,54 @@ def test_accumulated_steps_are_those_of_the_whole_batch(quick, loss):
 def test_parts_must_fit_the_batch():
     with pytest.raises(ClipeduError, match="batch_size=128 cannot be cut into accumulate=3 equal parts"):
         Experiment(accumulate=3)
+
+
+# foils
+
+
+def test_the_foil_term_is_around_all_others():
+    experiment = Experiment(geometry="lorentz", entailment=0.2, foils=0.5)
+    objective = build_objective(experiment, build_geometry("lorentz", 4), 10)
+    assert isinstance(objective, Foiled) and isinstance(objective.loss, Entailed) and objective.weight == 0.5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": "sogclr", "learn_temperature": True, "precision": "bf16"},
+        {"geometry": "lorentz", "entailment": 0.2, "checkpointing": True, "holdout": 0.2},
+        {"loss": "siglip", "lock": ["text_encoder"], "foil_kinds": ["shape"], "accumulate": 2},
+    ],
+)
+def test_foils_train_beside_all_that_steps_are_made_with(quick, changes):
+    records = list(train(quick.replace(foils=1.0, train_size=80, epochs=1, **changes)))
+    for record in records:
+        assert 0 < record.terms["foils"] < 3 and 0 <= record.watch["foil_accuracy"] <= 1
+        assert sum(record.terms.values()) == pytest.approx(record.loss, rel=1e-4) and record.watch["text_norm"] > 0
+
+
+def test_without_a_weight_the_run_is_the_same_bit_for_bit(quick):
+    """Foils are drawn apart from everything else that is."""
+    plain, idle = (list(train(quick.replace(foil_kinds=kinds))) for kinds in (["place"], ["shape", "size"]))
+    assert [r.loss for r in plain] == [r.loss for r in idle] and "foils" not in plain[0].terms
+    first = next(train(quick.replace(foils=1.0, text_options={"dropout": 0.0, "attention_dropout": 0.0})))
+    without = next(train(quick.replace(text_options={"dropout": 0.0, "attention_dropout": 0.0})))
+    assert first.loss - first.terms["foils"] == pytest.approx(without.loss, rel=1e-4)
+
+
+def test_foils_are_learned():
+    """On scenes that are seen often: far above chance, for kinds that plain training leaves at chance."""
+    experiment = Experiment(train_size=32, batch_size=16, epochs=40, embedding_dim=32, lr=3e-3, foils=1.0)
+    accuracy = [record.watch["foil_accuracy"] for record in train(experiment)]
+    assert sum(accuracy[-10:]) / 10 > 0.7, "half of all is chance"
+
+
+def test_a_run_with_foils_goes_on_as_if_it_had_not_stopped(quick, few_scenes, tmp_path):
+    experiment = quick.replace(foils=1.0, checkpoint_every=1)
+    whole = fit(experiment, tmp_path / "whole", **QUIET)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 6)  # in the middle of an epoch
+        with pytest.raises(KeyboardInterrupt):
+            fit(experiment, tmp_path / "stopped", **QUIET)
+    assert_same(resume(tmp_path / "stopped", **QUIET), whole)
+    assert (whole.history["loss/foils"] > 0).all() and "foil_accuracy" in whole.history

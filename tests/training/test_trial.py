@@ -81,3 +81,17 @@ def test_bytes_of_a_state():
     weight.sum().backward()
     optimizer.step()
     assert state_bytes(optimizer) == 40
+
+
+def test_a_pair_with_a_foil_keeps_two_captions(base, data):
+    kept = {}
+    for foils in (0.0, 1.0):
+        trainer = prepare(base.replace(foils=foils), data, progress=False)
+        build = lambda model, loss: torch.optim.SGD([*model.parameters()], lr=1.0)  # noqa: E731
+        _, kept[foils], unused = try_step(
+            trainer.experiment, trainer.model, trainer.loss, build, data.tokenizer.vocab_size
+        )
+        assert not unused
+    plain = prepare(base.replace(image_frozen=True), data, progress=False)
+    _, text, _ = try_step(plain.experiment, plain.model, plain.loss, build, data.tokenizer.vocab_size)
+    assert kept[1.0] - kept[0.0] == pytest.approx(text, rel=0.1)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from clipedu.data.pairs import Pairs
 from clipedu.data.scenes import captions as language
 from clipedu.data.scenes.captions import Dice, Meaning, meanings
 from clipedu.data.scenes.drawing import COLOURS, SHAPES, draw
+from clipedu.data.scenes.foils import false_claim, say_alike
 from clipedu.data.scenes.sampling import MAX_VAL, SPLITS, VERSION, SceneHash, distinct_rows, sample
 from clipedu.utils.errors import ClipeduError, unknown_name
 
@@ -106,20 +108,32 @@ class Scenes(Pairs):
         """Return the captions of one row, each with what it claims."""
         if self.split == "zeroshot":
             return []
-        claims = []
-        for k, number in enumerate(self._dice[row]):
-            dice, meaning, form = Dice(number), self._meanings[row], None
-            if self.split == "val":
-                form = self._dice[row][0] % 1009 + k  # five sentences that differ
-                inverted = k % 2 == 1
-            else:
-                inverted = dice.pick((False, True))
-            if meaning.relation is not None and inverted:
-                meaning = meaning.inverted()
-            if self.split == "train":
-                meaning = meaning.at_level(dice.pick(TRAIN_LEVELS[k]), dice)
-            claims.append((meaning, language.say(meaning, dice, form)))
-        return claims
+        drawn = (self._claim(row, k) for k in range(CAPTIONS))
+        return [(shown, language.say(shown, dice, form)) for _, shown, dice, form in drawn]
+
+    def _claim(self, row: int, k: int) -> tuple[Meaning, Meaning, Dice, int | None]:
+        """Return all that is true of a scene, what caption k says of it, and the dice and form to say it with."""
+        dice, whole, form = Dice(self._dice[row][k]), self._meanings[row], None
+        if self.split == "val":
+            form = self._dice[row][0] % 1009 + k  # five sentences that differ
+            inverted = k % 2 == 1
+        else:
+            inverted = dice.pick((False, True))
+        if whole.relation is not None and inverted:
+            whole = whole.inverted()
+        shown = whole.at_level(dice.pick(TRAIN_LEVELS[k]), dice) if self.split == "train" else whole
+        return whole, shown, dice, form
+
+    def foil(self, row: int, choice: int, kinds: Sequence[str], number: int) -> str | None:
+        """Return one caption of a train or val row, made false in one thing.
+
+        Arguments and result are those of `Pairs.foil`; `kinds` are keys of `clipedu.data.scenes.foils.FOILS`.
+        """
+        if self.split == "zeroshot":
+            return None
+        whole, shown, dice, form = self._claim(row, choice % CAPTIONS)
+        claim = false_claim(shown, whole, kinds, Dice(number))
+        return None if claim is None else say_alike(claim, shown, dice.number, form)
 
     def chain(self, row: int) -> list[str]:
         """Return six captions from generic to specific.
