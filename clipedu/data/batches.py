@@ -90,7 +90,7 @@ def caption_choice(rows: int, *, seed: int, epoch: int) -> Tensor:
 
 
 def foil_numbers(rows: int, *, seed: int, epoch: int) -> Tensor:
-    """Draw a number for the foil of each row in an epoch, from (seed, epoch) alone.
+    """Draw a number for the foil of each row, from (seed, epoch) alone.
 
     Args:
         rows: how many there are.
@@ -158,7 +158,7 @@ def batches(
     own = share(batch_size, rank, ranks)
     order = epoch_order(rows, seed=seed, epoch=epoch)
     choice = caption_choice(rows, seed=seed, epoch=epoch)
-    numbers = foil_numbers(rows, seed=seed, epoch=epoch)
+    numbers = foil_numbers(rows, seed=seed, epoch=epoch) if foil_kinds else choice
     image = precomputed.image
     if precomputed.text is not None:
         features, first = precomputed.text

@@ -1,4 +1,4 @@
-r"""Foils: the image should be closer to its caption than to a false copy of it.
+r"""Foils: the image should be closer to its caption than to a false one.
 
 A foil is the caption with one thing changed, so that it is false of the image: "above" for "below". Each row i that has one adds the
 softmax cross-entropy of the caption against its foil alone:
