@@ -83,6 +83,8 @@ def start_from(
     asked = {**settings, **own, **form, **given}
     if (loss := given.get("loss", own["loss"])) != own["loss"]:
         asked |= {key: given.get(key, value) for key, value in _of_other_loss(loss, own).items()}
+    if "foils" not in given and (asked.get("data", "scenes") != "scenes" or asked.get("text_frozen")):
+        asked["foils"] = 0.0  # the run's, which cannot be had here
     experiment = Experiment(**asked | {"start": name, "start_weights": tag})
     check_trained(opened, experiment)
     _tell(experiment, own, name)

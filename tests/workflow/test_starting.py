@@ -9,7 +9,9 @@ import torch
 
 import clipedu
 from clipedu import ClipeduError, Experiment, adopt, fit, load_run, resume, start_from
+from clipedu.workflow import starting
 from clipedu.workflow.starting import LORA_LR, LR, experiment_of, of_optimizers, with_loss
+from tests.helpers.errors import message_of
 from tests.helpers.released import save_open_clip, save_transformers
 
 pytestmark = pytest.mark.xdist_group("interop")
@@ -206,3 +208,13 @@ def test_a_run_of_our_own_encoders_starts_another(tmp_path):
     assert before.image_encoder == now.image_encoder and before.loss == now.loss
     with pytest.raises(ClipeduError, match="start_weights='random' has no effect"):
         start_from(second.folder, "random")
+
+
+def test_foils_of_a_run_are_left_out_where_there_can_be_none(finished, monkeypatch):
+    of_run = starting._of_run
+    monkeypatch.setattr(starting, "_of_run", lambda run, lora: of_run(run, lora=lora) | {"foils": 0.5})
+    assert starting.start_from(finished.folder).foils == 0.5
+    assert starting.start_from(finished.folder, text_frozen=True).foils == 0.0
+    assert "foils=1 with text_frozen=True" in message_of(
+        starting.start_from, finished.folder, foils=1, text_frozen=True
+    )
