@@ -50,7 +50,7 @@ def plot_attributes(frame: pandas.DataFrame, learned: float) -> Figure:
                 ax.set_ylim(40, 102)
             else:
                 ax.set_ylim(-10, 102)
-            last = line is axes[-1]
+            last = name == variants[-1]
             dress(
                 ax,
                 f"{name}: {title[:1].lower()}{title[1:]}" if len(variants) > 1 else title,
