@@ -1,4 +1,4 @@
-"""The figure of attributes over a training: foils, and R² of the embeddings."""
+"""The figure of attributes over a training: foils, and R²."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PANELS = {
 
 
 def plot_attributes(frame: pandas.DataFrame, learned: float) -> Figure:
-    """Draw a row a variant: foil scores and R² over the steps, a curve an attribute.
+    """Draw a row a variant, a panel a measure, a curve an attribute.
 
     Args:
         frame: "variant", "seed", "step", "measure" (of `PANELS`), "attribute" and "value" in percent.
@@ -50,7 +50,7 @@ def plot_attributes(frame: pandas.DataFrame, learned: float) -> Figure:
                 ax.set_ylim(40, 102)
             else:
                 ax.set_ylim(-10, 102)
-            last = line is axes[-1]
+            last = name == variants[-1]
             dress(
                 ax,
                 f"{name}: {title[:1].lower()}{title[1:]}" if len(variants) > 1 else title,

@@ -39,11 +39,9 @@ def plot_ratios(frame: pandas.DataFrame, band: float) -> Figure:
             errorbar=student_ends, markersize=4.5, err_kws={"linewidth": 1.3}, legend=ax is axes[-1],
         )  # fmt: skip
         low, high = rows["ratio"].min(), rows["ratio"].max()
-        ticks = [
-            tick
-            for tick in (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.4, 2, 3)
-            if low / 1.1 <= tick <= high * 1.1
-        ]
+        fine = (0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2)
+        all_ticks = fine if high / low < 1.5 else (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10)
+        ticks = [tick for tick in all_ticks if low / 1.1 <= tick <= high * 1.1]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.set_xticks([], minor=True)
         dress(

@@ -1,4 +1,4 @@
-"""Which attribute is learned when? The study of `clipedu compare attributes`.
+"""Which attribute is learned when? `clipedu compare attributes`.
 
 At about twelve checkpoints of a run, on 500 scenes that it is not trained on:
 
@@ -108,7 +108,7 @@ def learned_at(steps: Sequence[float], scores: Sequence[float], threshold: float
 
 
 def order_table(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """Return when each attribute is learned, and how well it is known at the end.
+    """Return when each attribute is learned, and how well at the end.
 
     Args:
         frame: of `attribute_table`, of any number of runs.

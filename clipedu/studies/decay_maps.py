@@ -1,4 +1,4 @@
-"""Maps of the score over learning rate and decay, an optimizer each: what was measured, and what it says.
+"""Maps of the score over learning rate and decay, an optimizer each.
 
 Two numbers a map (`clipedu.studies.surfaces`): the share of settings within 90 % of the best, and the tilt. Differences of optimizers
 are taken seed by seed.

@@ -1,4 +1,4 @@
-"""Measured over predicted norms, over seeds: which layers are in the band, and what the others have in common.
+"""Measured over predicted norms, over seeds: which are in the band?
 
 The ratio of a layer is its measured norm over the one that the settings predict. It is a product of three:
 

@@ -25,6 +25,7 @@ def test_each_variant_has_a_row_and_each_attribute_a_curve():
     assert len(figure.axes) == 6 and figure.axes[3].get_title().startswith("sogclr: ")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["shape", "relation", "binding"]
     assert "interval over 2 seeds" in words(figure)
+    assert [ax.get_xlabel() for ax in figure.axes] == [""] * 3 + ["step"] * 3
 
 
 def test_one_variant_and_one_seed():

@@ -28,7 +28,10 @@ from tests.helpers.small_runs import assert_same
 
 pytestmark = pytest.mark.xdist_group("pool")
 SMALL = Experiment(train_size=64, batch_size=16, epochs=2, image_size=32, embedding_dim=16)
-LONG = SMALL.replace(epochs=20, checkpoint_every="1min")
+LONG = SMALL.replace(
+    train_size=256, epochs=12, checkpoint_every="1min", image_encoder="vit_nano_patch4_32", image_options={"depth": 1, "embed_dim": 32},
+    text_options={"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32},
+)  # fmt: skip
 BEGUN = ("clip", "vicreg")  # what two workers begin with
 
 
@@ -154,7 +157,7 @@ from clipedu.data.scenes.sampling import SPLITS
 from clipedu.studies.grid import cells, run_grid
 SPLITS |= {SPLITS!r}
 print("once", flush=True)
-experiment = Experiment(**{ {name: getattr(LONG, name) for name in ("train_size", "batch_size", "epochs", "image_size", "embedding_dim", "checkpoint_every")}!r})
+experiment = Experiment.from_json({LONG.to_json()!r})
 list(run_grid(cells(experiment, ["clip", "vicreg", "siglip"], ["adamw"]), {str(tmp_path / "grid")!r}, jobs=2))
 """)
     words = [sys.executable, str(script)]
