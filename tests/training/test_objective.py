@@ -161,10 +161,11 @@ def test_without_a_weight_the_run_is_the_same_bit_for_bit(quick):
 
 
 def test_foils_are_learned():
-    """On scenes that are seen often: far above chance, for kinds that plain training leaves at chance."""
-    experiment = Experiment(train_size=32, batch_size=16, epochs=40, embedding_dim=32, lr=3e-3, foils=1.0)
-    accuracy = [record.watch["foil_accuracy"] for record in train(experiment)]
-    assert sum(accuracy[-10:]) / 10 > 0.7, "half of all is chance"
+    """On scenes that are seen often, of a kind that plain training leaves at chance."""
+    settings = {"train_size": 32, "batch_size": 16, "epochs": 40, "embedding_dim": 32, "lr": 3e-3}
+    records = train(Experiment(**settings, foils=1.0, foil_kinds=["relation"]))
+    accuracy = [record.watch["foil_accuracy"] for record in records]
+    assert sum(accuracy[-10:]) / 10 > 0.65, "half of all is chance"
 
 
 def test_a_run_with_foils_goes_on_as_if_it_had_not_stopped(quick, few_scenes, tmp_path):
