@@ -55,7 +55,7 @@ def check_named(name: str) -> None:
 
 
 def run_around(folder: Path) -> Path | None:
-    """Return the folder of the run that a folder is inside of, if any."""
+    """Return the folder of the run that a folder is in, if any."""
     return next((path for path in folder.resolve().parents if all((path / name).is_file() for name in OF_RUN)), None)
 
 
@@ -70,7 +70,7 @@ def check_no_run(folder: Path) -> None:
 
 
 def _check_outside(folder: Path, inside: Path) -> None:
-    """Check that what goes there is not put among a run's own files."""
+    """Check that a place is not among the files of a run."""
     if (run := run_around(inside)) is not None:
         raise ClipeduError(f"{folder} belongs to the run {run}: give another folder, beside it")
 
