@@ -36,6 +36,7 @@ def evaluate_adopted(args: argparse.Namespace) -> None:
     """
     from clipedu.evaluation.scoring import average, evaluate
     from clipedu.interop.adoption import adopt
+    from clipedu.runs.folders import check_no_run
     from clipedu.training.datasets import describe
     from clipedu.utils.device import pick_device
     from clipedu.utils.files import check_writable, write_json
@@ -48,6 +49,7 @@ def evaluate_adopted(args: argparse.Namespace) -> None:
     if kept is not None and kept.exists():
         raise ClipeduError(f"{kept} is there already: give another --folder")
     if kept is not None:
+        check_no_run(args.folder)
         check_writable(args.folder)
     tables = asks_for_tables(args)
     model = adopt(args.model, args.weights, image_size=args.image_size).to(pick_device("auto"))

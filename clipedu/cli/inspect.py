@@ -55,7 +55,7 @@ def add_inspect(commands: argparse._SubParsersAction[Any]) -> argparse.ArgumentP
 def inspect(args: argparse.Namespace) -> None:
     """Inspect a model: print its layers and findings, and write the page."""
     from clipedu.report.inspection_findings import COLUMNS, by_kind, findings
-    from clipedu.report.inspection_page import LAYER_COLUMNS, layer_rows, write_inspection
+    from clipedu.report.inspection_page import LAYER_COLUMNS, check_place, layer_rows, write_inspection
     from clipedu.training.datasets import evaluation_sets
     from clipedu.utils.markdown import markdown_table
     from clipedu.workflow.blend_data import first_pairs, scoring_settings
@@ -68,7 +68,9 @@ def inspect(args: argparse.Namespace) -> None:
         raise ClipeduError(
             f"{_first(args)} has no effect: {args.model} is a run, which has its own recipe. Leave it out"
         )
+    folder = args.folder or _folder(one)
     sets = evaluation_sets(scoring_settings(one, eval_data=args.eval_data))
+    check_place(folder)
     found = inspect_opened(one, first_pairs(sets[0], args.pairs), recipe=recipe)
     shown = [row[:6] + row[7:] for row in layer_rows(found)]
     print(markdown_table([name for name in LAYER_COLUMNS if name != "rms"], shown))
@@ -78,7 +80,7 @@ def inspect(args: argparse.Namespace) -> None:
         if lines:
             print(f"\n{title}:")
             print("\n".join(f"- {line}" for line in lines))
-    print(f"\nPage: {write_inspection(found, args.folder or _folder(one))}")
+    print(f"\nPage: {write_inspection(found, folder)}")
 
 
 def _folder(one: Any) -> Path:

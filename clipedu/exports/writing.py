@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import tempfile
@@ -18,6 +19,7 @@ from clipedu.exports.to_onnx import lines_onnx, write_onnx
 from clipedu.exports.to_open_clip import CONFIG, lines_open_clip, settings_text, write_open_clip
 from clipedu.exports.to_timm import lines_timm, write_timm
 from clipedu.exports.to_transformers import lines_transformers, write_transformers
+from clipedu.runs.folders import run_around
 from clipedu.utils.errors import ClipeduError, unknown_name
 from clipedu.utils.files import atomic_folder, reported, write_text
 
@@ -87,7 +89,8 @@ def export(
     Args:
         model: a run's folder, or a released model, as `clipedu.adopt` takes it.
         to: "transformers", "open_clip", "timm" (the image tower alone) or "onnx".
-        folder: to write to, not there or empty; None takes RUN/export-TO, or runs/export-MODEL-TO.
+        folder: to write to, not there or empty; None takes RUN/export-TO, or runs/export-MODEL-TO. With `push_to_hub` it may hold
+            the same files already: they are published then.
         weights: of a released model, as of `clipedu.adopt`.
         checkpoint: of a run, "last" or "best".
         averaged: take the moving average of a run's weights.
@@ -108,7 +111,9 @@ def export(
     licence_entries(licence)
     given = os.fspath(model)
     place = Path(folder) if folder is not None else default_folder(given, to)
-    check_free(place)
+    again = push_to_hub is not None and (place / CARD).is_file()  # exported before; published perhaps not
+    if not again:
+        check_free(place)
     place = place.resolve() if place.is_dir() else place  # an empty folder is replaced, and a link to one is not
     if push_to_hub is not None:
         check_hub(push_to_hub, private=private)
@@ -123,10 +128,21 @@ def export(
         code = code if hub else f"# run it in the folder that holds this one\n{code}"
         return model_card(release, to, code, licence, tower=tower)
 
-    with atomic_folder(place) as partial_folder:
+    def fill(folder: Path) -> None:
         with told_in_one_line(release, to):
-            write(release, partial_folder, where)
-        write_text(partial_folder / CARD, card(place.name, hub=False))
+            write(release, folder, where)
+        write_text(folder / CARD, card(place.name, hub=False))
+
+    if again:
+        with (
+            reported(place),
+            tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.", suffix=".partial") as other,
+        ):
+            fill(Path(other))
+            _check_same(place, Path(other))
+    else:
+        with atomic_folder(place) as partial_folder:
+            fill(partial_folder)
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     page = None
     if push_to_hub is not None:
@@ -135,7 +151,7 @@ def export(
         try:
             page = push(place, push_to_hub, changed=changed, private=private)
         except ClipeduError as error:
-            raise ClipeduError(f"{error}. The files are in {place}: remove it to give the same command again") from None
+            raise ClipeduError(f"{error}. The files are in {place}: the same command publishes them") from None
     return Export(place, target.lines(release, push_to_hub or where, push_to_hub is not None), size, page)
 
 
@@ -158,14 +174,14 @@ def check_free(folder: Path) -> None:
     Raises:
         ClipeduError: it holds something, is no folder, is the current one, is among a run's own files, or cannot be written.
     """
-    above = [path for path in folder.resolve().parents if os.path.lexists(path)]
-    run = next((path for path in above if (path / "experiment.json").is_file()), None)
+    run = run_around(folder)
     if run is not None and not folder.resolve().relative_to(run).parts[0].startswith("export"):
         raise ClipeduError(
             f"{folder} is inside the run {run}, among its own files: give another --out, such as {run / 'export'}"
         )
+    above = next(path for path in folder.resolve().parents if os.path.lexists(path))
     with reported(folder, "Give another --out"):
-        tempfile.TemporaryFile(dir=above[0]).close()
+        tempfile.TemporaryFile(dir=above).close()
     if folder.is_dir() and not any(folder.iterdir()):
         if folder.resolve() == Path.cwd():
             raise ClipeduError(
@@ -177,6 +193,22 @@ def check_free(folder: Path) -> None:
         raise ClipeduError(
             f"{folder} is there already and {what}: nothing is overwritten. Remove it, or give another --out"
         )
+
+
+def _check_same(folder: Path, other: Path) -> None:
+    """Check that two folders hold the same files.
+
+    Raises:
+        ClipeduError: they do not; names a file.
+    """
+    names = sorted({path.relative_to(top) for top in (folder, other) for path in top.rglob("*") if path.is_file()})
+    for name in names:
+        one, two = folder / name, other / name
+        if not (one.is_file() and two.is_file() and filecmp.cmp(one, two, shallow=False)):
+            raise ClipeduError(
+                f"{folder} is there already, and its {name} is not what this command writes: nothing is overwritten or published. "
+                "Remove the folder, or give another --out"
+            )
 
 
 def _tower_words(release: Release, projection: bool) -> str:

@@ -16,6 +16,7 @@ from clipedu.plots.inspection import plot_layer_norms
 from clipedu.report.document import Block, Heading, Table, Text, to_html, to_markdown
 from clipedu.report.format import number, picture
 from clipedu.report.inspection_findings import COLUMNS, by_kind, findings, matrices
+from clipedu.runs.folders import check_no_run
 from clipedu.utils.files import check_writable, write_text
 
 LAYER_COLUMNS = (
@@ -55,14 +56,24 @@ def write_inspection(found: Any, folder: Path) -> Path:
     Returns:
         the path of inspect.html.
     Raises:
-        ClipeduError: the folder cannot be written to.
+        ClipeduError: the folder is that of a run, or cannot be written to.
     """
-    check_writable(folder, "Give a folder you may write to: --folder")
+    check_place(folder)
     title, blocks = f"Inspection of {found.name}", inspection_blocks(found)
     write_text(folder / "layers.csv", found.layers.to_csv(index=False))
     write_text(folder / "inspect.md", to_markdown(title, blocks, folder))
     write_text(folder / "inspect.html", to_html(title, blocks))
     return folder / "inspect.html"
+
+
+def check_place(folder: Path) -> None:
+    """Check that a page can be written to a folder, and make it.
+
+    Raises:
+        ClipeduError: it is that of a run, which has a layers.csv of its own, or cannot be written to.
+    """
+    check_no_run(folder)
+    check_writable(folder, "Give a folder you may write to: --folder")
 
 
 def inspection_blocks(found: Any) -> list[Block]:

@@ -25,6 +25,7 @@ class NotARun(ClipeduError):
     """A folder that does not exist, or holds no run."""
 
 
+OF_RUN = ("experiment.json", "environment.json")  # the two files that every run has from its beginning
 CHECKPOINTS, CONFIGS = "checkpoint", ("config.json", "open_clip_config.json")  # of a run; of a model of another library
 SHOWN = 8  # runs at most in a message
 SWEEP, TRIALS = "sweep.json", "trials"  # file and folder in that of a sweep
@@ -53,6 +54,27 @@ def check_named(name: str) -> None:
         raise NotARun(f"{name} is no run. Runs in it: {', '.join(map(str, runs[:SHOWN]))}{more}: name one of them")
 
 
+def run_around(folder: Path) -> Path | None:
+    """Return the folder of the run that a folder is in, if any."""
+    return next((path for path in folder.resolve().parents if all((path / name).is_file() for name in OF_RUN)), None)
+
+
+def check_no_run(folder: Path) -> None:
+    """Check that a folder to write to is not that of a run.
+
+    Raises:
+        ClipeduError: it is, and files of the same names may be its own.
+    """
+    if run_around(folder / "file") == folder.resolve():
+        raise ClipeduError(f"{folder} is the folder of a run, which has files of its own: give another --folder")
+
+
+def _check_outside(folder: Path, inside: Path) -> None:
+    """Check that a place is not among the files of a run."""
+    if (run := run_around(inside)) is not None:
+        raise ClipeduError(f"{folder} belongs to the run {run}: give another folder, beside it")
+
+
 def new_run_folder(experiment: Experiment) -> Path:
     """Choose a folder that does not exist yet.
 
@@ -69,8 +91,9 @@ def check_free(folder: Path) -> None:
     What a run that was killed before its experiment.json has left does not count.
 
     Raises:
-        ClipeduError: the folder is in use, is not empty, or cannot be read.
+        ClipeduError: the folder is in use, is not empty, is inside a run's, or cannot be read.
     """
+    _check_outside(folder, folder)
     try:
         if folder.exists() and not folder.is_dir():
             left = [folder.name]
@@ -88,8 +111,9 @@ def make_folder(folder: Path) -> None:
     """Make the folder of a new run or a grid, if there is none.
 
     Raises:
-        ClipeduError: it cannot be made.
+        ClipeduError: it cannot be made, or is a run's or inside one.
     """
+    _check_outside(folder, folder / "cell")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -42,6 +42,10 @@ def test_scores_are_printed_as_of_a_run_and_kept(folder, few_scenes, tmp_path, c
     capsys.readouterr()
     assert main(words) == 2
     assert capsys.readouterr().err.endswith(f"clipedu: {kept} is there already: give another --folder\n")
+    for name in ("experiment.json", "environment.json"):
+        (kept.parent / name).touch()
+    kept.unlink()
+    assert main(words) == 2 and "is the folder of a run, which has files of its own" in capsys.readouterr().err
 
 
 def test_photographs_are_made_square_as_the_model_reads_them(tmp_path, capsys):

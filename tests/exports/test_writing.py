@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -94,19 +95,28 @@ def test_an_empty_folder_by_other_names(trained, tmp_path, monkeypatch):
             clipedu.export(trained.folder, "timm", name)
 
 
-def test_files_stay_where_they_cannot_be_published(trained, token, tmp_path, monkeypatch):
-    full = Fault(status=507)
-    with (
-        serving(
-            tmp_path / "hub", monkeypatch, lambda request: full if request.path.endswith("preupload/main") else None
-        ),
-        pytest.raises(
-            ClipeduError,
-            match=r"the hub answers 507 .*\. The files are in .*out: remove it to give the same command again",
-        ),
-    ):
-        clipedu.export(trained.folder, "timm", tmp_path / "out", push_to_hub="me/x")
-    assert (tmp_path / "out/model.safetensors").is_file()
+def test_a_push_that_failed_goes_on_by_the_same_command(trained, token, tmp_path, monkeypatch):
+    faults = [Fault(status=507)]
+    export = partial(clipedu.export, trained.folder, "timm", tmp_path / "out")
+
+    def fault(request):
+        return faults.pop() if faults and request.path.endswith("preupload/main") else None
+
+    with serving(tmp_path / "hub", monkeypatch, fault):
+        with pytest.raises(ClipeduError, match=r"the hub answers 507 .* are in .*out: the same command publishes them"):
+            export(push_to_hub="me/x")
+        assert (weights := tmp_path / "out/model.safetensors").is_file()
+        wrote = weights.stat().st_mtime_ns
+        assert export(push_to_hub="me/x").page.endswith("me/x") and weights.stat().st_mtime_ns == wrote
+        assert (tmp_path / "hub/me/x/model.safetensors").is_file()
+        for changes, name in (({"licence": "mit"}, "README.md"), ({"projection": True}, "README.md")):
+            with pytest.raises(ClipeduError, match=f"its {name} is not what this command writes: nothing"):
+                export(push_to_hub="me/x", **changes)
+        (tmp_path / "out/notes.txt").touch()
+        with pytest.raises(ClipeduError, match=r"its notes.txt is not what this command writes"):
+            export(push_to_hub="me/x")
+        with pytest.raises(ClipeduError, match="nothing is overwritten"):
+            export()
 
 
 @pytest.mark.parametrize("to", ["transformers", "open_clip", "timm"])

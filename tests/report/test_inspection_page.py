@@ -1,7 +1,9 @@
 """The page of an inspected model."""
 
 import pandas as pd
+import pytest
 
+from clipedu import ClipeduError
 from clipedu.report.inspection_page import LAYER_COLUMNS, layer_rows, write_inspection
 from tests.report.inspected import inspected
 
@@ -27,6 +29,15 @@ def test_a_page_of_weights_alone(tmp_path):
     page = (tmp_path / "inspect.md").read_text()
     assert "No recipe is known, so only what is there is shown" in page and "Nothing of the above" in page
     assert "## Logit scale" not in page and "## Embeddings" not in page
+
+
+def test_the_folder_of_a_run_keeps_its_own_table(tmp_path):
+    for name in ("experiment.json", "environment.json", "layers.csv"):
+        (tmp_path / name).write_text("own")
+    with pytest.raises(ClipeduError, match="is the folder of a run, which has files of its own: give another --folder"):
+        write_inspection(inspected(), tmp_path)
+    assert (tmp_path / "layers.csv").read_text() == "own"
+    write_inspection(inspected(), tmp_path / "inspect")
 
 
 def test_the_table_of_layers():

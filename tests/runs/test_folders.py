@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from clipedu.runs.folders import NotARun, check_free, check_named, find_runs, load_run, new_run, new_run_folder
+from clipedu.runs.folders import (
+    NotARun,
+    check_free,
+    check_named,
+    find_runs,
+    load_run,
+    make_folder,
+    new_run,
+    new_run_folder,
+)
 from tests.helpers.errors import message_of
 from tests.runs.example_run import EX, everything
 
@@ -48,6 +57,18 @@ def test_a_folder_that_is_not_free(run, tmp_path):
     (tmp_path / "empty").mkdir()
     assert new_run(EX, str(tmp_path / "empty")).folder == tmp_path / "empty"
     assert new_run(EX, tmp_path / "deep" / "er").status == "running"
+
+
+def test_runs_are_not_kept_inside_a_run(run, tmp_path):
+    (tmp_path / "link").symlink_to(run.folder)
+    (released := run.folder / "released").mkdir()
+    for place in (released, run.folder / "deep" / "er", tmp_path / "link" / "in"):
+        assert f"{place} belongs to the run {run.folder.resolve()}: give another" in message_of(new_run, EX, place)
+        assert "belongs to the run" in message_of(make_folder, place)
+    assert "belongs to the run" in message_of(make_folder, run.folder)  # of a grid
+    assert not (run.folder / "deep").exists()
+    (tmp_path / "experiment.json").write_text("{}")  # somebody else's
+    assert new_run(EX, tmp_path / "other").status == "running"
 
 
 def test_what_a_killed_run_has_left_is_free_and_what_is_not_ours_is_not(tmp_path):
