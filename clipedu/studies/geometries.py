@@ -5,8 +5,8 @@ Cosine, Euclidean d^2 and Lorentz d, with and without entailment.
 
 from clipedu.studies.comparison import Comparison
 
-# -d^2 starts at temperature 1, for long runs: a learned temperature moves by a factor of 1.2 in the laptop preset's 250 steps,
-# and retrieval stays near 8 %. At 0.03 to 0.1 it reaches 45 %. (Measured with start_length=none; not yet with lengths of 1.)
+# -d^2 starts at temperature 1 in EuCLIP, for long runs: a learned temperature moves by a factor of 1.2 in the laptop preset's 250
+# steps. On pairs held out 0.05 to 0.3 were best here, with little between them (docs/results/geometries.md).
 SQUARED = {"geometry": "euclidean-squared", "temperature": 0.1}
 
 COMPARISON = Comparison(
