@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 SMALL = 9  # points
 PANELS = {
     "foil": ("True caption preferred to its foil", "scenes (%)"),
-    "image": ("In the image embedding, linearly", "R² (%)"),
-    "text": ("In the caption's embedding, linearly", "R² (%)"),
+    "image": ("In image embeddings", "R² (%)"),
+    "text": ("In caption embeddings", "R² (%)"),
 }
 
 
