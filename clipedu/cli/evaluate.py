@@ -8,7 +8,6 @@ import sys
 from clipedu.cli.adopted import evaluate_adopted
 from clipedu.cli.left_out import print_left_out
 from clipedu.cli.probes import asks_for_tables, print_tables
-from clipedu.interop.sources import is_released
 from clipedu.report.score_table import scores_text
 from clipedu.utils.errors import ClipeduError
 
@@ -34,6 +33,8 @@ def evaluate(args: argparse.Namespace) -> None:
         raise ClipeduError(
             "what is to be scored? Give the folder of a run, or a released model with --model: one of them"
         )
+    from clipedu.interop.sources import is_released
+
     if args.run is not None and is_released(args.run):
         raise ClipeduError(
             f"{args.run} is a released model, no run: give it as --model {args.run}, with --data NAME, --zeroshot-data NAME or both"

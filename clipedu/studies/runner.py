@@ -22,7 +22,6 @@ from clipedu.studies import attributes, decay, decoupling, geometries, memory, m
 from clipedu.studies.comparison import Comparison
 from clipedu.utils.checks import check_distinct
 from clipedu.utils.errors import ClipeduError, unknown_name
-from clipedu.workflow.starting import with_loss
 
 if TYPE_CHECKING:
     from clipedu.runs.run import Run
@@ -78,6 +77,7 @@ def comparison_cells(
             settings are chosen, or a base experiment that a variant cannot be applied to.
     """
     from clipedu.training.objective import check_names
+    from clipedu.workflow.starting import with_loss
 
     comparison = find_comparison(name)
     check_distinct("seeds", seeds)

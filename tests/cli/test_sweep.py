@@ -70,7 +70,7 @@ def test_a_line_a_trial_and_a_row_a_variant_and_the_same_command_goes_on(tmp_pat
         (["--vary", "lr=1,2", "--loss", "vicreg", "--temperature", "0.1"], "temperature=0.1 has no effect here"),
         (["--vary", "loss_options.gamma=0.1,0.2", "--loss", "sogclr", "--loss-options", "gamma=0.5"], "loss_options.gamma is given, and"),
         (["no-such.toml"], "no-such.toml cannot be read: No such file or directory"),
-        (["--vary", "lr=1,2", "--seed", "1"], "unknown option --seed. Did you mean --seeds?"),
+        (["--vary", "lr=1,2", "--seed", "1"], "unknown option --seed. Did you mean --seeds"),
         (["--vary", "lr=0.1,0.2", "--storage", "nonsense"], "cannot be opened"),
     ],
 )  # fmt: skip

@@ -38,6 +38,7 @@ def moved(module):
         {"loss": "sogclr", "optimizer": "scion", "learn_temperature": True},
         {"geometry": "lorentz", "entailment": 0.2, "optimizer": "adamc"},
         {"loss": "onlineclr", "optimizer": "sgd", "image_encoder": "vit_nano_patch4_32"},
+        {"foils": 1.0},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
@@ -47,7 +48,8 @@ def test_a_step_waits_for_nothing(quick, changes, monkeypatch):
     monkeypatch.setattr(PerSampleLoss, "prepare", MemoryLoss.prepare)  # row numbers are looked at on the host
     experiment = quick.replace(**changes)
     trainer = prepare(experiment, load_training_data(experiment), progress=False)
-    batch = next(batches(trainer.pairs, batch_size=16, seed=0, epoch=0))
+    kinds = experiment.foil_kinds if experiment.foils else ()
+    batch = next(batches(trainer.pairs, batch_size=16, seed=0, epoch=0, foil_kinds=kinds))
     with FakeTensorMode(allow_non_fake_inputs=True):
         model, loss = moved(trainer.model), moved(trainer.loss)
         trainer.optimizer = build_optimizer(model, experiment.optimizer, lr=1e-3, weight_decay=0.1)
@@ -56,7 +58,7 @@ def test_a_step_waits_for_nothing(quick, changes, monkeypatch):
         for step in range(2):
             seen = batch.to(GPU)
             with torch.no_grad():
-                output = trainer._loss_of(*model(seen.image, seen.text), seen.index)
+                output = trainer._loss_of(*model(seen.image, seen.text), seen)
             values = [output.total, *output.terms.values(), *output.watch.values()]
             assert {value.device.type for value in values} == {"cuda"} and loss.training
             for parameter in model.parameters():
