@@ -602,8 +602,8 @@ plots.plot_rotation(layers["adamc"], turns, chosen)
 # ## 8. Measured on a long run
 #
 # `clipedu compare norms` trains AdamW at a constant rate, AdamW under a cosine and AdamC under a cosine, 4,000 steps each and three
-# seeds ($\Lambda$ = 16, 8 and 6; half an hour on two busy cores). Of every layer it predicts the *whole curve* of $\|w\|$, from its
-# start, in three ways. Share of layers within 5 % and 10 %, AdamW constant / AdamC cosine:
+# seeds ($\Lambda$ = 16, 8 and 6; half an hour). Of every layer it predicts the *whole curve* of $\|w\|$ from its start.
+# Layers within 5 % and 10 %, AdamW constant / AdamC cosine:
 #
 # | what the prediction knows | 17 layers under a normalisation | 14 others |
 # |---|---|---|
@@ -611,8 +611,8 @@ plots.plot_rotation(layers["adamc"], turns, chosen)
 # | and each minibatch's contribution, its size and its *drift* | 75, 98 / 86, 100 % | 67, 86 / 40, 64 % |
 #
 # *Drift* is cos(w, q), q what a minibatch contributes in all: 0 if it knows nothing of the weight. Under AdamW's cosine the normalised
-# weights end at 0.61 of their balance and their gradients rise by a quarter; AdamC's weights stay. The scores of the two cannot be told
-# apart. (Projections are among the 17: the cosine takes their length out.)
+# weights end at 0.61 of their balance and their gradients rise by a quarter; AdamC's weights stay. Their scores cannot be
+# told apart. (Projections are among the 17.)
 #
 # **Your own run:** `norms_study` makes the same table of any AdamW run. Here of section 7's, whose $\lambda$ is larger.
 
