@@ -16,6 +16,7 @@ from tests.helpers.small_runs import assert_same
 
 def test_grid_prints_the_time_of_each_cell_and_goes_on(tmp_path, capsys):
     words = ["grid", *TINY, "--losses", "clip", "vicreg", "--optimizers", "adamw", "--folder", str(tmp_path / "grid")]
+    words += ["--jobs", "1"]
     assert main(words) == 0
     first = capsys.readouterr().out
     assert "adamw-clip" in first and "adamw-vicreg" in first
@@ -69,7 +70,19 @@ def test_sigterm_keeps_what_is_done_of_a_grid(tmp_path, monkeypatch, capsys):
 
 def test_a_damaged_cell_is_named_the_others_are_reported_and_the_exit_code_says_so(tmp_path, capsys):
     folder = tmp_path / "grid"
-    words = ["grid", *TINY, "--losses", "clip", "vicreg", "--optimizers", "adamw", "--folder", str(folder)]
+    words = [
+        "grid",
+        *TINY,
+        "--losses",
+        "clip",
+        "vicreg",
+        "--optimizers",
+        "adamw",
+        "--folder",
+        str(folder),
+        "--jobs",
+        "1",
+    ]
     assert main(words) == 0
     (folder / "adamw-clip" / "norms.csv").write_text("step,part\n0,all,1\n")
     capsys.readouterr()
