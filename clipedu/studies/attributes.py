@@ -8,8 +8,8 @@ At about twelve checkpoints of a run, on 500 scenes that it is not trained on:
     text     the same in the embedding of the most specific caption, which says every attribute of its subject
 
 An attribute counts as learned at the first step where its foil score passes 75, half way from chance to always, between two
-checkpoints on a straight line. Image and foil together say where a failure is: an attribute that the image embedding holds and
-the foils do not know is one that the two modalities have not been made to agree on.
+checkpoints on a straight line. An attribute that a linear map finds in both embeddings and the foils do not know is one that the two
+modalities have not been made to agree on. A low R² says less: foils can know what a linear map does not find.
 
 "clip+foils" is trained with foils of place, relation and binding (`clipedu.losses.foils`): what they mend is in the foil scores of
 these three, and what they cost in those of the others, and in recall and zero-shot accuracy.
